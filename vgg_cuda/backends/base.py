@@ -81,6 +81,10 @@ class Backend(Protocol):
         """x [N,C] -> [N,K]."""
         ...
 
+    def relu(self, x: Array) -> Array:
+        """max(x, 0), of any shape; NaN propagates."""
+        ...
+
     def softmax(self, x: Array) -> Array:
         """x [N,C] -> [N,C]: over the last axis."""
         ...

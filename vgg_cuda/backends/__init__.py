@@ -1,0 +1,68 @@
+"""The backends, and which of them a device name means."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from ..arrays import is_cupy
+from .base import Array, Backend, PackedConv3x3, PackedLinear
+
+__all__ = [
+    "Array",
+    "Backend",
+    "PackedConv3x3",
+    "PackedLinear",
+    "get_backend",
+    "of_array",
+    "why_missing",
+]
+
+DEVICES = '"auto", "cpu", "cuda" or "cuda:N"'
+
+
+def get_backend(device: str = "auto") -> Backend:
+    """The backend for ``device``: "auto", "cpu", "cuda" or "cuda:N".
+
+    "auto" is the first GPU where there is one that works, else the CPU. Raises ``ValueError`` for
+    another name and ``RuntimeError``, saying why, for a device that is not there.
+    """
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"unknown device {device!r}: expected {DEVICES}")
+    if device == "auto":
+        device = "cuda" if why_missing("cuda") is None else "cpu"
+    if device == "cpu":
+        return _cpu()
+    reason = why_missing("cuda")
+    if reason is not None:
+        raise RuntimeError(f"device {device!r} is not available: {reason}")
+    return _cuda(int(device.partition(":")[2] or 0))
+
+
+def of_array(x: Any) -> Backend:
+    """The backend on whose device the NumPy or CuPy array ``x`` lives."""
+    return _cuda(int(x.device.id)) if is_cupy(x) else _cpu()
+
+
+def why_missing(name: str) -> str | None:
+    """Why the backend "cpu" or "cuda" cannot be used here; None where it can."""
+    if name == "cpu":
+        return None
+    from .cuda import why_unavailable
+
+    return why_unavailable()
+
+
+@lru_cache(maxsize=None)
+def _cpu() -> Backend:
+    from .cpu import CpuBackend
+
+    return CpuBackend()
+
+
+@lru_cache(maxsize=None)
+def _cuda(index: int) -> Backend:
+    from .cuda import CudaBackend
+
+    return CudaBackend(index)

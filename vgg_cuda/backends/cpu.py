@@ -1,0 +1,101 @@
+"""The embedded backend: float32 in NumPy, for machines with no GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from . import im2col, winograd
+
+Float32 = NDArray[np.float32]
+
+MIN_WINOGRAD_CHANNELS = 16  # below, the transforms cost more than they save
+
+
+@dataclass(frozen=True)
+class CpuConv3x3:
+    """``filters``: [36,C,K] for Winograd, or [9*C,K] for im2col; bias [K]."""
+
+    in_channels: int
+    out_channels: int
+    filters: Float32
+    bias: Float32
+
+    @property
+    def winograd(self) -> bool:
+        """Whether the filters are in the Winograd domain."""
+        return self.filters.ndim == 3
+
+
+@dataclass(frozen=True)
+class CpuLinear:
+    """w [K,C], bias [K]."""
+
+    in_features: int
+    out_features: int
+    w: Float32
+    bias: Float32
+
+
+class CpuBackend:
+    """Implements :class:`~vgg_cuda.backends.base.Backend` with NumPy arrays."""
+
+    name = "cpu"
+    device = "cpu"
+    dtypes: tuple[str, ...] = ("float32",)
+    batch_limit: int | None = 8
+
+    def asarray(self, x: Any, dtype: DTypeLike) -> Float32:
+        return np.ascontiguousarray(x, dtype)
+
+    def to_numpy(self, x: Float32) -> Float32:
+        return x
+
+    def pack_conv3x3(self, w: Float32, bias: Float32, dtype: DTypeLike) -> CpuConv3x3:
+        k, _, _, c = w.shape
+        small = c < MIN_WINOGRAD_CHANNELS
+        filters = im2col.pack_filter(w) if small else winograd.transform_filter(w)
+        return CpuConv3x3(c, k, filters, bias)
+
+    def pack_linear(self, w: Float32, bias: Float32, dtype: DTypeLike) -> CpuLinear:
+        return CpuLinear(w.shape[1], w.shape[0], w, bias)
+
+    def conv3x3(self, x: Float32, packed: CpuConv3x3, *, relu: bool, pool: bool) -> Float32:
+        algorithm = winograd.conv3x3 if packed.winograd else im2col.conv3x3
+        return algorithm(x, packed.filters, packed.bias, relu=relu, pool=pool)
+
+    def maxpool2x2(self, x: Float32) -> Float32:
+        h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
+        y = np.maximum(x[:, 0:h:2, 0:w:2], x[:, 0:h:2, 1:w:2])
+        np.maximum(y, x[:, 1:h:2, 0:w:2], out=y)
+        return np.maximum(y, x[:, 1:h:2, 1:w:2], out=y)
+
+    def avgpool(self, x: Float32, grid: int) -> Float32:
+        n, h, w, c = x.shape
+        if (h, w) == (grid, grid):
+            return x
+        y = np.empty((n, grid, grid, c), np.float32)
+        for i in range(grid):
+            rows = slice(i * h // grid, -(-(i + 1) * h // grid))
+            for j in range(grid):
+                columns = slice(j * w // grid, -(-(j + 1) * w // grid))
+                x[:, rows, columns].mean(axis=(1, 2), out=y[:, i, j])
+        return y
+
+    def linear(self, x: Float32, packed: CpuLinear, *, relu: bool) -> Float32:
+        y = x @ packed.w.T
+        y += packed.bias
+        if relu:
+            np.maximum(y, 0, out=y)
+        return y
+
+    def relu(self, x: Float32) -> Float32:
+        return np.maximum(x, 0)
+
+    def softmax(self, x: Float32) -> Float32:
+        y = np.exp(x - x.max(axis=1, keepdims=True))
+        y /= y.sum(axis=1, keepdims=True)
+        return y

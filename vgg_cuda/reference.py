@@ -1,0 +1,98 @@
+"""A direct float64 reference of every operation, written to be obviously right, not fast.
+
+Each output of a convolution is the sum of nine shifted products, with no transform and no fusion.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .configs import Conv
+from .weights import Weights
+
+Float64 = NDArray[np.float64]
+
+
+def conv3x3(
+    x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, relu: bool = False,
+    pool: bool = False,
+) -> Float64:  # fmt: skip
+    """x [N,H,W,C], w [K,3,3,C], bias [K] -> [N,H,W,K]; padding 1, stride 1; pooled on request."""
+    x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
+    n, h, width, _ = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = np.zeros((n, h, width, w.shape[0]))
+    for r in range(3):
+        for s in range(3):
+            y += padded[:, r : r + h, s : s + width] @ w[:, r, s].T
+    if bias is not None:
+        y += np.asarray(bias, np.float64)
+    if relu:
+        y = np.maximum(y, 0)
+    return maxpool2x2(y) if pool else y
+
+
+def maxpool2x2(x: ArrayLike) -> Float64:
+    """x [N,H,W,C] -> [N,H//2,W//2,C]."""
+    x = np.asarray(x, np.float64)
+    n, h, w, c = x.shape
+    even = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
+    return np.asarray(even.max(axis=(2, 4)))
+
+
+def avgpool(x: ArrayLike, grid: int = 7) -> Float64:
+    """x [N,H,W,C] -> [N,grid,grid,C]: means over floor(i*H/grid) up to ceil((i+1)*H/grid)."""
+    x = np.asarray(x, np.float64)
+    n, h, w, c = x.shape
+    y = np.empty((n, grid, grid, c))
+    for i in range(grid):
+        for j in range(grid):
+            top, bottom = int(np.floor(i * h / grid)), int(np.ceil((i + 1) * h / grid))
+            left, right = int(np.floor(j * w / grid)), int(np.ceil((j + 1) * w / grid))
+            y[:, i, j] = x[:, top:bottom, left:right].mean(axis=(1, 2))
+    return y
+
+
+def linear(
+    x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, relu: bool = False
+) -> Float64:
+    """x [N,C], w [K,C], bias [K] -> [N,K]."""
+    y = np.asarray(x, np.float64) @ np.asarray(w, np.float64).T
+    if bias is not None:
+        y += np.asarray(bias, np.float64)
+    return np.maximum(y, 0) if relu else y
+
+
+def softmax(x: ArrayLike) -> Float64:
+    """x [N,C] -> [N,C]."""
+    x = np.asarray(x, np.float64)
+    y = np.exp(x - x.max(axis=1, keepdims=True))
+    return np.asarray(y / y.sum(axis=1, keepdims=True))
+
+
+def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
+    """Every canonical tap of the network for x [N,H,W,3], by name."""
+    config, tensors = weights.config, weights.tensors
+    y: Any = np.asarray(x, np.float64)
+    taps: dict[str, Float64] = {}
+    for layer in config.features:
+        if isinstance(layer, Conv):
+            w, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+            taps[layer.name] = conv3x3(y, w, bias)
+            y = taps[layer.relu_name] = np.maximum(taps[layer.name], 0)
+        else:
+            y = taps[layer.name] = maxpool2x2(y)
+    if not config.dense:
+        return taps
+    y = taps["avgpool"] = avgpool(y, config.pool_grid)
+    y = y.reshape(y.shape[0], -1)
+    for dense in config.dense:
+        y = linear(y, tensors[f"{dense.name}.weight"], tensors[f"{dense.name}.bias"])
+        taps[dense.name] = y
+        if dense.relu:
+            y = taps[dense.relu_name] = np.maximum(y, 0)
+    taps["prob"] = softmax(y)
+    return taps

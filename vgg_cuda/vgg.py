@@ -1,0 +1,269 @@
+"""The VGG graph: the layers of a config, called one by one through ``ops``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images as _images
+from . import ops
+from .arrays import Restore, describe, require_float, unwrap
+from .backends import Array, Backend, PackedConv3x3, PackedLinear, get_backend
+from .configs import IN_CHANNELS, MIN_SIZE, Config, Conv, Pool, get_config
+from .layers import resolve_layer
+from .preprocess import Preset
+from .summary import summary_table
+from .weights import Source, Weights, he_weights, load_weights
+
+
+class Prediction(NamedTuple):
+    """One class of one image: its label, index and probability."""
+
+    label: str
+    index: int
+    probability: float
+
+
+class VGG:
+    """A VGG network on one device; safe to call from several threads.
+
+    Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0"), ``dtype`` (name of the
+    compute dtype), ``activation`` ("softmax" where the weights' source states one: then a call
+    gives probabilities; else None: logits), ``labels`` (a name per class, or None) and ``preset``
+    (how images become inputs).
+    """
+
+    def __init__(self, weights: Weights, *, device: str = "auto", dtype: str | None = None) -> None:
+        self._backend: Backend = get_backend(device)
+        self.device = self._backend.device
+        self.dtype = _check_dtype(self._backend, dtype)
+        self.config: Config = weights.config
+        self.activation = weights.activation
+        self.labels = weights.labels
+        self.preset: Preset = weights.preset
+        self.source = weights.source
+        tensors = weights.tensors
+        self._convs: dict[str, PackedConv3x3] = {
+            name: ops.pack_conv3x3(
+                self._backend, tensors[f"{name}.weight"], tensors[f"{name}.bias"], dtype=self.dtype
+            )
+            for name in (conv.name for conv in self.config.convs)
+        }
+        self._dense: dict[str, PackedLinear] = {
+            name: ops.pack_linear(
+                self._backend, tensors[f"{name}.weight"], tensors[f"{name}.bias"], dtype=self.dtype
+            )
+            for name in (dense.name for dense in self.config.dense)
+        }
+
+    @classmethod
+    def load(cls, source: Source, *, device: str = "auto", dtype: str | None = None) -> VGG:
+        """The network in ``source``: "digits", a safetensors file, or a dict of arrays.
+
+        ``device`` is "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; ``dtype``
+        defaults to float32 on the CPU and float16 on a GPU. Raises ``FileNotFoundError``,
+        ``WeightsError`` (a ``ValueError``) for what does not make a VGG, ``ValueError`` for an
+        unknown device or dtype, ``RuntimeError`` for a device that is not there.
+        """
+        get_backend(device)  # a device that is not there is told before a long read
+        return cls(load_weights(source), device=device, dtype=dtype)
+
+    @classmethod
+    def from_config(
+        cls,
+        name: str,
+        *,
+        num_classes: int = 1000,
+        include_top: bool = True,
+        seed: int = 0,
+        device: str = "auto",
+        dtype: str | None = None,
+    ) -> VGG:
+        """A published network ("vgg11", "vgg13", "vgg16", "vgg19") with He-scaled random weights.
+
+        ``include_top=False`` leaves the dense head off. The same seed gives the same bits.
+        """
+        config = get_config(name, num_classes=num_classes, include_top=include_top)
+        get_backend(device)
+        return cls(he_weights(config, seed), device=device, dtype=dtype)
+
+    def __call__(self, x: Any, *, layout: str = "NHWC") -> Any:
+        """Logits [N, classes] of preprocessed images, or probabilities where ``activation`` is set.
+
+        x [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``), floating point, H and W >= 32; without
+        a dense head the result is pool5 [N,H/32,W/32,C]. The result is of x's array kind.
+        Raises ``ValueError`` for shapes and ``TypeError`` for dtypes and array kinds.
+        """
+        tap = "pool5" if not self.config.dense else "prob" if self.activation else self._logits
+        return self._taps(x, [tap], layout)[tap]
+
+    def features(
+        self, x: Any, layers: str | Iterable[str], *, layout: str = "NHWC"
+    ) -> dict[str, Any]:
+        """The tensors at ``layers``, by the names asked for; stops after the deepest one.
+
+        x as for a call. Spatial results are NHWC whatever x's layout, dense ones [N,C], all of
+        x's array kind. Layer names are those of ``vgg_cuda.layers``: "relu1_2", "pool5",
+        "block1_conv2", "features.3". Raises ``ValueError`` for an unknown one.
+        """
+        names = [layers] if isinstance(layers, str) else list(layers)
+        canonical = {name: resolve_layer(self.config, name) for name in names}
+        found = self._taps(x, list(canonical.values()), layout)
+        return {name: found[tap] for name, tap in canonical.items()}
+
+    def classify(
+        self, images: Any, top_k: int = 5, *, batch_size: int = 32
+    ) -> list[list[Prediction]]:
+        """The ``top_k`` most probable classes of every image, the best first.
+
+        ``images`` is one image or a sequence of them, each a path, a Pillow image or a uint8 array
+        [H,W,3] or [H,W]; they are prepared with ``preset``. Raises ``ImageError`` (a
+        ``ValueError``) for a file that is no readable image, ``ValueError`` without a dense head.
+        """
+        if self.config.num_classes is None:
+            raise ValueError("classify: this network has no dense head; use features()")
+        if top_k < 1 or batch_size < 1:
+            raise ValueError(
+                f"classify: expected top_k and batch_size >= 1, got {top_k} and {batch_size}"
+            )
+        single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
+        if isinstance(images, np.ndarray):
+            single = images.ndim < 4
+        pending = [images] if single else list(images)
+        results: list[list[Prediction]] = []
+        for batch in _images.batches(pending, self.preset, batch_size):
+            for item in batch.failed:
+                raise item.error
+            results += self.top(self.probabilities(batch.x), top_k)
+        return results
+
+    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities [N, classes], on the host, of preprocessed images x [N,H,W,3]."""
+        found = self._taps(x, ["prob"], "NHWC")["prob"]
+        return np.asarray(found, np.float32)
+
+    def top(self, probabilities: NDArray[np.float32], top_k: int) -> list[list[Prediction]]:
+        """The ``top_k`` best classes of every row of ``probabilities`` [N, classes]."""
+        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        labels = self.labels or tuple(str(i) for i in range(probabilities.shape[1]))
+        return [
+            [Prediction(labels[i], int(i), float(row[i])) for i in best]
+            for row, best in zip(probabilities, order, strict=True)
+        ]
+
+    def summary(self, size: int | tuple[int, int] = 224) -> str:
+        """The table of layers at an input of ``size``; see :mod:`vgg_cuda.summary`."""
+        return summary_table(self.config, size, self.activation)
+
+    def __repr__(self) -> str:
+        return (
+            f"<VGG {self.config.name}: {self.config.num_classes or 'no'} classes, {self.dtype} on "
+            f"{self.device}, weights: {self.source}>"
+        )
+
+    @property
+    def _logits(self) -> str:
+        return self.config.dense[-1].name
+
+    def _taps(self, x: Any, taps: Sequence[str], layout: str) -> dict[str, Any]:
+        """The tensors at canonical ``taps``, of x's kind; runs batches that memory can hold."""
+        x, restore = self._input(x, layout)
+        n, height, width, _ = x.shape
+        limit = self._backend.batch_limit
+        step = n if limit is None else limit * 224 * 224 // (height * width)
+        parts = [
+            self._collect(self._backend.asarray(x[i : i + max(step, 1)], self.dtype), set(taps))
+            for i in range(0, max(n, 1), max(step, 1))
+        ]
+        if isinstance(x, np.ndarray):
+            parts = [{t: self._backend.to_numpy(y) for t, y in part.items()} for part in parts]
+        if len(parts) == 1:
+            return {tap: restore(y) for tap, y in parts[0].items()}
+        return {tap: restore(np.concatenate([part[tap] for part in parts])) for tap in parts[0]}
+
+    def _collect(self, x: Array, wanted: set[str]) -> dict[str, Array]:
+        found: dict[str, Array] = {}
+        for tap, y in self._forward(x, wanted) if wanted else ():
+            if tap in wanted:
+                found[tap] = y
+            if len(found) == len(wanted):
+                break
+        return found
+
+    def _forward(self, x: Array, wanted: set[str]) -> Iterator[tuple[str, Array]]:
+        """Every tap and its tensor, in order; x [N,H,W,3] of the backend's kind and ``dtype``.
+
+        A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
+        ``wanted``.
+        """
+        layers = self.config.features
+        pooled = False
+        for layer, following in zip_longest(layers, layers[1:]):
+            if isinstance(layer, Conv):
+                raw = layer.name in wanted
+                inside = {layer.name, layer.relu_name} & wanted
+                pooled = isinstance(following, Pool) and not inside
+                x = ops.conv3x3(x, self._convs[layer.name], relu=not raw, pool=pooled)
+                if raw:
+                    yield layer.name, x
+                    x = ops.relu(x)
+                if not pooled:
+                    yield layer.relu_name, x
+            else:
+                if not pooled:
+                    x = ops.maxpool2x2(x)
+                yield layer.name, x
+        if not self.config.dense:
+            return
+        x = ops.avgpool(x, self.config.pool_grid)
+        yield "avgpool", x
+        x = x.reshape(x.shape[0], -1)
+        for dense in self.config.dense:
+            raw = dense.name in wanted or not dense.relu
+            x = ops.linear(x, self._dense[dense.name], relu=not raw)
+            if raw:
+                yield dense.name, x
+            if dense.relu:
+                x = ops.relu(x) if raw else x
+                yield dense.relu_name, x
+        yield "prob", ops.softmax(x)
+
+    def _input(self, x: Any, layout: str) -> tuple[Array, Restore]:
+        """x checked, as NHWC, and the way back to its kind."""
+        if layout not in ("NHWC", "NCHW"):
+            raise ValueError(f"unknown layout {layout!r}: expected NHWC or NCHW")
+        array, restore = unwrap(x, "x")
+        require_float(array, "x")
+        if self._backend.name == "cpu" and not isinstance(array, np.ndarray):
+            raise TypeError(f"x: expected an array in host memory (the model is on cpu), got {describe(x)}")
+        channels = 3 if layout == "NHWC" else 1
+        if array.ndim != 4 or array.shape[channels] != IN_CHANNELS:
+            expected = "[N, H, W, 3] (NHWC)" if layout == "NHWC" else "[N, 3, H, W] (NCHW)"
+            other = "NCHW" if layout == "NHWC" else "NHWC"
+            swapped = array.ndim == 4 and array.shape[4 - channels] == IN_CHANNELS
+            hint = f'; pass layout="{other}" if that is its layout' if swapped else ""
+            raise ValueError(f"x: expected {expected}, got {tuple(array.shape)}{hint}")
+        if layout == "NCHW":
+            array = array.transpose(0, 2, 3, 1)
+        if min(array.shape[1:3]) < MIN_SIZE:
+            raise ValueError(
+                f"x: expected H and W >= {MIN_SIZE} (five pools halve them), "
+                f"got H = {array.shape[1]} and W = {array.shape[2]}"
+            )
+        return array, restore
+
+
+def _check_dtype(backend: Backend, dtype: Any) -> str:
+    if dtype is None:
+        return backend.dtypes[0]
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    if name not in backend.dtypes:
+        raise ValueError(
+            f"unknown dtype {name!r} on {backend.device}: expected {' or '.join(backend.dtypes)}"
+        )
+    return name

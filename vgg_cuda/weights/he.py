@@ -1,0 +1,24 @@
+"""Weights drawn from a seed, scaled so that activations keep their size through the network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..configs import Config
+from .canonical import Tensors, Weights, shapes
+
+
+def he_weights(config: Config, seed: int) -> Weights:
+    """Normal weights with variance 2 / fan_in and small biases; the same bits for the same seed.
+
+    He et al., "Delving Deep into Rectifiers", 2015, eq. 10. The biases are not zero, so that a
+    test notices a bias that was lost.
+    """
+    rng = np.random.default_rng(seed)
+    tensors: Tensors = {}
+    for name, shape in shapes(config):
+        values = rng.standard_normal(shape, dtype=np.float32)
+        fan_in = int(np.prod(shape[1:]))
+        values *= np.float32(0.05 if len(shape) == 1 else np.sqrt(2 / fan_in))
+        tensors[name] = values
+    return Weights(config, tensors, source=f"{config.name} drawn from seed {seed}")
