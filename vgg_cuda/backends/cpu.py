@@ -17,7 +17,7 @@ MIN_WINOGRAD_CHANNELS = 16  # below, the transforms cost more than they save
 
 @dataclass(frozen=True)
 class CpuConv3x3:
-    """``filters``: [36,C,K] for Winograd, or [9*C,K] for im2col; bias [K]."""
+    """``filters``: [36,C,K] for Winograd, or [9*C+1,K], bias included, for im2col; bias [K]."""
 
     in_channels: int
     out_channels: int
@@ -57,21 +57,20 @@ class CpuBackend:
     def pack_conv3x3(self, w: Float32, bias: Float32, dtype: DTypeLike) -> CpuConv3x3:
         k, _, _, c = w.shape
         small = c < MIN_WINOGRAD_CHANNELS
-        filters = im2col.pack_filter(w) if small else winograd.transform_filter(w)
+        filters = im2col.pack_filter(w, bias) if small else winograd.transform_filter(w)
         return CpuConv3x3(c, k, filters, bias)
 
     def pack_linear(self, w: Float32, bias: Float32, dtype: DTypeLike) -> CpuLinear:
         return CpuLinear(w.shape[1], w.shape[0], w, bias)
 
     def conv3x3(self, x: Float32, packed: CpuConv3x3, *, relu: bool, pool: bool) -> Float32:
-        algorithm = winograd.conv3x3 if packed.winograd else im2col.conv3x3
-        return algorithm(x, packed.filters, packed.bias, relu=relu, pool=pool)
+        if packed.winograd:
+            return winograd.conv3x3(x, packed.filters, packed.bias, relu=relu, pool=pool)
+        return im2col.conv3x3(x, packed.filters, relu=relu, pool=pool)
 
     def maxpool2x2(self, x: Float32) -> Float32:
-        h, w = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
-        y = np.maximum(x[:, 0:h:2, 0:w:2], x[:, 0:h:2, 1:w:2])
-        np.maximum(y, x[:, 1:h:2, 0:w:2], out=y)
-        return np.maximum(y, x[:, 1:h:2, 1:w:2], out=y)
+        n, h, w, c = x.shape
+        return im2col.maxpool2x2(x, np.empty((n, h // 2, w // 2, c), np.float32))
 
     def avgpool(self, x: Float32, grid: int) -> Float32:
         n, h, w, c = x.shape

@@ -1,4 +1,4 @@
-"""3x3 convolution as one GEMM over gathered 3x3 windows: for inputs with few channels."""
+"""3x3 convolution as one GEMM over gathered 3x3 windows, for inputs with few channels."""
 
 from __future__ import annotations
 
@@ -6,44 +6,48 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .threads import cores, run_blocks, scratch
+from .memory import empty, scratch
+from .threads import cores, run_blocks
 
 Float32 = NDArray[np.float32]
 
 BLOCK_BYTES = 2 << 20  # of gathered windows and their products: stays in a core's cache
 
 
-def pack_filter(w: Float32) -> Float32:
-    """w [K,3,3,C] -> [9*C,K], the rows in the order of :func:`conv3x3`'s windows."""
-    return np.ascontiguousarray(w.reshape(w.shape[0], -1).T)
+def pack_filter(w: Float32, bias: Float32) -> Float32:
+    """w [K,3,3,C] and bias [K] -> [C*9+1,K]: a row per tap of a channel, then the bias."""
+    taps = w.transpose(3, 1, 2, 0).reshape(-1, w.shape[0])
+    return np.concatenate([taps, bias[None]])
 
 
-def conv3x3(x: Float32, w: Float32, bias: Float32, *, relu: bool, pool: bool) -> Float32:
-    """x [N,H,W,C], w [9*C,K] of :func:`pack_filter`, bias [K] -> [N,H,W,K], or pooled."""
+def conv3x3(x: Float32, w: Float32, *, relu: bool, pool: bool) -> Float32:
+    """x [N,H,W,C], w [C*9+1,K] of :func:`pack_filter` -> [N,H,W,K], or pooled.
+
+    Windows are gathered from planes, so that every copy is a whole row of pixels; a plane of ones
+    beside them makes the bias part of the product.
+    """
     n, h, width, c = x.shape
     k = w.shape[1]
     stride = 2 if pool else 1
-    y = np.empty((n, h // stride, width // stride, k), np.float32)
+    y = empty(n, h // stride, width // stride, k)
     rows = max(stride, BLOCK_BYTES // (4 * width * (9 * c + k)) // stride * stride)
 
     def job(block: tuple[int, int]) -> None:
         image, top = block
         count = min(rows, h - top)
-        padded = scratch("padded", count + 2, width + 2, c)
+        padded = scratch("padded", c, count + 2, width + 2)
         padded[...] = 0
         first, last = max(top - 1, 0), min(top + count + 1, h)
-        padded[first - top + 1 : last - top + 1, 1:-1] = x[image, first:last]
-        windows = sliding_window_view(padded, (3, 3), axis=(0, 1)).transpose(0, 1, 3, 4, 2)
-        columns = scratch("v", count, width, 3, 3, c)
-        np.copyto(columns, windows)
+        inside = padded[:, first - top + 1 : last - top + 1, 1:-1]
+        inside[...] = x[image, first:last].transpose(2, 0, 1)
+        columns = scratch("v", c * 9 + 1, count, width)
+        columns[-1] = 1
+        windows = sliding_window_view(padded, (count, width), axis=(1, 2))
+        np.copyto(columns[:-1].reshape(c, 3, 3, count, width), windows)
+        product = scratch("m", count, width, k) if pool else y[image, top : top + count]
+        np.matmul(columns.reshape(9 * c + 1, -1).T, w, out=product.reshape(-1, k))
         if pool:
-            product = scratch("m", count, width, k)
-        else:
-            product = y[image, top : top + count]
-        np.matmul(columns.reshape(-1, 9 * c), w, out=product.reshape(-1, k))
-        if pool:
-            product = _pool(product, y[image, top // 2 : (top + count) // 2])
-        product += bias
+            product = maxpool2x2(product, y[image, top // 2 : (top + count) // 2])
         if relu:
             np.maximum(product, 0, out=product)
 
@@ -52,8 +56,9 @@ def conv3x3(x: Float32, w: Float32, bias: Float32, *, relu: bool, pool: bool) ->
     return y
 
 
-def _pool(x: Float32, out: Float32) -> Float32:
-    h, w = out.shape[0] * 2, out.shape[1] * 2
-    np.maximum(x[0:h:2, 0:w:2], x[0:h:2, 1:w:2], out=out)
-    np.maximum(out, x[1:h:2, 0:w:2], out=out)
-    return np.maximum(out, x[1:h:2, 1:w:2], out=out)
+def maxpool2x2(x: Float32, out: Float32) -> Float32:
+    """x [...,H,W,C] -> out [...,H//2,W//2,C]."""
+    h, w = out.shape[-3] * 2, out.shape[-2] * 2
+    np.maximum(x[..., 0:h:2, 0:w:2, :], x[..., 0:h:2, 1:w:2, :], out=out)
+    np.maximum(out, x[..., 1:h:2, 0:w:2, :], out=out)
+    return np.maximum(out, x[..., 1:h:2, 1:w:2, :], out=out)

@@ -15,8 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
@@ -78,17 +76,3 @@ def run_blocks(job: Callable[[T], None], blocks: Iterable[T], *, workers: bool) 
     with one_blas_thread():
         # list() raises what a job raised
         list(_pool().map(job, blocks))
-
-
-_local = threading.local()
-
-
-def scratch(name: str, *shape: int) -> NDArray[np.float32]:
-    """This thread's float32 buffer called ``name``, at least this large, reused between calls."""
-    size = 1
-    for extent in shape:
-        size *= extent
-    buffer: NDArray[np.float32] | None = _local.__dict__.get(name)
-    if buffer is None or buffer.size < size:
-        buffer = _local.__dict__[name] = np.empty(size, np.float32)
-    return buffer[:size].reshape(shape)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from .threads import cores, run_blocks, scratch
+from .memory import empty, scratch
+from .threads import cores, run_blocks
 
 Float32 = NDArray[np.float32]
 
@@ -40,10 +41,10 @@ INPUT_TRANSFORM = np.kron(BT, BT).astype(np.float32)  # [36, 36]
 FILTER_TRANSFORM = np.kron(G, G)  # [36, 9]
 OUTPUT_TRANSFORM = np.kron(AT, AT).astype(np.float32)  # [16, 36]
 
-# Bytes of transformed data a block may hold: larger blocks feed BLAS's own threads, smaller ones
-# stay in the cache of the one core that works on them.
-BLOCK_BYTES_BLAS = 12 << 20
-BLOCK_BYTES_WORKER = 4 << 20
+# Tiles in a block. Every block reads all transformed filters, 4x the size of the direct ones: fewer
+# tiles than this and that traffic outweighs the products; more and the block leaves the cache.
+WORKER_TILES = 128
+BLAS_TILES = 512
 
 
 def transform_filter(w: Float32) -> Float32:
@@ -67,15 +68,28 @@ class Block:
     rows: int
 
 
-def plan_blocks(n: int, tiles_h: int, tile_row_bytes: int, budget: int) -> list[Block]:
-    """Blocks of at most ``budget`` bytes: some rows of an image, or several whole images."""
-    rows = max(1, min(tiles_h, budget // tile_row_bytes))
-    images = max(1, min(n, budget // (tile_row_bytes * tiles_h))) if rows == tiles_h else 1
-    return [
-        Block(image, min(images, n - image), row, min(rows, tiles_h - row))
-        for image in range(0, n, images)
-        for row in range(0, tiles_h, rows)
-    ]
+def plan_blocks(n: int, tiles_h: int, tiles_w: int, workers: int) -> list[Block]:
+    """Blocks of rows of an image, or of whole images, spread evenly over ``workers``.
+
+    Empty for no images. With one worker the blocks suit BLAS's own threads.
+    """
+    target = WORKER_TILES if workers > 1 else BLAS_TILES
+    per_image = tiles_h * tiles_w
+    if per_image > target:
+        rows = _even_share(tiles_h, max(1, target // tiles_w), workers if n == 1 else 1)
+        return [
+            Block(image, 1, row, min(rows, tiles_h - row))
+            for image in range(n)
+            for row in range(0, tiles_h, rows)
+        ]
+    images = _even_share(max(n, 1), target // per_image, workers)
+    return [Block(i, min(images, n - i), 0, tiles_h) for i in range(0, n, images)]
+
+
+def _even_share(total: int, most: int, workers: int) -> int:
+    """A share of ``total`` near ``most`` that gives every worker about as many shares."""
+    shares = max(workers, -(-round(total / most) // workers) * workers)
+    return -(-total // shares)
 
 
 def conv3x3(x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool) -> Float32:
@@ -83,11 +97,9 @@ def conv3x3(x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool) ->
     n, h, w, c = x.shape
     k = u.shape[2]
     tiles_h, tiles_w = -(-h // OUT), -(-w // OUT)
-    y = np.empty((n, h // 2, w // 2, k) if pool else (n, h, w, k), np.float32)
-    tile_row_bytes = 4 * IN * IN * tiles_w * (c + k)
-    workers = cores() > 1 and n > 1
-    budget = BLOCK_BYTES_WORKER if workers else BLOCK_BYTES_BLAS
-    blocks = plan_blocks(n, tiles_h, tile_row_bytes, budget)
+    y = empty(n, h // 2, w // 2, k) if pool else empty(n, h, w, k)
+    # Small inputs leave too little for every core: there BLAS shares each product instead.
+    workers = cores() if n * tiles_h * tiles_w >= cores() * WORKER_TILES * 3 // 4 else 1
 
     def job(block: Block) -> None:
         tiles = block.images * block.rows * tiles_w
@@ -98,9 +110,10 @@ def conv3x3(x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool) ->
         np.matmul(v.reshape(IN * IN, tiles, c), u, out=m)
         out = scratch("d", OUT * OUT, tiles * k)
         np.matmul(OUTPUT_TRANSFORM, m.reshape(IN * IN, tiles * k), out=out)
-        _store(out.reshape(OUT, OUT, block.images, block.rows, tiles_w, k), bias, relu, pool, y, block)
+        tile = out.reshape(OUT, OUT, block.images, block.rows, tiles_w, k)
+        _store(tile, bias, relu, pool, y, block)
 
-    run_blocks(job, blocks, workers=workers and len(blocks) > 1)
+    run_blocks(job, plan_blocks(n, tiles_h, tiles_w, workers), workers=workers > 1)
     return y
 
 

@@ -1,0 +1,57 @@
+"""Host buffers that are used again: the system takes longer to hand out fresh memory than to fill it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_KEPT_BYTES = 256 << 20  # the most that idle results may hold
+MIN_KEPT_BYTES = 1 << 20  # the allocator itself is quick for less
+
+_local = threading.local()
+
+
+def scratch(name: str, *shape: int) -> NDArray[np.float32]:
+    """This thread's float32 buffer called ``name``, at least this large, reused between calls."""
+    size = math.prod(shape)
+    buffer: NDArray[np.float32] | None = _local.__dict__.get(name)
+    if buffer is None or buffer.size < size:
+        buffer = _local.__dict__[name] = np.empty(size, np.float32)
+    return buffer[:size].reshape(shape)
+
+
+_lock = threading.RLock()  # a collected array may free a lease inside `empty`
+_idle: list[NDArray[np.float32]] = []
+
+
+def empty(*shape: int) -> NDArray[np.float32]:
+    """An uninitialised float32 array whose memory is used again once nothing refers to it."""
+    size = math.prod(shape)
+    if size * 4 < MIN_KEPT_BYTES:
+        return np.empty(shape, np.float32)
+    with _lock:
+        fits = [i for i, buffer in enumerate(_idle) if size <= buffer.size <= 2 * size]
+        best = min(fits, key=lambda i: _idle[i].size, default=None)
+        buffer = np.empty(size, np.float32) if best is None else _idle.pop(best)
+    array: NDArray[np.float32] = np.asarray(_Lease(buffer, shape))
+    return array
+
+
+class _Lease:
+    """Owns a buffer for as long as an array made from it, or a view of that, is alive."""
+
+    def __init__(self, buffer: NDArray[np.float32], shape: tuple[int, ...]) -> None:
+        self._buffer = buffer
+        self.__array_interface__: dict[str, Any] = buffer[: math.prod(shape)].reshape(
+            shape
+        ).__array_interface__
+
+    def __del__(self) -> None:
+        with _lock:
+            _idle.append(self._buffer)
+            while sum(buffer.nbytes for buffer in _idle) > MAX_KEPT_BYTES:
+                _idle.pop(0)
