@@ -56,6 +56,7 @@ def prepare_vgg_cuda(folder: Path) -> Run:
 def prepare_torch(folder: Path) -> Run:
     """PyTorch, channels_last, all cores."""
     import torch
+
     from vgg_cuda.configs import Conv
     from vgg_cuda.weights import load_weights
 
@@ -94,6 +95,7 @@ def prepare_onnxruntime(folder: Path) -> Run:
     import onnx
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
+
     from vgg_cuda.configs import Conv
     from vgg_cuda.weights import load_weights
 
@@ -184,7 +186,9 @@ def measure(batches: list[int], rounds: int, seconds: float, programs: list[str]
             prepare_onnxruntime(folder)  # writes the model, so that its size is in no one's peak
         for batch in batches:
             for round_ in range(rounds):
-                for program in programs[round_ % len(programs) :] + programs[: round_ % len(programs)]:
+                for program in (
+                    programs[round_ % len(programs) :] + programs[: round_ % len(programs)]
+                ):
                     command = [sys.executable, __file__, "--worker", program, "--folder", name]
                     command += ["--batch", str(batch), "--seconds", str(seconds)]
                     out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -214,7 +218,7 @@ def measure(batches: list[int], rounds: int, seconds: float, programs: list[str]
                 results.append(row)
                 print(
                     f"batch {batch:3d}  {program:12s} {median:.4f} s/image  "
-                    f"IQR {row['iqr_s_per_image']:.4f}  x{row['ratio_to_vgg_cuda']:.3f} of vgg_cuda's time  "
+                    f"IQR {row['iqr_s_per_image']:.4f}  {row['ratio_to_vgg_cuda']:.3f}x vgg_cuda  "
                     f"peak {row['peak_bytes'] / 1e9:.2f} GB  load {row['load_s']:.2f} s",
                     flush=True,
                 )

@@ -22,8 +22,9 @@ from .preprocess import Preset
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-EXTENSIONS = frozenset(
-    ".avif .bmp .gif .jfif .jpeg .jpg .jp2 .pbm .pgm .png .ppm .tga .tif .tiff .webp".split()
+EXTENSIONS = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".ppm"),
+    *(".tga", ".tif", ".tiff", ".webp"),
 )
 
 
@@ -61,7 +62,7 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             if not inside:
                 raise FileNotFoundError(
                     f"no images in the folder {str(path)!r}: expected files ending in "
-                    f"{', '.join(sorted(EXTENSIONS))}"
+                    f"{', '.join(EXTENSIONS)}"
                 )
             found += inside
         elif path.exists():
@@ -81,7 +82,7 @@ def open_image(source: Any) -> Image:
     Raises :class:`ImageError` for a file that is no readable image or is too large, and
     ``TypeError`` for another kind of source.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -89,8 +90,7 @@ def open_image(source: Any) -> Image:
         return _rgb(source)
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
-            "image: expected a path, a Pillow image or a uint8 array, "
-            f"got {type(source).__name__}"
+            f"image: expected a path, a Pillow image or a uint8 array, got {type(source).__name__}"
         )
     if not os.path.exists(source):
         raise ImageError(f"{source}: no such file")
@@ -102,7 +102,7 @@ def open_image(source: Any) -> Image:
         raise
     except Exception as error:  # decoders raise anything on damaged files, struct.error included
         reason = "no image that Pillow can identify"
-        if not isinstance(error, Image.UnidentifiedImageError):
+        if not isinstance(error, UnidentifiedImageError):
             reason = str(error) or type(error).__name__
         elif os.path.isfile(source) and os.path.getsize(source) == 0:
             reason = "the file is empty (0 bytes)"
@@ -173,9 +173,7 @@ def batches(sources: Sequence[Any], preset: Preset, batch_size: int) -> Iterator
         yield flush()
 
 
-def _prepared(
-    sources: Sequence[Any], preset: Preset
-) -> Iterator[NDArray[np.float32] | ImageError]:
+def _prepared(sources: Sequence[Any], preset: Preset) -> Iterator[NDArray[np.float32] | ImageError]:
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[NDArray[np.float32] | ImageError]] = deque()

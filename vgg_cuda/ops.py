@@ -14,9 +14,8 @@ import numpy as np
 from .arrays import as_float32, describe, require_float, unwrap
 from .backends import Array, Backend, PackedConv3x3, PackedLinear, of_array
 
-def conv3x3(
-    x: Any, w: Any, bias: Any = None, *, relu: bool = False, pool: bool = False
-) -> Array:
+
+def conv3x3(x: Any, w: Any, bias: Any = None, *, relu: bool = False, pool: bool = False) -> Array:
     """3x3 convolution, stride 1, padding 1, + bias, then ReLU and a 2x2 max-pool on request.
 
     x [N,H,W,C] with N >= 0 and H, W, C >= 1; w [K,3,3,C] (KRSC) and bias [K] in host memory, or w

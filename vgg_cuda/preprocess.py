@@ -106,8 +106,11 @@ class Preset:
                 f"preset: expected an object with a name and {', '.join(sorted(known - {'name'}))}"
                 f", got {values!r}"
             )
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            return cls(**given)
         except TypeError as error:
             raise ValueError(f"preset: {error}") from error
 

@@ -60,7 +60,7 @@ def linear(
     x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, relu: bool = False
 ) -> Float64:
     """x [N,C], w [K,C], bias [K] -> [N,K]."""
-    y = np.asarray(x, np.float64) @ np.asarray(w, np.float64).T
+    y: Float64 = np.asarray(x, np.float64) @ np.asarray(w, np.float64).T
     if bias is not None:
         y += np.asarray(bias, np.float64)
     return np.maximum(y, 0) if relu else y

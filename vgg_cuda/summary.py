@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from .configs import MIN_SIZE, Config, Conv
 
@@ -26,9 +26,10 @@ class Row:
 
 
 HEADINGS = (
-    "layer", "output size", "filters", "kernel", "stride", "padding", "activation", "parameters",
-    "FLOPs",
-)  # fmt: skip
+    *("layer", "output size", "filters", "kernel", "stride", "padding", "activation"),
+    *("parameters", "FLOPs"),
+)
+NUMBERS = 7  # the column where they begin
 
 
 def rows(config: Config, size: int | tuple[int, int], activation: str | None = None) -> list[Row]:
@@ -43,29 +44,20 @@ def rows(config: Config, size: int | tuple[int, int], activation: str | None = N
     channels = 3
     for layer in config.features:
         if isinstance(layer, Conv):
-            channels, k = layer.out_channels, 9 * layer.in_channels
-            table.append(
-                Row(
-                    layer.name, f"{h}x{w}x{channels}", str(channels), "3x3", "1", "1", "relu",
-                    (k + 1) * channels, 2 * h * w * k * channels,
-                )  # fmt: skip
-            )
+            channels, taps = layer.out_channels, 9 * layer.in_channels
+            size_text = f"{h}x{w}x{channels}"
+            parameters, flops = (taps + 1) * channels, 2 * h * w * taps * channels
+            row = (size_text, str(channels), "3x3", "1", "1", "relu", parameters, flops)
         else:
             h, w = h // 2, w // 2
-            table.append(Row(layer.name, f"{h}x{w}x{channels}", kernel="2x2", stride="2", padding="0"))
+            row = (f"{h}x{w}x{channels}", "-", "2x2", "2", "0", "-", 0, 0)
+        table.append(Row(layer.name, *row))
     if config.dense:
-        grid = config.pool_grid
-        table.append(Row("avgpool", f"{grid}x{grid}x{channels}"))
+        table.append(Row("avgpool", f"{config.pool_grid}x{config.pool_grid}x{channels}"))
     for dense in config.dense:
-        last = activation or "-"
-        parameters = (dense.in_features + 1) * dense.out_features
-        table.append(
-            Row(
-                dense.name, str(dense.out_features), str(dense.out_features),
-                activation="relu" if dense.relu else last,
-                parameters=parameters, flops=2 * dense.in_features * dense.out_features,
-            )  # fmt: skip
-        )
+        after = "relu" if dense.relu else activation or "-"
+        k, c = dense.out_features, dense.in_features
+        table.append(Row(dense.name, str(k), str(k), "-", "-", "-", after, (c + 1) * k, 2 * c * k))
     return table
 
 
@@ -74,16 +66,15 @@ def summary_table(
 ) -> str:
     """:func:`rows` as aligned plain text, with totals."""
     table = rows(config, size, activation)
-    lines = [HEADINGS] + [
-        (r.layer, r.size, r.filters, r.kernel, r.stride, r.padding, r.activation,
-         f"{r.parameters:,}", f"{r.flops:,}")
-        for r in table
-    ]  # fmt: skip
-    total = f"{sum(r.parameters for r in table):,}", f"{sum(r.flops for r in table):,}"
-    lines.append(("total", "", "", "", "", "", "", *total))
+    cells = [(*astuple(row)[:NUMBERS], f"{row.parameters:,}", f"{row.flops:,}") for row in table]
+    total = (f"{sum(r.parameters for r in table):,}", f"{sum(r.flops for r in table):,}")
+    lines = [HEADINGS, *cells, ("total", *[""] * (NUMBERS - 1), *total)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
     text = [
-        "  ".join(c.rjust(n) if i > 6 else c.ljust(n) for i, (c, n) in enumerate(zip(line, widths)))
+        "  ".join(
+            cell.ljust(widths[i]) if i < NUMBERS else cell.rjust(widths[i])
+            for i, cell in enumerate(line)
+        )
         for line in lines
     ]
     rule = "-" * len(text[0])

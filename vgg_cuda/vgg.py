@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
 
 
-class Prediction(NamedTuple):
+@dataclass(frozen=True)
+class Prediction:
     """One class of one image: its label, index and probability."""
 
     label: str
@@ -240,7 +242,9 @@ class VGG:
         array, restore = unwrap(x, "x")
         require_float(array, "x")
         if self._backend.name == "cpu" and not isinstance(array, np.ndarray):
-            raise TypeError(f"x: expected an array in host memory (the model is on cpu), got {describe(x)}")
+            raise TypeError(
+                f"x: expected an array in host memory (the model is on cpu), got {describe(x)}"
+            )
         channels = 3 if layout == "NHWC" else 1
         if array.ndim != 4 or array.shape[channels] != IN_CHANNELS:
             expected = "[N, H, W, 3] (NHWC)" if layout == "NHWC" else "[N, 3, H, W] (NCHW)"

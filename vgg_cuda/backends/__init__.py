@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ..arrays import is_cupy
@@ -12,12 +12,18 @@ from .base import Array, Backend, PackedConv3x3, PackedLinear
 __all__ = [
     "Array",
     "Backend",
+    "DeviceError",
     "PackedConv3x3",
     "PackedLinear",
     "get_backend",
     "of_array",
     "why_missing",
 ]
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there; the text says why and what to do."""
+
 
 DEVICES = '"auto", "cpu", "cuda" or "cuda:N"'
 
@@ -26,7 +32,7 @@ def get_backend(device: str = "auto") -> Backend:
     """The backend for ``device``: "auto", "cpu", "cuda" or "cuda:N".
 
     "auto" is the first GPU where there is one that works, else the CPU. Raises ``ValueError`` for
-    another name and ``RuntimeError``, saying why, for a device that is not there.
+    another name and :class:`DeviceError`, saying why, for a device that is not there.
     """
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
         raise ValueError(f"unknown device {device!r}: expected {DEVICES}")
@@ -36,7 +42,7 @@ def get_backend(device: str = "auto") -> Backend:
         return _cpu()
     reason = why_missing("cuda")
     if reason is not None:
-        raise RuntimeError(f"device {device!r} is not available: {reason}")
+        raise DeviceError(f"device {device!r} is not available: {reason}")
     return _cuda(int(device.partition(":")[2] or 0))
 
 
@@ -54,14 +60,14 @@ def why_missing(name: str) -> str | None:
     return why_unavailable()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cpu() -> Backend:
     from .cpu import CpuBackend
 
     return CpuBackend()
 
 
-@lru_cache(maxsize=None)
+@cache
 def _cuda(index: int) -> Backend:
     from .cuda import CudaBackend
 

@@ -14,15 +14,21 @@ Array = Any
 class PackedConv3x3(Protocol):
     """Weights and bias of one 3x3 convolution, laid out once for the backend's kernel."""
 
-    in_channels: int
-    out_channels: int
+    @property
+    def in_channels(self) -> int: ...
+
+    @property
+    def out_channels(self) -> int: ...
 
 
 class PackedLinear(Protocol):
     """Weights and bias of one dense layer, laid out once for the backend's kernel."""
 
-    in_features: int
-    out_features: int
+    @property
+    def in_features(self) -> int: ...
+
+    @property
+    def out_features(self) -> int: ...
 
 
 class Backend(Protocol):
@@ -65,8 +71,11 @@ class Backend(Protocol):
         """w [K,C] and bias [K], host float32, made ready for ``linear``."""
         ...
 
-    def conv3x3(self, x: Array, packed: PackedConv3x3, *, relu: bool, pool: bool) -> Array:
-        """x [N,H,W,C] -> [N,H,W,K], or [N,H//2,W//2,K] with ``pool``: stride 1, padding 1."""
+    def conv3x3(self, x: Array, packed: Any, *, relu: bool, pool: bool) -> Array:
+        """x [N,H,W,C] -> [N,H,W,K], or [N,H//2,W//2,K] with ``pool``: stride 1, padding 1.
+
+        ``packed`` is what this backend's ``pack_conv3x3`` returned.
+        """
         ...
 
     def maxpool2x2(self, x: Array) -> Array:
@@ -77,8 +86,8 @@ class Backend(Protocol):
         """x [N,H,W,C] -> [N,grid,grid,C]: adaptive average pooling, bins as PyTorch's."""
         ...
 
-    def linear(self, x: Array, packed: PackedLinear, *, relu: bool) -> Array:
-        """x [N,C] -> [N,K]."""
+    def linear(self, x: Array, packed: Any, *, relu: bool) -> Array:
+        """x [N,C] -> [N,K]; ``packed`` is what this backend's ``pack_linear`` returned."""
         ...
 
     def relu(self, x: Array) -> Array:

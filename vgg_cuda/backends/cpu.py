@@ -85,7 +85,7 @@ class CpuBackend:
         return y
 
     def linear(self, x: Float32, packed: CpuLinear, *, relu: bool) -> Float32:
-        y = x @ packed.w.T
+        y: Float32 = x @ packed.w.T
         y += packed.bias
         if relu:
             np.maximum(y, 0, out=y)
@@ -95,6 +95,6 @@ class CpuBackend:
         return np.maximum(x, 0)
 
     def softmax(self, x: Float32) -> Float32:
-        y = np.exp(x - x.max(axis=1, keepdims=True))
+        y: Float32 = np.exp(x - x.max(axis=1, keepdims=True))
         y /= y.sum(axis=1, keepdims=True)
         return y

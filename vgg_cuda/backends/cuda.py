@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
-from vgg_cuda import _C
+from .. import _C
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 Array = Any
 """A ``cupy.ndarray``."""
@@ -20,40 +22,24 @@ Array = Any
 OLDEST_COMPUTE_CAPABILITY = (8, 0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class PackedConv3x3:
     """w [K,3,3,C] and float32 bias [K], in GPU memory."""
 
     w: Array
     bias: Array
-
-    @property
-    def in_channels(self) -> int:
-        """C."""
-        return int(self.w.shape[3])
-
-    @property
-    def out_channels(self) -> int:
-        """K."""
-        return int(self.w.shape[0])
+    in_channels: int
+    out_channels: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class PackedLinear:
     """w [K,C] and float32 bias [K], in GPU memory."""
 
     w: Array
     bias: Array
-
-    @property
-    def in_features(self) -> int:
-        """C."""
-        return int(self.w.shape[1])
-
-    @property
-    def out_features(self) -> int:
-        """K."""
-        return int(self.w.shape[0])
+    in_features: int
+    out_features: int
 
 
 def why_unavailable(index: int = 0) -> str | None:
@@ -90,10 +76,10 @@ def _dtypes() -> tuple[str, ...]:
 
 def _numpy_dtype(dtype: DTypeLike) -> np.dtype[Any]:
     if dtype == "bfloat16":
-        import ml_dtypes
+        import ml_dtypes  # noqa: F401  (makes the name known to NumPy)
 
-        return np.dtype(ml_dtypes.bfloat16)
-    return np.dtype(dtype)
+    resolved: np.dtype[Any] = np.dtype(dtype)
+    return resolved
 
 
 class CudaBackend:
@@ -150,16 +136,18 @@ class CudaBackend:
         self, w: NDArray[np.float32], bias: NDArray[np.float32], dtype: DTypeLike
     ) -> PackedConv3x3:
         """Copy w [K,3,3,C], cast to ``dtype``, and bias [K], in float32, to the GPU."""
-        return PackedConv3x3(self.asarray(w, dtype), self.asarray(bias, np.float32))
+        K, _, _, C = w.shape
+        return PackedConv3x3(self.asarray(w, dtype), self.asarray(bias, np.float32), C, K)
 
     def pack_linear(
         self, w: NDArray[np.float32], bias: NDArray[np.float32], dtype: DTypeLike
     ) -> PackedLinear:
         """Copy w [K,C], cast to ``dtype``, and bias [K], in float32, to the GPU."""
-        return PackedLinear(self.asarray(w, dtype), self.asarray(bias, np.float32))
+        K, C = w.shape
+        return PackedLinear(self.asarray(w, dtype), self.asarray(bias, np.float32), C, K)
 
-    def conv3x3(self, x: Array, packed: PackedConv3x3, *, relu: bool, pool: bool) -> Array:
-        """x [N,H,W,C] -> [N,H,W,K], or [N,H//2,W//2,K] with ``pool``."""
+    def conv3x3(self, x: Array, packed: Any, *, relu: bool, pool: bool) -> Array:
+        """[N,H,W,C] -> [N,H,W,K], or [N,H//2,W//2,K] with ``pool``; ``packed`` of this backend."""
         N, H, W, _ = x.shape
         P, Q = (H // 2, W // 2) if pool else (H, W)
         with self._cupy.cuda.Device(self._index):
@@ -168,7 +156,7 @@ class CudaBackend:
         return out
 
     def maxpool2x2(self, x: Array) -> Array:
-        """x [N,H,W,C] -> [N,H//2,W//2,C]."""
+        """[N,H,W,C] -> [N,H//2,W//2,C]."""
         N, H, W, C = x.shape
         with self._cupy.cuda.Device(self._index):
             out = self._empty((N, H // 2, W // 2, C), x)
@@ -176,22 +164,29 @@ class CudaBackend:
         return out
 
     def avgpool(self, x: Array, grid: int) -> Array:
-        """x [N,H,W,C] -> [N,grid,grid,C]."""
+        """[N,H,W,C] -> [N,grid,grid,C]."""
         N, _, _, C = x.shape
         with self._cupy.cuda.Device(self._index):
             out = self._empty((N, grid, grid, C), x)
             _C.avgpool(x, out, **self._where(x))
         return out
 
-    def linear(self, x: Array, packed: PackedLinear, *, relu: bool) -> Array:
-        """x [N,C] -> [N,K]."""
+    def linear(self, x: Array, packed: Any, *, relu: bool) -> Array:
+        """[N,C] -> [N,K]; ``packed`` of this backend."""
         with self._cupy.cuda.Device(self._index):
             out = self._empty((x.shape[0], packed.out_features), x)
             _C.linear(x, packed.w, packed.bias, out, relu=relu, **self._where(x))
         return out
 
+    def relu(self, x: Array) -> Array:
+        """max(x, 0) of an array of any shape."""
+        with self._cupy.cuda.Device(self._index):
+            out = self._empty(x.shape, x)
+            _C.relu(x, out, **self._where(x))
+        return out
+
     def softmax(self, x: Array) -> Array:
-        """x [N,C] -> [N,C]."""
+        """[N,C] -> [N,C]."""
         with self._cupy.cuda.Device(self._index):
             out = self._empty(x.shape, x)
             _C.softmax(x, out, **self._where(x))

@@ -1,10 +1,10 @@
-"""Host buffers that are used again: the system takes longer to hand out fresh memory than to fill it."""
+"""Host buffers that are used again, since fresh memory is slow: the system clears every page."""
 
 from __future__ import annotations
 
 import math
 import threading
-from typing import Any
+import weakref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,21 +37,21 @@ def empty(*shape: int) -> NDArray[np.float32]:
         fits = [i for i, buffer in enumerate(_idle) if size <= buffer.size <= 2 * size]
         best = min(fits, key=lambda i: _idle[i].size, default=None)
         buffer = np.empty(size, np.float32) if best is None else _idle.pop(best)
-    array: NDArray[np.float32] = np.asarray(_Lease(buffer, shape))
+    lease = _Lease(buffer[:size].reshape(shape))
+    weakref.finalize(lease, _give_back, buffer).atexit = False
+    array: NDArray[np.float32] = np.asarray(lease)
     return array
 
 
 class _Lease:
-    """Owns a buffer for as long as an array made from it, or a view of that, is alive."""
+    """What an array made from it, and every view of that, keeps alive."""
 
-    def __init__(self, buffer: NDArray[np.float32], shape: tuple[int, ...]) -> None:
-        self._buffer = buffer
-        self.__array_interface__: dict[str, Any] = buffer[: math.prod(shape)].reshape(
-            shape
-        ).__array_interface__
+    def __init__(self, array: NDArray[np.float32]) -> None:
+        self.__array_interface__ = array.__array_interface__
 
-    def __del__(self) -> None:
-        with _lock:
-            _idle.append(self._buffer)
-            while sum(buffer.nbytes for buffer in _idle) > MAX_KEPT_BYTES:
-                _idle.pop(0)
+
+def _give_back(buffer: NDArray[np.float32]) -> None:
+    with _lock:
+        _idle.append(buffer)
+        while sum(kept.nbytes for kept in _idle) > MAX_KEPT_BYTES:
+            _idle.pop(0)

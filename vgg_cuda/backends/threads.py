@@ -33,10 +33,9 @@ def _controller() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def blas_threads() -> int:
-    """Threads that BLAS uses now; at most :func:`cores`."""
-    counts = [lib["num_threads"] for lib in _controller().info() if lib["user_api"] == "blas"]
-    return min(max(counts, default=1), cores())
+def blas_libraries() -> list[dict[str, Any]]:
+    """The BLAS libraries in this process, as threadpoolctl describes them."""
+    return [library for library in _controller().info() if library["user_api"] == "blas"]
 
 
 @cache

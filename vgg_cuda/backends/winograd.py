@@ -136,9 +136,7 @@ def _input_tiles(x: Float32, block: Block, tiles_w: int) -> Float32:
     return d
 
 
-def _store(
-    tile: Float32, bias: Float32, relu: bool, pool: bool, y: Float32, block: Block
-) -> None:
+def _store(tile: Float32, bias: Float32, relu: bool, pool: bool, y: Float32, block: Block) -> None:
     """Pool, bias and ReLU of a block's tiles [4,4,images,rows,tiles_w,K], then their place in y.
 
     max(ReLU(t + b)) = ReLU(max(t) + b), so the pool comes first and the rest is a quarter as much.
