@@ -92,31 +92,29 @@ def open_image(source: Any) -> Image:
         raise TypeError(
             f"image: expected a path, a Pillow image or a uint8 array, got {type(source).__name__}"
         )
-    if not os.path.exists(source):
-        raise ImageError(f"{source}: no such file")
     try:
         with Image.open(source) as image:
-            _check_size(image.size, source)
+            _check_size(image.size)
             return _rgb(ImageOps.exif_transpose(image))
-    except ImageError:
-        raise
     except Exception as error:  # decoders raise anything on damaged files, struct.error included
-        reason = "no image that Pillow can identify"
-        if not isinstance(error, UnidentifiedImageError):
-            reason = str(error) or type(error).__name__
+        reason = str(error) or type(error).__name__
+        if not os.path.exists(source):
+            reason = "no such file"
         elif os.path.isfile(source) and os.path.getsize(source) == 0:
             reason = "the file is empty (0 bytes)"
+        elif isinstance(error, UnidentifiedImageError):
+            reason = "no image that Pillow can identify"
         raise ImageError(f"{source}: {reason}") from error
 
 
-def _check_size(size: tuple[int, int], source: Any) -> None:
+def _check_size(size: tuple[int, int]) -> None:
     from PIL import Image
 
     most = Image.MAX_IMAGE_PIXELS
     if most is not None and size[0] * size[1] > most:
         raise ImageError(
-            f"{source}: {size[0]} x {size[1]} pixels; at most {most:,} are decoded, to be safe "
-            "from decompression bombs (raise PIL.Image.MAX_IMAGE_PIXELS if it is genuine)"
+            f"{size[0]} x {size[1]} pixels; at most {most:,} are decoded, to be safe from "
+            "decompression bombs (raise PIL.Image.MAX_IMAGE_PIXELS if it is genuine)"
         )
 
 

@@ -224,7 +224,7 @@ class VGG:
             return
         x = ops.avgpool(x, self.config.pool_grid)
         yield "avgpool", x
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3])
         for dense in self.config.dense:
             raw = dense.name in wanted or not dense.relu
             x = ops.linear(x, self._dense[dense.name], relu=not raw)

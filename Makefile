@@ -1,0 +1,64 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both need only Python >= 3.10 and g++.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Where there is an NVIDIA driver, CuPy is installed too, and everything runs on the GPU.
+GPU := $(shell command -v nvidia-smi 2>/dev/null || ls /proc/driver/nvidia/version 2>/dev/null)
+comma := ,
+WITH_GPU := $(if $(GPU),$(comma)cuda13)
+
+SOURCES := pyproject.toml CMakeLists.txt README.md \
+  $(shell find build_backend cmake csrc vgg_cuda -type f -not -name '*.pyc')
+
+.PHONY: help demo test test-slow lint format bench dev clean
+
+help:
+	@echo "make demo       install, classify real images, time VGG-16    (<= 5 min)"
+	@echo "make test       install and run the tests                     (<= 15 min)"
+	@echo "make test-slow  the full-size set that make test leaves out"
+	@echo "make lint       ruff, mypy --strict, clang-format, codespell"
+	@echo "make bench      the CPU beside PyTorch and onnxruntime; writes bench/results/"
+	@echo "make dev        editable install that rebuilds csrc/ when it is imported"
+
+demo: $(VENV)/.installed-demo$(WITH_GPU)
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-test$(WITH_GPU)
+	$(BIN)/pytest -m "not slow"
+
+test-slow: $(VENV)/.installed-test$(WITH_GPU)
+	$(BIN)/pytest -m slow
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python bench/cpu.py
+
+lint: $(VENV)/.installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	find csrc -type f | xargs $(BIN)/clang-format --dry-run --Werror
+	$(BIN)/codespell
+
+format: $(VENV)/.installed-lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	find csrc -type f | xargs $(BIN)/clang-format -i
+
+dev: $(BIN)/python
+	$(BIN)/python -m pip install "scikit-build-core>=0.11" "pybind11>=2.13" cmake ninja
+	$(BIN)/python -m pip install --no-build-isolation -C editable.rebuild=true -e ".[test,lint]"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
+	  "vgg_cuda needs Python >= 3.10, this is " + sys.version.split()[0] + ": make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "python3 -m venv failed; Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet ".[$*]"
+	@touch "$@"
+
+clean:
+	rm -rf $(VENV) build dist demo

@@ -1,0 +1,187 @@
+"""Weights files and dicts: what is read, what is refused and how it is said."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+
+from vgg_cuda import VGG, Preset
+from vgg_cuda.configs import Config
+from vgg_cuda.weights import Weights, WeightsError, he_weights, load_weights, save
+from vgg_cuda.weights.fold import fold_batch_norm
+
+SMALL = Config("small", (8, "M", 8, "M", 8, "M", 16, 16, "M", 16, "M"), (24, 24, 3))
+WEIGHTS = he_weights(SMALL, 0)
+
+
+def test_native_files_keep_everything(tmp_path: Path) -> None:
+    preset = Preset("own", resize=(40, 48), crop=None, channels="BGR", divisor=1.0)
+    config = Config("vgg", SMALL.widths, SMALL.head, batch_norm=True)
+    weights = Weights(config, WEIGHTS.tensors, preset, ("ä", "b", "c"), "softmax")
+    path = tmp_path / "w.safetensors"
+    save(weights, path)
+    again = load_weights(path)
+    assert (again.config, again.preset, again.labels) == (config, preset, ("ä", "b", "c"))
+    assert again.activation == "softmax"
+    assert again.source == str(path)
+    for name, tensor in WEIGHTS.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], tensor)
+    assert list(tmp_path.iterdir()) == [path]  # no temporary file is left
+
+
+def test_half_precision_files_are_widened(tmp_path: Path) -> None:
+    path = tmp_path / "half.safetensors"
+    save_file({n: t.astype(np.float16) for n, t in WEIGHTS.tensors.items()}, path)
+    loaded = load_weights(path)
+    for name, tensor in WEIGHTS.tensors.items():
+        assert loaded.tensors[name].dtype == np.float32
+        np.testing.assert_array_equal(loaded.tensors[name], tensor.astype(np.float16))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    widths=st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=3), min_size=5, max_size=5),
+    hidden=st.lists(st.integers(1, 9), max_size=3),
+    grid=st.integers(1, 8),
+)
+def test_any_architecture_is_inferred(
+    widths: list[list[int]], hidden: list[int], grid: int
+) -> None:
+    flat = tuple(w for block in widths for w in (*block, "M"))
+    config = Config("vgg", flat, tuple(hidden), grid if hidden else 7)
+    assert load_weights(he_weights(config, 0).tensors).config == config
+
+
+def test_folding_a_batch_norm() -> None:
+    rng = np.random.default_rng(0)
+    w, bias, gamma, beta, mean = (
+        rng.standard_normal(s).astype(np.float32) for s in ((4, 5), 4, 4, 4, 4)
+    )
+    variance = rng.uniform(1e-6, 2, 4).astype(np.float32)
+    x = rng.standard_normal(5)
+    folded, shift = fold_batch_norm(w, bias, gamma, beta, mean, variance, epsilon=1e-5)
+    direct = gamma * ((w @ x + bias) - mean) / np.sqrt(variance.astype(float) + 1e-5) + beta
+    np.testing.assert_allclose(folded @ x + shift, direct, rtol=1e-5, atol=1e-5)
+
+
+def without(name: str) -> dict[str, np.ndarray]:
+    return {n: t for n, t in WEIGHTS.tensors.items() if n != name}
+
+
+def with_(name: str, tensor: np.ndarray) -> dict[str, np.ndarray]:
+    return WEIGHTS.tensors | {name: tensor}
+
+
+NAN = np.full((16,), np.nan, np.float32)
+BAD = [
+    ({}, "not the weights of a VGG.*no tensors at all"),
+    ({"a": np.zeros(3)}, "expected conv1_1.weight"),
+    (without("conv4_2.bias"), "missing: conv4_2.bias"),
+    (without("conv3_1.weight"), "block 3: expected conv3_1"),
+    (without("fc7.weight"), "expected fc6, fc7"),
+    (with_("fc9.weight", np.zeros((2, 3, 4))), "dense layers: expected"),
+    (with_("conv4_1.weight", np.zeros((16, 3, 3, 9), np.float32)), r"expected \[16, 3, 3, 8\]"),
+    (with_("conv4_1.weight", np.zeros((), np.float32)), "conv4_1"),
+    (with_("conv4_1.bias", NAN), "conv4_1.bias: expected finite values"),
+    (with_("conv4_1.bias", -np.inf * np.ones(16)), "conv4_1.bias: expected finite values"),
+    (with_("fc6.weight", np.zeros((24, 50), np.float32)), "fc6.weight: expected"),
+    (with_("stray", np.zeros(3)), "stray: expected canonical names"),
+    (with_("conv6_1.weight", np.zeros((4, 3, 3, 16))), "expected five blocks"),
+    (with_("conv1_1.weight", np.array(["x"])), "expected numbers"),
+]
+
+
+@pytest.mark.parametrize(("tensors", "text"), BAD, ids=range(len(BAD)))
+def test_bad_tensors(tensors: dict[str, np.ndarray], text: str) -> None:
+    with pytest.raises(WeightsError, match=text):
+        load_weights(tensors)
+
+
+METADATA = [
+    ({"labels": "[1, 2, 3]"}, "labels: expected a list of strings"),
+    ({"labels": '["a"]'}, "expected 3 labels, got 1"),
+    ({"labels": "["}, "expected JSON"),
+    ({"activation": '"tanh"'}, "expected 'softmax'"),
+    ({"preset": '{"name": "x", "crop": -1}'}, "expected sizes"),
+    ({"preset": '{"name": "x", "zoom": 2}'}, "expected an object with a name"),
+    ({"preset": '{"name": "x", "std": [0, 1, 1]}'}, "standard deviations"),
+    ({"preset": '{"name": "x", "resample": "sinc"}'}, "expected one of nearest"),
+    ({"version": "2"}, "upgrade vgg_cuda"),
+]
+
+
+@pytest.mark.parametrize(("metadata", "text"), METADATA, ids=range(len(METADATA)))
+def test_bad_metadata(tmp_path: Path, metadata: dict[str, str], text: str) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(WEIGHTS.tensors, path, metadata=metadata)
+    with pytest.raises(WeightsError, match=text):
+        load_weights(path)
+
+
+def header(declared: dict[str, object], size: int | None = None) -> bytes:
+    text = json.dumps(declared).encode()
+    return struct.pack("<Q", len(text) if size is None else size) + text
+
+
+FILES = {
+    "empty": b"",
+    "short": b"\x01\x02",
+    "huge-header": header({}, size=1 << 60),
+    "beyond-the-end": header(
+        {"conv1_1.weight": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 1 << 32]}}
+    ),
+    "not-json": struct.pack("<Q", 4) + b"oops",
+    "text": b"these are no weights at all, only some text that someone renamed",
+}
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
+def test_bad_files(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"bad\.safetensors"):
+        load_weights(path)
+
+
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save(WEIGHTS, path)
+    data = path.read_bytes()
+    for cut in (len(data) - 1, len(data) // 2, 100, 9):
+        path.write_bytes(data[:cut])
+        with pytest.raises(WeightsError, match="not a readable safetensors file"):
+            load_weights(path)
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="is a folder"):
+        load_weights(tmp_path)
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "w.safetensors"
+    save(WEIGHTS, path)
+    before = path.read_bytes()
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save(WEIGHTS, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_saved_files_are_plain_safetensors(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save(WEIGHTS, path)
+    assert set(load_file(path)) == set(WEIGHTS.tensors)
+    assert VGG.load(path, device="cpu").config.widths == SMALL.widths

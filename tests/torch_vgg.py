@@ -1,0 +1,100 @@
+"""torchvision's VGG as a PyTorch module, with the same tree of names, since it cannot be imported.
+
+torchvision needs its compiled operators even for this, and those need a matching torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+CONFIGS = {  # torchvision's own spelling, kept apart from the package's on purpose
+    "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
+    "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
+    "vgg19": "64 64 M 128 128 M 256 256 256 256 M 512 512 512 512 M 512 512 512 512 M",
+}
+
+
+def _uniform(rng: np.random.Generator, like: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    return torch.from_numpy(rng.uniform(low, high, tuple(like.shape)).astype(np.float32))
+
+
+class TorchVGG(nn.Module):
+    """``features``, ``avgpool``, ``classifier``, as in torchvision/models/vgg.py."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_classes: int = 1000,
+        batch_norm: bool = False,
+        hidden: int = 4096,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for word in CONFIGS.get(name, name).split():
+            if word == "M":
+                layers.append(nn.MaxPool2d(2, 2))
+                continue
+            layers.append(nn.Conv2d(channels, int(word), 3, padding=1))
+            channels = int(word)
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(channels))
+            layers.append(nn.ReLU(inplace=False))
+        self.features = nn.Sequential(*layers)
+        self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
+        self.classifier = nn.Sequential(
+            nn.Linear(channels * 49, hidden),
+            nn.ReLU(inplace=False),
+            nn.Dropout(),
+            nn.Linear(hidden, hidden),
+            nn.ReLU(inplace=False),
+            nn.Dropout(),
+            nn.Linear(hidden, num_classes),
+        )
+        self._randomize(seed)
+        self.eval()
+
+    def _randomize(self, seed: int) -> None:
+        """He-scaled weights; biases and batch norms away from their neutral values."""
+        rng = np.random.default_rng(seed)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, (nn.Conv2d, nn.Linear)):
+                    values = rng.standard_normal(tuple(module.weight.shape), dtype=np.float32)
+                    fan_in = values[0].size
+                    module.weight.copy_(torch.from_numpy(values) * (2 / fan_in) ** 0.5)
+                    module.bias.copy_(_uniform(rng, module.bias, -0.1, 0.1))
+                elif isinstance(module, nn.BatchNorm2d):
+                    module.weight.copy_(_uniform(rng, module.weight, 0.5, 1.5))
+                    module.bias.copy_(_uniform(rng, module.bias, -0.3, 0.3))
+                    module.running_mean.copy_(_uniform(rng, module.bias, -0.3, 0.3))
+                    module.running_var.copy_(_uniform(rng, module.bias, 0.5, 2.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
+
+    @torch.no_grad()
+    def taps(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """Every module's own output for x [N,H,W,3], spatial ones as NHWC."""
+        found: dict[str, np.ndarray] = {}
+        y = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+        for prefix, modules in (("features", self.features), ("classifier", self.classifier)):
+            for index, module in enumerate(modules):
+                y = module(y)
+                found[f"{prefix}.{index}"] = (y.permute(0, 2, 3, 1) if y.ndim == 4 else y).numpy()
+            if prefix == "features":
+                y = self.avgpool(y)
+                found["avgpool"] = y.permute(0, 2, 3, 1).numpy()
+                y = torch.flatten(y, 1)
+        return found
+
+    def arrays(self) -> dict[str, Any]:
+        """The state dict as NumPy arrays."""
+        return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
