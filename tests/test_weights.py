@@ -34,6 +34,12 @@ def test_native_files_keep_everything(tmp_path: Path) -> None:
     for name, tensor in WEIGHTS.tensors.items():
         np.testing.assert_array_equal(again.tensors[name], tensor)
     assert list(tmp_path.iterdir()) == [path]  # no temporary file is left
+    first = path.read_bytes()
+    save(again, path)
+    assert path.read_bytes() == first
+    other = tmp_path / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
 
 
 def test_half_precision_files_are_widened(tmp_path: Path) -> None:
@@ -105,22 +111,24 @@ def test_bad_tensors(tensors: dict[str, np.ndarray], text: str) -> None:
 
 
 METADATA = [
-    ({"labels": "[1, 2, 3]"}, "labels: expected a list of strings"),
-    ({"labels": '["a"]'}, "expected 3 labels, got 1"),
-    ({"labels": "["}, "expected JSON"),
-    ({"activation": '"tanh"'}, "expected 'softmax'"),
-    ({"preset": '{"name": "x", "crop": -1}'}, "expected sizes"),
-    ({"preset": '{"name": "x", "zoom": 2}'}, "expected an object with a name"),
-    ({"preset": '{"name": "x", "std": [0, 1, 1]}'}, "standard deviations"),
-    ({"preset": '{"name": "x", "resample": "sinc"}'}, "expected one of nearest"),
-    ({"version": "2"}, "upgrade vgg_cuda"),
+    ('{"labels": [1, 2, 3]}', "labels: expected a list of strings"),
+    ('{"labels": ["a"]}', "expected 3 labels, got 1"),
+    ("[", "expected JSON"),
+    ("[]", "expected a JSON object"),
+    ('{"activation": "tanh"}', "expected 'softmax'"),
+    ('{"preset": {"name": "x", "crop": -1}}', "expected sizes"),
+    ('{"preset": {"name": "x", "zoom": 2}}', "expected an object with a name"),
+    ('{"preset": {"name": "x", "std": [0, 1, 1]}}', "standard deviations"),
+    ('{"preset": {"name": "x", "resample": "sinc"}}', "expected one of nearest"),
+    ('{"preset": 7}', "expected an object with a name"),
+    ('{"version": 2}', "upgrade vgg_cuda"),
 ]
 
 
 @pytest.mark.parametrize(("metadata", "text"), METADATA, ids=range(len(METADATA)))
-def test_bad_metadata(tmp_path: Path, metadata: dict[str, str], text: str) -> None:
+def test_bad_metadata(tmp_path: Path, metadata: str, text: str) -> None:
     path = tmp_path / "w.safetensors"
-    save_file(WEIGHTS.tensors, path, metadata=metadata)
+    save_file(WEIGHTS.tensors, path, metadata={"vgg_cuda": metadata})
     with pytest.raises(WeightsError, match=text):
         load_weights(path)
 

@@ -23,11 +23,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        # mkstemp makes files private; a result is as readable as any file the user makes
+        yield temporary
+        # temporary files are private; a result is as readable as any file the user makes
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
-        yield temporary
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,9 @@
 """The native file: safetensors with canonical names, and what is needed to use it in the header.
 
-The header's metadata holds ``format`` ("vgg_cuda"), ``version`` ("1"), and, as JSON, ``preset``,
-``labels``, ``activation`` and ``batch_norm``. Source: https://github.com/huggingface/safetensors.
+The header's metadata has one key, "vgg_cuda", a JSON object with ``version`` (1), ``preset``,
+``labels``, ``activation`` and ``batch_norm``; one key, since safetensors writes several in random
+order and the same weights should make the same file. Format:
+https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from ..configs import Config, config_name
 from ..preprocess import PRESETS, Preset
 from .canonical import Weights, WeightsError
 
-FORMAT, VERSION = "vgg_cuda", "1"
+KEY, VERSION = "vgg_cuda", 1
 _NAME = re.compile(r"conv(\d+)_(\d+)\.(?:weight|bias)|fc(\d+)\.(?:weight|bias)")
 
 
@@ -35,14 +37,7 @@ def from_tensors(
 
     Raises :class:`WeightsError`.
     """
-    metadata = metadata or {}
-    version = metadata.get("version", VERSION)
-    if version != VERSION:
-        raise WeightsError(
-            f"{source}: expected version {VERSION} of the native format, got {version}: "
-            "upgrade vgg_cuda"
-        )
-    given = {key: _parse(metadata[key], key, source) for key in _JSON_KEYS if key in metadata}
+    given = _parse((metadata or {}).get(KEY, "{}"), source)
     config = infer_config(tensors, source, batch_norm=given.get("batch_norm", False) is True)
     try:
         preset = Preset.from_dict(given["preset"]) if "preset" in given else PRESETS["torchvision"]
@@ -122,14 +117,19 @@ def _infer_head(
     return tuple(dense[i][0] for i in sorted(dense)), grid
 
 
-_JSON_KEYS = ("preset", "labels", "activation", "batch_norm")
-
-
-def _parse(text: str, key: str, source: str) -> Any:
+def _parse(text: str, source: str) -> dict[str, Any]:
     try:
-        return json.loads(text)
+        given = json.loads(text)
     except ValueError as error:
-        raise WeightsError(f"{source}: {key}: expected JSON in the metadata: {error}") from error
+        raise WeightsError(f"{source}: {KEY}: expected JSON in the metadata: {error}") from error
+    if not isinstance(given, dict):
+        raise WeightsError(f"{source}: {KEY}: expected a JSON object in the metadata")
+    if given.get("version", VERSION) != VERSION:
+        raise WeightsError(
+            f"{source}: expected version {VERSION} of the native format, got {given['version']}: "
+            "upgrade vgg_cuda"
+        )
+    return given
 
 
 def save(weights: Weights, path: str | Path) -> None:
@@ -138,13 +138,13 @@ def save(weights: Weights, path: str | Path) -> None:
 
     from ..files import replacing
 
-    metadata = {
-        "format": FORMAT,
+    stated = {
         "version": VERSION,
-        "preset": json.dumps(weights.preset.to_dict()),
-        "labels": json.dumps(weights.labels, ensure_ascii=False),
-        "activation": json.dumps(weights.activation),
-        "batch_norm": json.dumps(weights.config.batch_norm),
+        "preset": weights.preset.to_dict(),
+        "labels": weights.labels,
+        "activation": weights.activation,
+        "batch_norm": weights.config.batch_norm,
     }
+    metadata = {KEY: json.dumps(stated, ensure_ascii=False)}
     with replacing(path) as temporary:
         save_file(weights.tensors, temporary, metadata=metadata)
