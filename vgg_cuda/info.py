@@ -44,7 +44,7 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
     absent = [name for name, v in info["packages"].items() if not v]
     devices = [
         f"{d['name']} (sm_{d['compute_capability'][0]}{d['compute_capability'][1]}, "
-        f"{d['multiprocessors']} SMs, {d['memory_bytes'] / 2**30:.0f} GiB)"
+        f"{d['sm_count']} SMs, {d['memory_bytes'] / 2**30:.0f} GiB)"
         for d in info["devices"]
     ]
     blas = [
@@ -63,7 +63,7 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("built for", ", ".join(info["architectures"]) or "no GPU"),
         ("CUDA toolkit", info["cuda"] or "none in this build"),
-        ("driver", info["driver"] or "none"),
+        ("driver", f"supports CUDA {info['driver']}" if info["driver"] else "none"),
         ("devices", ", ".join(devices) or "none"),
         ("cores", str(info["cores"])),
         ("BLAS", ", ".join(blas) or "unknown"),

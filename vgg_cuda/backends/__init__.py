@@ -40,10 +40,11 @@ def get_backend(device: str = "auto") -> Backend:
         device = "cuda" if why_missing("cuda") is None else "cpu"
     if device == "cpu":
         return _cpu()
-    reason = why_missing("cuda")
+    index = int(device.partition(":")[2] or 0)
+    reason = why_missing("cuda", index)
     if reason is not None:
         raise DeviceError(f"device {device!r} is not available: {reason}")
-    return _cuda(int(device.partition(":")[2] or 0))
+    return _cuda(index)
 
 
 def of_array(x: Any) -> Backend:
@@ -51,13 +52,13 @@ def of_array(x: Any) -> Backend:
     return _cuda(int(x.device.id)) if is_cupy(x) else _cpu()
 
 
-def why_missing(name: str) -> str | None:
-    """Why the backend "cpu" or "cuda" cannot be used here; None where it can."""
+def why_missing(name: str, index: int = 0) -> str | None:
+    """Why the backend "cpu", or "cuda" on GPU ``index``, cannot be used; None where it can."""
     if name == "cpu":
         return None
     from .cuda import why_unavailable
 
-    return why_unavailable()
+    return why_unavailable(index)
 
 
 @cache
