@@ -1,0 +1,87 @@
+"""Build backend: scikit-build-core, with nvcc from the package index where the machine has none.
+
+See vgg_toolkit.py for the choice of compilers and vgg_commit.py for the commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import vgg_toolkit
+from scikit_build_core import build as core
+from scikit_build_core.build import get_requires_for_build_sdist
+from vgg_commit import FILE, source_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "build_editable",
+    "build_sdist",
+    "build_wheel",
+    "get_requires_for_build_editable",
+    "get_requires_for_build_sdist",
+    "get_requires_for_build_wheel",
+]
+
+Settings = dict[str, Any] | None
+
+
+def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
+    """What scikit-build-core needs (CMake, Ninja), and nvcc where VGG_CUDA_TOOLKIT says so."""
+    vgg_toolkit.check_host_compiler()
+    return core.get_requires_for_build_wheel(config_settings) + vgg_toolkit.requirements()
+
+
+def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
+    """As get_requires_for_build_wheel."""
+    vgg_toolkit.check_host_compiler()
+    return core.get_requires_for_build_editable(config_settings) + vgg_toolkit.requirements()
+
+
+def build_wheel(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    """Compile and pack."""
+    _choose_compilers()
+    return core.build_wheel(wheel_directory, config_settings, metadata_directory)
+
+
+def build_editable(
+    wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
+) -> str:
+    """Compile and link to the sources."""
+    _choose_compilers()
+    return core.build_editable(wheel_directory, config_settings, metadata_directory)
+
+
+def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
+    """Pack the sources, and the commit that they are of."""
+    with _commit_file(Path.cwd()):
+        return core.build_sdist(sdist_directory, config_settings)
+
+
+def _choose_compilers() -> None:
+    """Check them before CMake starts, and tell it which nvcc to take."""
+    vgg_toolkit.check_host_compiler()
+    nvcc = vgg_toolkit.choose_nvcc()
+    if nvcc:
+        os.environ["CUDACXX"] = nvcc
+    else:
+        os.environ["VGG_CUDA_TOOLKIT"] = "none"
+
+
+@contextlib.contextmanager
+def _commit_file(root: Path) -> Iterator[None]:
+    file = root / FILE
+    if file.exists():  # the sources are a source distribution already
+        yield
+        return
+    file.write_text(source_commit(root) + "\n")
+    try:
+        yield
+    finally:
+        file.unlink()

@@ -1,0 +1,63 @@
+"""The commit that the sources are of; run as a script, writes it into a C++ file for the build."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+FILE = "COMMIT"
+"""Where a source distribution, which has no history, keeps it."""
+
+
+def source_commit(root: Path) -> str:
+    """Full hash of HEAD, with "-dirty" where tracked files differ; "unknown" without a history.
+
+    ``VGG_CUDA_COMMIT`` overrides it. Raises ValueError where that is no plain word.
+    """
+    commit = os.environ.get("VGG_CUDA_COMMIT") or _of_checkout(root) or _of_file(root) or "unknown"
+    if not re.fullmatch(r"[\w.+-]+", commit):
+        raise ValueError(f"commit: expected letters, digits and -._+, got {commit!r}")
+    return commit
+
+
+def _of_checkout(root: Path) -> str | None:
+    if not (root / ".git").exists():  # or git would answer for a repository around the sources
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        return head + ("-dirty" if _git(root, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    # Builds often run as another user than the checkout's, and beside other git commands.
+    options = ["-c", f"safe.directory={root}", "--no-optional-locks"]
+    run = subprocess.run(
+        ["git", *options, *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return run.stdout.strip()
+
+
+def _of_file(root: Path) -> str | None:
+    file = root / FILE
+    return file.read_text().strip() if file.exists() else None
+
+
+def write_cpp(commit: str, target: Path) -> None:
+    """Write ``target`` unless it says so already, so that it is compiled only where it changed."""
+    text = f'#include "device.h"\n\nconst char* vgg::commit() {{ return "{commit}"; }}\n'
+    if not target.exists() or target.read_text() != text:
+        target.write_text(text)
+
+
+if __name__ == "__main__":
+    write_cpp(source_commit(Path(__file__).resolve().parents[1]), Path(sys.argv[1]))
