@@ -190,11 +190,12 @@ class VGG:
 
     def _collect(self, x: Array, wanted: set[str]) -> dict[str, Array]:
         found: dict[str, Array] = {}
-        for tap, y in self._forward(x, wanted) if wanted else ():
-            if tap in wanted:
-                found[tap] = y
-            if len(found) == len(wanted):
-                break
+        with self._backend.session():
+            for tap, y in self._forward(x, wanted) if wanted else ():
+                if tap in wanted:
+                    found[tap] = y
+                if len(found) == len(wanted):
+                    break
         return found
 
     def _forward(self, x: Array, wanted: set[str]) -> Iterator[tuple[str, Array]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,6 +51,10 @@ class Backend(Protocol):
 
     batch_limit: int | None
     """Most images one forward should hold at 224x224; None where memory is not the limit."""
+
+    def session(self) -> AbstractContextManager[None]:
+        """Entered around a forward, so that what its operations share is set up once."""
+        ...
 
     def asarray(self, x: Any, dtype: DTypeLike) -> Array:
         """X as a C-contiguous array of this backend's kind, device and ``dtype``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from . import im2col, winograd
+from .threads import one_blas_thread, run_blocks
 
 Float32 = NDArray[np.float32]
 
+LINEAR_ROWS = 512  # of a dense layer's weights that a worker takes at a time
 MIN_WINOGRAD_CHANNELS = 16  # below, the transforms cost more than they save
 
 
@@ -47,6 +50,9 @@ class CpuBackend:
     device = "cpu"
     dtypes: tuple[str, ...] = ("float32",)
     batch_limit: int | None = 8
+
+    def session(self) -> AbstractContextManager[None]:
+        return one_blas_thread()
 
     def asarray(self, x: Any, dtype: DTypeLike) -> Float32:
         return np.ascontiguousarray(x, dtype)
@@ -85,10 +91,15 @@ class CpuBackend:
         return y
 
     def linear(self, x: Float32, packed: CpuLinear, *, relu: bool) -> Float32:
-        y: Float32 = x @ packed.w.T
-        y += packed.bias
-        if relu:
-            np.maximum(y, 0, out=y)
+        y = np.empty((x.shape[0], packed.out_features), np.float32)
+
+        def job(part: slice) -> None:
+            out = x @ packed.w[part].T
+            out += packed.bias[part]
+            y[:, part] = np.maximum(out, 0, out=out) if relu else out
+
+        k = packed.out_features
+        run_blocks(job, [slice(i, i + LINEAR_ROWS) for i in range(0, k, LINEAR_ROWS)])
         return y
 
     def relu(self, x: Float32) -> Float32:

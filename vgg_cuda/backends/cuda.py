@@ -5,6 +5,7 @@ Work is enqueued on CuPy's current stream of the device; only ``to_numpy`` waits
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,10 @@ class CudaBackend:
         self._index = index
         self.device = f"cuda:{index}"
         self.dtypes = _dtypes()
+
+    def session(self) -> contextlib.AbstractContextManager[None]:
+        """Nothing is shared: every operation names its device and stream."""
+        return contextlib.nullcontext()
 
     def asarray(self, x: Any, dtype: DTypeLike) -> Array:
         """X as a C-contiguous CuPy array of ``dtype`` on this GPU.

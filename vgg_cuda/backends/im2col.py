@@ -7,7 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from .memory import empty, scratch
-from .threads import cores, run_blocks
+from .threads import run_blocks
 
 Float32 = NDArray[np.float32]
 
@@ -52,7 +52,7 @@ def conv3x3(x: Float32, w: Float32, *, relu: bool, pool: bool) -> Float32:
             np.maximum(product, 0, out=product)
 
     blocks = [(image, top) for image in range(n) for top in range(0, h // stride * stride, rows)]
-    run_blocks(job, blocks, workers=cores() > 1 and len(blocks) > 1)
+    run_blocks(job, blocks)
     return y
 
 

@@ -1,8 +1,7 @@
-"""Who computes on the CPU: BLAS's own threads, or one worker a core with BLAS held to one thread.
+"""One worker a core on the CPU, each with BLAS held to one thread.
 
-BLAS threads suit one large product; workers suit many blocks, whose copies and transforms then
-run in parallel, too. The limit on BLAS is a setting of the whole process, so calls that overlap
-share it and the last one to leave restores it.
+BLAS's own threads would share a product but leave the copies and transforms around it to one core,
+and they spin for a while after each product, in the way of everyone else.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
@@ -38,40 +37,68 @@ def blas_libraries() -> list[dict[str, Any]]:
     return [library for library in _controller().info() if library["user_api"] == "blas"]
 
 
+class _BlasLimit:
+    """Holds BLAS to one thread while anybody asks for it.
+
+    For most BLAS libraries the limit is one of the whole process, so callers that overlap share
+    it and the last one to leave lifts it. threadpoolctl lets only the thread that sets a limit
+    change it, hence a thread for that alone.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="vgg_cuda_blas")
+        self._holders = 0
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._holders == 0:
+                limit = self._thread.submit(_controller().limit, limits=1, user_api="blas")
+                self._limit = limit.result()
+            self._holders += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                self._thread.submit(self._limit.restore_original_limits).result()
+
+
+@cache
+def _blas_limit() -> _BlasLimit:
+    return _BlasLimit()
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), thread_name_prefix="vgg_cuda")
+    return ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
 
 
-_lock = threading.Lock()
-_holders = 0
-_limit: Any = None
+def _limit_this_thread() -> None:
+    # BLAS on OpenMP has a limit per thread, which the process-wide one does not reach
+    _controller().select(threading_layer="openmp").limit(limits=1)
 
 
-@contextlib.contextmanager
-def one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> contextlib.AbstractContextManager[None]:
     """Holds BLAS to one thread while any caller is inside."""
-    global _holders, _limit
-    with _lock:
-        if _holders == 0:
-            _limit = _controller().limit(limits=1, user_api="blas")
-        _holders += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _holders -= 1
-            if _holders == 0:
-                _limit.restore_original_limits()
-                _limit = None
+    return _blas_limit()
 
 
-def run_blocks(job: Callable[[T], None], blocks: Iterable[T], *, workers: bool) -> None:
-    """Runs ``job`` on every block: in order here, or on one worker a core."""
-    if not workers:
-        for block in blocks:
-            job(block)
-        return
+def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
+    """Runs ``job`` on every block, on one worker a core."""
     with one_blas_thread():
-        # list() raises what a job raised
-        list(_pool().map(job, blocks))
+        if len(blocks) <= 1 or cores() == 1:
+            for block in blocks:
+                job(block)
+        else:
+            list(_pool().map(job, blocks))  # list() raises what a job raised
+
+
+def _forget_threads() -> None:
+    for cached in (_pool, _blas_limit, _controller):
+        cached.cache_clear()
+
+
+# A forked child has none of its parent's threads
+os.register_at_fork(after_in_child=_forget_threads)

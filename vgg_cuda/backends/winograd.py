@@ -42,9 +42,9 @@ FILTER_TRANSFORM = np.kron(G, G)  # [36, 9]
 OUTPUT_TRANSFORM = np.kron(AT, AT).astype(np.float32)  # [16, 36]
 
 # Tiles in a block. Every block reads all transformed filters, 4x the size of the direct ones: fewer
-# tiles than this and that traffic outweighs the products; more and the block leaves the cache.
-WORKER_TILES = 128
-BLAS_TILES = 512
+# tiles and that traffic outweighs the products; more and the block leaves the cache.
+BLOCK_TILES = 256
+MIN_TILES = 96
 
 
 def transform_filter(w: Float32) -> Float32:
@@ -60,33 +60,40 @@ def transform_filter(w: Float32) -> Float32:
 
 @dataclass(frozen=True)
 class Block:
-    """Images ``image`` … ``image + images`` and their tile rows ``row`` … ``row + rows``."""
+    """What one worker computes at a time: images, their rows of tiles, and output channels."""
 
-    image: int
-    images: int
-    row: int
-    rows: int
+    images: slice
+    rows: slice
+    channels: slice
 
 
-def plan_blocks(n: int, tiles_h: int, tiles_w: int, workers: int) -> list[Block]:
-    """Blocks of rows of an image, or of whole images, spread evenly over ``workers``.
+def plan_blocks(n: int, tiles_h: int, tiles_w: int, k: int, workers: int) -> list[Block]:
+    """Blocks that cover every tile and channel once, spread evenly over ``workers``.
 
-    Empty for no images. With one worker the blocks suit BLAS's own threads.
+    Blocks are some rows of tiles of an image, or some whole images. Where that leaves less than a
+    good block for every worker, each takes all tiles and a part of the output channels instead:
+    it repeats the input transform, but reads only its part of the filters.
     """
-    target = WORKER_TILES if workers > 1 else BLAS_TILES
     per_image = tiles_h * tiles_w
-    if per_image > target:
-        rows = _even_share(tiles_h, max(1, target // tiles_w), workers if n == 1 else 1)
+    if n * per_image < workers * MIN_TILES and k >= 32 * workers:
+        step = -(-k // workers)
+        parts = [slice(i, min(i + step, k)) for i in range(0, k, step)]
+        return [Block(slice(0, n), slice(0, tiles_h), part) for part in parts] if n else []
+    whole = slice(0, k)
+    if per_image > BLOCK_TILES or 0 < n < workers:
+        rows = _share(tiles_h, max(1, BLOCK_TILES // tiles_w), -(-workers // max(n, 1)))
         return [
-            Block(image, 1, row, min(rows, tiles_h - row))
-            for image in range(n)
+            Block(slice(i, i + 1), slice(row, min(row + rows, tiles_h)), whole)
+            for i in range(n)
             for row in range(0, tiles_h, rows)
         ]
-    images = _even_share(max(n, 1), target // per_image, workers)
-    return [Block(i, min(images, n - i), 0, tiles_h) for i in range(0, n, images)]
+    images = _share(max(n, 1), max(1, BLOCK_TILES // per_image), workers)
+    return [
+        Block(slice(i, min(i + images, n)), slice(0, tiles_h), whole) for i in range(0, n, images)
+    ]
 
 
-def _even_share(total: int, most: int, workers: int) -> int:
+def _share(total: int, most: int, workers: int) -> int:
     """A share of ``total`` near ``most`` that gives every worker about as many shares."""
     shares = max(workers, -(-round(total / most) // workers) * workers)
     return -(-total // shares)
@@ -98,40 +105,40 @@ def conv3x3(x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool) ->
     k = u.shape[2]
     tiles_h, tiles_w = -(-h // OUT), -(-w // OUT)
     y = empty(n, h // 2, w // 2, k) if pool else empty(n, h, w, k)
-    # Small inputs leave too little for every core: there BLAS shares each product instead.
-    workers = cores() if n * tiles_h * tiles_w >= cores() * WORKER_TILES * 3 // 4 else 1
 
     def job(block: Block) -> None:
-        tiles = block.images * block.rows * tiles_w
         d = _input_tiles(x, block, tiles_w)
+        _, _, images, rows, _, _ = d.shape
+        tiles, filters = images * rows * tiles_w, u[:, :, block.channels]
         v = scratch("v", IN * IN, tiles * c)
         np.matmul(INPUT_TRANSFORM, d.reshape(IN * IN, tiles * c), out=v)
-        m = scratch("m", IN * IN, tiles, k)
-        np.matmul(v.reshape(IN * IN, tiles, c), u, out=m)
-        out = scratch("d", OUT * OUT, tiles * k)
-        np.matmul(OUTPUT_TRANSFORM, m.reshape(IN * IN, tiles * k), out=out)
-        tile = out.reshape(OUT, OUT, block.images, block.rows, tiles_w, k)
-        _store(tile, bias, relu, pool, y, block)
+        m = scratch("m", IN * IN, tiles, filters.shape[2])
+        np.matmul(v.reshape(IN * IN, tiles, c), filters, out=m)
+        out = scratch("d", OUT * OUT, tiles * filters.shape[2])
+        np.matmul(OUTPUT_TRANSFORM, m.reshape(IN * IN, -1), out=out)
+        tile = out.reshape(OUT, OUT, images, rows, tiles_w, -1)
+        _store(tile, bias[block.channels], relu, pool, y, block)
 
-    run_blocks(job, plan_blocks(n, tiles_h, tiles_w, workers), workers=workers > 1)
+    run_blocks(job, plan_blocks(n, tiles_h, tiles_w, k, cores()))
     return y
 
 
 def _input_tiles(x: Float32, block: Block, tiles_w: int) -> Float32:
     """The block's 6x6 tiles, zero outside the image: [6, 6, images, rows, tiles_w, C]."""
     _, h, w, c = x.shape
-    height = block.rows * OUT + 2
-    padded = scratch("padded", block.images, height, tiles_w * OUT + 2, c)
-    top = block.row * OUT - 1  # the image row that padded row 0 is
+    images, rows = block.images.stop - block.images.start, block.rows.stop - block.rows.start
+    height = rows * OUT + 2
+    padded = scratch("padded", images, height, tiles_w * OUT + 2, c)
+    top = block.rows.start * OUT - 1  # the image row that padded row 0 is
     first, last = max(top, 0), min(top + height, h)
     padded[:, : first - top] = 0
     padded[:, last - top :] = 0
     inside = padded[:, first - top : last - top]
     inside[:, :, 0] = 0
     inside[:, :, w + 1 :] = 0
-    inside[:, :, 1 : w + 1] = x[block.image : block.image + block.images, first:last]
+    inside[:, :, 1 : w + 1] = x[block.images, first:last]
     windows = sliding_window_view(padded, (IN, IN), axis=(1, 2))[:, ::OUT, ::OUT]
-    d = scratch("d", IN, IN, block.images, block.rows, tiles_w, c)
+    d = scratch("d", IN, IN, images, rows, tiles_w, c)
     np.copyto(d, windows.transpose(4, 5, 0, 1, 2, 3))
     return d
 
@@ -149,12 +156,12 @@ def _store(tile: Float32, bias: Float32, relu: bool, pool: bool, y: Float32, blo
         np.maximum(tile, 0, out=tile)
     side, _, images, rows, tiles_w, k = tile.shape
     by_row = tile.transpose(2, 3, 0, 4, 1, 5)  # [images, rows, side, tiles_w, side, K]
-    top = block.row * side
-    place = y[block.image : block.image + images, top : top + rows * side]
-    height, width = rows * side, tiles_w * side
+    height, width, top = rows * side, tiles_w * side, block.rows.start * side
+    place = y[block.images, top : top + height]
     if place.shape[1:3] == (height, width):
-        place.reshape(by_row.shape)[...] = by_row
+        place = place.reshape(images, rows, side, tiles_w, side, -1)
+        place[..., block.channels] = by_row
         return
     whole = scratch("v", images, height, width, k)
     whole.reshape(by_row.shape)[...] = by_row
-    place[...] = whole[:, : place.shape[1], : place.shape[2]]
+    place[..., block.channels] = whole[:, : place.shape[1], : place.shape[2]]
