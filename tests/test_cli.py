@@ -131,7 +131,7 @@ BAD = {
     "output format": (["a.png", "--weights", "digits", "--output", "r.txt"], "ending in .json or"),
     "output folder": (["a.png", "--weights", "digits", "--output", "no/r.json"], "no/"),
     "output is a folder": (["a.png", "--weights", "digits", "--output", "d.json"], "is a folder"),
-    "top k": (["a.png", "--weights", "digits", "--top-k", "0"], "0 is not in the range"),
+    "top k": (["a.png", "--weights", "digits", "--top-k", "0"], "--top-k"),
     "no weights": (["a.png"], "Missing option '--weights'"),
     "no head": (["a.png", "--weights", "headless.safetensors"], "no dense head"),
 }
