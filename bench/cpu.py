@@ -13,7 +13,7 @@ import datetime
 import json
 import os
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -154,12 +154,18 @@ def prepare_onnxruntime(folder: Path) -> Run:
     return run
 
 
+def peak_memory() -> int:
+    """Most bytes this program had resident; getrusage would count those of the parent, too."""
+    line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line[1]) * 1024 if line else 0
+
+
 def worker(program: str, batch: int, seconds: float, folder: Path) -> None:
     """Times one program on one batch size and prints its result as JSON."""
     start = time.perf_counter()
     run = globals()[f"prepare_{program}"](folder)
     load_s = time.perf_counter() - start
-    load_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    load_peak = peak_memory()
     x = np.random.default_rng(SEED + 1).standard_normal((batch, SIZE, SIZE, 3), dtype=np.float32)
     logits = run(x)
     run(x)
@@ -169,7 +175,7 @@ def worker(program: str, batch: int, seconds: float, folder: Path) -> None:
         start = time.perf_counter()
         run(x)
         times.append((time.perf_counter() - start) / batch)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     np.save(folder / f"{program}-{batch}.npy", logits)
     result = {"times": times, "load_s": load_s, "load_peak_bytes": load_peak, "peak_bytes": peak}
     print(json.dumps(result))
