@@ -12,7 +12,7 @@ WITH_GPU := $(if $(GPU),$(comma)cuda13)
 SOURCES := pyproject.toml CMakeLists.txt README.md \
   $(shell find build_backend cmake csrc vgg_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-slow lint format bench dev clean
+.PHONY: help demo test test-slow lint format bench results dev clean
 
 help:
 	@echo "make demo       install, classify real images, time VGG-16    (<= 5 min)"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-slow  the full-size set that make test leaves out"
 	@echo "make lint       ruff, mypy --strict, clang-format, codespell"
 	@echo "make bench      the CPU beside PyTorch and onnxruntime; writes bench/results/"
+	@echo "make results    renders the newest results into the README"
 	@echo "make dev        editable install that rebuilds csrc/ when it is imported"
 
 demo: $(VENV)/.installed-demo$(WITH_GPU)
@@ -33,6 +34,9 @@ test-slow: $(VENV)/.installed-test$(WITH_GPU)
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python bench/cpu.py
+
+results:
+	$(PYTHON) bench/render.py
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
