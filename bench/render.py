@@ -36,8 +36,8 @@ def cpu_table(path: Path) -> str:
     where = path.relative_to(ROOT).as_posix()
     lines += [
         "",
-        f"Medians on {report['device']}, {report['date'][:10]}; in brackets the ratio to the time of "
-        f"vgg_cuda. From [{where}]({where}); `make bench` measures it anew.",
+        f"Medians on {report['device']}, {report['date'][:10]}; in brackets, multiples of "
+        f"vgg_cuda's time. From [{where}]({where}); `make bench` measures it anew.",
     ]
     return "\n".join(lines)
 
