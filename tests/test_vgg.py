@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 from tolerance import assert_close
 
-from vgg_cuda import VGG, reference
+from vgg_cuda import VGG, Preset, RangeWarning, reference
 from vgg_cuda.backends import DeviceError, cpu, why_missing
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.summary import rows
@@ -171,6 +172,27 @@ BAD = [
 def test_bad_input(model: VGG, call, error, text) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=text):
         call(model)
+
+
+def test_raw_pixels_are_noticed_once() -> None:
+    model = VGG(replace(WEIGHTS, preset=Preset("noticed")), device="cpu")
+    raw = np.random.default_rng(0).integers(0, 256, (1, 40, 36, 3)).astype(np.float32)
+    with pytest.warns(RangeWarning, match=r"pixels in \[0, 255\]") as caught:
+        model(raw)
+    model(raw)  # told once: another warning would be an error
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_a_preset_of_ones_own(model: VGG) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (300, 260, 3), dtype=np.uint8)
+    own = Preset("own", (40, 40), None, "nearest")
+    x = own(Image.fromarray(picture))[None]
+    expected = model.top(model.probabilities(x), 2)
+    assert model.classify(picture, 2, preset=own) == expected
+    assert model.classify(picture, 2) == model.classify(picture, 2, preset="torchvision")
+    with pytest.raises(ValueError, match="expected one of torchvision"):
+        model.classify(picture, preset="inception")
 
 
 def test_a_missing_gpu_is_explained() -> None:

@@ -23,6 +23,39 @@ def _uniform(rng: np.random.Generator, like: torch.Tensor, low: float, high: flo
     return torch.from_numpy(rng.uniform(low, high, tuple(like.shape)).astype(np.float32))
 
 
+def _features(name: str, batch_norm: bool) -> tuple[nn.Sequential, int]:
+    """The convolutions, and the channels of the last one."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for word in CONFIGS.get(name, name).split():
+        if word == "M":
+            layers.append(nn.MaxPool2d(2, 2))
+            continue
+        layers.append(nn.Conv2d(channels, int(word), 3, padding=1))
+        channels = int(word)
+        if batch_norm:
+            layers.append(nn.BatchNorm2d(channels))
+        layers.append(nn.ReLU(inplace=False))
+    return nn.Sequential(*layers), channels
+
+
+@torch.no_grad()
+def _randomize(network: nn.Module, seed: int) -> None:
+    """He-scaled weights; biases and batch norms away from their neutral values."""
+    rng = np.random.default_rng(seed)
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            values = rng.standard_normal(tuple(module.weight.shape), dtype=np.float32)
+            fan_in = values[0].size
+            module.weight.copy_(torch.from_numpy(values) * (2 / fan_in) ** 0.5)
+            module.bias.copy_(_uniform(rng, module.bias, -0.1, 0.1))
+        elif isinstance(module, nn.BatchNorm2d):
+            module.weight.copy_(_uniform(rng, module.weight, 0.5, 1.5))
+            module.bias.copy_(_uniform(rng, module.bias, -0.3, 0.3))
+            module.running_mean.copy_(_uniform(rng, module.bias, -0.3, 0.3))
+            module.running_var.copy_(_uniform(rng, module.bias, 0.5, 2.0))
+
+
 class TorchVGG(nn.Module):
     """``features``, ``avgpool``, ``classifier``, as in torchvision/models/vgg.py."""
 
@@ -36,18 +69,7 @@ class TorchVGG(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for word in CONFIGS.get(name, name).split():
-            if word == "M":
-                layers.append(nn.MaxPool2d(2, 2))
-                continue
-            layers.append(nn.Conv2d(channels, int(word), 3, padding=1))
-            channels = int(word)
-            if batch_norm:
-                layers.append(nn.BatchNorm2d(channels))
-            layers.append(nn.ReLU(inplace=False))
-        self.features = nn.Sequential(*layers)
+        self.features, channels = _features(name, batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
         self.classifier = nn.Sequential(
             nn.Linear(channels * 49, hidden),
@@ -58,24 +80,8 @@ class TorchVGG(nn.Module):
             nn.Dropout(),
             nn.Linear(hidden, num_classes),
         )
-        self._randomize(seed)
+        _randomize(self, seed)
         self.eval()
-
-    def _randomize(self, seed: int) -> None:
-        """He-scaled weights; biases and batch norms away from their neutral values."""
-        rng = np.random.default_rng(seed)
-        with torch.no_grad():
-            for module in self.modules():
-                if isinstance(module, (nn.Conv2d, nn.Linear)):
-                    values = rng.standard_normal(tuple(module.weight.shape), dtype=np.float32)
-                    fan_in = values[0].size
-                    module.weight.copy_(torch.from_numpy(values) * (2 / fan_in) ** 0.5)
-                    module.bias.copy_(_uniform(rng, module.bias, -0.1, 0.1))
-                elif isinstance(module, nn.BatchNorm2d):
-                    module.weight.copy_(_uniform(rng, module.weight, 0.5, 1.5))
-                    module.bias.copy_(_uniform(rng, module.bias, -0.3, 0.3))
-                    module.running_mean.copy_(_uniform(rng, module.bias, -0.3, 0.3))
-                    module.running_var.copy_(_uniform(rng, module.bias, 0.5, 2.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
@@ -98,3 +104,33 @@ class TorchVGG(nn.Module):
     def arrays(self) -> dict[str, Any]:
         """The state dict as NumPy arrays."""
         return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
+
+
+class TimmVGG(nn.Module):
+    """``features``, ``pre_logits``, ``head``, as in timm/models/vgg.py: a head of convolutions."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        num_classes: int = 1000,
+        batch_norm: bool = False,
+        hidden: int = 4096,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.features, channels = _features(name, batch_norm)
+        self.pre_logits = nn.Module()
+        self.pre_logits.fc1 = nn.Conv2d(channels, hidden, 7)
+        self.pre_logits.fc2 = nn.Conv2d(hidden, hidden, 1)
+        self.head = nn.Module()
+        self.head.fc = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
+        _randomize(self, seed)
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.features(x)
+        if min(x.shape[2:]) < 7:
+            x = nn.functional.adaptive_avg_pool2d(x, [max(7, side) for side in x.shape[2:]])
+        x = torch.relu(self.pre_logits.fc2(torch.relu(self.pre_logits.fc1(x))))
+        return self.head.fc(x.mean((2, 3)))

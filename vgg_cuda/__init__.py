@@ -5,9 +5,23 @@ from __future__ import annotations
 from importlib.metadata import version as _version
 
 from . import configs, layers, ops
-from .preprocess import PRESETS, Preset
+from .images import ImageError
+from .preprocess import PRESETS, Preset, RangeWarning
 from .vgg import VGG, Prediction
+from .weights import WeightsError
 
 __version__ = _version("vgg-cuda")
 
-__all__ = ["PRESETS", "VGG", "Prediction", "Preset", "__version__", "configs", "layers", "ops"]
+__all__ = [
+    "PRESETS",
+    "VGG",
+    "ImageError",
+    "Prediction",
+    "Preset",
+    "RangeWarning",
+    "WeightsError",
+    "__version__",
+    "configs",
+    "layers",
+    "ops",
+]

@@ -1,4 +1,4 @@
-"""The command ``vgg-cuda``: info, summary, classify.
+"""The command ``vgg-cuda``: info, summary, classify, features, convert.
 
 Exit codes: 0 good; 2 bad arguments, paths, weights, device or output, told before any work;
 3 finished, but some images were skipped.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from .preprocess import Preset
+    from .vgg import VGG
 
 app = typer.Typer(
     help="VGG inference on hand-written CUDA kernels, with a NumPy backend where there is no GPU.",
@@ -27,16 +31,29 @@ app = typer.Typer(
 
 BAD_INPUT = 2
 SOME_SKIPPED = 3
+TERMINATED = 128 + signal.SIGTERM
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Paths = Annotated[list[str], typer.Argument(help="Image files, folders and glob patterns.")]
+WeightsName = Annotated[
+    str, typer.Option(help='"digits", "imagenet" or the path of a weights file.')
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Dtype = Annotated[
     str | None, typer.Option(help="float32 on the CPU; float16 (default) or float32 on a GPU.")
 ]
+PresetName = Annotated[
+    str | None, typer.Option("--preset", help="How images are prepared; default: as trained.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")]
 
 
 def main() -> None:
     """Entry point of the console script."""
+    # As an interrupt does, so that temporary files are removed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
     app()
 
 
@@ -96,71 +113,127 @@ def summary(
 
 @app.command()
 def classify(
-    paths: Annotated[list[Path], typer.Argument(help="Image files and folders.")],
-    weights: Annotated[str, typer.Option(help='"digits" or the path of a weights file.')],
+    paths: Paths,
+    weights: WeightsName,
     top_k: Annotated[int, typer.Option(min=1, help="Classes per image.")] = 5,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward.")] = 32,
+    batch_size: BatchSize = 32,
     device: Device = "auto",
     dtype: Dtype = None,
+    preset_name: PresetName = None,
     output: Annotated[Path | None, typer.Option(help="Write to this .json or .csv file.")] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first image that fails.")] = False,
+    strict: Strict = False,
 ) -> None:
-    """The most probable classes of every image; folders are searched recursively."""
-    from .images import find_images
+    """The most probable classes of every image."""
     from .report import check_format, write
-    from .vgg import VGG
+    from .runs import classify_files, image_paths
 
-    # Pillow's warnings about odd files are for programmers; what cannot be read is reported below
-    warnings.filterwarnings("ignore", module="PIL")
     with contextlib.ExitStack() as stack:
         with _user_errors():
-            found = find_images(paths)
+            found = image_paths(paths)
             target = None
             if output is not None:
-                from .files import replacing
-
                 check_format(output)
-                target = stack.enter_context(replacing(output))
-            model = VGG.load(weights, device=device, dtype=dtype)
+                target = stack.enter_context(_replacing(output))
+            model, preset = _load(weights, device, dtype, preset_name)
             if model.config.num_classes is None:
                 _fail(f"{weights} has no dense head to classify with")
         records = []
-        for record in _classified(model, found, top_k, batch_size):
+        for record in classify_files(model, found, preset, top_k, batch_size, _progress):
+            records.append(record)
             if "error" in record:
-                if strict:
-                    _fail(f"{record['error']} (--strict stops at the first)")
-                typer.echo(f"skipped: {record['error']}", err=True)
+                _skip(record, strict)
             elif target is None:
                 typer.echo(_line(record))
-            records.append(record)
         if target is not None and output is not None:
             write(records, target, output.suffix)
-    skipped = sum("error" in record for record in records)
     if output is not None:
         typer.echo(f"wrote {len(records)} results to {output}", err=True)
+    _finish(sum("error" in record for record in records), len(found))
+
+
+@app.command()
+def features(
+    paths: Paths,
+    weights: WeightsName,
+    layers: Annotated[str, typer.Option(help="Names with commas between: relu3_3,fc7.")],
+    output: Annotated[Path, typer.Option(help="Write to this .npz or .safetensors file.")],
+    batch_size: BatchSize = 32,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    preset_name: PresetName = None,
+    strict: Strict = False,
+) -> None:
+    """The tensors at some layers, for every image, as arrays [images, ...]."""
+    from .layers import resolve_layer
+    from .runs import FeatureSink, SizeError, extract_files, image_paths
+
+    names = list(dict.fromkeys(name.strip() for name in layers.split(",") if name.strip()))
+    with contextlib.ExitStack() as stack:
+        with _user_errors():
+            found = image_paths(paths)
+            FeatureSink.check_format(output)
+            target = stack.enter_context(_replacing(output))
+            if not names:
+                _fail("--layers: expected at least one name, such as relu3_3")
+            model, preset = _load(weights, device, dtype, preset_name)
+            for name in names:
+                resolve_layer(model.config, name)
+        sink = stack.enter_context(contextlib.closing(FeatureSink(names, output.parent)))
+        skipped = 0
+        try:
+            for record in extract_files(model, found, preset, sink, batch_size, _progress):
+                skipped += 1
+                _skip(record, strict)
+        except SizeError as error:
+            _fail(str(error))
+        sink.write(target, output.suffix)
+    typer.echo(f"wrote {', '.join(names)} of {len(sink.paths)} images to {output}", err=True)
+    _finish(skipped, len(found))
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help='A weights file, "digits" or "imagenet".')],
+    output: Annotated[Path, typer.Argument(help="The file to write.")],
+    to: Annotated[str, typer.Option(help="native or torchvision.")] = "native",
+) -> None:
+    """Writes weights in another format: this package's own, or torchvision's names and layouts."""
+    from .files import check_writable
+    from .weights.convert import convert as run
+
+    with _user_errors():
+        check_writable(output)
+        weights = run(source, output, to)
+    typer.echo(f"wrote {weights.config.name}, {to}, to {output}", err=True)
+
+
+def _replacing(output: Path) -> contextlib.AbstractContextManager[Path]:
+    from .files import replacing
+
+    return replacing(output)
+
+
+def _load(
+    weights: str, device: str, dtype: str | None, preset_name: str | None
+) -> tuple[VGG, Preset]:
+    from .preprocess import get_preset
+    from .vgg import VGG
+
+    preset = None if preset_name is None else get_preset(preset_name)
+    model = VGG.load(weights, device=device, dtype=dtype)
+    return model, preset or model.preset
+
+
+def _skip(record: dict[str, Any], strict: bool) -> None:
+    if strict:
+        _fail(f"{record['error']} (--strict stops at the first)")
+    typer.echo(f"skipped: {record['error']}", err=True)
+
+
+def _finish(skipped: int, total: int) -> None:
     if skipped:
-        typer.echo(f"{skipped} of {len(records)} images were skipped", err=True)
+        typer.echo(f"{skipped} of {total} images were skipped", err=True)
         raise typer.Exit(SOME_SKIPPED)
-
-
-def _classified(
-    model: Any, paths: list[Path], top_k: int, batch_size: int
-) -> Iterator[dict[str, Any]]:
-    """A record per path, in order: its predictions, or the error that made it be skipped."""
-    from .images import batches
-
-    for batch in _progress(batches(paths, model.preset, batch_size), len(paths)):
-        records: dict[int, dict[str, Any]] = {
-            failure.index: {"path": str(paths[failure.index]), "error": str(failure.error)}
-            for failure in batch.failed
-        }
-        if batch.indices:
-            tops = model.top(model.probabilities(batch.x), top_k)
-            for index, top in zip(batch.indices, tops, strict=True):
-                predictions = [asdict(prediction) for prediction in top]
-                records[index] = {"path": str(paths[index]), "predictions": predictions}
-        for index in sorted(records):
-            yield records[index]
 
 
 def _progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
@@ -172,7 +245,7 @@ def _progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("classifying", total=total)
+        task = progress.add_task("working", total=total)
         for batch in batches:
             yield batch
             progress.advance(task, len(batch.indices) + len(batch.failed))

@@ -31,3 +31,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Raises ``OSError`` where ``path`` cannot be written; leaves nothing behind."""
+    with contextlib.suppress(_AbandonedError), replacing(path):
+        raise _AbandonedError
+
+
+class _AbandonedError(Exception):
+    """Ends a block of :func:`replacing` without a result."""

@@ -17,7 +17,7 @@ from .arrays import Restore, describe, require_float, unwrap
 from .backends import Array, Backend, PackedConv3x3, PackedLinear, get_backend
 from .configs import IN_CHANNELS, MIN_SIZE, Config, Conv, Pool, get_config
 from .layers import resolve_layer
-from .preprocess import Preset
+from .preprocess import Preset, get_preset
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
 
@@ -99,6 +99,7 @@ class VGG:
 
         x [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``), floating point, H and W >= 32; without
         a dense head the result is pool5 [N,H/32,W/32,C]. The result is of x's array kind.
+        Warns once (``RangeWarning``) where x is not what ``preset`` would have made: raw pixels.
         Raises ``ValueError`` for shapes and ``TypeError`` for dtypes and array kinds.
         """
         tap = "pool5" if not self.config.dense else "prob" if self.activation else self._logits
@@ -119,13 +120,20 @@ class VGG:
         return {name: found[tap] for name, tap in canonical.items()}
 
     def classify(
-        self, images: Any, top_k: int = 5, *, batch_size: int = 32
+        self,
+        images: Any,
+        top_k: int = 5,
+        *,
+        batch_size: int = 32,
+        preset: str | Preset | None = None,
     ) -> list[list[Prediction]]:
         """The ``top_k`` most probable classes of every image, the best first.
 
-        ``images`` is one image or a sequence of them, each a path, a Pillow image or a uint8 array
-        [H,W,3] or [H,W]; they are prepared with ``preset``. Raises ``ImageError`` (a
-        ``ValueError``) for a file that is no readable image, ``ValueError`` without a dense head.
+        ``images`` is one image or a sequence of them, each a path, a Pillow image, a uint8 array
+        [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. They are
+        prepared with ``preset``, a name or by default the network's own. Raises ``ImageError`` (a
+        ``ValueError``) for a file that is no readable image, ``ValueError`` for an unknown preset
+        and without a dense head.
         """
         if self.config.num_classes is None:
             raise ValueError("classify: this network has no dense head; use features()")
@@ -138,7 +146,8 @@ class VGG:
             single = images.ndim < 4
         pending = [images] if single else list(images)
         results: list[list[Prediction]] = []
-        for batch in _images.batches(pending, self.preset, batch_size):
+        chosen = get_preset(preset) if isinstance(preset, str) else preset or self.preset
+        for batch in _images.batches(pending, chosen, batch_size):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
@@ -146,7 +155,7 @@ class VGG:
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities [N, classes], on the host, of preprocessed images x [N,H,W,3]."""
-        found = self._taps(x, ["prob"], "NHWC")["prob"]
+        found = self._taps(x, ["prob"], "NHWC", check_range=False)["prob"]
         return np.asarray(found, np.float32)
 
     def top(self, probabilities: NDArray[np.float32], top_k: int) -> list[list[Prediction]]:
@@ -172,9 +181,13 @@ class VGG:
     def _logits(self) -> str:
         return self.config.dense[-1].name
 
-    def _taps(self, x: Any, taps: Sequence[str], layout: str) -> dict[str, Any]:
+    def _taps(
+        self, x: Any, taps: Sequence[str], layout: str, *, check_range: bool = True
+    ) -> dict[str, Any]:
         """The tensors at canonical ``taps``, of x's kind; runs batches that memory can hold."""
         x, restore = self._input(x, layout)
+        if check_range:
+            self.preset.check_range(x, stacklevel=4)  # whoever called the model
         n, height, width, _ = x.shape
         limit = self._backend.batch_limit
         step = n if limit is None else limit * 224 * 224 // (height * width)

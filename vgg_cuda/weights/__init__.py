@@ -1,4 +1,4 @@
-"""Reading weights: from a file, a dict of arrays, or by the name of a network that ships."""
+"""Reading weights: from a file, a dict of arrays, or by the name of a network."""
 
 from __future__ import annotations
 
@@ -9,79 +9,128 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from . import native, torchvision
-from .canonical import Weights, WeightsError, shapes
+from . import hub, native, pth, safetensors_file, timm, torchvision
+from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
+from .metadata import Stated, parse
 from .native import save
+from .torchvision import save_torchvision
 
-__all__ = ["Weights", "WeightsError", "he_weights", "load_weights", "save", "shapes"]
+__all__ = [
+    "FORMATS",
+    "HeadDroppedWarning",
+    "Weights",
+    "WeightsError",
+    "he_weights",
+    "load_weights",
+    "save",
+    "save_torchvision",
+    "shapes",
+]
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
+
+FORMATS = {
+    "native": "safetensors with this package's names; preset, labels and activation in its header",
+    "torchvision-safetensors": "safetensors with torchvision's names",
+    "torchvision-pth": "a state dict of torchvision's VGG, by torch.save",
+    "torchvision-pth-legacy": "the same in the format from before PyTorch 1.6",
+    "timm-safetensors": "safetensors with timm's names, as on the Hugging Face hub",
+    "timm-pth": "a state dict of timm's VGG, by torch.save",
+    "timm-pth-legacy": "the same in the format from before PyTorch 1.6",
+}
+"""The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``."""
 
 
 def load_weights(source: Source) -> Weights:
     """The weights that ``source`` names or holds.
 
-    ``source`` is "digits" (ships with the package), the path of a safetensors file with native or
-    torchvision names, or a mapping of such names to arrays. Raises ``FileNotFoundError`` for a
-    path that is not there, :class:`WeightsError` for anything that does not make a VGG and
-    ``TypeError`` for another kind of source.
+    ``source`` is "digits" (ships with the package); "imagenet" (VGG-16) or "imagenet:<variant>",
+    such as "imagenet:vgg11_bn", fetched once through ``huggingface_hub``; the path of a file in
+    one of :data:`FORMATS`, told apart by what is in it, not by its name; or a mapping of such
+    tensors' names to arrays. State dicts may be wrapped (``{"state_dict": …}``, ``{"model": …}``)
+    and may come from ``DataParallel``.
+
+    A file states its preset, labels and activation in a header that this package writes. Without
+    one, the preset is "torchvision"; a network with torchvision's or timm's names that is one of
+    the published ones down to its 1000 classes gets ImageNet's labels, any other gets none. A
+    dense head that is all NaN, or that timm saved without its last layer, is dropped with a
+    :class:`HeadDroppedWarning`.
+
+    Raises ``FileNotFoundError`` for a path that is not there, :class:`WeightsError` for anything
+    that does not make a VGG and ``TypeError`` for another kind of source.
     """
     if isinstance(source, Mapping):
-        tensors = {str(name): _host(name, value) for name, value in source.items()}
-        return _from_tensors(tensors, "arrays", {})
+        tensors = {str(name): _host(name, value) for name, value in pth.unwrap(source).items()}
+        return _from_tensors(tensors, "arrays", Stated())
     if isinstance(source, Weights):
         return source
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
-            f"weights: expected a path, 'digits' or a dict of arrays, got {type(source).__name__}"
+            f"weights: expected a path, 'digits', 'imagenet' or a dict of arrays, got "
+            f"{type(source).__name__}"
         )
     if source == "digits":
         with resources.as_file(resources.files("vgg_cuda") / "data" / "digits.safetensors") as path:
             return _from_file(path, "digits")
+    if isinstance(source, str) and hub.matches(source):
+        return _from_file(hub.download(source), source)
     path = Path(source)
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder: expected a safetensors file")
+        raise WeightsError(f"{path} is a folder: expected a weights file")
     if not path.exists():
         raise FileNotFoundError(
-            f"no weights at {str(path)!r}: expected the path of a safetensors file, or 'digits'"
+            f"no weights at {str(path)!r}: expected the path of a weights file, 'digits' or "
+            "'imagenet'"
         )
+    if not path.is_file():  # opening a pipe would wait for its writer for ever
+        raise WeightsError(f"{path}: expected a regular file")
     return _from_file(path, str(path))
 
 
 def _from_file(path: Path, source: str) -> Weights:
-    from safetensors import SafetensorError, safe_open
+    def accept(names: list[str]) -> None:
+        _layout(pth.unwrap(dict.fromkeys(names)), source)
 
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError) as error:
-        raise WeightsError(f"{source}: not a readable safetensors file: {error}") from error
-    return _from_tensors(tensors, source, metadata)
+        with path.open("rb") as file:
+            head = file.read(16)
+        if pth.matches(head) and not safetensors_file.matches(head):
+            return _from_tensors(pth.read(path, source, accept), source, Stated())
+        found, metadata = safetensors_file.read(path, source, accept)
+    except OSError as error:
+        raise WeightsError(f"{source}: cannot be read: {error.strerror or error}") from error
+    return _from_tensors(dict(pth.unwrap(found)), source, parse(metadata, source))
 
 
-def _from_tensors(
-    tensors: Mapping[str, NDArray[Any]], source: str, metadata: Mapping[str, str]
-) -> Weights:
-    names = list(tensors)
+def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
+    """Weights from tensors of any known layout; takes them out of the dict."""
     for name, tensor in tensors.items():
         if tensor.dtype.kind not in "fiu" and tensor.dtype.name != "bfloat16":
-            raise WeightsError(f"{source}: {name}: expected numbers, got dtype {tensor.dtype}")
-    if native.matches(names):
-        return native.from_tensors(tensors, source, metadata)
-    if torchvision.matches(names):
-        return torchvision.from_tensors(tensors, source)
-    shown = ", ".join(names[:4]) or "no tensors at all"
+            raise WeightsError(
+                f"{source}: {listed([name])}: expected numbers, got dtype {tensor.dtype}"
+            )
+    layout = _layout(tensors, source)
+    return layout.from_tensors(tensors, source, stated)  # type: ignore[no-any-return]
+
+
+def _layout(tensors: Mapping[str, Any], source: str) -> Any:
+    """The module that knows these names. Raises :class:`WeightsError` where none does."""
+    names = list(tensors)
+    for layout in (native, timm, torchvision):
+        if layout.matches(names):
+            return layout
     raise WeightsError(
         f"{source}: not the weights of a VGG: expected conv1_1.weight (native) or "
-        f"features.0.weight (torchvision) among the tensors, got {shown}"
+        f"features.0.weight (torchvision, timm) among the tensors, got "
+        f"{listed(names, 4) or 'no tensors at all'}"
     )
 
 
-def _host(name: object, value: Any) -> NDArray[Any]:
+def _host(name: object, value: Any) -> Array:
+    if type(value).__module__.partition(".")[0] == "torch":
+        return pth.to_array(str(name), value, "weights")
     try:
         return np.asarray(value)
     except (TypeError, RuntimeError, ValueError) as error:

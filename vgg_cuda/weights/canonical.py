@@ -6,8 +6,10 @@ NHWC order; batch norms are folded. Names are ``conv1_1.weight``, ``conv1_1.bias
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import InitVar, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +17,16 @@ from numpy.typing import NDArray
 from ..configs import Config
 from ..preprocess import PRESETS, Preset
 
+Array = NDArray[Any]
 Tensors = dict[str, NDArray[np.float32]]
 
 
 class WeightsError(ValueError):
     """Weights that cannot be used; the text says what was expected and what came."""
+
+
+class HeadDroppedWarning(UserWarning):
+    """The dense head of a file cannot be used and was left out; the features are whole."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,7 @@ class Weights:
 
     ``activation`` is "softmax" where the source states one, else None; ``labels`` has a name per
     class, or is None; ``preset`` says how images become inputs; ``source`` names the origin.
+    ``names`` gives the file's own names of tensors, for messages. Raises :class:`WeightsError`.
     """
 
     config: Config
@@ -36,9 +44,10 @@ class Weights:
     labels: tuple[str, ...] | None = None
     activation: str | None = None
     source: str = "arrays"
+    names: InitVar[Mapping[str, str] | None] = None
 
-    def __post_init__(self) -> None:
-        check_tensors(self.config, self.tensors, self.source)
+    def __post_init__(self, names: Mapping[str, str] | None) -> None:
+        check_tensors(self.config, self.tensors, self.source, names or {})
         if self.labels is not None and len(self.labels) != self.config.num_classes:
             raise WeightsError(
                 f"{self.source}: expected {self.config.num_classes} labels, got {len(self.labels)}"
@@ -59,29 +68,76 @@ def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{dense.name}.bias", (dense.out_features,)
 
 
-def check_tensors(config: Config, tensors: Mapping[str, NDArray[np.float32]], source: str) -> None:
+def check_tensors(
+    config: Config,
+    tensors: Mapping[str, NDArray[np.float32]],
+    source: str,
+    names: Mapping[str, str],
+) -> None:
     """Raises :class:`WeightsError` for tensors missing, left over, misshapen or not finite."""
-    expected = dict(shapes(config))
+    check_shapes(dict(shapes(config)), tensors, source, config.name)
+    for name, tensor in tensors.items():
+        # min and max propagate NaN and cost one pass each, without a mask of the tensor's size
+        if not (np.isfinite(tensor.min()) and np.isfinite(tensor.max())):
+            raise WeightsError(
+                f"{source}: {names.get(name, name)}: expected finite values, found NaN or infinity"
+            )
+
+
+def check_shapes(
+    expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array], source: str, what: str
+) -> None:
+    """Raises :class:`WeightsError` where ``tensors`` are not those ``expected`` of a ``what``."""
     missing = [name for name in expected if name not in tensors]
     extra = [name for name in tensors if name not in expected]
     if missing or extra:
         raise WeightsError(
-            f"{source}: the tensors do not make a {config.name}"
+            f"{source}: the tensors do not make a {what}"
             + (f"; missing: {listed(missing)}" if missing else "")
             + (f"; not expected: {listed(extra)}" if extra else "")
         )
     for name, shape in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != shape:
-            raise WeightsError(
-                f"{source}: {name}: expected {list(shape)}, got {list(tensor.shape)}"
-            )
-        # min and max propagate NaN and cost one pass each, without a mask of the tensor's size
-        if not (np.isfinite(tensor.min()) and np.isfinite(tensor.max())):
-            raise WeightsError(f"{source}: {name}: expected finite values, found NaN or infinity")
+        found = tensors[name].shape
+        if found != shape or 0 in shape:
+            wanted = "at least one element" if 0 in shape else str(list(shape))
+            raise WeightsError(f"{source}: {name}: expected {wanted}, got {list(found)}")
+
+
+def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
+    """Side of the square grid of ``channels`` that a dense layer of ``inputs`` features reads.
+
+    Raises :class:`WeightsError` where there is none.
+    """
+    grid = round((inputs / channels) ** 0.5) if channels else 0
+    if grid < 1 or grid * grid * channels != inputs:
+        raise WeightsError(
+            f"{source}: {name}: expected [K, g*g*{channels}] for a square grid of g x g cells "
+            f"(7 x 7 in the published networks), got [K, {inputs}]"
+        )
+    return grid
+
+
+def is_all_nan(tensors: Iterable[Array]) -> bool:
+    """Whether there are tensors and every value is NaN; costs nothing for usual ones."""
+    found = list(tensors)
+    # first elements alone at first: a mask of the whole head would be one more pass
+    return bool(found) and all(
+        t.dtype.kind not in "iu" and np.isnan(t.flat[0]) and np.isnan(t).all() for t in found
+    )
 
 
 def listed(names: list[str], most: int = 8) -> str:
     """The first few of ``names`` for a message, and how many more there are."""
-    shown = ", ".join(names[:most])
+    shown = ", ".join(one_line(name, 80) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def one_line(text: object, most: int = 240) -> str:
+    """The first line of ``text``, cut to ``most`` characters, with nothing that a terminal obeys.
+
+    For what a file brings: names and the messages of libraries that read it.
+    """
+    # cut before the rest: a hostile name can be as long as its file
+    cut = re.sub(r"\x1b\[[0-9;]*m", "", str(text).lstrip()[: 4 * most])
+    line = "".join(c if c.isprintable() else "?" for c in cut.split("\n", 1)[0].rstrip())
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,66 +1,61 @@
 """The native file: safetensors with canonical names, and what is needed to use it in the header.
 
-The header's metadata has one key, "vgg_cuda", a JSON object with ``version`` (1), ``preset``,
-``labels``, ``activation`` and ``batch_norm``; one key, since safetensors writes several in random
-order and the same weights should make the same file. Format:
-https://github.com/huggingface/safetensors.
+:mod:`.metadata` describes the header. Format: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
 
-import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..configs import Config, config_name
-from ..preprocess import PRESETS, Preset
-from .canonical import Weights, WeightsError
+from . import safetensors_file
+from .canonical import (
+    Array,
+    HeadDroppedWarning,
+    Weights,
+    WeightsError,
+    check_shapes,
+    infer_grid,
+    is_all_nan,
+    listed,
+    shapes,
+)
+from .metadata import Stated, to_metadata
 
-KEY, VERSION = "vgg_cuda", 1
-_NAME = re.compile(r"conv(\d+)_(\d+)\.(?:weight|bias)|fc(\d+)\.(?:weight|bias)")
+# three digits at most: nobody has more layers, and int() refuses thousands of digits its own way
+_INDEX = "([1-9][0-9]{0,2})"
+_NAME = re.compile(rf"(?:conv{_INDEX}_{_INDEX}|fc{_INDEX})\.(?:weight|bias)")
 
 
 def matches(names: list[str]) -> bool:
-    """Whether these tensor names are canonical ones."""
-    return "conv1_1.weight" in names
+    """Whether any of these tensor names is a canonical one."""
+    return any(_NAME.fullmatch(name) for name in names)
 
 
-def from_tensors(
-    tensors: Mapping[str, NDArray[Any]], source: str, metadata: Mapping[str, str] | None = None
-) -> Weights:
+def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> Weights:
     """Weights from tensors with canonical names; architecture, head and classes from their shapes.
 
     Raises :class:`WeightsError`.
     """
-    given = _parse((metadata or {}).get(KEY, "{}"), source)
-    config = infer_config(tensors, source, batch_norm=given.get("batch_norm", False) is True)
-    try:
-        preset = Preset.from_dict(given["preset"]) if "preset" in given else PRESETS["torchvision"]
-    except ValueError as error:
-        raise WeightsError(f"{source}: {error}") from error
-    labels = given.get("labels")
-    if labels is not None and not (
-        isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    ):
-        raise WeightsError(f"{source}: labels: expected a list of strings in the metadata")
-    return Weights(
-        config=config,
-        tensors={name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()},
-        preset=preset,
-        labels=None if labels is None else tuple(labels),
-        activation=given.get("activation"),
-        source=source,
-    )
+    config = infer_config(tensors, source, batch_norm=stated.batch_norm)
+    check_shapes(dict(shapes(config)), tensors, source, config.name)
+    labels, activation = stated.labels, stated.activation
+    if is_all_nan(tensor for name, tensor in tensors.items() if name.startswith("fc")):
+        warn_head_dropped(source)
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("fc")}
+        config = Config(config.name, config.widths, (), 7, config.batch_norm)
+        labels = activation = None
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+        converted = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
+    return Weights(config, converted, stated.preset, labels, activation, source)
 
 
-def infer_config(
-    tensors: Mapping[str, NDArray[Any]], source: str, *, batch_norm: bool = False
-) -> Config:
+def infer_config(tensors: Mapping[str, Array], source: str, *, batch_norm: bool = False) -> Config:
     """The architecture that canonical names and shapes describe. Raises :class:`WeightsError`."""
     blocks: dict[int, dict[int, int]] = {}
     dense: dict[int, tuple[int, ...]] = {}
@@ -77,7 +72,8 @@ def infer_config(
             blocks.setdefault(int(match[1]), {})[int(match[2])] = (*tensor.shape, 0)[0]
     if unknown:
         raise WeightsError(
-            f"{source}: {unknown[0]}: expected canonical names such as conv1_1.weight and fc6.bias"
+            f"{source}: {listed(unknown)}: expected canonical names such as conv1_1.weight and "
+            "fc6.bias"
         )
     widths: list[int | str] = []
     for block in range(1, max(blocks, default=0) + 1):
@@ -107,44 +103,19 @@ def _infer_head(
             f"{source}: dense layers: expected fc6, fc7, … of rank 2, got "
             + ", ".join(f"fc{i} {list(s)}" for i, s in sorted(dense.items()))
         )
-    cells = dense[6][1] / channels
-    grid = round(cells**0.5)
-    if grid < 1 or grid * grid != cells:
-        raise WeightsError(
-            f"{source}: fc6.weight: expected [K, g*g*{channels}] for a square grid of g x g "
-            f"cells (7 x 7 in the published networks), got {list(dense[6])}"
-        )
+    grid = infer_grid(dense[6][1], channels, "fc6.weight", source)
     return tuple(dense[i][0] for i in sorted(dense)), grid
 
 
-def _parse(text: str, source: str) -> dict[str, Any]:
-    try:
-        given = json.loads(text)
-    except ValueError as error:
-        raise WeightsError(f"{source}: {KEY}: expected JSON in the metadata: {error}") from error
-    if not isinstance(given, dict):
-        raise WeightsError(f"{source}: {KEY}: expected a JSON object in the metadata")
-    if given.get("version", VERSION) != VERSION:
-        raise WeightsError(
-            f"{source}: expected version {VERSION} of the native format, got {given['version']}: "
-            "upgrade vgg_cuda"
-        )
-    return given
+def warn_head_dropped(source: str, why: str = "every value of the dense layers is NaN") -> None:
+    """Tells that the head is left out, and ``why``."""
+    warnings.warn(
+        f"{source}: {why}: the dense head is dropped; features() works, classify() does not",
+        HeadDroppedWarning,
+        stacklevel=2,
+    )
 
 
 def save(weights: Weights, path: str | Path) -> None:
     """Writes ``weights`` as a native file: under a temporary name, renamed when it is whole."""
-    from safetensors.numpy import save_file
-
-    from ..files import replacing
-
-    stated = {
-        "version": VERSION,
-        "preset": weights.preset.to_dict(),
-        "labels": weights.labels,
-        "activation": weights.activation,
-        "batch_norm": weights.config.batch_norm,
-    }
-    metadata = {KEY: json.dumps(stated, ensure_ascii=False)}
-    with replacing(path) as temporary:
-        save_file(weights.tensors, temporary, metadata=metadata)
+    safetensors_file.write(weights.tensors, path, to_metadata(weights))

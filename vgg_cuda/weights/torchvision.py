@@ -1,136 +1,83 @@
-"""torchvision's names and layouts: ``features.{i}`` KCRS, ``classifier.{0,3,6}``, batch norms.
+"""torchvision's names: ``features.{i}``, ``classifier.{0,3,6}``. Source: torchvision/models/vgg.py.
 
-Source: torchvision/models/vgg.py. fc6 reads CHW there and HWC here; the permutation is done once.
+These names hold neither preset nor labels nor activation. A safetensors file written here carries
+them in its header (:mod:`.metadata`); a ``.pth`` file cannot.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..configs import Config, config_name
-from .canonical import Tensors, Weights, WeightsError
-from .fold import fold_batch_norm
+from ..configs import HIDDEN, Conv
+from . import pth, safetensors_file
+from .canonical import Array, Tensors, Weights, WeightsError, listed
+from .metadata import Stated, to_metadata
+from .state_dict import FEATURE, INDEX, build, hwc_to_chw
 
-_NAME = re.compile(
-    r"features\.(\d+)\.(weight|bias|running_mean|running_var|num_batches_tracked)"
-    r"|classifier\.(\d+)\.(weight|bias)"
-)
-BN_EPSILON = 1e-5  # torch.nn.BatchNorm2d's default; the file does not hold it
+_DENSE = re.compile(rf"classifier\.{INDEX}\.(weight|bias)")
+PTH_SUFFIXES = (".pth", ".pt")
 
 
 def matches(names: list[str]) -> bool:
-    """Whether these are the names of a torchvision VGG's state dict."""
-    return "features.0.weight" in names
+    """Whether any of these names is one of a torchvision VGG's state dict."""
+    return any(FEATURE.fullmatch(name) or _DENSE.fullmatch(name) for name in names)
 
 
-def from_tensors(tensors: Mapping[str, NDArray[Any]], source: str) -> Weights:
-    """Weights from a torchvision state dict. Raises :class:`WeightsError`."""
-    unknown = [name for name in tensors if not _NAME.fullmatch(name)]
+def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
+    """Weights from a torchvision state dict, which it empties. Raises :class:`WeightsError`."""
+    unknown = [n for n in tensors if not FEATURE.fullmatch(n) and not _DENSE.fullmatch(n)]
     if unknown:
         raise WeightsError(
-            f"{source}: {unknown[0]}: expected torchvision's names (features.N.…, classifier.N.…)"
+            f"{source}: not expected: {listed(unknown)}: expected torchvision's names "
+            "(features.N.…, classifier.N.…)"
         )
-    convs, batch_norm = _conv_indices(tensors, source)
-    widths = _widths(tensors, convs, 3 if batch_norm else 2, source)
-    dense = sorted(int(n.split(".")[1]) for n in tensors if re.match(r"classifier\.\d+\.weight", n))
-    channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _head(tensors, dense, channels, source)
-    config = Config(config_name(tuple(widths)), tuple(widths), head, grid, batch_norm)
-
-    result: Tensors = {}
-    for conv, index in zip(config.convs, convs, strict=True):
-        w = _get(tensors, f"features.{index}.weight", source, rank=4)
-        k = w.shape[0]
-        bias = tensors.get(f"features.{index}.bias")
-        b = np.zeros(k, np.float32) if bias is None else np.asarray(bias, np.float32)
-        if batch_norm:
-            prefix = f"features.{index + 1}."
-            parts = [
-                _get(tensors, prefix + part, source, rank=1)
-                for part in ("weight", "bias", "running_mean", "running_var")
-            ]
-            for part in parts:
-                if part.shape != (k,):
-                    raise WeightsError(f"{source}: {prefix}*: expected [{k}], got {part.shape}")
-            w, b = fold_batch_norm(w, b, *parts, epsilon=BN_EPSILON)
-        result[f"{conv.name}.weight"] = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
-        result[f"{conv.name}.bias"] = b
-    for layer, index in zip(config.dense, dense, strict=True):
-        w = _get(tensors, f"classifier.{index}.weight", source, rank=2)
-        if layer.name == "fc6":
-            w = chw_to_hwc(w, channels, grid)
-        result[f"{layer.name}.weight"] = w
-        result[f"{layer.name}.bias"] = _get(tensors, f"classifier.{index}.bias", source, rank=1)
-    return Weights(config, result, source=source)
+    indices = sorted({int(match[1]) for match in map(_DENSE.fullmatch, tensors) if match})
+    missing = [f"classifier.{i}.weight" for i in indices if f"classifier.{i}.weight" not in tensors]
+    # Two layers numbered like torchvision's first two, of its sizes: cut off, not a custom head
+    cut = indices == [0, 3] and not missing
+    if cut and not stated.present and tensors["classifier.3.weight"].shape == HIDDEN:
+        missing.append("classifier.6.weight")
+    if missing:
+        raise WeightsError(f"{source}: missing: {listed(missing)}")
+    return build(tensors, [f"classifier.{i}" for i in indices], source, stated, "torchvision")
 
 
-def chw_to_hwc(w: NDArray[np.float32], channels: int, grid: int) -> NDArray[np.float32]:
-    """fc6's weight [K, C*grid*grid] as [K, grid*grid*C]: columns from CHW to HWC order."""
-    chw = w.reshape(w.shape[0], channels, grid * grid)
-    return np.ascontiguousarray(chw.transpose(0, 2, 1)).reshape(w.shape)
+def to_state_dict(weights: Weights) -> Tensors:
+    """The tensors by torchvision's names and in its layouts, without batch norms (folded).
+
+    They fit torchvision's network of the same name without ``_bn``. Dense layers stand at
+    ``classifier.0``, ``.3``, ``.6``, …
+    """
+    config, result = weights.config, Tensors()
+    index = 0
+    for layer in config.features:
+        if isinstance(layer, Conv):
+            w = weights.tensors[f"{layer.name}.weight"]
+            result[f"features.{index}.weight"] = np.ascontiguousarray(w.transpose(0, 3, 1, 2))
+            result[f"features.{index}.bias"] = weights.tensors[f"{layer.name}.bias"]
+            index += 1  # the ReLU after it
+        index += 1
+    for position, dense in enumerate(config.dense):
+        w = weights.tensors[f"{dense.name}.weight"]
+        if position == 0:
+            w = hwc_to_chw(w, config.out_channels, config.pool_grid)
+        result[f"classifier.{3 * position}.weight"] = w
+        result[f"classifier.{3 * position}.bias"] = weights.tensors[f"{dense.name}.bias"]
+    return result
 
 
-def _conv_indices(tensors: Mapping[str, NDArray[Any]], source: str) -> tuple[list[int], bool]:
-    weights = sorted(
-        int(n.split(".")[1]) for n in tensors if re.fullmatch(r"features\.\d+\.weight", n)
-    )
-    convs = [i for i in weights if tensors[f"features.{i}.weight"].ndim == 4]
-    norms = [i for i in weights if i not in convs]
-    if norms and norms != [i + 1 for i in convs]:
-        raise WeightsError(
-            f"{source}: expected a batch norm after every convolution or after none, got "
-            f"convolutions at features.{convs} and batch norms at features.{norms}"
-        )
-    return convs, bool(norms)
+def save_torchvision(weights: Weights, path: str | Path) -> None:
+    """Writes ``weights`` with torchvision's names, under a temporary name until it is whole.
 
-
-def _widths(
-    tensors: Mapping[str, NDArray[Any]], convs: list[int], step: int, source: str
-) -> list[int | str]:
-    """The list of widths: a gap of one module between convolutions is a pool."""
-    widths: list[int | str] = []
-    for position, index in enumerate(convs):
-        widths.append(tensors[f"features.{index}.weight"].shape[0])
-        gap = convs[position + 1] - index if position + 1 < len(convs) else step + 1
-        if gap not in (step, step + 1):
-            raise WeightsError(
-                f"{source}: features.{index + step}: expected a 3x3 convolution or a 2x2 pool "
-                f"after features.{index}, found a gap of {gap - step} modules"
-            )
-        if gap == step + 1:
-            widths.append("M")
-    if sum(width == "M" for width in widths) != 5:
-        raise WeightsError(f"{source}: expected five blocks of convolutions, got {widths}")
-    return widths
-
-
-def _head(
-    tensors: Mapping[str, NDArray[Any]], dense: list[int], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    if not dense:
-        return (), 7
-    first = _get(tensors, f"classifier.{dense[0]}.weight", source, rank=2)
-    cells = first.shape[1] / channels
-    grid = round(cells**0.5)
-    if grid < 1 or grid * grid != cells:
-        raise WeightsError(
-            f"{source}: classifier.{dense[0]}.weight: expected [K, {channels}*g*g] for a square "
-            f"grid of g x g cells, got {list(first.shape)}"
-        )
-    return tuple(tensors[f"classifier.{i}.weight"].shape[0] for i in dense), grid
-
-
-def _get(
-    tensors: Mapping[str, NDArray[Any]], name: str, source: str, *, rank: int
-) -> NDArray[np.float32]:
-    if name not in tensors:
-        raise WeightsError(f"{source}: missing: {name}")
-    tensor = np.ascontiguousarray(tensors[name], np.float32)
-    if tensor.ndim != rank:
-        raise WeightsError(f"{source}: {name}: expected rank {rank}, got {list(tensor.shape)}")
-    return tensor
+    A ``path`` that ends in .pth or .pt is written by torch.save (needs torch) and holds the
+    tensors alone; any other is safetensors with preset, labels and activation in the header.
+    Raises ``OSError``, and :class:`WeightsError` where torch is needed and missing.
+    """
+    tensors = to_state_dict(weights)
+    if Path(path).suffix in PTH_SUFFIXES:
+        pth.write(tensors, path)
+    else:
+        safetensors_file.write(tensors, path, to_metadata(weights))

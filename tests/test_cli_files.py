@@ -1,0 +1,229 @@
+"""What the command line reads and writes: patterns, features, converted weights, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from typer.testing import CliRunner
+
+from vgg_cuda import VGG
+from vgg_cuda.cli import app
+from vgg_cuda.images import open_image
+from vgg_cuda.runs import FeatureSink, image_paths
+from vgg_cuda.weights import load_weights
+
+RUNNER = CliRunner()
+COMMAND = str(Path(sys.executable).parent / "vgg-cuda")
+
+
+def run(*args: object):  # type: ignore[no-untyped-def]
+    return RUNNER.invoke(app, [str(arg) for arg in args])
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, int] = (9, 8)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    return [
+        picture(tmp_path / "in" / name, i) for i, name in enumerate(["a.png", "b.bmp", "c.gif"])
+    ]
+
+
+def test_patterns_folders_and_files(tmp_path: Path, pictures: list[Path]) -> None:
+    deep = picture(tmp_path / "in" / "more" / "d.png")
+    assert image_paths([tmp_path / "in" / "*.png"]) == [pictures[0]]
+    assert image_paths([str(tmp_path / "**" / "*.png")]) == [pictures[0], deep]
+    assert image_paths([tmp_path / "in"]) == [*pictures, deep]
+    odd = picture(tmp_path / "[x].png")  # a name that looks like a pattern
+    assert image_paths([odd]) == [odd]
+
+
+def test_every_bad_path_is_named(tmp_path: Path, pictures: list[Path]) -> None:
+    (tmp_path / "empty").mkdir()
+    bad = [tmp_path / "gone.png", tmp_path / "*.xyz", tmp_path / "empty"]
+    result = run("classify", pictures[0], *bad, "--weights", "digits")
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    for path in bad:
+        assert str(path) in result.stderr
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_features(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
+    out = tmp_path / f"f{suffix}"
+    options = ("--weights", "digits", "--layers", "relu3_2, fc1,bn1_1", "--batch-size", 2)
+    result = run("features", *pictures, *options, "--output", out)
+    assert result.exit_code == 0, result.output
+    model = VGG.load("digits", device="cpu")
+    x = np.stack([model.preset(open_image(path)) for path in pictures])
+    expected = model.features(x, ["relu3_2", "fc1", "bn1_1"])
+    if suffix == ".npz":
+        with np.load(out) as file:  # without pickles
+            found = {name: file[name] for name in file.files}
+        paths = list(found.pop("paths"))
+    else:
+        with safe_open(out, framework="numpy") as file:
+            paths = json.loads(file.metadata()["paths"])
+            found = {name: file.get_tensor(name) for name in expected}
+    assert paths == [str(path) for path in pictures]
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [out.name, "in"]
+
+
+def test_features_skip_and_strict(tmp_path: Path, pictures: list[Path]) -> None:
+    (tmp_path / "in" / "zero.png").touch()
+    out = tmp_path / "f.npz"
+    options = ("--weights", "digits", "--layers", "pool5", "--output", out)
+    result = run("features", tmp_path / "in", *options)
+    assert result.exit_code == 3
+    assert "zero.png" in result.stderr
+    with np.load(out) as file:
+        assert file["pool5"].shape == (3, 1, 1, 64)
+        assert len(file["paths"]) == 3
+    out.unlink()
+    assert run("features", tmp_path / "in", *options, "--strict").exit_code == 2
+    assert not out.exists()
+
+
+def test_features_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png", size=(40, 40))
+    picture(tmp_path / "in" / "b.png", size=(40, 48))
+    options = ("--weights", "digits", "--layers", "relu1_1", "--preset", "lpips")
+    result = run("features", tmp_path / "in", *options, "--output", tmp_path / "f.npz")
+    assert result.exit_code == 2
+    assert "preset that crops" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
+BAD = {
+    "layer": (["--layers", "relu9_9", "--output", "f.npz"], "has no layer 'relu9_9'"),
+    "no layers": (["--layers", " , ", "--output", "f.npz"], "expected at least one name"),
+    "format": (["--layers", "pool5", "--output", "f.txt"], "ending in .npz or .safetensors"),
+    "folder": (["--layers", "pool5", "--output", "no/f.npz"], "no/"),
+    "preset": (
+        ["--layers", "pool5", "--output", "f.npz", "--preset", "inception"],
+        "expected one of torchvision",
+    ),
+}
+
+
+@pytest.mark.parametrize(("args", "text"), BAD.values(), ids=BAD.keys())
+def test_features_mistakes_exit_with_2(
+    args: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    picture(Path("a.png"))
+    result = run("features", "a.png", "--weights", "digits", *args)
+    assert result.exit_code == 2, result.output
+    assert text in result.stderr
+    assert [p.name for p in Path().iterdir()] == ["a.png"]
+
+
+def test_convert_round_trips(tmp_path: Path) -> None:
+    there, back = tmp_path / "tv.safetensors", tmp_path / "native.safetensors"
+    assert run("convert", "digits", there, "--to", "torchvision").exit_code == 0
+    assert run("convert", there, back).exit_code == 0
+    original, again = load_weights("digits"), load_weights(back)
+    for name, tensor in original.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], tensor)
+    back.unlink()
+    unwritable = tmp_path / "no" / "native.safetensors"
+    result = run("convert", "digits", unwritable)
+    assert result.exit_code == 2
+    assert str(unwritable.parent) in result.stderr
+    for args in (["gone.safetensors", back], ["digits", tmp_path], ["digits", back, "--to", "x"]):
+        result = run("convert", *args)
+        assert result.exit_code == 2, result.output
+        assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == [there]
+
+
+def test_an_empty_sink_writes_empty_arrays(tmp_path: Path) -> None:
+    sink = FeatureSink(["pool5"], tmp_path)
+    sink.write(tmp_path / "f.npz", ".npz")
+    sink.close()
+    with np.load(tmp_path / "f.npz") as file:
+        assert len(file["pool5"]) == len(file["paths"]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
+def test_an_interrupted_run_leaves_no_half_file(tmp_path: Path, number: signal.Signals) -> None:
+    for i in range(300):
+        picture(tmp_path / "in" / f"{i:03d}.png", i)
+    out = tmp_path / "f.npz"
+    command = [
+        COMMAND,
+        "features",
+        str(tmp_path / "in"),
+        "--weights",
+        "digits",
+        "--batch-size",
+        "1",
+    ]
+    command += ["--layers", "relu1_1", "--output", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    stop = time.monotonic() + 60
+    while not list(tmp_path.glob(".f.npz.*")):  # it has begun
+        assert process.poll() is None
+        assert time.monotonic() < stop
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+    assert "Traceback" not in said
+
+
+def test_odd_formats_beside_broken_files(tmp_path: Path) -> None:
+    """The whole promise: a dozen odd images classified, three broken ones named, exit code 3."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    rgb = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    grey16 = Image.fromarray(np.asarray(rgb.convert("L")).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    rgb.convert("L").save(folder / "grey.jpg", progressive=True)
+    rgb.convert("1").save(folder / "one-bit.png")
+    rgb.convert("P").save(folder / "palette.gif")
+    rgb.quantize(8).save(folder / "transparent.png", transparency=0)
+    rgb.convert("RGBA").save(folder / "alpha.webp")
+    rgb.convert("LA").save(folder / "grey-alpha.png")
+    grey16.save(folder / "grey16.png")
+    grey16.save(folder / "grey16.tiff")
+    rgb.save(folder / "turned.jpg", exif=exif)
+    rgb.save(folder / "plain.bmp")
+    rgb.save(folder / "UPPER.PPM")
+    rgb.resize((2000, 3)).save(folder / "panorama.png")
+    good = sorted(folder.iterdir())
+    assert len(good) >= 12
+    (folder / "zero.png").touch()
+    (folder / "text.jpg").write_text("no picture")
+    (folder / "cut.bmp").write_bytes((folder / "plain.bmp").read_bytes()[:900])
+    out = tmp_path / "r.json"
+    result = run("classify", folder, "--weights", "digits", "--output", out)
+    assert result.exit_code == 3, result.output
+    records = json.loads(out.read_text(encoding="utf-8"))
+    assert sorted(r["path"] for r in records if "predictions" in r) == [str(p) for p in good]
+    assert sorted(Path(r["path"]).name for r in records if "error" in r) == [
+        "cut.bmp", "text.jpg", "zero.png",
+    ]  # fmt: skip
+    for name in ("cut.bmp", "text.jpg", "zero.png"):
+        assert name in result.stderr

@@ -1,0 +1,88 @@
+"""What a safetensors header says about using the weights.
+
+The header's metadata has one key, "vgg_cuda", a JSON object with ``version`` (1), ``preset``,
+``labels``, ``activation`` and ``batch_norm``; one key, since safetensors writes several in random
+order and the same weights should make the same file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..preprocess import PRESETS, Preset
+from .canonical import Weights, WeightsError, one_line
+
+KEY, VERSION = "vgg_cuda", 1
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a file states; ``present`` is False where it has no such key and all is a default."""
+
+    present: bool = False
+    preset: Preset = PRESETS["torchvision"]
+    labels: tuple[str, ...] | None = None
+    activation: str | None = None
+    batch_norm: bool = False
+
+
+def parse(metadata: Mapping[str, str], source: str) -> Stated:
+    """What ``metadata`` states. Raises :class:`WeightsError` for what cannot be understood."""
+    if KEY not in metadata:
+        return Stated()
+    try:
+        given: Any = json.loads(metadata[KEY])
+    except (ValueError, RecursionError) as error:  # the latter for brackets nested too deep
+        raise WeightsError(
+            f"{source}: {KEY}: expected JSON in the metadata: {one_line(error)}"
+        ) from error
+    if not isinstance(given, dict):
+        raise WeightsError(f"{source}: {KEY}: expected a JSON object in the metadata")
+    if given.get("version", VERSION) != VERSION:
+        raise WeightsError(
+            f"{source}: expected version {VERSION} of the native format, got "
+            f"{one_line(given['version'])}: upgrade vgg_cuda"
+        )
+    return Stated(
+        present=True,
+        preset=_preset(given, source),
+        labels=_labels(given.get("labels"), source),
+        activation=given.get("activation"),
+        batch_norm=given.get("batch_norm", False) is True,
+    )
+
+
+def to_metadata(weights: Weights) -> dict[str, str]:
+    """What ``weights`` say about their use, for a safetensors header."""
+    stated = {
+        "version": VERSION,
+        "preset": weights.preset.to_dict(),
+        "labels": weights.labels,
+        "activation": weights.activation,
+        "batch_norm": weights.config.batch_norm,
+    }
+    return {KEY: json.dumps(stated, ensure_ascii=False)}
+
+
+def _preset(given: Mapping[str, Any], source: str) -> Preset:
+    if "preset" not in given:
+        return PRESETS["torchvision"]
+    try:
+        return Preset.from_dict(given["preset"])
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise WeightsError(f"{source}: {one_line(error)}") from error
+
+
+def _labels(labels: Any, source: str) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise WeightsError(f"{source}: labels: expected a list of strings in the metadata")
+    try:
+        "".join(labels).encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
+        raise WeightsError(f"{source}: labels: expected Unicode text: {error.reason}") from error
+    return tuple(labels)

@@ -1,0 +1,205 @@
+"""PyTorch's container: a zip of a pickle and raw storages, or (before 1.6) pickles and storages.
+
+A pickle is a program. It is read by ``torch.load(weights_only=True)`` alone, which knows tensors
+and plain values and executes nothing. What that leaves open is memory: sizes stand in the pickle,
+so they are compared with the size of the file before anything is allocated for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import replacing
+from .canonical import Array, WeightsError, listed, one_line
+
+ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def matches(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is a zip or a pickle."""
+    return head.startswith(ZIP_MAGIC) or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5")
+
+
+def read(path: Path, source: str, accept: Callable[[list[str]], None]) -> dict[str, Array]:
+    """The state dict in the file; ``accept`` sees the names before any tensor is copied.
+
+    float16, bfloat16 and float64 become float32; tensors saved from a GPU come to the host.
+    Raises :class:`WeightsError` for what is no whole state dict, or would run code, and what
+    ``accept`` raises.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(32)
+        file.seek(0)
+        zipped = head.startswith(ZIP_MAGIC)
+        if zipped:
+            _check_zip(file, source)
+        elif LEGACY_MAGIC not in head:
+            raise WeightsError(
+                f"{source}: a pickle that torch.save did not write: refused unread, since a pickle "
+                "can run code"
+            )
+        torch = _torch(source)
+        try:
+            if not zipped:
+                _check_legacy(file, size)
+            loaded = _load(torch, file, path, zipped)
+        except Exception as error:  # corrupt files make torch.load raise nearly anything
+            raise WeightsError(f"{source}: {_explain(error)}") from None
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(
+            f"{source}: expected a state dict (torch.save(model.state_dict(), …)), got "
+            f"{type(loaded).__name__}"
+        )
+    values = unwrap(loaded)
+    odd = [name for name in values if not isinstance(name, str)]
+    if odd:
+        raise WeightsError(f"{source}: expected names of tensors, got {type(odd[0]).__name__}")
+    accept(list(values))
+    claimed = 0
+    for name, value in values.items():
+        if type(value) not in (torch.Tensor, torch.nn.Parameter):
+            raise WeightsError(
+                f"{source}: {listed([name])}: expected a tensor, got {type(value).__name__}"
+            )
+        claimed += value.numel() * value.element_size()
+    if claimed > size:  # strides of 0 make terabytes of a few bytes
+        raise WeightsError(
+            f"{source}: the tensors claim {claimed} bytes, more than the file's {size}"
+        )
+    return {name: to_array(name, value, source) for name, value in values.items()}
+
+
+def to_array(name: str, tensor: Any, source: str) -> Array:
+    """A torch tensor as an array of its own memory, integers as they are, all else float32."""
+    torch = _torch(source)
+    floats = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    plain = tensor.layout == torch.strided and not tensor.is_quantized
+    if not plain or tensor.device.type == "meta" or tensor.is_complex():
+        raise WeightsError(f"{source}: {listed([name])}: expected a dense tensor of real numbers")
+    if tensor.is_floating_point() and tensor.dtype not in floats:
+        raise WeightsError(
+            f"{source}: {listed([name])}: expected float32, float16, bfloat16 or float64, got "
+            f"{tensor.dtype}"
+        )
+    dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    tensor = tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
+    array: Array = tensor.numpy()
+    return array
+
+
+def unwrap(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+    """The state dict inside a checkpoint, without the "module." of ``DataParallel``."""
+    for key in _WRAPPERS:
+        if isinstance(values.get(key), Mapping):
+            values = values[key]
+            break
+    prefix = "module."
+    if values and all(isinstance(n, str) and n.startswith(prefix) for n in values):
+        values = {name.removeprefix(prefix): value for name, value in values.items()}
+    return values
+
+
+def write(tensors: Mapping[str, NDArray[np.float32]], path: str | Path) -> None:
+    """Writes a state dict with torch.save, under a temporary name, renamed when it is whole.
+
+    Raises ``OSError``, and :class:`WeightsError` where torch is not installed.
+    """
+    torch = _torch(str(path))
+    with replacing(path) as temporary:
+        torch.save({n: torch.from_numpy(t) for n, t in tensors.items()}, temporary)
+
+
+def _torch(source: str) -> Any:
+    try:
+        return importlib.import_module("torch")
+    except ImportError:
+        raise WeightsError(
+            f'{source}: a PyTorch file needs torch: pip install "vgg-cuda[torch]"'
+        ) from None
+
+
+def _load(torch: Any, file: IO[bytes], path: Path, zipped: bool) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about how the file was written: nothing a reader can mend
+        if not zipped:
+            return torch.load(file, weights_only=True, map_location="cpu")
+        # By descriptor, since torch.load takes a path that ends in .safetensors at its word.
+        # Mapped, since a mapped storage cannot be larger than the file whatever the pickle says.
+        name = f"/proc/self/fd/{file.fileno()}"
+        if not os.path.exists(name):
+            name = str(path)
+        return torch.load(name, weights_only=True, map_location="cpu", mmap=True)
+
+
+def _check_zip(file: IO[bytes], source: str) -> None:
+    """Refuses a zip that torch.save did not write: with no pickle in it, or compressed."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # zipfile lets struct's and other errors through
+        raise WeightsError(f"{source}: not a readable zip file: {one_line(error)}") from None
+    if not any(entry.filename.endswith("/data.pkl") for entry in entries):
+        raise WeightsError(
+            f"{source}: a zip file that torch.save did not write: expected data.pkl in it"
+        )
+    for entry in entries:
+        # torch.save only stores; what is compressed may be a bomb
+        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
+            raise WeightsError(
+                f"{source}: {listed([entry.filename])}: expected entries stored without "
+                f"compression, as torch.save writes them; this one claims {entry.file_size} bytes"
+            )
+    file.seek(0)
+
+
+def _check_legacy(file: IO[bytes], size: int) -> None:
+    """Refuses a legacy file whose storages claim more than it holds; leaves ``file`` at its start.
+
+    torch allocates what the pickle says. The pickle's opcodes are walked, not executed: after
+    magic number, protocol and system comes the state dict, where torch.save spells each storage
+    as a tuple that ends in its element count and None.
+    """
+    for _ in range(3):
+        for _ in pickletools.genops(file):
+            pass
+    before: list[tuple[str, Any]] = []
+    elements = 0
+    for opcode, argument, _ in pickletools.genops(file):
+        name = opcode.name
+        if name == "BINPERSID":
+            (_, count), (none, _), (made, _) = before[-3:]
+            if (none, made) != ("NONE", "TUPLE") or type(count) is not int:
+                raise ValueError("a storage that torch.save did not write")
+            elements += max(count, 0)
+            if elements > size:
+                raise ValueError(f"the storages claim {elements} elements in {size} bytes")
+        elif "PUT" not in name and name != "MEMOIZE":
+            before = [*before[-2:], (name, argument)]
+    file.seek(0)
+
+
+def _explain(error: Exception) -> str:
+    text = str(error)
+    unsafe = re.search(r"GLOBAL (\S+)", text)
+    if unsafe:
+        name = one_line(unsafe[1], 80)
+        return (
+            f"refused: the pickle calls {name}, which is no tensor and may run code; save the "
+            "weights alone: torch.save(model.state_dict(), …)"
+        )
+    detail = text.rsplit("\n\n", 2)[-2] if "Weights only load failed" in text else text
+    return f"not a readable PyTorch file: {one_line(detail) or type(error).__name__}"

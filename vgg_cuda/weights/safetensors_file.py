@@ -1,0 +1,74 @@
+"""The safetensors container: a length, a JSON header, the tensors one after the other.
+
+https://github.com/huggingface/safetensors. Its reader checks that the header fits the file and
+that the tensors fill it exactly, so a header cannot claim memory that the file does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import replacing
+from .canonical import Array, WeightsError, one_line
+
+
+def matches(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is safetensors: JSON follows the length."""
+    return head[8:9] == b"{"
+
+
+def read(
+    path: Path, source: str, accept: Callable[[list[str]], None]
+) -> tuple[dict[str, Array], dict[str, str]]:
+    """Tensors and metadata of the file; ``accept`` sees the names before any tensor is read.
+
+    Raises :class:`WeightsError` for what is no whole safetensors file, and what ``accept`` raises.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            names = list(file.keys())
+            accept(names)
+            tensors = {
+                name: _bfloat16(path, name)
+                if file.get_slice(name).get_dtype() == "BF16"
+                else file.get_tensor(name)
+                for name in names
+            }
+            return tensors, file.metadata() or {}
+    except WeightsError:
+        raise
+    except (SafetensorError, OSError, TypeError, ValueError, OverflowError, MemoryError) as error:
+        raise WeightsError(
+            f"{source}: not a readable safetensors file: {one_line(error)}"
+        ) from error
+
+
+def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
+    """A bfloat16 tensor of a checked file as float32, which the reader needs ml_dtypes for."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        entry = json.loads(file.read(length))[name]
+        begin, end = entry["data_offsets"]
+        file.seek(8 + length + begin)
+        halves = np.frombuffer(file.read(end - begin), "<u2")
+    # bfloat16 is the upper half of a float32
+    shape: list[int] = entry["shape"]
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+
+
+def write(
+    tensors: Mapping[str, NDArray[np.float32]], path: str | Path, metadata: dict[str, str]
+) -> None:
+    """Writes the file under a temporary name, renamed when it is whole. Raises ``OSError``."""
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        save_file(dict(tensors), temporary, metadata=metadata)
