@@ -49,7 +49,7 @@ WRONG = [
     (changed(bn=True, features__1__bias=Z(9)), "features.1.bias: expected [8], got [9]"),
     (changed(bn=True, features__1__running_var=-torch.ones(8)), "running_var: expected variances"),
     (
-        changed(bn=True, features__1__weight=torch.full((8,), 3e38)),
+        changed(bn=True, features__1__weight=torch.full((8,), 3e38), features__1__running_var=Z(8)),
         "features.0.weight: expected fi",
     ),
     (changed(TimmVGG, **{"head.fc.weight": None}), "missing: head.fc.weight"),

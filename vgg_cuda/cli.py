@@ -101,10 +101,11 @@ def summary(
         if network in CONFIGS:
             config, activation = get_config(network, num_classes=num_classes), None
         else:
-            if network != "digits" and not Path(network).exists():
+            named = network == "digits" or network.partition(":")[0] == "imagenet"
+            if not named and not Path(network).exists():
                 _fail(
                     f"unknown network {network!r}: expected one of {', '.join(CONFIGS)}, digits, "
-                    "or the path of a weights file"
+                    "imagenet, or the path of a weights file"
                 )
             weights = load_weights(network)
             config, activation = weights.config, weights.activation
