@@ -12,7 +12,7 @@ import pytest
 from tolerance import assert_close
 
 from vgg_cuda import ops, reference
-from vgg_cuda.backends import get_backend, winograd
+from vgg_cuda.backends import get_backend, memory, winograd
 from vgg_cuda.backends.threads import blas_libraries, run_blocks
 from vgg_cuda.configs import CONFIGS, get_config
 
@@ -131,6 +131,19 @@ def test_input_is_left_alone_and_results_do_not_share_memory() -> None:
     np.testing.assert_array_equal(x, before)
     np.testing.assert_array_equal(view, kept[1:, 3])
     assert not np.shares_memory(view, second)
+
+
+def test_freed_buffers_are_used_again_and_bounded() -> None:
+    memory._idle.clear()
+    first = memory.empty(1 << 20)
+    address = first.ctypes.data
+    del first
+    assert memory.empty(1000, 1000).ctypes.data == address
+    huge = [memory.empty(30 << 20) for _ in range(3)]
+    del huge
+    assert sum(kept.nbytes for kept in memory._idle.values()) <= memory.MAX_KEPT_BYTES
+    assert memory.empty(10) is not None  # small ones are left to the allocator
+    memory._idle.clear()
 
 
 def test_blas_threads_are_held_and_restored() -> None:

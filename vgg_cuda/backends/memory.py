@@ -24,8 +24,10 @@ def scratch(name: str, *shape: int) -> NDArray[np.float32]:
     return buffer[:size].reshape(shape)
 
 
-_lock = threading.RLock()  # a collected array may free a lease inside `empty`
-_idle: list[NDArray[np.float32]] = []
+_lock = threading.RLock()
+# By id, oldest first. The garbage collector may run `_give_back` at any point inside `empty`, in
+# the very thread that holds the lock, so that nothing there relies on the order staying the same.
+_idle: dict[int, NDArray[np.float32]] = {}
 
 
 def empty(*shape: int) -> NDArray[np.float32]:
@@ -34,9 +36,11 @@ def empty(*shape: int) -> NDArray[np.float32]:
     if size * 4 < MIN_KEPT_BYTES:
         return np.empty(shape, np.float32)
     with _lock:
-        fits = [i for i, buffer in enumerate(_idle) if size <= buffer.size <= 2 * size]
-        best = min(fits, key=lambda i: _idle[i].size, default=None)
-        buffer = np.empty(size, np.float32) if best is None else _idle.pop(best)
+        fits = [kept for kept in list(_idle.values()) if size <= kept.size <= 2 * size]
+        best = min(fits, key=lambda kept: kept.size, default=None)
+        buffer = None if best is None else _idle.pop(id(best), None)
+    if buffer is None:
+        buffer = np.empty(size, np.float32)
     lease = _Lease(buffer[:size].reshape(shape))
     weakref.finalize(lease, _give_back, buffer).atexit = False
     array: NDArray[np.float32] = np.asarray(lease)
@@ -52,6 +56,6 @@ class _Lease:
 
 def _give_back(buffer: NDArray[np.float32]) -> None:
     with _lock:
-        _idle.append(buffer)
-        while sum(kept.nbytes for kept in _idle) > MAX_KEPT_BYTES:
-            _idle.pop(0)
+        _idle[id(buffer)] = buffer
+        while sum(kept.nbytes for kept in list(_idle.values())) > MAX_KEPT_BYTES:
+            _idle.pop(next(iter(_idle)))

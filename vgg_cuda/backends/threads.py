@@ -65,24 +65,22 @@ class _BlasLimit:
                 self._thread.submit(self._limit.restore_original_limits).result()
 
 
-@cache
-def _blas_limit() -> _BlasLimit:
-    return _BlasLimit()
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
-
-
 def _limit_this_thread() -> None:
     # BLAS on OpenMP has a limit per thread, which the process-wide one does not reach
     _controller().select(threading_layer="openmp").limit(limits=1)
 
 
+def _start() -> tuple[_BlasLimit, ThreadPoolExecutor]:
+    """The limit and the workers; no thread starts before there is work."""
+    return _BlasLimit(), ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
+
+
+_blas_limit, _pool = _start()
+
+
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
     """Holds BLAS to one thread while any caller is inside."""
-    return _blas_limit()
+    return _blas_limit
 
 
 def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
@@ -92,13 +90,14 @@ def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
             for block in blocks:
                 job(block)
         else:
-            list(_pool().map(job, blocks))  # list() raises what a job raised
+            list(_pool.map(job, blocks))  # list() raises what a job raised
 
 
-def _forget_threads() -> None:
-    for cached in (_pool, _blas_limit, _controller):
-        cached.cache_clear()
+def _start_again() -> None:
+    global _blas_limit, _pool
+    _controller.cache_clear()
+    _blas_limit, _pool = _start()
 
 
 # A forked child has none of its parent's threads
-os.register_at_fork(after_in_child=_forget_threads)
+os.register_at_fork(after_in_child=_start_again)
