@@ -107,6 +107,11 @@ Array unpack_out(const std::string& op, const py::object& object, const Dtype& d
 
 int to_int(int64_t size) { return static_cast<int>(size); }
 
+// Launchers count the blocks of a GEMM_M x GEMM_N grid of 64x64 tiles in int32.
+void check_grid(const Array& out, int64_t gemm_m, int64_t gemm_n) {
+  check_fits(out, "the number of 64x64 tiles", {gemm_m / 64 + 1, gemm_n / 64 + 1});
+}
+
 // Nothing to compute, nothing to launch; otherwise Python may run on while we enqueue.
 template <class Op>
 void enqueue(void (*run)(const Op&, vgg::Stream), const Op& op, const Array& out,
@@ -127,6 +132,7 @@ void conv3x3(const py::object& x_, const py::object& w_, const py::object& bias_
   const float* bias = unpack_bias("conv3x3", bias_, K);
   const Array out = unpack_out("conv3x3", out_, dtype, x);
   check_shape(out, pool ? Shape{N, H / 2, W / 2, K} : Shape{N, H, W, K}, "NPQK");
+  check_grid(out, N * H * W, K);
   const vgg::Conv3x3 op{*x.dtype,  x.data,    w.data,    bias,      out.data, to_int(N),
                         to_int(H), to_int(W), to_int(C), to_int(K), relu,     pool};
   enqueue(vgg::conv3x3, op, out, stream);
@@ -141,6 +147,7 @@ void linear(const py::object& x_, const py::object& w_, const py::object& bias_,
   const float* bias = unpack_bias("linear", bias_, K);
   const Array out = unpack_out("linear", out_, dtype, x);
   check_shape(out, {N, K}, "NK");
+  check_grid(out, N, K);
   const vgg::Linear op{*x.dtype,  x.data,    w.data,    bias, out.data,
                        to_int(N), to_int(C), to_int(K), relu};
   enqueue(vgg::linear, op, out, stream);

@@ -157,6 +157,15 @@ def test_masked_arrays() -> None:
         ({"x": FakeArray(8, 6, 3)}, "x: expected 4 dimensions (NHWC), got shape (8, 6, 3)"),
         ({"x": FakeArray(2, 0, 6, 3)}, "x: expected sizes of at least 1 after the first, got"),
         ({"x": FakeArray(2, 1 << 16, 1 << 14, 3)}, "x: N*H*W must be less than 2^31, got shape"),
+        (
+            {
+                "x": FakeArray(1, 46000, 46000, 3),
+                "w": FakeArray(1 << 20, 3, 3, 3),
+                "bias": FakeArray(1 << 20),
+                "out": FakeArray(1, 46000, 46000, 1 << 20),
+            },
+            "out: the number of 64x64 tiles must be less than 2^31, got shape",
+        ),
         ({"x": FakeArray(2, 8, 6, 1 << 40)}, "x: every size must be less than 2^31, got shape"),
         ({"bias": FakeArray(63)}, "bias: expected [64] (K), got (63,)"),
         ({"bias": FakeArray(64, 1)}, "bias: expected [64] (K), got (64, 1)"),
