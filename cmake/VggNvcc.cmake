@@ -29,10 +29,12 @@ endif()
 if(VGG_WITH_CUDA)
   message(STATUS "nvcc: ${CMAKE_CUDA_COMPILER}")
   # Packages of the toolkit keep their libraries in lib, where their nvcc.profile says lib64. As a
-  # flag, so that CMake's own check of the compiler links, too.
+  # flag, so that CMake's own check of the compiler links, too; that check of CMake 3.25 takes
+  # neither quotes nor a blank before it.
   get_filename_component(_root "${CMAKE_CUDA_COMPILER}/../.." ABSOLUTE)
   if(EXISTS "${_root}/lib/libcudart_static.a" AND NOT EXISTS "${_root}/lib64")
-    string(APPEND CMAKE_CUDA_FLAGS_INIT " \"-L${_root}/lib\"")
+    string(PREPEND CMAKE_CUDA_FLAGS_INIT "-L${_root}/lib ")
+    string(STRIP "${CMAKE_CUDA_FLAGS_INIT}" CMAKE_CUDA_FLAGS_INIT)
   endif()
 else()
   message(STATUS "Building without CUDA")
