@@ -12,39 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import IEND, RGB, idat, ihdr, png, saved
 from PIL import Image
 
 from vgg_cuda.images import EXTENSIONS, ImageError, open_image
-
-RNG = np.random.default_rng(0)
-RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
-
-
-def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> Path:
-    path = tmp_path / name
-    image.save(path, **options)
-    return path
-
-
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks, each with its length and checksum."""
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def ihdr(width: int, height: int, bits: int = 8, color: int = 2) -> tuple[bytes, bytes]:
-    return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
-
-
-def idat(rows: np.ndarray) -> tuple[bytes, bytes]:
-    lines = rows.reshape(len(rows), -1)
-    return b"IDAT", zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
-
-
-IEND = (b"IEND", b"")
 
 
 def encoded(name: str, **options: object) -> bytes:

@@ -34,7 +34,7 @@ def test_files_are_the_same_every_time(target: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(
-    "seconds", [3, pytest.param(20, marks=pytest.mark.slow)], ids=lambda s: f"{s}s"
+    "seconds", [3, pytest.param(30, marks=pytest.mark.slow)], ids=lambda s: f"{s}s"
 )
 def test_mutated_images(target: ModuleType, seconds: int, tmp_path: Path) -> None:
     tried, read = target.fuzz(seconds, seed=seconds, keep=tmp_path)

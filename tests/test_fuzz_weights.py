@@ -37,5 +37,5 @@ def test_a_few_mutated_files(target: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_more_mutated_files(target: ModuleType, tmp_path: Path) -> None:
-    _, found = target.run(15, seed=1, keep=tmp_path)
+    _, found = target.run(30, seed=1, keep=tmp_path)
     assert not found

@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import IEND, RGB, RNG, idat, ihdr, png, saved
 from PIL import Image, ImageCms, features
 
 from vgg_cuda.decode import FORMATS
 from vgg_cuda.images import ImageError, open_image
 
-RNG = np.random.default_rng(0)
-RGB = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
 SMOOTH = np.zeros((20, 30, 3), np.uint8)
 SMOOTH[..., 0] = np.add.outer(np.arange(20) * 6, np.arange(30) * 4)
 SMOOTH[..., 1] = 90
-
-
-def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> Path:
-    path = tmp_path / name
-    image.save(path, **options)
-    return path
-
-
-def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks, each with its length and checksum."""
-    body = b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def ihdr(width: int, height: int, bits: int = 8, color: int = 2) -> tuple[bytes, bytes]:
-    return b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
-
-
-def idat(rows: np.ndarray) -> tuple[bytes, bytes]:
-    lines = rows.reshape(len(rows), -1)
-    return b"IDAT", zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines))
-
-
-IEND = (b"IEND", b"")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
