@@ -68,10 +68,10 @@ def _choose_compilers() -> None:
     """Check them before CMake starts, and tell it which nvcc to take."""
     vgg_toolkit.check_host_compiler()
     nvcc = vgg_toolkit.choose_nvcc()
+    # Both are always told: CMake remembers the last build's answer otherwise
+    os.environ["VGG_CUDA_TOOLKIT"] = vgg_toolkit.mode() if nvcc else "none"
     if nvcc:
         os.environ["CUDACXX"] = nvcc
-    else:
-        os.environ["VGG_CUDA_TOOLKIT"] = "none"
 
 
 @contextlib.contextmanager

@@ -105,3 +105,25 @@ def test_torch_tensors_in_and_out() -> None:
     assert isinstance(feats["relu1_1"], torch.Tensor)
     with pytest.raises(TypeError, match="detach"):
         model(x.clone().requires_grad_(), layout="NCHW")
+
+
+def test_odd_tensors() -> None:
+    """Lazy negation, which DLPack drops; subclasses; tensors without memory."""
+    model = VGG.load(TorchVGG("8 M 8 M 16 M 16 M 24 M", hidden=32).arrays(), device="cpu")
+    x = torch.from_numpy(images(1, 32, 32))
+    assert torch.equal(model(torch._neg_view(x)), model(-x))
+    assert torch.equal(model(x.as_subclass(torch.nn.Buffer)), model(x))
+    with pytest.raises(TypeError, match="cannot share"):
+        model(x.to("meta"))
+
+
+def test_a_model_does_not_change_with_its_source() -> None:
+    arrays = {
+        k: v.copy() for k, v in TorchVGG("8 M 8 M 16 M 16 M 24 M", hidden=32).arrays().items()
+    }
+    model = VGG.load(arrays, device="cpu")
+    x = images(1, 32, 32)
+    before = model(x)
+    for array in arrays.values():
+        array += 1
+    np.testing.assert_array_equal(model(x), before)

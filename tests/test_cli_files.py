@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ from PIL import Image
 from safetensors import safe_open
 from typer.testing import CliRunner
 
-from vgg_cuda import VGG
+from vgg_cuda import VGG, __version__
 from vgg_cuda.cli import app
 from vgg_cuda.images import open_image
 from vgg_cuda.runs import FeatureSink, image_paths
-from vgg_cuda.weights import load_weights
+from vgg_cuda.weights import load_weights, save
 
 RUNNER = CliRunner()
 COMMAND = str(Path(sys.executable).parent / "vgg-cuda")
@@ -180,7 +181,7 @@ def test_an_interrupted_run_leaves_no_half_file(tmp_path: Path, number: signal.S
     command += ["--layers", "relu1_1", "--output", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     stop = time.monotonic() + 60
-    while not list(tmp_path.glob(".f.npz.*")):  # it has begun
+    while not list(tmp_path.glob(".*.part")):  # it has begun
         assert process.poll() is None
         assert time.monotonic() < stop
         time.sleep(0.01)
@@ -227,3 +228,55 @@ def test_odd_formats_beside_broken_files(tmp_path: Path) -> None:
     ]  # fmt: skip
     for name in ("cut.bmp", "text.jpg", "zero.png"):
         assert name in result.stderr
+
+
+def test_names_and_labels_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    labels = ("a\x1b]0;x\x07\nerror: b", *"123456789")
+    path = tmp_path / "w.safetensors"
+    save(replace(load_weights("digits"), labels=labels), path)
+    picture(tmp_path / "in" / "x\x1b[31m.png")
+    (tmp_path / "in" / "\x1b[32m.png").touch()
+    result = run("classify", tmp_path / "in", "--weights", path, "--top-k", 10)
+    assert result.exit_code == 3
+    assert "\x1b" not in result.output
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff.png")
+    try:
+        picture(tmp_path / "in" / name)
+    except OSError:
+        pytest.skip("the file system takes UTF-8 alone")
+    for output in ("r.json", "r.csv", "f.npz", "f.safetensors"):
+        command = ["classify"] if output.startswith("r") else ["features", "--layers", "pool5"]
+        options = ("--weights", "digits", "--output", tmp_path / output)
+        assert run(*command, tmp_path / "in", *options).exit_code == 0
+    assert json.loads((tmp_path / "r.json").read_text())[0]["path"].endswith("\\xff.png")
+
+
+def test_images_too_small_for_the_network_are_skipped(tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "small.png")
+    picture(tmp_path / "in" / "large.png", size=(40, 40))
+    options = ("--weights", "digits", "--preset", "lpips")
+    result = run("classify", tmp_path / "in", *options)
+    assert result.exit_code == 3
+    assert "small.png: 8 x 9 pixels" in result.stderr
+    assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    command = [COMMAND, "classify", str(tmp_path / "a.png"), "--weights", "digits"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert "No space left" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_version() -> None:
+    command = [sys.executable, "-m", "vgg_cuda", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__

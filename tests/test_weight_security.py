@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
@@ -214,3 +215,26 @@ def test_no_file_takes_more_memory_than_its_size_allows(tmp_path: Path) -> None:
         grown, _, message = line.partition(" ")
         assert message.startswith(str(path))
         assert int(grown) < 100_000, f"{path.name} took {grown} KiB: {message}"
+
+
+# The one call that weights_only allows and that allocates: bytearray(4e9)
+BOMB = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (4 * 10**9).to_bytes(5, "little") + b"\x85R."
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "legacy keys"])
+def test_a_pickle_cannot_ask_for_memory(tmp_path: Path, kind: str) -> None:
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("archive/data.pkl", BOMB)
+            archive.writestr("archive/version", b"3\n")
+    else:
+        torch.save({}, buffer, _use_new_zipfile_serialization=False)
+        pickles, rest = [], io.BytesIO(buffer.getvalue())
+        for _ in range(5):
+            start = rest.tell()
+            list(pickletools.genops(rest))
+            pickles.append(buffer.getvalue()[start : rest.tell()])
+        pickles[3 if kind == "legacy" else 4] = BOMB
+        buffer = io.BytesIO(b"".join(pickles))
+    assert "bytearray" in refused(tmp_path, buffer.getvalue())

@@ -128,6 +128,9 @@ METADATA = [
     ('{"preset": {"name": "x", "zoom": 2}}', "expected an object with a name"),
     ('{"preset": {"name": "x", "std": [0, 1, 1]}}', "standard deviations"),
     ('{"preset": {"name": "x", "resample": "sinc"}}', "expected one of nearest"),
+    ('{"preset": {"name": {"a": 1}}}', "name: expected a string"),
+    ('{"preset": {"name": "x", "divisor": 1e-320}}', "expected numbers"),
+    ('{"preset": {"name": "x", "mean": [1e300, 0, 0]}}', "expected numbers"),
     ('{"preset": 7}', "expected an object with a name"),
     ('{"version": 2}', "upgrade vgg_cuda"),
 ]

@@ -6,6 +6,7 @@ The protocols are DLPack (https://dmlc.github.io/dlpack) and the Python array AP
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -49,28 +50,42 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
         )
     if getattr(x, "requires_grad", False):
         raise TypeError(f"{what}: got a tensor that requires grad; pass {what}.detach()")
-    device_type = int(x.__dlpack_device__()[0])
+    for resolve in ("resolve_neg", "resolve_conj"):  # PyTorch's lazy signs, which DLPack drops
+        if hasattr(x, resolve):
+            x = getattr(x, resolve)()
     try:
+        device_type = int(x.__dlpack_device__()[0])
         if device_type == DLPACK_CPU:
             shared: Any = np.from_dlpack(x)
         elif device_type == DLPACK_CUDA:
-            import cupy
-
+            cupy = _cupy(what)
             shared = cupy.from_dlpack(x)
         else:
             raise TypeError(
                 f"{what}: expected an array on the CPU or a CUDA device, got DLPack device type "
                 f"{device_type}"
             )
-    except (BufferError, RuntimeError) as error:
+    except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(f"{what}: cannot share {describe(x)} through DLPack: {error}") from error
     return shared, lambda y: namespace.from_dlpack(y)
 
 
+def _cupy(what: str) -> Any:
+    try:
+        return importlib.import_module("cupy")
+    except ImportError:
+        raise TypeError(
+            f"{what}: got an array on a CUDA device; that needs CuPy: "
+            'pip install "vgg-cuda[cuda13]"'
+        ) from None
+
+
 def _namespace(x: Any) -> Any:
+    """The module with x's ``from_dlpack``; a subclass's is its base's."""
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()
-    return sys.modules.get(type(x).__module__.partition(".")[0])
+    modules = (sys.modules.get(kind.__module__.partition(".")[0]) for kind in type(x).__mro__)
+    return next((module for module in modules if hasattr(module, "from_dlpack")), None)
 
 
 def require_float(x: Any, what: str) -> None:

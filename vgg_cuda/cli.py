@@ -58,19 +58,49 @@ def main() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {_plain(message)}", err=True)
     raise typer.Exit(BAD_INPUT)
 
 
 @contextlib.contextmanager
 def _user_errors() -> Iterator[None]:
-    """One line and exit code 2 for what a user can mend; everything else is a bug and shows."""
+    """One line and exit code 2 for what a user can mend in the arguments."""
     from .backends import DeviceError
 
     try:
         yield
-    except (ValueError, OSError, DeviceError) as error:
+    except (ValueError, DeviceError) as error:
         _fail(str(error))
+
+
+@contextlib.contextmanager
+def _system_errors() -> Iterator[None]:
+    """The same for what the system refuses at any time: a full disk, memory."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader has gone: typer ends quietly
+    except OSError as error:
+        _fail(str(error))
+    except MemoryError as error:
+        _fail(f"not enough memory: {error}")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("vgg-cuda"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -97,7 +127,7 @@ def summary(
     from .summary import summary_table
     from .weights import load_weights
 
-    with _user_errors():
+    with _system_errors(), _user_errors():
         if network in CONFIGS:
             config, activation = get_config(network, num_classes=num_classes), None
         else:
@@ -128,7 +158,7 @@ def classify(
     from .report import check_format, write
     from .runs import classify_files, image_paths
 
-    with contextlib.ExitStack() as stack:
+    with _system_errors(), contextlib.ExitStack() as stack:
         with _user_errors():
             found = image_paths(paths)
             target = None
@@ -169,7 +199,7 @@ def features(
     from .runs import FeatureSink, SizeError, extract_files, image_paths
 
     names = list(dict.fromkeys(name.strip() for name in layers.split(",") if name.strip()))
-    with contextlib.ExitStack() as stack:
+    with _system_errors(), contextlib.ExitStack() as stack:
         with _user_errors():
             found = image_paths(paths)
             FeatureSink.check_format(output)
@@ -202,7 +232,7 @@ def convert(
     from .files import check_writable
     from .weights.convert import convert as run
 
-    with _user_errors():
+    with _system_errors(), _user_errors():
         check_writable(output)
         weights = run(source, output, to)
     typer.echo(f"wrote {weights.config.name}, {to}, to {output}", err=True)
@@ -228,7 +258,7 @@ def _load(
 def _skip(record: dict[str, Any], strict: bool) -> None:
     if strict:
         _fail(f"{record['error']} (--strict stops at the first)")
-    typer.echo(f"skipped: {record['error']}", err=True)
+    typer.echo(f"skipped: {_plain(record['error'])}", err=True)
 
 
 def _finish(skipped: int, total: int) -> None:
@@ -254,4 +284,9 @@ def _progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
 
 def _line(record: dict[str, Any]) -> str:
     shown = ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"])
-    return f"{record['path']}: {shown}"
+    return _plain(f"{record['path']}: {shown}")
+
+
+def _plain(text: str) -> str:
+    """``text`` on one line, with what could steer a terminal escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
+import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,21 +14,27 @@ from pathlib import Path
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside ``path`` to write to; it becomes ``path`` when the block succeeds.
 
-    The temporary file is made at once, so that a folder that cannot be written to raises
-    ``OSError`` before any work. It is removed when the block fails.
+    A link is followed; a file that is replaced keeps its mode. The temporary file is made at once,
+    so that a folder that is not there or cannot be written to raises ``OSError`` before any work,
+    as does a ``path`` that is a folder, a device or a pipe. It is removed when the block fails.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; expected a file name")
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+        raise IsADirectoryError(f"{path} is a folder; expected a file name")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{path} is no regular file; expected the name of one, or a new name")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
+    temporary = target.parent / f".{secrets.token_hex(8)}.part"
+    try:
+        # The mode that any file of the user's gets, less the umask; tempfile's are private
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror}") from None
+    mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
     try:
         yield temporary
-        # temporary files are private; a result is as readable as any file the user makes
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(mode)  # writers may have made a file of their own in its place
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

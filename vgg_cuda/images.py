@@ -48,7 +48,10 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     with no image in it.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    for given in paths:
+        if not os.fspath(given):
+            raise FileNotFoundError("expected a path, got an empty one")
+        path = Path(given)
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if _looks_like_image(p))
             if not inside:
@@ -76,10 +79,13 @@ def _looks_like_image(path: Path) -> bool:
     return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
 
 
-def batches(sources: Sequence[Any], preset: Preset, batch_size: int) -> Iterator[Batch]:
+def batches(
+    sources: Sequence[Any], preset: Preset, batch_size: int, *, min_size: int = 1
+) -> Iterator[Batch]:
     """Prepared ``sources`` in order, in batches of one size; decoded in threads ahead of use.
 
     A source is what ``open_image`` takes, or a float array [H,W,3] (see ``Preset.__call__``).
+    An image that comes out shorter than ``min_size`` on a side is skipped as a broken one is.
     A batch ends early where the next image has another size (presets that do not resize).
     """
     batch = Batch(np.empty((0, 0, 0, 3), np.float32))
@@ -93,7 +99,7 @@ def batches(sources: Sequence[Any], preset: Preset, batch_size: int) -> Iterator
         pending = []
         return full
 
-    for index, result in enumerate(_prepared(sources, preset)):
+    for index, result in enumerate(_prepared(sources, preset, min_size)):
         if isinstance(result, ImageError):
             batch.failed.append(Failure(index, result))
             continue
@@ -105,13 +111,15 @@ def batches(sources: Sequence[Any], preset: Preset, batch_size: int) -> Iterator
         yield flush()
 
 
-def _prepared(sources: Sequence[Any], preset: Preset) -> Iterator[NDArray[np.float32] | ImageError]:
+def _prepared(
+    sources: Sequence[Any], preset: Preset, min_size: int
+) -> Iterator[NDArray[np.float32] | ImageError]:
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[NDArray[np.float32] | ImageError]] = deque()
         try:
             for source in sources:
-                ahead.append(pool.submit(_prepare, source, preset))
+                ahead.append(pool.submit(_prepare, source, preset, min_size))
                 if len(ahead) > 4 * workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -121,13 +129,19 @@ def _prepared(sources: Sequence[Any], preset: Preset) -> Iterator[NDArray[np.flo
                 future.cancel()
 
 
-def _prepare(source: Any, preset: Preset) -> NDArray[np.float32] | ImageError:
+def _prepare(source: Any, preset: Preset, min_size: int) -> NDArray[np.float32] | ImageError:
     floats = isinstance(source, np.ndarray) and source.dtype.kind == "f"
     try:
         image = source if floats else open_image(source)
     except ImageError as error:
         return error
     try:
-        return preset(image)
+        x = preset(image)
+        if min(x.shape[:2]) < min_size:
+            raise ImageError(
+                f"{x.shape[1]} x {x.shape[0]} pixels as preset {preset.name!r} leaves it; the "
+                f"networks need at least {min_size} x {min_size}"
+            )
+        return x
     except ImageError as error:
         return ImageError(f"{source}: {error}") if isinstance(source, (str, os.PathLike)) else error

@@ -94,6 +94,5 @@ def resolve_layer(config: Config, name: str) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"; did you mean {', '.join(close)}?" if close else ""
     raise ValueError(
-        f"{config.name} has no layer {name!r}{hint} "
-        f"(its layers run from {names[0]} to {known[-1]}; summary() lists them)"
+        f"{config.name} has no layer {name!r}{hint} (its layers run from {names[0]} to {known[-1]})"
     )

@@ -26,6 +26,7 @@ __all__ = ["PRESETS", "RESAMPLE", "Preset", "RangeWarning", "get_preset"]
 Triple = tuple[float, float, float]
 
 RESAMPLE = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
+MOST_SIDE = 8192  # that a preset may ask for
 MOST_PIXELS = 2**27  # of a resized image
 
 
@@ -52,10 +53,12 @@ class Preset:
     center: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"preset: name: expected a string, got {self.name!r}")
         sizes = self.resize if isinstance(self.resize, tuple) else (self.resize,)
         if len(sizes) > 2 or any(s is not None and not _is_size(s) for s in (*sizes, self.crop)):
             raise ValueError(
-                f"preset {self.name!r}: resize and crop: expected sizes of 1 to 65535, got "
+                f"preset {self.name!r}: resize and crop: expected sizes of 1 to {MOST_SIDE}, got "
                 f"{self.resize!r} and {self.crop!r}"
             )
         if self.resample not in RESAMPLE:
@@ -69,7 +72,7 @@ class Preset:
             )
         scale = (self.divisor, self.center)
         for what, values in (("mean", self.mean), ("std", self.std), ("divisor, center", scale)):
-            if not all(isinstance(v, (int, float)) and np.isfinite(v) for v in values):
+            if not all(isinstance(v, (int, float)) and _is_float32(v) for v in values):
                 raise ValueError(f"preset {self.name!r}: {what}: expected numbers, got {values!r}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all((*self.std, self.divisor)):
             raise ValueError(
@@ -194,8 +197,14 @@ class Preset:
             raise ValueError(f"preset: {error}") from error
 
 
+def _is_float32(value: float) -> bool:
+    """Whether ``value`` is 0 or neither vanishes nor overflows in float32."""
+    limits = np.finfo(np.float32)
+    return value == 0 or float(limits.tiny) <= abs(value) <= float(limits.max)
+
+
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SIDE
 
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .configs import MIN_SIZE
 from .images import Batch, batches, find_images
 from .preprocess import Preset
 from .vgg import VGG
@@ -52,13 +53,18 @@ def classify_files(
     progress: Progress,
 ) -> Iterator[Record]:  # fmt: skip
     """A record per path, in order: its predictions, or the error that made it be skipped."""
-    for batch in progress(batches(paths, preset, batch_size), len(paths)):
+    for batch in progress(_batches(paths, preset, batch_size), len(paths)):
         records = {i: _error(paths[i], error) for i, error in _errors(batch)}
         if batch.indices:
-            tops = model.top(model.probabilities(batch.x), top_k)
-            for index, top in zip(batch.indices, tops, strict=True):
+            probabilities = model.probabilities(batch.x)
+            tops = model.top(probabilities, top_k)
+            finite = [bool(np.isfinite(row).all()) for row in probabilities]
+            for index, top, good in zip(batch.indices, tops, finite, strict=True):
                 predictions = [asdict(prediction) for prediction in top]
-                records[index] = {"path": str(paths[index]), "predictions": predictions}
+                records[index] = {"path": _name(paths[index]), "predictions": predictions}
+                if not good:
+                    overflow = ValueError(f"{paths[index]}: the network's output is not finite")
+                    records[index] = _error(paths[index], overflow)
         for index in sorted(records):
             yield records[index]
 
@@ -71,10 +77,14 @@ def extract_files(
 
     Raises :class:`SizeError` where images have different sizes.
     """
-    for batch in progress(batches(paths, preset, batch_size), len(paths)):
+    for batch in progress(_batches(paths, preset, batch_size), len(paths)):
         yield from (_error(paths[i], error) for i, error in _errors(batch))
         if batch.indices:
-            sink.add([str(paths[i]) for i in batch.indices], model.features(batch.x, sink.layers))
+            sink.add([_name(paths[i]) for i in batch.indices], model.features(batch.x, sink.layers))
+
+
+def _batches(paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[Batch]:
+    return batches(paths, preset, batch_size, min_size=MIN_SIZE)
 
 
 def _errors(batch: Batch) -> Iterator[tuple[int, Exception]]:
@@ -82,7 +92,16 @@ def _errors(batch: Batch) -> Iterator[tuple[int, Exception]]:
 
 
 def _error(path: Path, error: Exception) -> Record:
-    return {"path": str(path), "error": str(error)}
+    return {"path": _name(path), "error": _utf8(str(error))}
+
+
+def _name(path: Path) -> str:
+    return _utf8(str(path))
+
+
+def _utf8(text: str) -> str:
+    """``text`` with what UTF-8 cannot hold, as in some old file names, escaped."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 class FeatureSink:

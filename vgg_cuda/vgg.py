@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -62,10 +63,13 @@ class VGG:
             )
             for name in (dense.name for dense in self.config.dense)
         }
+        self._backend.synchronize()  # other threads' streams are not ordered behind the uploads
 
     @classmethod
     def load(cls, source: Source, *, device: str = "auto", dtype: str | None = None) -> VGG:
-        """The network in ``source``: "digits", a safetensors file, or a dict of arrays.
+        """The network in ``source``: "digits", "imagenet", a weights file, or a dict of arrays.
+
+        :func:`vgg_cuda.weights.load_weights` says which files and names there are.
 
         ``device`` is "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; ``dtype``
         defaults to float32 on the CPU and float16 on a GPU. Raises ``FileNotFoundError``,
@@ -137,17 +141,16 @@ class VGG:
         """
         if self.config.num_classes is None:
             raise ValueError("classify: this network has no dense head; use features()")
-        if top_k < 1 or batch_size < 1:
-            raise ValueError(
-                f"classify: expected top_k and batch_size >= 1, got {top_k} and {batch_size}"
-            )
+        for what, value in (("top_k", top_k), ("batch_size", batch_size)):
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
         single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
         if isinstance(images, np.ndarray):
             single = images.ndim < 4
         pending = [images] if single else list(images)
         results: list[list[Prediction]] = []
         chosen = get_preset(preset) if isinstance(preset, str) else preset or self.preset
-        for batch in _images.batches(pending, chosen, batch_size):
+        for batch in _images.batches(pending, chosen, batch_size, min_size=MIN_SIZE):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
@@ -279,7 +282,10 @@ class VGG:
 def _check_dtype(backend: Backend, dtype: Any) -> str:
     if dtype is None:
         return backend.dtypes[0]
-    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
+    name = str(dtype).removeprefix("torch.")
+    if not isinstance(dtype, str) and name not in backend.dtypes:
+        with contextlib.suppress(TypeError):
+            name = np.dtype(dtype).name
     if name not in backend.dtypes:
         raise ValueError(
             f"unknown dtype {name!r} on {backend.device}: expected {' or '.join(backend.dtypes)}"

@@ -60,6 +60,10 @@ class Backend(Protocol):
         """X as a C-contiguous array of this backend's kind, device and ``dtype``."""
         ...
 
+    def synchronize(self) -> None:
+        """Returns when everything enqueued so far is done."""
+        ...
+
     def to_numpy(self, x: Array) -> NDArray[Any]:
         """X in host memory, after the work that produces it has finished."""
         ...

@@ -131,6 +131,11 @@ class CudaBackend:
         cuda.get_current_stream().wait_event(written)
         return x.copy()
 
+    def synchronize(self) -> None:
+        """Returns when everything enqueued on the GPU so far is done."""
+        with self._cupy.cuda.Device(self._index) as device:
+            device.synchronize()
+
     def to_numpy(self, x: Array) -> NDArray[Any]:
         """X in host memory, after the work that produces it has finished."""
         with self._cupy.cuda.Device(self._index):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_KEPT_BYTES = 256 << 20  # the most that idle results may hold
+MAX_SCRATCH_BYTES = 32 << 20  # of one scratch buffer; ordinary blocks need less
 MIN_KEPT_BYTES = 1 << 20  # the allocator itself is quick for less
 
 _local = threading.local()
@@ -18,6 +20,8 @@ _local = threading.local()
 def scratch(name: str, *shape: int) -> NDArray[np.float32]:
     """This thread's float32 buffer called ``name``, at least this large, reused between calls."""
     size = math.prod(shape)
+    if size * 4 > MAX_SCRATCH_BYTES:
+        return np.empty(shape, np.float32)
     buffer: NDArray[np.float32] | None = _local.__dict__.get(name)
     if buffer is None or buffer.size < size:
         buffer = _local.__dict__[name] = np.empty(size, np.float32)
@@ -59,3 +63,12 @@ def _give_back(buffer: NDArray[np.float32]) -> None:
         _idle[id(buffer)] = buffer
         while sum(kept.nbytes for kept in list(_idle.values())) > MAX_KEPT_BYTES:
             _idle.pop(next(iter(_idle)))
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+# Another thread of the parent may have held it
+os.register_at_fork(after_in_child=_renew_lock)

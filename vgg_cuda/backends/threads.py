@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 T = TypeVar("T")
@@ -42,27 +42,50 @@ class _BlasLimit:
 
     For most BLAS libraries the limit is one of the whole process, so callers that overlap share
     it and the last one to leave lifts it. threadpoolctl lets only the thread that sets a limit
-    change it, hence a thread for that alone.
+    change it, hence a thread for that alone; all counting is done there, too, so that an
+    interrupted caller cannot leave it half done.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, original: list[dict[str, Any]] | None = None) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vgg_cuda_blas")
         self._holders = 0
-        self._limit: Any = None
+        # What the libraries had before the limit; given by a parent that forked while it held them
+        self._inherited = original
+        self.original: list[dict[str, Any]] | None = None
 
     def __enter__(self) -> None:
-        with self._lock:
-            if self._holders == 0:
-                limit = self._thread.submit(_controller().limit, limits=1, user_api="blas")
-                self._limit = limit.result()
-            self._holders += 1
+        try:
+            acquired = self._thread.submit(self._acquire)
+        except RuntimeError:  # the interpreter is shutting down: go on without
+            return
+        try:
+            acquired.result()
+        except BaseException:
+            self._thread.submit(self._release)
+            raise
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._holders -= 1
-            if self._holders == 0:
-                self._thread.submit(self._limit.restore_original_limits).result()
+        try:
+            released = self._thread.submit(self._release)
+        except RuntimeError:
+            return
+        released.result()
+
+    def _acquire(self) -> None:
+        if self._holders == 0:
+            self.original = self._inherited or [
+                {"filepath": library["filepath"], "num_threads": library["num_threads"]}
+                for library in blas_libraries()
+            ]
+            self._inherited = None
+            _controller().limit(limits=1, user_api="blas")
+        self._holders += 1
+
+    def _release(self) -> None:
+        self._holders = max(0, self._holders - 1)
+        if self._holders == 0 and self.original is not None:
+            _controller().limit(limits=self.original)
+            self.original = None
 
 
 def _limit_this_thread() -> None:
@@ -70,12 +93,12 @@ def _limit_this_thread() -> None:
     _controller().select(threading_layer="openmp").limit(limits=1)
 
 
-def _start() -> tuple[_BlasLimit, ThreadPoolExecutor]:
-    """The limit and the workers; no thread starts before there is work."""
-    return _BlasLimit(), ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
+def _workers() -> ThreadPoolExecutor:
+    """A worker a core; no thread starts before there is work."""
+    return ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
 
 
-_blas_limit, _pool = _start()
+_blas_limit, _pool = _BlasLimit(), _workers()
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
@@ -84,19 +107,32 @@ def one_blas_thread() -> contextlib.AbstractContextManager[None]:
 
 
 def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
-    """Runs ``job`` on every block, on one worker a core."""
+    """Runs ``job`` on every block, on one worker a core; raises what a job raised."""
+
+    def quietly(block: T) -> None:
+        # infinite inputs give infinities and NaN, as on a GPU, and no warnings
+        with np.errstate(over="ignore", invalid="ignore"):
+            job(block)
+
     with one_blas_thread():
-        if len(blocks) <= 1 or cores() == 1:
-            for block in blocks:
-                job(block)
-        else:
-            list(_pool.map(job, blocks))  # list() raises what a job raised
+        waiting = list(blocks)
+        started = []
+        try:
+            while len(blocks) > 1 and cores() > 1 and waiting:
+                started.append(_pool.submit(quietly, waiting[0]))
+                waiting.pop(0)
+        except RuntimeError:  # the main thread has ended: no more threads, this one goes on alone
+            pass
+        for block in waiting:
+            quietly(block)
+        for future in started:
+            future.result()
 
 
 def _start_again() -> None:
     global _blas_limit, _pool
     _controller.cache_clear()
-    _blas_limit, _pool = _start()
+    _blas_limit, _pool = _BlasLimit(_blas_limit.original), _workers()
 
 
 # A forked child has none of its parent's threads

@@ -76,6 +76,8 @@ def load_weights(source: Source) -> Weights:
             return _from_file(path, "digits")
     if isinstance(source, str) and hub.matches(source):
         return _from_file(hub.download(source), source)
+    if not os.fspath(source):
+        raise WeightsError("weights: expected a path or a name, got an empty one")
     path = Path(source)
     if path.is_dir():
         raise WeightsError(f"{path} is a folder: expected a weights file")
@@ -132,6 +134,6 @@ def _host(name: object, value: Any) -> Array:
     if type(value).__module__.partition(".")[0] == "torch":
         return pth.to_array(str(name), value, "weights")
     try:
-        return np.asarray(value)
+        return np.array(value)  # a copy: the model must not change with the caller's array
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"weights: {name}: expected a host array: {error}") from error

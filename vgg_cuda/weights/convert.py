@@ -27,7 +27,7 @@ def convert(source: Source, out: str | Path, to: str = "native") -> Weights:
     """
     if to not in TARGETS:
         raise ValueError(f"unknown format {to!r}: expected one of {', '.join(TARGETS)}")
-    if to == "native" and Path(out).suffix in PTH_SUFFIXES:
+    if to == "native" and Path(out).suffix.lower() in PTH_SUFFIXES:
         raise ValueError(
             f"{out}: native files are safetensors: expected a name like "
             f"{Path(out).with_suffix('.safetensors').name}, or the format torchvision"

@@ -13,7 +13,7 @@ import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -120,7 +120,10 @@ def write(tensors: Mapping[str, NDArray[np.float32]], path: str | Path) -> None:
     """
     torch = _torch(str(path))
     with replacing(path) as temporary:
-        torch.save({n: torch.from_numpy(t) for n, t in tensors.items()}, temporary)
+        try:
+            torch.save({n: torch.from_numpy(t) for n, t in tensors.items()}, temporary)
+        except RuntimeError as error:  # as torch calls a full disk
+            raise OSError(f"cannot write {path}: {one_line(error)}") from error
 
 
 def _torch(source: str) -> Any:
@@ -150,6 +153,10 @@ def _check_zip(file: IO[bytes], source: str) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
+            for entry in entries:
+                if entry.filename.endswith("/data.pkl") and entry.compress_type == 0:
+                    for _ in _opcodes(archive.read(entry)):
+                        pass
     except Exception as error:  # zipfile lets struct's and other errors through
         raise WeightsError(f"{source}: not a readable zip file: {one_line(error)}") from None
     if not any(entry.filename.endswith("/data.pkl") for entry in entries):
@@ -174,12 +181,11 @@ def _check_legacy(file: IO[bytes], size: int) -> None:
     as a tuple that ends in its element count and None.
     """
     for _ in range(3):
-        for _ in pickletools.genops(file):
+        for _ in _opcodes(file):
             pass
     before: list[tuple[str, Any]] = []
     elements = 0
-    for opcode, argument, _ in pickletools.genops(file):
-        name = opcode.name
+    for name, argument in _opcodes(file):
         if name == "BINPERSID":
             (_, count), (none, _), (made, _) = before[-3:]
             if (none, made) != ("NONE", "TUPLE") or type(count) is not int:
@@ -189,7 +195,24 @@ def _check_legacy(file: IO[bytes], size: int) -> None:
                 raise ValueError(f"the storages claim {elements} elements in {size} bytes")
         elif "PUT" not in name and name != "MEMOIZE":
             before = [*before[-2:], (name, argument)]
+    here = file.tell()
+    if file.read(1):  # the storages' keys
+        file.seek(here)
+        for _ in _opcodes(file):
+            pass
     file.seek(0)
+
+
+def _opcodes(pickle: bytes | IO[bytes]) -> Iterator[tuple[str, Any]]:
+    """Name and argument of every opcode of the pickle, which is not executed.
+
+    Raises ``ValueError`` where it names bytearray: no tensor needs it, weights_only lets a pickle
+    call it, and it allocates as much as it is told to.
+    """
+    for opcode, argument, _ in pickletools.genops(pickle):
+        if isinstance(argument, str) and "bytearray" in argument:
+            raise ValueError("refused: the pickle names bytearray, which is no tensor")
+        yield opcode.name, argument
 
 
 def _explain(error: Exception) -> str:

@@ -68,7 +68,11 @@ def write(
     tensors: Mapping[str, NDArray[np.float32]], path: str | Path, metadata: dict[str, str]
 ) -> None:
     """Writes the file under a temporary name, renamed when it is whole. Raises ``OSError``."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with replacing(path) as temporary:
-        save_file(dict(tensors), temporary, metadata=metadata)
+        try:
+            save_file(dict(tensors), temporary, metadata=metadata)
+        except SafetensorError as error:  # as it calls a full disk
+            raise OSError(f"cannot write {path}: {one_line(error)}") from error

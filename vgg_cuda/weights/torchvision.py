@@ -77,7 +77,7 @@ def save_torchvision(weights: Weights, path: str | Path) -> None:
     Raises ``OSError``, and :class:`WeightsError` where torch is needed and missing.
     """
     tensors = to_state_dict(weights)
-    if Path(path).suffix in PTH_SUFFIXES:
+    if Path(path).suffix.lower() in PTH_SUFFIXES:
         pth.write(tensors, path)
     else:
         safetensors_file.write(tensors, path, to_metadata(weights))

@@ -1,0 +1,121 @@
+"""Workers and the limit on BLAS, when things go wrong around them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from threading import Thread
+
+import pytest
+
+from vgg_cuda.backends import threads
+from vgg_cuda.backends.threads import blas_libraries, run_blocks
+
+
+def counts() -> list[int]:
+    return [library["num_threads"] for library in blas_libraries()]
+
+
+def run(program: str) -> None:
+    # Python 3.12 warns of any fork beside threads: that is what is tested
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Error" not in done.stderr, done.stderr
+
+
+def test_the_limit_is_held_and_lifted() -> None:
+    """From any thread: threadpoolctl ignores all but the first thread that sets a limit."""
+    before = counts()
+    inside: list[list[int]] = []
+    for _ in range(2):
+        run_blocks(lambda _: inside.append(counts()), [1, 2])
+        thread = Thread(target=run_blocks, args=(lambda _: inside.append(counts()), [1, 2]))
+        thread.start()
+        thread.join()
+        assert counts() == before
+    assert inside == [[1] * len(before)] * 8
+
+
+def test_an_interrupted_entry_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = counts()
+    submit = threads._blas_limit._thread.submit
+
+    class Interrupted:
+        def result(self) -> None:
+            raise KeyboardInterrupt
+
+    def interrupting(job):  # type: ignore[no-untyped-def]
+        future = submit(job)
+        return Interrupted() if job == threads._blas_limit._acquire else future
+
+    monkeypatch.setattr(threads._blas_limit._thread, "submit", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run_blocks(print, [1])
+    monkeypatch.undo()
+    run_blocks(lambda _: None, [1, 2])
+    assert counts() == before
+
+
+def test_what_a_job_raises_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run_blocks(lambda n: 1 // n, [1, 0])
+
+
+SETUP = """
+import os, signal, threading, time
+import numpy as np
+from vgg_cuda import ops
+from vgg_cuda.backends.threads import blas_libraries, one_blas_thread
+x = np.ones((1, 64, 64, 16), np.float32)
+w = np.ones((64, 3, 3, 16), np.float32)
+original = [b["num_threads"] for b in blas_libraries()]
+expected = ops.conv3x3(x, w)
+def child(body):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)
+        os._exit(0 if body() else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_a_forked_child_computes() -> None:
+    """Data loaders fork workers; a child has none of its parent's threads."""
+    run(SETUP + "child(lambda: (ops.conv3x3(x, w) == expected).all())")
+
+
+def test_a_child_forked_in_the_middle_of_a_forward() -> None:
+    run(
+        SETUP
+        + textwrap.dedent("""
+        from vgg_cuda.backends import memory
+        def body():
+            same = (ops.conv3x3(x, w) == expected).all()
+            return same and [b["num_threads"] for b in blas_libraries()] == original
+        def forward():
+            with one_blas_thread(), memory._lock:
+                held.set()
+                done.wait()
+        held, done = threading.Event(), threading.Event()
+        thread = threading.Thread(target=forward)
+        thread.start()
+        held.wait()
+        child(body)
+        done.set()
+        thread.join()
+        """)
+    )
+
+
+def test_a_thread_that_outlives_the_main_one_computes() -> None:
+    run(
+        SETUP
+        + textwrap.dedent("""
+        def late():
+            time.sleep(0.5)
+            os._exit(0 if (ops.conv3x3(x, w) == expected).all() else 1)
+        threading.Thread(target=late).start()
+        """)
+    )
