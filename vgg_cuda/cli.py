@@ -11,11 +11,12 @@ import json
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
 
 if TYPE_CHECKING:
     from .preprocess import Preset
@@ -29,8 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-BAD_INPUT = 2
-SOME_SKIPPED = 3
 TERMINATED = 128 + signal.SIGTERM
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -55,35 +54,6 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
     app()
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {_plain(message)}", err=True)
-    raise typer.Exit(BAD_INPUT)
-
-
-@contextlib.contextmanager
-def _user_errors() -> Iterator[None]:
-    """One line and exit code 2 for what a user can mend in the arguments."""
-    from .backends import DeviceError
-
-    try:
-        yield
-    except (ValueError, DeviceError) as error:
-        _fail(str(error))
-
-
-@contextlib.contextmanager
-def _system_errors() -> Iterator[None]:
-    """The same for what the system refuses at any time: a full disk, memory."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise  # the reader has gone: typer ends quietly
-    except OSError as error:
-        _fail(str(error))
-    except MemoryError as error:
-        _fail(f"not enough memory: {error}")
 
 
 def _version(asked: bool) -> None:
@@ -127,13 +97,13 @@ def summary(
     from .summary import summary_table
     from .weights import load_weights
 
-    with _system_errors(), _user_errors():
+    with system_errors(), user_errors():
         if network in CONFIGS:
             config, activation = get_config(network, num_classes=num_classes), None
         else:
             named = network == "digits" or network.partition(":")[0] == "imagenet"
             if not named and not Path(network).exists():
-                _fail(
+                fail(
                     f"unknown network {network!r}: expected one of {', '.join(CONFIGS)}, digits, "
                     "imagenet, or the path of a weights file"
                 )
@@ -158,8 +128,8 @@ def classify(
     from .report import check_format, write
     from .runs import classify_files, image_paths
 
-    with _system_errors(), contextlib.ExitStack() as stack:
-        with _user_errors():
+    with system_errors(), contextlib.ExitStack() as stack:
+        with user_errors():
             found = image_paths(paths)
             target = None
             if output is not None:
@@ -167,19 +137,19 @@ def classify(
                 target = stack.enter_context(_replacing(output))
             model, preset = _load(weights, device, dtype, preset_name)
             if model.config.num_classes is None:
-                _fail(f"{weights} has no dense head to classify with")
+                fail(f"{weights} has no dense head to classify with")
         records = []
-        for record in classify_files(model, found, preset, top_k, batch_size, _progress):
+        for record in classify_files(model, found, preset, top_k, batch_size, progress):
             records.append(record)
             if "error" in record:
-                _skip(record, strict)
+                skip(record, strict)
             elif target is None:
-                typer.echo(_line(record))
+                typer.echo(line(record))
         if target is not None and output is not None:
             write(records, target, output.suffix)
     if output is not None:
         typer.echo(f"wrote {len(records)} results to {output}", err=True)
-    _finish(sum("error" in record for record in records), len(found))
+    finish(sum("error" in record for record in records), len(found))
 
 
 @app.command()
@@ -199,27 +169,27 @@ def features(
     from .runs import FeatureSink, SizeError, extract_files, image_paths
 
     names = list(dict.fromkeys(name.strip() for name in layers.split(",") if name.strip()))
-    with _system_errors(), contextlib.ExitStack() as stack:
-        with _user_errors():
+    with system_errors(), contextlib.ExitStack() as stack:
+        with user_errors():
             found = image_paths(paths)
             FeatureSink.check_format(output)
             target = stack.enter_context(_replacing(output))
             if not names:
-                _fail("--layers: expected at least one name, such as relu3_3")
+                fail("--layers: expected at least one name, such as relu3_3")
             model, preset = _load(weights, device, dtype, preset_name)
             for name in names:
                 resolve_layer(model.config, name)
         sink = stack.enter_context(contextlib.closing(FeatureSink(names, output.parent)))
         skipped = 0
         try:
-            for record in extract_files(model, found, preset, sink, batch_size, _progress):
+            for record in extract_files(model, found, preset, sink, batch_size, progress):
                 skipped += 1
-                _skip(record, strict)
+                skip(record, strict)
         except SizeError as error:
-            _fail(str(error))
+            fail(str(error))
         sink.write(target, output.suffix)
     typer.echo(f"wrote {', '.join(names)} of {len(sink.paths)} images to {output}", err=True)
-    _finish(skipped, len(found))
+    finish(skipped, len(found))
 
 
 @app.command()
@@ -232,7 +202,7 @@ def convert(
     from .files import check_writable
     from .weights.convert import convert as run
 
-    with _system_errors(), _user_errors():
+    with system_errors(), user_errors():
         check_writable(output)
         weights = run(source, output, to)
     typer.echo(f"wrote {weights.config.name}, {to}, to {output}", err=True)
@@ -253,40 +223,3 @@ def _load(
     preset = None if preset_name is None else get_preset(preset_name)
     model = VGG.load(weights, device=device, dtype=dtype)
     return model, preset or model.preset
-
-
-def _skip(record: dict[str, Any], strict: bool) -> None:
-    if strict:
-        _fail(f"{record['error']} (--strict stops at the first)")
-    typer.echo(f"skipped: {_plain(record['error'])}", err=True)
-
-
-def _finish(skipped: int, total: int) -> None:
-    if skipped:
-        typer.echo(f"{skipped} of {total} images were skipped", err=True)
-        raise typer.Exit(SOME_SKIPPED)
-
-
-def _progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
-    """The batches, with a progress bar where standard error is a terminal."""
-    if not sys.stderr.isatty():
-        yield from batches
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("working", total=total)
-        for batch in batches:
-            yield batch
-            progress.advance(task, len(batch.indices) + len(batch.failed))
-
-
-def _line(record: dict[str, Any]) -> str:
-    shown = ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"])
-    return _plain(f"{record['path']}: {shown}")
-
-
-def _plain(text: str) -> str:
-    """``text`` on one line, with what could steer a terminal escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
