@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .files import remove_unfinished
 from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-TERMINATED = 128 + signal.SIGTERM
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Paths = Annotated[list[str], typer.Argument(help="Image files, folders and glob patterns.")]
@@ -50,8 +51,8 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image 
 
 def main() -> None:
     """Entry point of the console script."""
-    # As an interrupt does, so that temporary files are removed
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
     app()
 
@@ -71,6 +72,18 @@ def _options(
     ] = False,
 ) -> None:
     pass
+
+
+def _stop(number: int, _: object) -> NoReturn:
+    """Ends the program as the signal asks, leaving no temporary file.
+
+    Not by an exception, which could strike anywhere: in the middle of an import it comes out as
+    another one.
+    """
+    remove_unfinished()
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h\n")  # the cursor, which a progress bar hides
+    os._exit(128 + number)
 
 
 @app.command()

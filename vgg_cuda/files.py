@@ -5,9 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+unfinished: set[Path] = set()
+"""Temporary files and folders that exist now; a program that is told to stop removes them."""
+
+
+def remove_unfinished() -> None:
+    """Removes what is in :data:`unfinished`; safe in a signal handler."""
+    for path in list(unfinished):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -26,18 +39,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
     if not target.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: there is no folder {target.parent}")
     temporary = target.parent / f".{secrets.token_hex(8)}.part"
+    unfinished.add(temporary)
     try:
-        # The mode that any file of the user's gets, less the umask; tempfile's are private
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as error:
-        raise type(error)(f"cannot write {path}: {error.strerror}") from None
-    mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
-    try:
+        _create(temporary, path)
+        mode = stat.S_IMODE((target if target.exists() else temporary).stat().st_mode)
         yield temporary
         temporary.chmod(mode)  # writers may have made a file of their own in its place
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+        unfinished.discard(temporary)
+
+
+def _create(temporary: Path, path: str | Path) -> None:
+    """An empty file with the mode that any file of the user's gets; tempfile's are private."""
+    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror}") from None
 
 
 def check_writable(path: str | Path) -> None:

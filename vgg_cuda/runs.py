@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .configs import MIN_SIZE
+from .files import unfinished
 from .images import Batch, batches, find_images
 from .preprocess import Preset
 from .vgg import VGG
@@ -118,6 +119,7 @@ class FeatureSink:
         self.paths: list[str] = []
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._folder = tempfile.TemporaryDirectory(dir=folder, prefix=".features.")
+        unfinished.add(Path(self._folder.name))
 
     def _file(self, layer: str) -> Path:
         return Path(self._folder.name, layer)
@@ -164,3 +166,4 @@ class FeatureSink:
     def close(self) -> None:
         """Removes the temporary files."""
         self._folder.cleanup()
+        unfinished.discard(Path(self._folder.name))
