@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -49,11 +50,23 @@ class _BlasLimit:
     def __init__(self, original: list[dict[str, Any]] | None = None) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vgg_cuda_blas")
         self._holders = 0
+        self._here = threading.local()  # depth: how often the calling thread is inside
         # What the libraries had before the limit; given by a parent that forked while it held them
         self._inherited = original
         self.original: list[dict[str, Any]] | None = None
 
     def __enter__(self) -> None:
+        depth = getattr(self._here, "depth", 0)
+        if depth == 0:
+            self._enter()
+        self._here.depth = depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._here.depth -= 1
+        if self._here.depth == 0:
+            self._exit()
+
+    def _enter(self) -> None:
         try:
             acquired = self._thread.submit(self._acquire)
         except RuntimeError:  # the interpreter is shutting down: go on without
@@ -64,7 +77,7 @@ class _BlasLimit:
             self._thread.submit(self._release)
             raise
 
-    def __exit__(self, *_: object) -> None:
+    def _exit(self) -> None:
         try:
             released = self._thread.submit(self._release)
         except RuntimeError:
