@@ -1,0 +1,364 @@
+#include "decode.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
+#include "instruction_table.h"
+
+namespace vgg::emulator {
+namespace {
+
+char letter_of_type(const std::string& type) {
+  static const std::unordered_map<std::string, char> letters = {
+      {".pred", PREDICATE}, {".b16", HALF},   {".u16", HALF},   {".s16", HALF},
+      {".f16", HALF},       {".bf16", HALF},  {".b32", WORD},   {".u32", WORD},
+      {".s32", WORD},       {".f32", WORD},   {".f16x2", WORD}, {".bf16x2", WORD},
+      {".b64", DOUBLE},     {".u64", DOUBLE}, {".s64", DOUBLE}, {".f64", DOUBLE}};
+  const auto found = letters.find(type);
+  return found == letters.end() ? 0 : found->second;
+}
+
+bool logical_not(bool value) { return !value; }
+
+const std::unordered_map<std::string, Special>& special_registers() {
+  static const std::unordered_map<std::string, Special> names = {
+      {"%tid.x", Special::tid_x},       {"%tid.y", Special::tid_y},
+      {"%tid.z", Special::tid_z},       {"%ctaid.x", Special::ctaid_x},
+      {"%ctaid.y", Special::ctaid_y},   {"%ctaid.z", Special::ctaid_z},
+      {"%ntid.x", Special::ntid_x},     {"%ntid.y", Special::ntid_y},
+      {"%ntid.z", Special::ntid_z},     {"%nctaid.x", Special::nctaid_x},
+      {"%nctaid.y", Special::nctaid_y}, {"%nctaid.z", Special::nctaid_z},
+      {"%warpid", Special::warpid},     {"%nwarpid", Special::nwarpid}};
+  return names;
+}
+
+// Of %laneid and %lanemask_*, which are the same in every warp.
+bool lane_register(const std::string& name, uint32_t lane, uint32_t& value) {
+  const uint32_t bit = 1u << lane;
+  if (name == "%laneid") {
+    value = lane;
+  } else if (name == "%lanemask_eq") {
+    value = bit;
+  } else if (name == "%lanemask_lt") {
+    value = bit - 1;
+  } else if (name == "%lanemask_le") {
+    value = bit | (bit - 1);
+  } else if (name == "%lanemask_gt") {
+    value = ~(bit | (bit - 1));
+  } else if (name == "%lanemask_ge") {
+    value = ~(bit - 1);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string Kernel::where(uint32_t location) const {
+  auto line = [&](const SourceLocation& at) {
+    const auto file = ptx->files.find(at.file);
+    return (file == ptx->files.end() ? "?" : file->second) + ':' + std::to_string(at.line);
+  };
+  const SourceLocation* at = &locations[location];
+  if (at->line == 0) return "unknown line (PTX without .loc)";
+  std::string text = line(*at), last = text;
+  for (int depth = 0; at->inlined_at >= 0 && depth < 8; ++depth) {
+    at = &locations[at->inlined_at];
+    if (line(*at) == last) continue;
+    last = line(*at);
+    text += (depth == 0 ? " (inlined at " : ", ") + last;
+  }
+  return text.find('(') == std::string::npos ? text : text + ')';
+}
+
+Decoder::Decoder(const PtxFile& file, const PtxEntry& entry, Kernel& kernel)
+    : file_(file), entry_(entry), body_(parse_body(file, entry)), kernel_(kernel) {}
+
+void Decoder::fail(const std::string& what) const {
+  std::string text = "kernel " + kernel_.name + ": ";
+  if (current_ != nullptr) {
+    text += "PTX line " + std::to_string(current_->line) + ", `" + current_->opcode + "`, " +
+            kernel_.where(current_->location) + ": ";
+  }
+  throw Error(text + what);
+}
+
+void Decoder::expect_operands(size_t count) const {
+  if (current_->operands.size() != count) {
+    fail("expected " + std::to_string(count) + " operands, found " +
+         std::to_string(current_->operands.size()));
+  }
+}
+
+int Decoder::find_register(const std::string& name) {
+  std::string prefix = name;
+  while (!prefix.empty() && std::isdigit(static_cast<unsigned char>(prefix.back()))) {
+    prefix.pop_back();
+  }
+  prefix += '<';
+  for (int scope = current_->scope; scope >= 0; scope = body_.parent_scope[scope]) {
+    auto type = body_.register_types.find(PtxBody::key(name, scope));
+    if (type == body_.register_types.end()) {
+      type = body_.register_types.find(PtxBody::key(prefix, scope));
+    }
+    if (type == body_.register_types.end()) continue;
+    const auto inserted = register_index_.emplace(PtxBody::key(name, scope), registers_.size());
+    if (inserted.second) {
+      const char letter = letter_of_type(type->second);
+      if (letter == 0) fail("register " + name + " of type " + type->second);
+      registers_.push_back({letter});
+    }
+    return inserted.first->second;
+  }
+  return -1;
+}
+
+Operand Decoder::constant(uint64_t bits, char letter) {
+  if (letter == HALF) bits &= 0xffff;
+  if (letter == WORD) bits &= 0xffffffff;
+  const std::string key = letter + std::to_string(bits);
+  const auto inserted = constant_index_.emplace(
+      key, static_cast<Operand>(kernel_.constants.size() * sizeof(Line)) | CONSTANT_OPERAND);
+  if (!inserted.second) return inserted.first->second;
+  Line line;
+  if (letter == PREDICATE) {
+    std::memset(&line, bits != 0 ? 0xff : 0, sizeof(line));
+    kernel_.constants.push_back(line);
+  } else if (letter == DOUBLE) {
+    for (size_t i = 0; i < sizeof(line); i += 8) std::memcpy(&line.bytes[i], &bits, 8);
+    kernel_.constants.insert(kernel_.constants.end(), 4, line);
+  } else {
+    for (size_t i = 0; i < sizeof(line); i += 4) std::memcpy(&line.bytes[i], &bits, 4);
+    kernel_.constants.insert(kernel_.constants.end(), 2, line);
+  }
+  return inserted.first->second;
+}
+
+bool Decoder::special(const std::string& name, char letter, Operand& place) {
+  if (name[0] != '%') {
+    if (name != "WARP_SZ") return false;
+    place = constant(LANES, letter);
+    return true;
+  }
+  if (letter != WORD && letter != HALF) return false;
+  uint32_t value;
+  if (lane_register(name, 0, value)) {
+    const Operand first = kernel_.constants.size() * sizeof(Line);
+    const auto inserted = constant_index_.emplace(name, first | CONSTANT_OPERAND);
+    place = inserted.first->second;
+    if (!inserted.second) return true;
+    kernel_.constants.resize(kernel_.constants.size() + 2);
+    auto* lanes = kernel_.constants.data() + first / sizeof(Line);
+    for (int lane = 0; lane < LANES; ++lane) {
+      lane_register(name, lane, value);
+      std::memcpy(&lanes[lane / 16].bytes[lane % 16 * 4], &value, 4);
+    }
+    return true;
+  }
+  const auto found = special_registers().find(name);
+  if (found == special_registers().end()) return false;
+  const auto inserted = special_index_.emplace(static_cast<int>(found->second), pinned_bytes_);
+  place = inserted.first->second;
+  if (inserted.second) {
+    kernel_.specials.emplace_back(found->second, place);
+    pinned_bytes_ += LANES * 4;
+  }
+  return true;
+}
+
+void Decoder::use(int reg, char letter, bool written) {
+  if (registers_[reg].letter != letter) {
+    fail(std::string("expected an operand of type ") + letter + ", found a register of type " +
+         registers_[reg].letter + " (p: predicate, h: 16 bits, w: 32, d: 64)");
+  }
+  uses_.push_back({static_cast<uint32_t>(kernel_.code.size()),
+                   static_cast<uint32_t>(kernel_.operands.size()), static_cast<uint32_t>(reg),
+                   written});
+}
+
+char Decoder::register_letter(const PtxOperand& operand) {
+  if (operand.kind != PtxOperand::Kind::name) return 0;
+  const int reg = find_register(operand.name);
+  return reg < 0 ? 0 : registers_[reg].letter;
+}
+
+void Decoder::write(const PtxOperand& operand, char letter) {
+  if (operand.kind != PtxOperand::Kind::name) fail("the destination is no register");
+  int reg = find_register(operand.name);
+  if (operand.name == "_") {
+    reg = static_cast<int>(registers_.size());
+    registers_.push_back({letter});
+  }
+  if (reg < 0) fail("unknown register " + operand.name);
+  use(reg, letter, true);
+  append(0);
+}
+
+void Decoder::read_constant(uint64_t bits, char letter) { append(constant(bits, letter)); }
+
+void Decoder::read(const PtxOperand& operand, char letter) {
+  switch (operand.kind) {
+    case PtxOperand::Kind::integer:
+      return read_constant(operand.bits, letter);
+    case PtxOperand::Kind::float32:
+      if (letter != WORD) fail("a float32 constant");
+      return read_constant(operand.bits, letter);
+    case PtxOperand::Kind::float64:
+      if (letter == WORD) {  // allowed, and rounded
+        const float value = static_cast<float>(bit_cast<double>(operand.bits));
+        return read_constant(bit_cast<uint32_t>(value), letter);
+      }
+      if (letter != DOUBLE) fail("a float64 constant");
+      return read_constant(operand.bits, letter);
+    case PtxOperand::Kind::name:
+      break;
+    default:
+      fail("an address or a vector where a value is expected");
+  }
+  const int reg = find_register(operand.name);
+  if (reg >= 0) {
+    if (operand.offset != 0) fail("register plus offset");
+    use(reg, letter, false);
+    return append(0);
+  }
+  Operand place;
+  if (special(operand.name, letter, place)) return append(place);
+  const auto symbol = symbols_.find(operand.name);
+  if (symbol == symbols_.end()) fail("unknown name " + operand.name);
+  read_constant(symbol->second.address + operand.offset, letter);
+}
+
+void Decoder::read_address(const PtxOperand& operand, Instruction& to) {
+  if (operand.kind != PtxOperand::Kind::address) fail("expected an address");
+  const char letter = operand.name.empty() ? 0 : [&] {
+    const int reg = find_register(operand.name);
+    return reg < 0 ? char{0} : registers_[reg].letter;
+  }();
+  to.immediate = operand.offset;
+  to.wide_address = letter != WORD;
+  if (operand.name.empty()) return read_constant(0, DOUBLE);
+  if (letter != 0 && letter != WORD && letter != DOUBLE) fail("strange address");
+  PtxOperand base = operand;
+  base.kind = PtxOperand::Kind::name;
+  base.offset = 0;
+  read(base, letter == WORD ? WORD : DOUBLE);
+}
+
+int Decoder::label(const PtxOperand& operand) {
+  for (int scope = current_->scope; scope >= 0; scope = body_.parent_scope[scope]) {
+    const auto found = body_.labels.find(PtxBody::key(operand.name, scope));
+    if (found != body_.labels.end()) return found->second;
+  }
+  fail("unknown label " + operand.name);
+}
+
+int Decoder::branch_table(const PtxOperand& operand) {
+  for (int scope = current_->scope; scope >= 0; scope = body_.parent_scope[scope]) {
+    const auto found = body_.branch_targets.find(PtxBody::key(operand.name, scope));
+    if (found == body_.branch_targets.end()) continue;
+    std::vector<uint32_t> targets;
+    for (const std::string& name : found->second) {
+      PtxOperand target;
+      target.name = name;
+      targets.push_back(label(target));
+    }
+    kernel_.tables.push_back(targets);
+    return static_cast<int>(kernel_.tables.size()) - 1;
+  }
+  fail("unknown table " + operand.name);
+}
+
+void Decoder::decode_instruction(const PtxInstruction& from) {
+  // !%p as an operand: a `not` of its own.
+  PtxInstruction rewritten = from;
+  current_ = &rewritten;
+  for (PtxOperand& operand : rewritten.operands) {
+    if (!operand.negated) continue;
+    operand.negated = false;
+    Instruction negate;
+    negate.handler = &Elementwise<logical_not>::run;
+    negate.location = from.location;
+    negate.guard = constant(1, PREDICATE);
+    first_operand_.push_back(kernel_.operands.size());
+    const std::string name = "!" + std::to_string(registers_.size());
+    registers_.push_back({PREDICATE});
+    register_index_[name] = static_cast<int>(registers_.size()) - 1;
+    body_.register_types[name] = ".pred";
+    use(register_index_[name], PREDICATE, true);
+    append(0);
+    read(operand, PREDICATE);
+    kernel_.code.push_back(negate);
+    operand.name = name;
+  }
+
+  Instruction to;
+  to.location = from.location;
+  first_operand_.push_back(kernel_.operands.size());
+  if (from.guard.empty()) {
+    to.guard = constant(1, PREDICATE);
+  } else {
+    // The guard comes before the operands in the array, for the allocator to find.
+    PtxOperand guard;
+    guard.name = from.guard;
+    read(guard, PREDICATE);
+    first_operand_.back() = kernel_.operands.size();
+    to.guard_flip = from.guard_negated ? ALL_LANES : 0;
+  }
+  if (!InstructionTable::get().decode(*this, rewritten, to)) {
+    fail("this instruction is not modelled");
+  }
+  kernel_.code.push_back(to);
+}
+
+void Decoder::decode(const std::vector<Buffer>& variables) {
+  kernel_.locations = body_.locations;
+  kernel_.ptx = &file_;
+  lay_out(variables);
+
+  std::vector<uint32_t> code_index;  // of each statement
+  for (const PtxInstruction& instruction : body_.instructions) {
+    code_index.push_back(static_cast<uint32_t>(kernel_.code.size()));
+    decode_instruction(instruction);
+  }
+  code_index.push_back(static_cast<uint32_t>(kernel_.code.size()));
+  current_ = nullptr;
+  for (Instruction& instruction : kernel_.code) {
+    if (instruction.control == Control::branch) {
+      instruction.target = code_index[instruction.target];
+    }
+  }
+  for (auto& table : kernel_.tables) {
+    for (uint32_t& target : table) target = code_index[target];
+  }
+  // The end of the body is an exit, as `ret` is.
+  Instruction end;
+  end.control = Control::exit;
+  end.guard = constant(1, PREDICATE);
+  end.location = kernel_.code.empty() ? 0 : kernel_.code.back().location;
+  kernel_.code.push_back(end);
+  first_operand_.push_back(kernel_.operands.size());
+
+  kernel_.register_bytes = allocate_registers(kernel_, uses_, pinned_bytes_, registers_);
+  for (const RegisterUse& use : uses_) {
+    kernel_.operands[use.operand] = registers_[use.reg].place;
+    if (use.operand < first_operand_[use.instruction]) {
+      kernel_.code[use.instruction].guard = registers_[use.reg].place;
+    }
+  }
+  for (size_t i = 0; i < kernel_.code.size(); ++i) {
+    kernel_.code[i].operands = kernel_.operands.data() + first_operand_[i];
+  }
+}
+
+std::unique_ptr<Kernel> decode(const PtxFile& file, const PtxEntry& entry,
+                               const std::string& file_name, const std::vector<Buffer>& variables) {
+  auto kernel = std::make_unique<Kernel>();
+  kernel->name = entry.name;
+  kernel->file = file_name;
+  Decoder(file, entry, *kernel).decode(variables);
+  return kernel;
+}
+
+}  // namespace vgg::emulator

@@ -1,0 +1,195 @@
+#include "emulator.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "block.h"
+
+namespace vgg::emulator {
+namespace {
+
+// Each counter has its name once.
+template <class C, class F>
+void for_each_counter(C& counters, F f) {
+  f("instructions", counters.instructions);
+  f("mma", counters.mma);
+  f("mma_macs", counters.mma_macs);
+  f("fma", counters.fma);
+  f("ldmatrix", counters.ldmatrix);
+  f("shared_wavefronts", counters.shared_wavefronts);
+  f("shared_ideal", counters.shared_ideal);
+  f("cp_async", counters.cp_async);
+  f("cp_async_bytes", counters.cp_async_bytes);
+  f("load_bytes", counters.load_bytes);
+  f("store_bytes", counters.store_bytes);
+  f("load_sectors", counters.load_sectors);
+  f("store_sectors", counters.store_sectors);
+  f("barriers", counters.barriers);
+  f("shuffles", counters.shuffles);
+  f("atomics", counters.atomics);
+}
+
+// Runs all blocks on several threads of the CPU. Of several errors, that of the lowest block is
+// the one reported: blocks are begun in order, and those that were begun are finished.
+class Workers {
+ public:
+  explicit Workers(const LaunchState& launch)
+      : launch_(launch),
+        blocks_(uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z),
+        failed_(blocks_) {}
+
+  Counters run() {
+    unsigned count = launch_.options.workers > 0
+                         ? launch_.options.workers
+                         : std::max(1u, std::thread::hardware_concurrency());
+    count = static_cast<unsigned>(std::min<uint64_t>(count, blocks_));
+    if (count <= 1) {
+      work();
+    } else {
+      std::vector<std::thread> threads;
+      for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { work(); });
+      for (std::thread& thread : threads) thread.join();
+    }
+    if (error_) std::rethrow_exception(error_);
+    return counters_;
+  }
+
+ private:
+  void work() {
+    uint64_t number = 0;
+    try {
+      Block block(launch_);
+      for (;;) {
+        number = next_++;
+        if (number >= failed_.load()) break;
+        block.run(number);
+      }
+      const std::lock_guard<std::mutex> lock(mutex_);
+      counters_ += block.counters;
+    } catch (...) {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (error_ && number >= failed_.load()) return;
+      failed_ = number;
+      error_ = std::current_exception();
+    }
+  }
+
+  const LaunchState& launch_;
+  const uint64_t blocks_;
+  std::atomic<uint64_t> next_{0}, failed_;  // no block from failed_ on is begun
+  std::mutex mutex_;
+  Counters counters_;
+  std::exception_ptr error_;
+};
+
+}  // namespace
+
+std::vector<std::pair<const char*, uint64_t>> Counters::items() const {
+  std::vector<std::pair<const char*, uint64_t>> items;
+  for_each_counter(*this,
+                   [&](const char* name, uint64_t value) { items.emplace_back(name, value); });
+  return items;
+}
+
+Counters& Counters::operator+=(const Counters& other) {
+  const auto items = other.items();
+  size_t i = 0;
+  for_each_counter(*this, [&](const char*, uint64_t& value) { value += items[i++].second; });
+  return *this;
+}
+
+struct Module::State {
+  std::string name;
+  PtxFile file;
+  std::vector<std::unique_ptr<std::vector<uint64_t>>> memory;  // of variables
+  std::vector<Buffer> variables;
+  std::mutex mutex;
+  std::map<std::string, std::unique_ptr<Kernel>> kernels;
+};
+
+Module::Module(std::string ptx, std::string name) : state_(std::make_unique<State>()) {
+  state_->name = std::move(name);
+  try {
+    state_->file = split_ptx(std::move(ptx));
+  } catch (const Error& error) {
+    throw Error(state_->name + ": " + error.what());
+  }
+  for (const PtxVariable& variable : state_->file.variables) {
+    if (variable.space == ".shared" || variable.is_extern) continue;
+    // Constants, as kernels use them: tables. Writes to them are errors.
+    auto memory = std::make_unique<std::vector<uint64_t>>(variable.bytes / 8 + 2);
+    void* data = memory->data();
+    size_t space = memory->size() * 8;
+    std::align(16, variable.bytes, data, space);
+    std::copy(variable.data.begin(), variable.data.end(), static_cast<unsigned char*>(data));
+    state_->memory.push_back(std::move(memory));
+    state_->variables.push_back({variable.name, data, variable.bytes, Buffer::Access::read});
+  }
+}
+
+Module::~Module() = default;
+
+std::vector<std::string> Module::kernel_names() const {
+  std::vector<std::string> names;
+  for (const PtxEntry& entry : state_->file.entries) names.push_back(entry.name);
+  return names;
+}
+
+bool Module::has(const std::string& name) const {
+  const auto names = kernel_names();
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+const Kernel& Module::kernel(const std::string& name) const {
+  const std::lock_guard<std::mutex> lock(state_->mutex);
+  std::unique_ptr<Kernel>& kernel = state_->kernels[name];
+  if (kernel != nullptr) return *kernel;
+  for (const PtxEntry& entry : state_->file.entries) {
+    if (entry.name != name) continue;
+    try {
+      kernel = decode(state_->file, entry, state_->name, state_->variables);
+    } catch (const Error& error) {
+      throw Error(state_->name + ": " + error.what());
+    }
+    return *kernel;
+  }
+  throw Error(state_->name + ": no kernel " + name);
+}
+
+Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
+                size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options) {
+  auto check = [&](bool ok, const std::string& what) {
+    if (!ok) throw Error("kernel " + kernel.name + ": launch with " + what);
+  };
+  const uint64_t threads = uint64_t{block.x} * block.y * block.z;
+  check(threads > 0 && threads <= 1024, std::to_string(threads) + " threads in a block");
+  check(grid.x > 0 && grid.y > 0 && grid.z > 0, "an empty grid");
+  check(params_bytes == kernel.param_bytes, std::to_string(params_bytes) +
+                                                " bytes of parameters, it has " +
+                                                std::to_string(kernel.param_bytes));
+  check(smem_bytes >= 0, "negative dynamic shared memory");
+  check(smem_bytes == 0 || kernel.has_dynamic_shared,
+        "dynamic shared memory, which it does not declare");
+
+  std::vector<Buffer> all = buffers;
+  all.insert(all.end(), kernel.variables.begin(), kernel.variables.end());
+  std::vector<Line> param_copy(kernel.param_bytes / sizeof(Line) + 1);
+  if (params_bytes > 0) std::memcpy(param_copy.data(), params, params_bytes);
+  GlobalMemory global(all, kernel.global_granularity, options.races);
+  const LaunchState state{kernel,
+                          grid,
+                          block,
+                          kernel.shared_bytes + static_cast<uint32_t>(smem_bytes),
+                          reinterpret_cast<const char*>(param_copy.data()),
+                          options,
+                          global};
+  const Counters counters = Workers(state).run();
+  global.check_all_written(kernel.name);
+  return counters;
+}
+
+}  // namespace vgg::emulator

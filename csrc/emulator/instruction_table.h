@@ -1,0 +1,65 @@
+// The instructions that are modelled. Names are complete: a modifier that is not listed is an
+// error, never ignored. arithmetic.cpp, compare.cpp, ... each add their own.
+
+#pragma once
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "lanes.h"
+
+namespace vgg::emulator {
+
+class Decoder;
+
+// Decodes an instruction whose modifiers are too many for a list; `modifiers` are the parts of the
+// opcode behind the first.
+using Decode = void (*)(Decoder& decoder, const PtxInstruction& from,
+                        const std::vector<std::string>& modifiers, Instruction& to);
+
+class InstructionTable {
+ public:
+  static const InstructionTable& get();
+
+  // A function of lanes: see lanes.h.
+  template <auto F>
+  void add(const std::string& opcode) {
+    add(opcode, &Elementwise<F>::run, Elementwise<F>::SIGNATURE);
+  }
+  // A letter for each operand (program.h), destination first.
+  void add(const std::string& opcode, Handler handler, const char* signature,
+           Control control = Control::none) {
+    simple_[opcode] = {handler, signature, control};
+  }
+  void add_family(const std::string& first_word, Decode decode) { families_[first_word] = decode; }
+
+  // False if the instruction is unknown.
+  bool decode(Decoder& decoder, const PtxInstruction& from, Instruction& to) const;
+
+ private:
+  InstructionTable();
+
+  struct Simple {
+    Handler handler;
+    std::string signature;
+    Control control;
+  };
+  std::unordered_map<std::string, Simple> simple_;
+  std::unordered_map<std::string, Decode> families_;
+};
+
+void add_integer_arithmetic(InstructionTable& table);
+void add_float_arithmetic(InstructionTable& table);
+void add_half_arithmetic(InstructionTable& table);
+void add_conversions(InstructionTable& table);
+void add_comparisons(InstructionTable& table);
+void add_moves(InstructionTable& table);
+void add_loads_and_stores(InstructionTable& table);
+void add_atomics(InstructionTable& table);
+void add_async_copies(InstructionTable& table);
+void add_warp_operations(InstructionTable& table);
+void add_matrix_products(InstructionTable& table);
+void add_control_flow(InstructionTable& table);
+
+}  // namespace vgg::emulator
