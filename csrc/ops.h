@@ -1,88 +1,114 @@
-// The C++ API: one function per operation of a VGG, on arrays in GPU memory.
+// The C++ API: for each operation of a VGG a description, `plan` (what to launch for it on an
+// architecture) and `run` (launch it).
 //
-// An operation is described by a plain struct, which is also what its kernel receives: every
-// pointer has its shape behind it. Arrays are dense, row-major and in channels-last (NHWC) order.
-// Arithmetic is float32 whatever the dtype; results are rounded to the dtype once.
-//
-// Callers have checked shapes (see bindings.cpp): sizes are >= 1 but for N, and GEMM dimensions
-// fit an int32. Functions enqueue on `stream` of the current device and return at once; they
-// throw CudaError where a launch fails.
+// Arrays are dense, row-major and in channels-last (NHWC) order. Arithmetic is float32 whatever
+// the dtype; results are rounded to the dtype once. Callers have checked shapes and pointers (see
+// bindings/): sizes are >= 1, dimensions of matrix products fit an int32. `run` only enqueues.
 
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <stdexcept>
 
-struct CUstream_st;
+#include "dtype.h"
+#include "launch/executor.h"
+#include "plan/arch.h"
+#include "plan/plan.h"
 
 namespace vgg {
 
-using Stream = CUstream_st*;  // cudaStream_t, without a CUDA header
-
-enum class DType { float32, float16, bfloat16 };
-
-struct CudaError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 // y = relu(pool(conv(x, w)) + bias): 3x3, stride 1, padding 1; max-pool 2x2, stride 2.
 struct Conv3x3 {
-  DType dtype;
-  const void* x;      // [N, H, W, C]
-  const void* w;      // [K, 3, 3, C]
-  const float* bias;  // [K]
-  void* y;            // [N, H, W, K], or [N, H / 2, W / 2, K] with pool
+  DType dtype;    // of w and y
+  DType x_dtype;  // dtype; where C == 3 also uint8 and float32
   int N, H, W, C, K;
   bool relu, pool;
+  bool aligned;  // do x and y start at a multiple of 16 bytes?
 };
-void conv3x3(const Conv3x3& op, Stream stream);
+struct Conv3x3Arrays {
+  const void* x;      // [N, H, W, C]
+  const void* w;      // [K, packed_columns(9 C)]
+  const float* bias;  // [packed_bias(K)]
+  void* y;            // [N, H, W, K], or [N, H / 2, W / 2, K] with pool
+  void* workspace;    // [workspace_bytes] of the plan; null where that is 0
+};
+// How pixels become x, where x_dtype is not dtype or C == 3: x scale + shift by channel of w.
+struct Normalization {
+  std::array<float, 3> scale{1, 1, 1}, shift{0, 0, 0};
+  bool reversed = false;  // x's channels are in the other order than w's
+};
+Plan plan(const Conv3x3& op, const ArchSpec& arch);
+void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
+         const Normalization& normalization, Executor& executor);
 
 // y = relu(x w^T + bias)
 struct Linear {
   DType dtype;
-  const void* x;      // [N, C]
-  const void* w;      // [K, C]
-  const float* bias;  // [K]
-  void* y;            // [N, K]
   int N, C, K;
   bool relu;
+  bool aligned;
 };
-void linear(const Linear& op, Stream stream);
+struct LinearArrays {
+  const void* x;      // [N, C]
+  const void* w;      // [K, packed_columns(C)]
+  const float* bias;  // [packed_bias(K)]
+  void* y;            // [N, K]
+  void* workspace;
+};
+Plan plan(const Linear& op, const ArchSpec& arch);
+void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor);
+
+// Packed weights: rows of GEMM_K columns are filled up with zeros to a multiple of 16 bytes, the
+// bias to a multiple of 8 channels.
+constexpr int64_t packed_columns(int64_t gemm_k, DType dtype) {
+  return round_up(gemm_k, 16 / size_bytes(dtype));
+}
+constexpr int64_t packed_bias(int64_t K) { return round_up(K, 8); }
 
 // Maximum over windows of 2x2, stride 2, no padding. NaN propagates.
 struct MaxPool2x2 {
   DType dtype;
-  const void* x;  // [N, H, W, C]
-  void* y;        // [N, H / 2, W / 2, C]
   int N, H, W, C;
+  bool aligned;
 };
-void maxpool2x2(const MaxPool2x2& op, Stream stream);
+Plan plan(const MaxPool2x2& op, const ArchSpec& arch);
+void run(const MaxPool2x2& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
 // Adaptive average: bin i of an axis covers [floor(i H / grid), ceil((i + 1) H / grid)).
 struct AvgPool {
   DType dtype;
-  const void* x;  // [N, H, W, C]
-  void* y;        // [N, grid, grid, C]
   int N, H, W, C, grid;
+  bool aligned;
 };
-void avgpool(const AvgPool& op, Stream stream);
+Plan plan(const AvgPool& op, const ArchSpec& arch);
+void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
-// y = exp(x - max(x)) / sum(exp(x - max(x))) along each row; y may be x.
+// y = exp(x - max(x)) / sum(exp(x - max(x))) along each row of [rows, n]; y may be x.
 struct Softmax {
   DType dtype;
-  const void* x;  // [rows, n]
-  void* y;        // [rows, n]
   int rows, n;
+  bool aligned;
 };
-void softmax(const Softmax& op, Stream stream);
+Plan plan(const Softmax& op, const ArchSpec& arch);
+void run(const Softmax& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
 // y = max(x, 0), elementwise; NaN propagates; y may be x.
 struct Relu {
   DType dtype;
-  const void* x;  // [size]
-  void* y;        // [size]
   int64_t size;
+  bool aligned;
 };
-void relu(const Relu& op, Stream stream);
+Plan plan(const Relu& op, const ArchSpec& arch);
+void run(const Relu& op, const Plan& plan, const void* x, void* y, Executor& executor);
+
+// y[n, j, i] = x[n, i, j] in another dtype: NCHW <-> NHWC (rows and columns are C and H W). With
+// rows == 1 only the dtype changes. x may be uint8, y is a floating dtype.
+struct Convert {
+  DType x_dtype, dtype;
+  int64_t N;
+  int rows, columns;
+};
+Plan plan(const Convert& op, const ArchSpec& arch);
+void run(const Convert& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
 }  // namespace vgg

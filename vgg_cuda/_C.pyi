@@ -1,12 +1,7 @@
-"""Types of the compiled module; csrc/bindings.cpp is its source."""
+"""Types of the compiled module; csrc/bindings/ is its source."""
 
-from typing import Any, Protocol, TypedDict
-
-class CudaArray(Protocol):
-    """An array in GPU memory: of CuPy, of PyTorch."""
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+from collections.abc import Sequence
+from typing import Any, TypedDict
 
 class Device(TypedDict):
     """One GPU."""
@@ -28,37 +23,177 @@ class DeviceInfo(TypedDict):
 
 def commit() -> str: ...
 def built_with_cuda() -> bool: ...
+def built_with_emulator() -> bool: ...
 def cuda_version() -> str | None: ...
 def architectures() -> list[str]: ...
 def device_info() -> DeviceInfo: ...
+def kernels() -> list[str]:
+    """Names of all kernels in this build; plans name some of them."""
 
-# The operations enqueue on ``stream`` of the current device and return. Arrays are C-contiguous;
-# ``dtype`` names the one of x, w and out where their interface cannot: "bfloat16". They raise
-# TypeError for the kind of an array and its dtype, ValueError for shapes and layout, and
-# RuntimeError, with the name that CUDA gives the error, where a launch fails.
+# ---- Plans: what is to be launched, decided on the host alone ----
 
-def conv3x3(
-    x: CudaArray,
-    w: CudaArray,
-    bias: CudaArray,
-    out: CudaArray,
+class Arch:
+    """What a plan knows of a GPU."""
+
+    name: str
+    sm_count: int
+    smem_per_block_bytes: int
+    smem_per_sm_bytes: int
+    threads_per_sm: int
+
+def arch(name: str) -> Arch:
+    """Of "sm_80" ...; ValueError, naming the known ones, for another."""
+
+def arch_names() -> list[str]: ...
+def device_arch(major: int, minor: int, sm_count: int) -> Arch:
+    """Of a device; ValueError for one older than sm_80."""
+
+def can_run(arch: Arch, major: int, minor: int) -> bool:
+    """May a device of that compute capability run what is planned for ``arch``?"""
+
+class Plan:
+    """What to launch for one operation on arrays of one shape. Immutable; may be used again."""
+
+    op: str
+    arch: str
+    kernel: str
+    """The first launch's, "conv3x3_f16_m128n128_pool"."""
+    workspace_bytes: int
+    """Scratch memory that the operation must be given."""
+    macs: int
+    """Useful multiply-adds."""
+    def as_dict(self) -> dict[str, Any]:
+        """op, arch, macs, workspace_bytes, launches (list of dicts with kernel, grid, block,
+        smem_bytes) and tiling (dict: gemm_m, gemm_n, gemm_k, block_m, block_n, block_k, stages,
+        split_k, steps, partial_sum); plain ints, strings, lists and tuples.
+        """
+
+# Sizes are >= 1; ValueError, in the operation's name, where a matrix product or a grid does not
+# fit an int32. ``aligned``: do x and out start at a multiple of 16 bytes? dtypes are "float32",
+# "float16", "bfloat16", for x of a first convolution (C == 3) and of convert also "uint8".
+
+def plan_conv3x3(
+    N: int,
+    H: int,
+    W: int,
+    C: int,
+    K: int,
     *,
+    dtype: str,
+    x_dtype: str,
     relu: bool,
     pool: bool,
-    stream: int,
-    dtype: str | None = None,
-) -> None: ...
-def linear(
-    x: CudaArray,
-    w: CudaArray,
-    bias: CudaArray,
-    out: CudaArray,
+    aligned: bool,
+    arch: Arch,
+) -> Plan: ...
+def plan_linear(
+    N: int, C: int, K: int, *, dtype: str, relu: bool, aligned: bool, arch: Arch
+) -> Plan: ...
+def plan_maxpool2x2(
+    N: int, H: int, W: int, C: int, *, dtype: str, aligned: bool, arch: Arch
+) -> Plan: ...
+def plan_avgpool(
+    N: int, H: int, W: int, C: int, grid: int, *, dtype: str, aligned: bool, arch: Arch
+) -> Plan: ...
+def plan_softmax(rows: int, n: int, *, dtype: str, aligned: bool, arch: Arch) -> Plan: ...
+def plan_relu(size: int, *, dtype: str, aligned: bool, arch: Arch) -> Plan: ...
+def plan_convert(
+    N: int, rows: int, columns: int, *, x_dtype: str, dtype: str, arch: Arch
+) -> Plan: ...
+def packed_columns(gemm_k: int, dtype: str) -> int:
+    """Columns of packed weights: GEMM_K (9*C or C) filled up with zeros to 16 bytes."""
+
+def packed_bias(K: int) -> int:
+    """Length of a packed bias: K filled up with zeros to a multiple of 8."""
+
+# ---- Executors: where launches run ----
+
+class Executor: ...
+
+class Cuda(Executor):
+    """Enqueues on ``stream`` (its address) of the current device."""
+
+    def __init__(self, stream: int) -> None: ...
+
+class Emulator(Executor):
+    """Runs the same kernels on the CPU, in host memory; see csrc/emulator/README.md.
+
+    ``schedule``: "forward", "reverse", "round_robin" or "random" (with ``seed``); ``lazy``:
+    asynchronous copies happen as late as is legal, else as early; ``races``: happens-before
+    checks; ``workers``: CPU threads, 0 for one a core. ``modules`` replaces PTX texts by name.
+    RuntimeError where the build has no emulator; EmulatorError for what a kernel did wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: str = "forward",
+        lazy: bool = True,
+        races: bool = True,
+        seed: int = 1,
+        workers: int = 0,
+        modules: dict[str, str] | None = None,
+    ) -> None: ...
+    def counters(self) -> dict[str, int]:
+        """Of everything run since the last ``reset``."""
+
+    def reset(self) -> None: ...
+    def launch(
+        self,
+        ptx: str,
+        kernel: str,
+        *,
+        grid: tuple[int, int, int],
+        block: tuple[int, int, int],
+        params: bytes,
+        buffers: Sequence[tuple[str, Any, str]],
+        smem_bytes: int = 0,
+    ) -> None:
+        """Runs any kernel of a PTX text. ``buffers``: (name, array in host memory, access), with
+        access "read", "write_once", "update" or "any"; ``params`` are the parameters' bytes,
+        addresses of those arrays among them.
+        """
+
+class EmulatorError(RuntimeError):
+    """What a kernel did wrong: the kernel, line, block and threads are named."""
+
+def emulator_modules() -> dict[str, str]:
+    """The PTX that the emulator runs, by name: what nvcc made of csrc/kernels/."""
+
+# ---- Operations ----
+# Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda, in host memory
+# (__array_interface__) for Emulator.
+# They only enqueue, and raise TypeError for the kind of an array and its dtype, ValueError for a
+# shape that is not the plan's and for layout, RuntimeError with CUDA's name of the error.
+
+def conv3x3(
+    plan: Plan,
+    x: Any,
+    w: Any,
+    bias: Any,
+    out: Any,
+    workspace: Any,
+    executor: Executor,
     *,
-    relu: bool,
-    stream: int,
-    dtype: str | None = None,
-) -> None: ...
-def maxpool2x2(x: CudaArray, out: CudaArray, *, stream: int, dtype: str | None = None) -> None: ...
-def avgpool(x: CudaArray, out: CudaArray, *, stream: int, dtype: str | None = None) -> None: ...
-def relu(x: CudaArray, out: CudaArray, *, stream: int, dtype: str | None = None) -> None: ...
-def softmax(x: CudaArray, out: CudaArray, *, stream: int, dtype: str | None = None) -> None: ...
+    normalize: tuple[Sequence[float], Sequence[float], bool] | None = None,
+) -> None:
+    """x [N,H,W,C], w [K,packed_columns(9*C)], bias float32 [packed_bias(K)], out [N,P,Q,K];
+    workspace: bytes [plan.workspace_bytes] (uint8), or None where that is 0; ``normalize``:
+    scale, shift (by w's channel) and whether x's channels are in the other order.
+    """
+
+def linear(
+    plan: Plan, x: Any, w: Any, bias: Any, out: Any, workspace: Any, executor: Executor
+) -> None:
+    """x [N,C], w [K,packed_columns(C)], bias float32 [packed_bias(K)], out [N,K]."""
+
+def maxpool2x2(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
+def avgpool(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
+def softmax(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
+    """[rows,n] -> [rows,n]; ``out`` may be ``x``."""
+
+def relu(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
+    """Of any shape; ``out`` may be ``x``."""
+
+def convert(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
+    """x [N,rows,columns] (any shape of that size) -> out [N,columns,rows]."""

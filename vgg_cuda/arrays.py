@@ -1,11 +1,13 @@
 """Arrays from elsewhere: what kind one is, and how a result goes back as the same kind.
 
-The protocols are DLPack (https://dmlc.github.io/dlpack) and the Python array API's
-``from_dlpack``; nothing is imported that the caller has not imported already.
+The protocols are DLPack (https://dmlc.github.io/dlpack), the Python array API's ``from_dlpack``
+and ``__cuda_array_interface__``; nothing is imported that the caller has not imported already,
+except CuPy for an array on a GPU.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable
@@ -28,25 +30,34 @@ def is_cupy(x: object) -> bool:
 
 def describe(x: object) -> str:
     """``x`` for an error message: its kind, and its dtype and shape where it has them."""
-    kind = f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
     shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
-    return kind if shape is None else f"{kind} of dtype {dtype} and shape {tuple(shape)}"
+    return kind(x) if shape is None else f"{kind(x)} of dtype {dtype} and shape {tuple(shape)}"
+
+
+def kind(x: object) -> str:
+    """The type of ``x``, as "numpy.ndarray"."""
+    return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
 
 
 def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
     """``x`` as a NumPy or CuPy array that shares its memory, and the way back to its kind.
 
-    Raises ``TypeError`` for anything that is no array, or one whose memory cannot be shared.
+    An array with ``__cuda_array_interface__`` alone comes back as CuPy's. Raises ``TypeError`` for
+    anything that is no array, or one whose memory cannot be shared.
     """
-    if isinstance(x, np.ndarray):
-        return x, lambda y: y
     if is_cupy(x):
         return x, lambda y: y
+    if isinstance(x, np.ma.MaskedArray):
+        raise TypeError(f"{what}: expected an array without a mask, got {describe(x)}")
+    if isinstance(x, np.ndarray):
+        return np.asarray(x), lambda y: y
     namespace = _namespace(x)
     if not hasattr(x, "__dlpack__") or not hasattr(namespace, "from_dlpack"):
+        if hasattr(x, "__cuda_array_interface__"):
+            return _from_cuda_array_interface(x, what), lambda y: y
         raise TypeError(
             f"{what}: expected an array (NumPy, CuPy, or one with __dlpack__ such as PyTorch's "
-            f"or JAX's), got {describe(x)}"
+            f"or JAX's, or __cuda_array_interface__), got {describe(x)}"
         )
     if getattr(x, "requires_grad", False):
         raise TypeError(f"{what}: got a tensor that requires grad; pass {what}.detach()")
@@ -58,8 +69,7 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
         if device_type == DLPACK_CPU:
             shared: Any = np.from_dlpack(x)
         elif device_type == DLPACK_CUDA:
-            cupy = _cupy(what)
-            shared = cupy.from_dlpack(x)
+            shared = _cupy(what).from_dlpack(x)
         else:
             raise TypeError(
                 f"{what}: expected an array on the CPU or a CUDA device, got DLPack device type "
@@ -68,6 +78,16 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
     except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(f"{what}: cannot share {describe(x)} through DLPack: {error}") from error
     return shared, lambda y: namespace.from_dlpack(y)
+
+
+def _from_cuda_array_interface(x: Any, what: str) -> Any:
+    cupy = _cupy(what)
+    if x.__cuda_array_interface__.get("mask") is not None:
+        raise TypeError(f"{what}: expected an array without a mask, got {describe(x)}")
+    try:
+        return cupy.asarray(x)
+    except (RuntimeError, ValueError) as error:
+        raise TypeError(f"{what}: cannot share {describe(x)}: {error}") from error
 
 
 def _cupy(what: str) -> Any:
@@ -84,18 +104,77 @@ def _namespace(x: Any) -> Any:
     """The module with x's ``from_dlpack``; a subclass's is its base's."""
     if hasattr(x, "__array_namespace__"):
         return x.__array_namespace__()
-    modules = (sys.modules.get(kind.__module__.partition(".")[0]) for kind in type(x).__mro__)
+    modules = (sys.modules.get(base.__module__.partition(".")[0]) for base in type(x).__mro__)
     return next((module for module in modules if hasattr(module, "from_dlpack")), None)
+
+
+def unwrap_out(out: Any, x: Any, what: str) -> Any:
+    """``out`` as a writable NumPy or CuPy array that shares its memory.
+
+    ``x`` is the caller's input, whose kind it must have. Raises ``TypeError`` for another kind,
+    ``ValueError`` where nothing can be written to it.
+    """
+    if type(out).__module__.partition(".")[0] != type(x).__module__.partition(".")[0]:
+        raise TypeError(f"{what}: expected x's kind of array, {kind(x)}, got {kind(out)}")
+    array, _ = unwrap(out, what)
+    if not is_cupy(array) and not array.flags.writeable:
+        if type(out).__module__.partition(".")[0] != "torch":
+            raise ValueError(f"{what}: expected a writable array, got a read-only one")
+        array = np.asarray(_Writable(array))  # DLPack before 1.0 cannot say that it is writable
+    return array
+
+
+class _Writable:
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array  # kept alive
+        interface = dict(array.__array_interface__)
+        interface["data"] = (interface["data"][0], False)
+        self.__array_interface__ = interface
+
+
+def address(x: Any) -> int:
+    """Where the first element of a NumPy or CuPy array is."""
+    return int(x.data.ptr if is_cupy(x) else x.__array_interface__["data"][0])
+
+
+def overlap(x: Any, y: Any) -> bool:
+    """Whether two NumPy or CuPy arrays have bytes in common; no, unless both are C-contiguous."""
+    if is_cupy(x) != is_cupy(y) or not x.nbytes or not y.nbytes:
+        return False
+    if not (x.flags.c_contiguous and y.flags.c_contiguous):
+        return False
+    start_x, start_y = address(x), address(y)
+    return bool(start_x < start_y + y.nbytes and start_y < start_x + x.nbytes)
+
+
+def numpy_dtype(name: Any) -> np.dtype[Any]:
+    """The NumPy dtype called ``name``; "bfloat16" is ``ml_dtypes``'."""
+    if name == "bfloat16":
+        import ml_dtypes
+
+        name = ml_dtypes.bfloat16
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype of any library, or of its name: ``torch.float16`` is "float16".
+
+    What is no dtype is given back as text.
+    """
+    if isinstance(dtype, str):
+        return dtype
+    with contextlib.suppress(TypeError):
+        return str(np.dtype(dtype).name)
+    return str(dtype).rpartition(".")[2]
 
 
 def require_float(x: Any, what: str) -> None:
     """Raises ``TypeError`` where ``x`` is not of a real floating-point dtype."""
     if getattr(x.dtype, "kind", "") == "f" or x.dtype.name == "bfloat16":
         return
-    hint = " (classify() takes uint8 images)" if x.dtype == np.uint8 else ""
     raise TypeError(
-        f"{what}: expected a floating-point array (float32, float16, float64), "
-        f"got dtype {x.dtype}{hint}"
+        f"{what}: expected a floating-point array (float32, float16, float64), got dtype {x.dtype}"
     )
 
 
@@ -103,4 +182,5 @@ def as_float32(x: Any, what: str) -> NDArray[np.float32]:
     """A host array of any real floating-point dtype as C-contiguous float32."""
     array = np.asarray(x)
     require_float(array, what)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite
+        return np.ascontiguousarray(array, dtype=np.float32)

@@ -39,9 +39,10 @@ WeightsName = Annotated[
     str, typer.Option(help='"digits", "imagenet" or the path of a weights file.')
 ]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or emulator.")]
 Dtype = Annotated[
-    str | None, typer.Option(help="float32 on the CPU; float16 (default) or float32 on a GPU.")
+    str | None,
+    typer.Option(help="float32 on the CPU; float16 (default), float32 or bfloat16 on a GPU."),
 ]
 PresetName = Annotated[
     str | None, typer.Option("--preset", help="How images are prepared; default: as trained.")
@@ -96,7 +97,7 @@ def info(as_json: Json = False) -> None:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     for name, text in lines(found):
-        typer.echo(f"{name:14s} {text}")
+        typer.echo(f"{name:16s} {text}")
 
 
 @app.command()

@@ -10,7 +10,7 @@ from . import _C
 from .backends import why_missing
 from .backends.threads import blas_libraries, cores
 
-PACKAGES = ("numpy", "pillow", "safetensors", "cupy-cuda13x", "torch")
+PACKAGES = ("numpy", "pillow", "safetensors", "cupy-cuda13x", "ml_dtypes", "torch")
 
 
 def collect() -> dict[str, Any]:
@@ -22,7 +22,7 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "backends": {name: _backend(name) for name in ("cpu", "cuda")},
+        "backends": {name: _backend(name) for name in ("cpu", "cuda", "emulator")},
         "cuda": _C.cuda_version(),
         "architectures": _C.architectures(),
         "driver": device["driver"],

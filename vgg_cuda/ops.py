@@ -1,158 +1,230 @@
 """The operations of a VGG, one signature each, on the device where x lives.
 
-x is a NumPy or CuPy array, or one of another library that shares its memory through DLPack; the
-result is of the same kind, dtype and device. Layouts are NHWC and KRSC. All work on a GPU is
-enqueued on CuPy's current stream and not waited for.
+x is a NumPy or CuPy array, or one of another library that shares its memory through DLPack or
+``__cuda_array_interface__``; the result is of the same kind and dtype, on the same device (an
+array with ``__cuda_array_interface__`` alone gives CuPy's). Layouts are NHWC and KRSC. An x that is
+not C-contiguous is copied first. x and ``out`` may be at any address; multiples of 16 bytes are
+fastest. N = 0 gives an empty result. The same call gives the same bits every time; sums may be
+added in another order for another shape, alignment or ``arch``. Every operation takes these
+keywords:
+
+- ``out``: where the result goes, and what is returned: an array of x's kind, of the result's shape
+  and dtype, C-contiguous, writable, sharing no memory with the inputs (``relu`` and ``softmax``
+  may be given x itself).
+- ``device``: where to compute; by default where x is. Arrays in host memory are computed on the
+  CPU, or with ``device="emulator"`` by the GPU's compiled kernels, executed on the CPU. Nothing is
+  moved between host and GPU: ``device="cuda"`` for a NumPy array raises ``ValueError``.
+- ``stream``: of a GPU: the work is enqueued there (a stream of CuPy or PyTorch, an object with
+  ``__cuda_stream__``, or an address) instead of on CuPy's current stream. Nothing is waited for.
+- ``arch``: the GPU whose kernels are planned, "sm_80" for example; by default the device's own, on
+  the emulator "sm_80".
+- ``return_stats``: returns (result, stats), with the ``kernel``'s name, its ``plan`` and the
+  emulator's ``counters`` of this call; see :class:`vgg_cuda.backends.Stats`.
+
+dtypes are float32 on the CPU, float16, float32 and bfloat16 (with ``ml_dtypes``) elsewhere. Sums
+are float32 and rounded to the dtype once; beyond float16 is infinite, as IEEE 754 says.
+
+All raise ``ValueError`` for shapes, values, devices and layouts of ``out`` that do not fit,
+``TypeError`` for dtypes and array kinds, ``DeviceError`` (a ``RuntimeError``) for a device that is
+not there, ``MemoryError``, before anything is allocated, where the device's memory does not do.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+from .backends import Array, PackedConv3x3, PackedLinear
+from .backends.emulator import options as emulator_options
+from .call import Call, Device, computed_in
+from .packing import check_conv3x3, check_linear, check_packed, pack_conv3x3, pack_linear
+from .preprocess import Preset, get_preset
 
-from .arrays import as_float32, describe, require_float, unwrap
-from .backends import Array, Backend, PackedConv3x3, PackedLinear, of_array
+__all__ = [
+    "avgpool",
+    "conv3x3",
+    "convert",
+    "emulator_options",
+    "linear",
+    "maxpool2x2",
+    "pack_conv3x3",
+    "pack_linear",
+    "relu",
+    "softmax",
+]
 
 
-def conv3x3(x: Any, w: Any, bias: Any = None, *, relu: bool = False, pool: bool = False) -> Array:
+def conv3x3(
+    x: Any, w: Any, bias: Any = None, *, relu: bool = False, pool: bool = False,
+    dtype: Any = None, preset: str | Preset | None = None, out: Any = None, stream: Any = None,
+    device: Device = None, arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
     """3x3 convolution, stride 1, padding 1, + bias, then ReLU and a 2x2 max-pool on request.
 
-    x [N,H,W,C] with N >= 0 and H, W, C >= 1; w [K,3,3,C] (KRSC) and bias [K] in host memory, or w
-    as ``pack_conv3x3`` of x's backend returned it (then no bias). Returns [N,H,W,K], or
-    [N,H//2,W//2,K] with ``pool``.
+    x [N,H,W,C] with N >= 0 and H, W, C >= 1; w [K,3,3,C] (KRSC) and bias [K], floating point, in
+    host memory or beside x, or w as ``pack_conv3x3`` of the backend returned it (then no bias).
+    Returns [N,H,W,K], or [N,H//2,W//2,K] with ``pool``.
 
-    Raises ``ValueError`` for shapes that do not fit, ``TypeError`` for dtypes and array kinds.
+    Images, x [N,H,W,3] of uint8 or float32, are also read as they are, for a result of another
+    ``dtype`` (of uint8 by default the backend's first). ``preset``, for uint8 RGB alone, normalizes
+    the pixels on the way: the padding is zero after that, and w reads the preset's order of
+    channels.
     """
-    x, backend, restore = _input(x, "conv3x3", rank=4)
+    call = Call(
+        "conv3x3", x, rank=4, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats, uint8=True,
+    )  # fmt: skip
+    computed = computed_in(call, dtype)
+    call.at_least(2 if pool else 1)
+    if preset is not None and not call.pixels:
+        raise TypeError(f"conv3x3: preset: expected x of uint8 beside one, got {call.x.dtype}")
+    chosen = get_preset(preset) if isinstance(preset, str) else preset
+    N, H, W, C = call.x.shape
+    raw: tuple[Array, ...] = ()
+    packed: PackedConv3x3 | None = None
     if hasattr(w, "in_channels"):
-        packed: PackedConv3x3 = w
-        _no_bias(bias, "conv3x3")
-        if x.shape[3] != packed.in_channels:
+        packed, K = w, w.out_channels
+        if w.in_channels != C:
             raise ValueError(
-                f"conv3x3: x: expected [N, H, W, {packed.in_channels}] (NHWC), got {x.shape}"
+                f"conv3x3: x: expected [N, H, W, {w.in_channels}] (NHWC), got {call.x.shape}"
             )
+        check_packed("conv3x3", w, bias, call.backend, computed)
     else:
-        packed = pack_conv3x3(backend, w, bias, in_channels=x.shape[3], dtype=x.dtype)
-    _at_least(x, "conv3x3", 2 if pool else 1)
-    return restore(backend.conv3x3(x, packed, relu=relu, pool=pool))
+        raw = check_conv3x3(w, bias, C, call.backend.device)
+        K = raw[0].shape[0]
+
+    def compute(x: Array, out: Array | None) -> Array:
+        filters = packed or call.backend.pack_conv3x3(raw[0], raw[1], computed)
+        return call.backend.conv3x3(x, filters, relu=relu, pool=pool, preset=chosen, out=out)
+
+    shape = (N, H // 2, W // 2, K) if pool else (N, H, W, K)
+    return call.run(shape, compute, dtype=computed, apart=raw)
 
 
-def maxpool2x2(x: Any) -> Array:
+def linear(
+    x: Any, w: Any, bias: Any = None, *, relu: bool = False, out: Any = None, stream: Any = None,
+    device: Device = None, arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
+    """Dense layer, x @ w.T + bias, then ReLU on request.
+
+    x [N,C] with C >= 1; w [K,C] and bias [K], floating point, in host memory or beside x, or w as
+    ``pack_linear`` of the backend returned it (then no bias). Returns [N,K].
+    """
+    call = Call(
+        "linear", x, rank=2, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats,
+    )  # fmt: skip
+    N, C = call.x.shape
+    raw: tuple[Array, ...] = ()
+    packed: PackedLinear | None = None
+    if hasattr(w, "in_features"):
+        packed, K = w, w.out_features
+        if w.in_features != C:
+            raise ValueError(f"linear: x: expected [N, {w.in_features}], got {call.x.shape}")
+        check_packed("linear", w, bias, call.backend, call.x.dtype.name)
+    else:
+        raw = check_linear(w, bias, C, call.backend.device)
+        K = raw[0].shape[0]
+
+    def compute(x: Array, out: Array | None) -> Array:
+        matrix = packed or call.backend.pack_linear(raw[0], raw[1], call.x.dtype.name)
+        return call.backend.linear(x, matrix, relu=relu, out=out)
+
+    return call.run((N, K), compute, apart=raw)
+
+
+def maxpool2x2(
+    x: Any, *, out: Any = None, stream: Any = None, device: Device = None,
+    arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
     """2x2 max-pool, stride 2; an odd last row or column is dropped; NaN propagates.
 
-    x [N,H,W,C] with H, W >= 2. Returns [N,H//2,W//2,C]. Raises as :func:`conv3x3`.
+    x [N,H,W,C] with H, W >= 2. Returns [N,H//2,W//2,C].
     """
-    x, backend, restore = _input(x, "maxpool2x2", rank=4)
-    _at_least(x, "maxpool2x2", 2)
-    return restore(backend.maxpool2x2(x))
+    call = Call(
+        "maxpool2x2", x, rank=4, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats,
+    )  # fmt: skip
+    call.at_least(2)
+    N, H, W, C = call.x.shape
+    return call.run((N, H // 2, W // 2, C), lambda x, out: call.backend.maxpool2x2(x, out=out))
 
 
-def avgpool(x: Any, grid: int = 7) -> Array:
+def avgpool(
+    x: Any, grid: int = 7, *, out: Any = None, stream: Any = None, device: Device = None,
+    arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
     """Adaptive average pool to ``grid`` x ``grid``, with PyTorch's bins.
 
     Bin i of an axis of length H covers floor(i*H/grid) up to ceil((i+1)*H/grid).
-    x [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C]. Raises as :func:`conv3x3`.
+    x [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
     """
-    x, backend, restore = _input(x, "avgpool", rank=4)
-    _at_least(x, "avgpool", 1)
+    call = Call(
+        "avgpool", x, rank=4, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats,
+    )  # fmt: skip
+    call.at_least(1)
     if grid < 1:
         raise ValueError(f"avgpool: grid: expected an integer >= 1, got {grid}")
-    return restore(backend.avgpool(x, grid))
+    N, _, _, C = call.x.shape
+    return call.run((N, grid, grid, C), lambda x, out: call.backend.avgpool(x, grid, out=out))
 
 
-def linear(x: Any, w: Any, bias: Any = None, *, relu: bool = False) -> Array:
-    """Dense layer, x @ w.T + bias, then ReLU on request.
-
-    x [N,C]; w [K,C] and bias [K] in host memory, or w as ``pack_linear`` of x's backend returned
-    it (then no bias). Returns [N,K]. Raises as :func:`conv3x3`.
-    """
-    x, backend, restore = _input(x, "linear", rank=2)
-    if hasattr(w, "in_features"):
-        packed: PackedLinear = w
-        _no_bias(bias, "linear")
-        if x.shape[1] != packed.in_features:
-            raise ValueError(f"linear: x: expected [N, {packed.in_features}], got {x.shape}")
-    else:
-        packed = pack_linear(backend, w, bias, in_features=x.shape[1], dtype=x.dtype)
-    return restore(backend.linear(x, packed, relu=relu))
+def relu(
+    x: Any, *, out: Any = None, stream: Any = None, device: Device = None,
+    arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
+    """max(x, 0) of x of any shape, [N,H,W,C] or [N,C] in a VGG; NaN propagates."""
+    call = Call(
+        "relu", x, rank=None, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats,
+    )  # fmt: skip
+    return call.run(call.x.shape, lambda x, out: call.backend.relu(x, out=out), in_place=True)
 
 
-def relu(x: Any) -> Array:
-    """max(x, 0) of x [N,H,W,C] or [N,C]; NaN propagates. Raises as :func:`conv3x3`."""
-    x, backend, restore = _input(x, "relu", rank=None)
-    return restore(backend.relu(x))
-
-
-def softmax(x: Any) -> Array:
+def softmax(
+    x: Any, *, out: Any = None, stream: Any = None, device: Device = None,
+    arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
     """exp(x - max(x)) / sum(exp(x - max(x))) over the last axis.
 
-    x [N,C] with C >= 1. Returns [N,C]. Raises as :func:`conv3x3`.
+    x [N,C] with C >= 1. Returns [N,C].
     """
-    x, backend, restore = _input(x, "softmax", rank=2)
-    if x.shape[1] < 1:
-        raise ValueError(f"softmax: x: expected [N, C] with C >= 1, got {x.shape}")
-    return restore(backend.softmax(x))
+    call = Call(
+        "softmax", x, rank=2, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats,
+    )  # fmt: skip
+    if call.x.shape[1] < 1:
+        raise ValueError(f"softmax: x: expected [N, C] with C >= 1, got {call.x.shape}")
+    return call.run(call.x.shape, lambda x, out: call.backend.softmax(x, out=out), in_place=True)
 
 
-def pack_conv3x3(
-    backend: Backend, w: Any, bias: Any, *, in_channels: int | None = None, dtype: Any = None
-) -> PackedConv3x3:
-    """w [K,3,3,C] (KRSC) and bias [K] (None: zeros), checked and laid out for ``backend``."""
-    w = as_float32(w, "conv3x3: w")
-    expected = (w.shape[0] if w.ndim else 0, 3, 3, in_channels or (w.shape[-1] if w.ndim else 0))
-    if w.shape != expected or 0 in w.shape:
-        shown = ", ".join(str(n) if n else "K" for n in expected)
-        raise ValueError(f"conv3x3: w: expected [{shown}] (KRSC), got {w.shape}")
-    return backend.pack_conv3x3(w, _bias(bias, w.shape[0], "conv3x3"), _dtype(backend, dtype))
+def convert(
+    x: Any, dtype: Any = None, *, source: str = "NHWC", target: str = "NHWC", out: Any = None,
+    stream: Any = None, device: Device = None, arch: str | None = None,
+    return_stats: bool = False,
+) -> Any:  # fmt: skip
+    """x in another dtype, and in the layout ``target`` where it is in ``source``.
 
-
-def pack_linear(
-    backend: Backend, w: Any, bias: Any, *, in_features: int | None = None, dtype: Any = None
-) -> PackedLinear:
-    """w [K,C] and bias [K] (None: zeros), checked and laid out for ``backend``."""
-    w = as_float32(w, "linear: w")
-    expected_c = in_features if in_features is not None else w.shape[-1] if w.ndim else 0
-    if w.ndim != 2 or w.shape[1] != expected_c or 0 in w.shape:
-        raise ValueError(f"linear: w: expected [K, {expected_c}], got {w.shape}")
-    return backend.pack_linear(w, _bias(bias, w.shape[0], "linear"), _dtype(backend, dtype))
-
-
-def _input(x: Any, op: str, rank: int | None) -> tuple[Array, Backend, Any]:
-    array, restore = unwrap(x, f"{op}: x")
-    require_float(array, f"{op}: x")
-    if rank is not None and array.ndim != rank:
-        shape = "[N, H, W, C]" if rank == 4 else "[N, C]"
-        raise ValueError(f"{op}: x: expected rank {rank}, {shape}, got {describe(x)}")
-    backend = of_array(array)
-    if array.dtype.name not in backend.dtypes:
-        raise TypeError(
-            f"{op}: x: expected dtype {' or '.join(backend.dtypes)} on {backend.device}, "
-            f"got {array.dtype}"
-        )
-    return backend.asarray(array, array.dtype), backend, restore
-
-
-def _at_least(x: Array, op: str, size: int) -> None:
-    if min(x.shape[1:3]) < size or x.shape[3] < 1:
-        raise ValueError(
-            f"{op}: x: expected [N, H, W, C] with H, W >= {size} and C >= 1, got {x.shape}"
-        )
-
-
-def _no_bias(bias: Any, op: str) -> None:
-    if bias is not None:
-        raise ValueError(f"{op}: bias: expected None beside packed weights, which hold theirs")
-
-
-def _bias(bias: Any, k: int, op: str) -> Any:
-    if bias is None:
-        return np.zeros(k, np.float32)
-    bias = as_float32(bias, f"{op}: bias")
-    if bias.shape != (k,):
-        raise ValueError(f"{op}: bias: expected [{k}], got {bias.shape}")
-    return bias
-
-
-def _dtype(backend: Backend, dtype: Any) -> Any:
-    return backend.dtypes[0] if dtype is None else dtype
+    x is floating point or uint8: of any shape where the layouts are the same, else [N,H,W,C] for
+    "NHWC" or [N,C,H,W] for "NCHW". ``dtype`` is floating point, by default x's, of uint8 the
+    backend's first; on the CPU also float16 and float64. Values are rounded to nearest even,
+    beyond the dtype's range they are infinite. Returns a new array, even where nothing changes.
+    """
+    for name, layout in (("source", source), ("target", target)):
+        if layout not in ("NHWC", "NCHW"):
+            raise ValueError(f"convert: {name}: expected NHWC or NCHW, got {layout!r}")
+    on_cpu = ("float32", "float16", "float64", "bfloat16")
+    call = Call(
+        "convert", x, rank=None if source == target else 4, device=device, arch=arch,
+        stream=stream, out=out, return_stats=return_stats, uint8=True, on_cpu=on_cpu,
+    )  # fmt: skip
+    name = call.result_dtype(dtype)
+    shape = call.x.shape
+    if source != target:
+        N, A, B, C = shape
+        shape = (N, C, A, B) if target == "NCHW" else (N, B, C, A)
+    return call.run(
+        shape,
+        lambda x, out: call.backend.convert(x, name, source, target, out=out),
+        dtype=name,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 
 from . import images as _images
 from . import ops
-from .arrays import Restore, describe, require_float, unwrap
+from .arrays import is_cupy
 from .backends import Array, Backend, PackedConv3x3, PackedLinear, get_backend
-from .configs import IN_CHANNELS, MIN_SIZE, Config, Conv, Pool, get_config
+from .configs import MIN_SIZE, Config, Conv, Pool, get_config
+from .inputs import batch_on, check_dtype, check_images
 from .layers import resolve_layer
 from .preprocess import Preset, get_preset
 from .summary import summary_table
@@ -35,16 +35,23 @@ class Prediction:
 class VGG:
     """A VGG network on one device; safe to call from several threads.
 
-    Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0"), ``dtype`` (name of the
-    compute dtype), ``activation`` ("softmax" where the weights' source states one: then a call
-    gives probabilities; else None: logits), ``labels`` (a name per class, or None) and ``preset``
-    (how images become inputs).
+    Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
+    (name of the compute dtype), ``activation`` ("softmax" where the weights' source states one:
+    then a call gives probabilities; else None: logits), ``labels`` (a name per class, or None) and
+    ``preset`` (how images become inputs).
     """
 
-    def __init__(self, weights: Weights, *, device: str = "auto", dtype: str | None = None) -> None:
-        self._backend: Backend = get_backend(device)
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        arch: str | None = None,
+    ) -> None:
+        self._backend: Backend = get_backend(device, arch)
         self.device = self._backend.device
-        self.dtype = _check_dtype(self._backend, dtype)
+        self.dtype = check_dtype(self._backend, dtype)
         self.config: Config = weights.config
         self.activation = weights.activation
         self.labels = weights.labels
@@ -66,18 +73,27 @@ class VGG:
         self._backend.synchronize()  # other threads' streams are not ordered behind the uploads
 
     @classmethod
-    def load(cls, source: Source, *, device: str = "auto", dtype: str | None = None) -> VGG:
+    def load(
+        cls,
+        source: Source,
+        *,
+        device: str = "auto",
+        dtype: str | None = None,
+        arch: str | None = None,
+    ) -> VGG:
         """The network in ``source``: "digits", "imagenet", a weights file, or a dict of arrays.
 
         :func:`vgg_cuda.weights.load_weights` says which files and names there are.
 
-        ``device`` is "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; ``dtype``
-        defaults to float32 on the CPU and float16 on a GPU. Raises ``FileNotFoundError``,
-        ``WeightsError`` (a ``ValueError``) for what does not make a VGG, ``ValueError`` for an
-        unknown device or dtype, ``RuntimeError`` for a device that is not there.
+        ``device`` is "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N" or "emulator" (a
+        GPU's kernels executed on the CPU: for tests); ``dtype`` defaults to float32 on the CPU and
+        float16 elsewhere; ``arch`` is the GPU that kernels are planned for, by default the
+        device's own. Raises ``FileNotFoundError``, ``WeightsError`` (a ``ValueError``) for what
+        does not make a VGG, ``ValueError`` for an unknown device, dtype or arch, ``RuntimeError``
+        for a device that is not there.
         """
-        get_backend(device)  # a device that is not there is told before a long read
-        return cls(load_weights(source), device=device, dtype=dtype)
+        get_backend(device, arch)  # a device that is not there is told before a long read
+        return cls(load_weights(source), device=device, dtype=dtype, arch=arch)
 
     @classmethod
     def from_config(
@@ -89,20 +105,22 @@ class VGG:
         seed: int = 0,
         device: str = "auto",
         dtype: str | None = None,
+        arch: str | None = None,
     ) -> VGG:
         """A published network ("vgg11", "vgg13", "vgg16", "vgg19") with He-scaled random weights.
 
         ``include_top=False`` leaves the dense head off. The same seed gives the same bits.
         """
         config = get_config(name, num_classes=num_classes, include_top=include_top)
-        get_backend(device)
-        return cls(he_weights(config, seed), device=device, dtype=dtype)
+        get_backend(device, arch)
+        return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch)
 
     def __call__(self, x: Any, *, layout: str = "NHWC") -> Any:
         """Logits [N, classes] of preprocessed images, or probabilities where ``activation`` is set.
 
-        x [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``), floating point, H and W >= 32; without
-        a dense head the result is pool5 [N,H/32,W/32,C]. The result is of x's array kind.
+        x [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``), H and W >= 32, floating point; or RGB
+        pixels of uint8, which ``preset`` normalizes inside the first convolution. Without a dense
+        head the result is pool5 [N,H/32,W/32,C]. The result is of x's array kind.
         Warns once (``RangeWarning``) where x is not what ``preset`` would have made: raw pixels.
         Raises ``ValueError`` for shapes and ``TypeError`` for dtypes and array kinds.
         """
@@ -188,17 +206,20 @@ class VGG:
         self, x: Any, taps: Sequence[str], layout: str, *, check_range: bool = True
     ) -> dict[str, Any]:
         """The tensors at canonical ``taps``, of x's kind; runs batches that memory can hold."""
-        x, restore = self._input(x, layout)
-        if check_range:
+        x, restore = check_images(x, layout, self._backend)
+        if check_range and x.dtype != np.uint8:
             self.preset.check_range(x, stacklevel=4)  # whoever called the model
-        n, height, width, _ = x.shape
+        n = x.shape[0]
+        height, width = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
         limit = self._backend.batch_limit
         step = n if limit is None else limit * 224 * 224 // (height * width)
         parts = [
-            self._collect(self._backend.asarray(x[i : i + max(step, 1)], self.dtype), set(taps))
+            self._collect(
+                batch_on(self._backend, x[i : i + max(step, 1)], layout, self.dtype), set(taps)
+            )
             for i in range(0, max(n, 1), max(step, 1))
         ]
-        if isinstance(x, np.ndarray):
+        if not is_cupy(x):
             parts = [{t: self._backend.to_numpy(y) for t, y in part.items()} for part in parts]
         if len(parts) == 1:
             return {tap: restore(y) for tap, y in parts[0].items()}
@@ -215,79 +236,43 @@ class VGG:
         return found
 
     def _forward(self, x: Array, wanted: set[str]) -> Iterator[tuple[str, Array]]:
-        """Every tap and its tensor, in order; x [N,H,W,3] of the backend's kind and ``dtype``.
+        """Every tap and its tensor, in order; x [N,H,W,3] as ``batch_on`` made it.
 
         A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
         ``wanted``.
         """
         layers = self.config.features
+        on = self._backend
         pooled = False
         for layer, following in zip_longest(layers, layers[1:]):
             if isinstance(layer, Conv):
                 raw = layer.name in wanted
                 inside = {layer.name, layer.relu_name} & wanted
                 pooled = isinstance(following, Pool) and not inside
-                x = ops.conv3x3(x, self._convs[layer.name], relu=not raw, pool=pooled)
+                x = ops.conv3x3(
+                    x, self._convs[layer.name], relu=not raw, pool=pooled, dtype=self.dtype,
+                    preset=self.preset if x.dtype == np.uint8 else None, device=on,
+                )  # fmt: skip
                 if raw:
                     yield layer.name, x
-                    x = ops.relu(x)
+                    x = ops.relu(x, device=on)
                 if not pooled:
                     yield layer.relu_name, x
             else:
                 if not pooled:
-                    x = ops.maxpool2x2(x)
+                    x = ops.maxpool2x2(x, device=on)
                 yield layer.name, x
         if not self.config.dense:
             return
-        x = ops.avgpool(x, self.config.pool_grid)
+        x = ops.avgpool(x, self.config.pool_grid, device=on)
         yield "avgpool", x
         x = x.reshape(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3])
         for dense in self.config.dense:
             raw = dense.name in wanted or not dense.relu
-            x = ops.linear(x, self._dense[dense.name], relu=not raw)
+            x = ops.linear(x, self._dense[dense.name], relu=not raw, device=on)
             if raw:
                 yield dense.name, x
             if dense.relu:
-                x = ops.relu(x) if raw else x
+                x = ops.relu(x, device=on) if raw else x
                 yield dense.relu_name, x
-        yield "prob", ops.softmax(x)
-
-    def _input(self, x: Any, layout: str) -> tuple[Array, Restore]:
-        """x checked, as NHWC, and the way back to its kind."""
-        if layout not in ("NHWC", "NCHW"):
-            raise ValueError(f"unknown layout {layout!r}: expected NHWC or NCHW")
-        array, restore = unwrap(x, "x")
-        require_float(array, "x")
-        if self._backend.name == "cpu" and not isinstance(array, np.ndarray):
-            raise TypeError(
-                f"x: expected an array in host memory (the model is on cpu), got {describe(x)}"
-            )
-        channels = 3 if layout == "NHWC" else 1
-        if array.ndim != 4 or array.shape[channels] != IN_CHANNELS:
-            expected = "[N, H, W, 3] (NHWC)" if layout == "NHWC" else "[N, 3, H, W] (NCHW)"
-            other = "NCHW" if layout == "NHWC" else "NHWC"
-            swapped = array.ndim == 4 and array.shape[4 - channels] == IN_CHANNELS
-            hint = f'; pass layout="{other}" if that is its layout' if swapped else ""
-            raise ValueError(f"x: expected {expected}, got {tuple(array.shape)}{hint}")
-        if layout == "NCHW":
-            array = array.transpose(0, 2, 3, 1)
-        if min(array.shape[1:3]) < MIN_SIZE:
-            raise ValueError(
-                f"x: expected H and W >= {MIN_SIZE} (five pools halve them), "
-                f"got H = {array.shape[1]} and W = {array.shape[2]}"
-            )
-        return array, restore
-
-
-def _check_dtype(backend: Backend, dtype: Any) -> str:
-    if dtype is None:
-        return backend.dtypes[0]
-    name = str(dtype).removeprefix("torch.")
-    if not isinstance(dtype, str) and name not in backend.dtypes:
-        with contextlib.suppress(TypeError):
-            name = np.dtype(dtype).name
-    if name not in backend.dtypes:
-        raise ValueError(
-            f"unknown dtype {name!r} on {backend.device}: expected {' or '.join(backend.dtypes)}"
-        )
-    return name
+        yield "prob", ops.softmax(x, device=on)

@@ -1,7 +1,6 @@
-#include "array.h"
+#include "bindings/array.h"
 
 #include <cstdlib>
-#include <limits>
 
 namespace vgg {
 
@@ -11,18 +10,6 @@ std::string joined(const Shape& shape) {
   std::string out;
   for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
   return out;
-}
-
-const char* name(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return "float32";
-    case DType::float16:
-      return "float16";
-    case DType::bfloat16:
-      return "bfloat16";
-  }
-  return "";
 }
 
 int64_t item_bytes(const Array& array) {
@@ -44,30 +31,16 @@ int64_t Array::size() const {
 std::optional<DType> parse_typestr(const std::string& typestr) {
   if (typestr == "<f4") return DType::float32;
   if (typestr == "<f2") return DType::float16;
+  if (typestr == "|u1") return DType::uint8;
   if (typestr == "<V2" || typestr == "|V2") return DType::bfloat16;
   return std::nullopt;
 }
 
-DType check_dtype(Array& array, const std::optional<std::string>& dtype) {
-  if (dtype) {
-    if (*dtype == "bfloat16" && item_bytes(array) == 2) array.dtype = DType::bfloat16;
-    if (!array.dtype || *dtype != name(*array.dtype)) {
-      throw TypeError(array.label + ": expected " + *dtype + " (dtype=), got typestr '" +
-                      array.typestr + "'");
-    }
-  }
-  if (!array.dtype) {
-    throw TypeError(array.label + ": expected float32, float16 or bfloat16, got typestr '" +
-                    array.typestr + "'");
-  }
-  return *array.dtype;
-}
-
-void check_same_dtype(Array& array, const std::optional<std::string>& dtype, DType of_x) {
-  const DType got = check_dtype(array, dtype);
-  if (got != of_x) {
-    throw TypeError(array.label + ": expected " + name(of_x) + " (as x), got " + name(got));
-  }
+void check_dtype(const Array& array, DType dtype) {
+  if (array.dtype == dtype) return;
+  if (dtype == DType::bfloat16 && item_bytes(array) == 2 && array.dtype != DType::float16) return;
+  throw TypeError(array.label + ": expected " + name(dtype) + ", got " +
+                  (array.dtype ? name(*array.dtype) : "typestr '" + array.typestr + "'"));
 }
 
 void check_data(const Array& array) {
@@ -94,14 +67,6 @@ void check_contiguous(const Array& array, const Shape& strides) {
   }
 }
 
-void check_rank(const Array& array, size_t rank, const char* layout) {
-  if (array.shape.size() != rank) {
-    throw std::invalid_argument(array.label + ": expected " + std::to_string(rank) +
-                                " dimensions (" + layout + "), got shape " +
-                                tuple_text(array.shape));
-  }
-}
-
 void check_shape(const Array& array, const Shape& expected, const char* layout) {
   if (array.shape != expected) {
     throw std::invalid_argument(array.label + ": expected [" + joined(expected) + "] (" + layout +
@@ -109,25 +74,10 @@ void check_shape(const Array& array, const Shape& expected, const char* layout) 
   }
 }
 
-void check_not_zero(const Array& array) {
-  for (size_t i = 1; i < array.shape.size(); ++i) {
-    if (array.shape[i] == 0) {
-      throw std::invalid_argument(array.label +
-                                  ": expected sizes of at least 1 after the first, got " +
-                                  tuple_text(array.shape));
-    }
-  }
-}
-
-void check_fits(const Array& array, const char* what, std::initializer_list<int64_t> factors) {
-  constexpr int64_t LIMIT = std::numeric_limits<int32_t>::max() - 1024;  // room for a tile
-  int64_t product = 1;
-  for (int64_t factor : factors) {
-    if (factor > 0 && product > LIMIT / factor) {
-      throw std::invalid_argument(array.label + ": " + what +
-                                  " must be less than 2^31, got shape " + tuple_text(array.shape));
-    }
-    product *= factor;
+void check_aligned(const Array& array, int64_t bytes) {
+  if (reinterpret_cast<uintptr_t>(array.data) % static_cast<uintptr_t>(bytes) != 0) {
+    throw std::invalid_argument(array.label + ": expected an address that is a multiple of " +
+                                std::to_string(bytes));
   }
 }
 

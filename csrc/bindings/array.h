@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "ops.h"
+#include "dtype.h"
 
 namespace vgg {
 
@@ -40,18 +40,13 @@ std::string tuple_text(const Shape& shape);  // "(2, 3)"
 // `typestr` as a dtype. ml_dtypes calls bfloat16 "<V2".
 std::optional<DType> parse_typestr(const std::string& typestr);
 
-// Sets `array.dtype` where the caller names it, and says it is one that the kernels take. The
-// name is for bfloat16, whose typestr is a matter of taste: any two-byte element may be it.
-DType check_dtype(Array& array, const std::optional<std::string>& dtype);
-void check_same_dtype(Array& array, const std::optional<std::string>& dtype, DType of_x);
+// Throws unless the elements are of `dtype`. Arrays of bfloat16 call themselves what they like, if
+// it has two bytes.
+void check_dtype(const Array& array, DType dtype);
 
-void check_data(const Array& array);  // not null unless empty, and aligned
+void check_data(const Array& array);  // not null unless empty, and aligned to an element
 void check_contiguous(const Array& array, const Shape& strides);  // in bytes
-void check_rank(const Array& array, size_t rank, const char* layout);
 void check_shape(const Array& array, const Shape& expected, const char* layout);
-void check_not_zero(const Array& array);  // every size but the first
-
-// Kernels count rows, columns and blocks in int32, and elements in int64.
-void check_fits(const Array& array, const char* what, std::initializer_list<int64_t> factors);
+void check_aligned(const Array& array, int64_t bytes);
 
 }  // namespace vgg

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..arrays import is_cupy
 from .base import Array, Backend, PackedConv3x3, PackedLinear
+from .stats import Stats, recording
 
 __all__ = [
     "Array",
@@ -15,8 +16,10 @@ __all__ = [
     "DeviceError",
     "PackedConv3x3",
     "PackedLinear",
+    "Stats",
     "get_backend",
     "of_array",
+    "recording",
     "why_missing",
 ]
 
@@ -25,40 +28,68 @@ class DeviceError(RuntimeError):
     """A device that is not there; the text says why and what to do."""
 
 
-DEVICES = '"auto", "cpu", "cuda" or "cuda:N"'
+DEVICES = '"auto", "cpu", "cuda", "cuda:N" or "emulator"'
 
 
-def get_backend(device: str = "auto") -> Backend:
-    """The backend for ``device``: "auto", "cpu", "cuda" or "cuda:N".
+def get_backend(device: str = "auto", arch: str | None = None) -> Backend:
+    """The backend for ``device``: "auto", "cpu", "cuda", "cuda:N" or "emulator".
 
-    "auto" is the first GPU where there is one that works, else the CPU. Raises ``ValueError`` for
-    another name and :class:`DeviceError`, saying why, for a device that is not there.
+    "auto" is the first GPU where there is one that works, else the CPU; never the emulator.
+    ``arch``, "sm_80" for example, is the GPU whose kernels are launched: by default the device's
+    own, on the emulator "sm_80". Raises ``ValueError`` for another name and for an ``arch`` that
+    the device cannot run, :class:`DeviceError`, saying why, for a device that is not there.
     """
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulator", device):
         raise ValueError(f"unknown device {device!r}: expected {DEVICES}")
     if device == "auto":
         device = "cuda" if why_missing("cuda") is None else "cpu"
     if device == "cpu":
+        if arch is not None:
+            raise ValueError(
+                f"arch {arch!r}: the cpu runs no kernels of GPUs; device='emulator' does"
+            )
         return _cpu()
-    index = int(device.partition(":")[2] or 0)
-    reason = why_missing("cuda", index)
+    name, _, digits = device.partition(":")
+    index = int(digits or 0)
+    reason = why_missing(name, index)
     if reason is not None:
         raise DeviceError(f"device {device!r} is not available: {reason}")
-    return _cuda(index)
+    return _emulator(arch) if name == "emulator" else _cuda(index, arch)
 
 
-def of_array(x: Any) -> Backend:
-    """The backend on whose device the NumPy or CuPy array ``x`` lives."""
-    return _cuda(int(x.device.id)) if is_cupy(x) else _cpu()
+def of_array(x: Any, device: str | None = None, arch: str | None = None) -> Backend:
+    """The backend for ``device``; by default the one where the NumPy or CuPy array ``x`` lives.
+
+    Raises as :func:`get_backend`, and ``ValueError`` where ``x`` is not in that device's memory:
+    nothing is moved between devices unasked.
+    """
+    on_gpu = is_cupy(x)
+    place = f"cuda:{int(x.device.id)}" if on_gpu else "cpu"
+    if device is None or device == "auto" or (device == "cuda" and on_gpu):
+        # no get_backend: the GPU of an array is there
+        return _cuda(int(x.device.id), arch) if on_gpu else get_backend("cpu", arch)
+    backend = get_backend(device, arch)
+    if backend.name == "cuda" and not on_gpu:
+        raise ValueError(
+            f"x: is in host memory, but device is {device!r}: move it there with cupy.asarray()"
+        )
+    if on_gpu and backend.device != place:
+        how = "cupy.asnumpy()" if backend.name != "cuda" else f"cupy.cuda.Device({device[5:]})"
+        raise ValueError(f"x: is on {place}, but device is {device!r}: move it there with {how}")
+    return backend
 
 
 def why_missing(name: str, index: int = 0) -> str | None:
-    """Why the backend "cpu", or "cuda" on GPU ``index``, cannot be used; None where it can."""
+    """Why a backend, "cpu", "cuda" (on GPU ``index``) or "emulator", cannot be used; or None."""
     if name == "cpu":
         return None
-    from .cuda import why_unavailable
+    if name == "emulator":
+        from . import emulator
 
-    return why_unavailable(index)
+        return emulator.why_unavailable()
+    from . import cuda
+
+    return cuda.why_unavailable(index)
 
 
 @cache
@@ -69,7 +100,14 @@ def _cpu() -> Backend:
 
 
 @cache
-def _cuda(index: int) -> Backend:
+def _cuda(index: int, arch: str | None) -> Backend:
     from .cuda import CudaBackend
 
-    return CudaBackend(index)
+    return CudaBackend(index, arch)
+
+
+@cache
+def _emulator(arch: str | None) -> Backend:
+    from .emulator import EmulatorBackend
+
+    return EmulatorBackend(arch or "sm_80")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from ..arrays import numpy_dtype
+from ..preprocess import Preset
 from . import im2col, winograd
+from .stats import record
 from .threads import one_blas_thread, run_blocks
 
 Float32 = NDArray[np.float32]
@@ -26,6 +29,8 @@ class CpuConv3x3:
     out_channels: int
     filters: Float32
     bias: Float32
+    dtype: str = "float32"
+    device: str = "cpu"
 
     @property
     def winograd(self) -> bool:
@@ -41,6 +46,8 @@ class CpuLinear:
     out_features: int
     w: Float32
     bias: Float32
+    dtype: str = "float32"
+    device: str = "cpu"
 
 
 class CpuBackend:
@@ -54,9 +61,17 @@ class CpuBackend:
     def session(self) -> AbstractContextManager[None]:
         return one_blas_thread()
 
-    def asarray(self, x: Any, dtype: DTypeLike) -> Float32:
+    def on_stream(self, stream: Any) -> AbstractContextManager[None]:
+        if stream is not None:
+            raise ValueError(f"stream: the cpu has none, got {stream!r}")
+        return nullcontext()
+
+    def asarray(self, x: Any, dtype: DTypeLike) -> NDArray[Any]:
         with np.errstate(over="ignore"):  # beyond float32 is infinite
-            return np.ascontiguousarray(x, dtype)
+            return np.asarray(x, dtype, order="C")
+
+    def as_images(self, x: Any, dtype: str) -> NDArray[Any]:
+        return self.asarray(x, "uint8" if x.dtype == np.uint8 else dtype)
 
     def synchronize(self) -> None:
         pass
@@ -64,30 +79,40 @@ class CpuBackend:
     def to_numpy(self, x: Float32) -> Float32:
         return x
 
-    def pack_conv3x3(self, w: Float32, bias: Float32, dtype: DTypeLike) -> CpuConv3x3:
+    def pack_conv3x3(self, w: Float32, bias: Float32, dtype: str) -> CpuConv3x3:
         k, _, _, c = w.shape
         small = c < MIN_WINOGRAD_CHANNELS
         filters = im2col.pack_filter(w, bias) if small else winograd.transform_filter(w)
         return CpuConv3x3(c, k, filters, bias)
 
-    def pack_linear(self, w: Float32, bias: Float32, dtype: DTypeLike) -> CpuLinear:
+    def pack_linear(self, w: Float32, bias: Float32, dtype: str) -> CpuLinear:
         return CpuLinear(w.shape[1], w.shape[0], w, bias)
 
-    def conv3x3(self, x: Float32, packed: CpuConv3x3, *, relu: bool, pool: bool) -> Float32:
+    def conv3x3(
+        self, x: NDArray[Any], packed: CpuConv3x3, *, relu: bool, pool: bool,
+        preset: Preset | None = None, out: Float32 | None = None,
+    ) -> Float32:  # fmt: skip
+        if preset is not None:
+            x = preset.normalize(x)
+        x = self.asarray(x, np.float32)
+        record("cpu_winograd" if packed.winograd else "cpu_im2col")
         if packed.winograd:
-            return winograd.conv3x3(x, packed.filters, packed.bias, relu=relu, pool=pool)
-        return im2col.conv3x3(x, packed.filters, relu=relu, pool=pool)
+            w, bias = packed.filters, packed.bias
+            return winograd.conv3x3(x, w, bias, relu=relu, pool=pool, out=out)
+        return im2col.conv3x3(x, packed.filters, relu=relu, pool=pool, out=out)
 
-    def maxpool2x2(self, x: Float32) -> Float32:
+    def maxpool2x2(self, x: Float32, *, out: Float32 | None = None) -> Float32:
         n, h, w, c = x.shape
-        return im2col.maxpool2x2(x, np.empty((n, h // 2, w // 2, c), np.float32))
+        record("cpu_maxpool2x2")
+        return im2col.maxpool2x2(x, _result(out, n, h // 2, w // 2, c))
 
-    def avgpool(self, x: Float32, grid: int) -> Float32:
+    def avgpool(self, x: Float32, grid: int, *, out: Float32 | None = None) -> Float32:
         n, h, w, c = x.shape
+        y = _result(out, n, grid, grid, c)
+        record("cpu_avgpool")
         if (h, w) == (grid, grid):
-            whole: Float32 = x.copy()
-            return whole
-        y = np.empty((n, grid, grid, c), np.float32)
+            np.copyto(y, x)
+            return y
         for i in range(grid):
             rows = slice(i * h // grid, -(-(i + 1) * h // grid))
             for j in range(grid):
@@ -95,22 +120,44 @@ class CpuBackend:
                 x[:, rows, columns].mean(axis=(1, 2), out=y[:, i, j])
         return y
 
-    def linear(self, x: Float32, packed: CpuLinear, *, relu: bool) -> Float32:
-        y = np.empty((x.shape[0], packed.out_features), np.float32)
+    def linear(
+        self, x: Float32, packed: CpuLinear, *, relu: bool, out: Float32 | None = None
+    ) -> Float32:
+        y = _result(out, x.shape[0], packed.out_features)
+        record("cpu_linear")
 
         def job(part: slice) -> None:
-            out = x @ packed.w[part].T
-            out += packed.bias[part]
-            y[:, part] = np.maximum(out, 0, out=out) if relu else out
+            product = x @ packed.w[part].T
+            product += packed.bias[part]
+            y[:, part] = np.maximum(product, 0, out=product) if relu else product
 
         k = packed.out_features
         run_blocks(job, [slice(i, i + LINEAR_ROWS) for i in range(0, k, LINEAR_ROWS)])
         return y
 
-    def relu(self, x: Float32) -> Float32:
-        return np.maximum(x, 0)
+    def relu(self, x: Float32, *, out: Float32 | None = None) -> Float32:
+        record("cpu_relu")
+        return np.maximum(x, 0, out=out)
 
-    def softmax(self, x: Float32) -> Float32:
-        y: Float32 = np.exp(x - x.max(axis=1, keepdims=True))
+    def softmax(self, x: Float32, *, out: Float32 | None = None) -> Float32:
+        record("cpu_softmax")
+        with np.errstate(invalid="ignore"):  # infinite maxima give NaN, as on a GPU
+            y: Float32 = np.exp(x - x.max(axis=1, keepdims=True), out=out)
         y /= y.sum(axis=1, keepdims=True)
         return y
+
+    def convert(
+        self, x: NDArray[Any], dtype: str, source: str, target: str, *,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:  # fmt: skip
+        record("cpu_convert")
+        if source != target:
+            x = x.transpose((0, 3, 1, 2) if target == "NCHW" else (0, 2, 3, 1))
+        y = np.empty(x.shape, numpy_dtype(dtype)) if out is None else out
+        with np.errstate(over="ignore", invalid="ignore"):
+            np.copyto(y, x, casting="unsafe")
+        return y
+
+
+def _result(out: Float32 | None, *shape: int) -> Float32:
+    return np.empty(shape, np.float32) if out is None else out

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _C
+from ..arrays import describe, is_cupy, numpy_dtype
+from .kernels import KernelBackend
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -21,26 +23,6 @@ Array = Any
 """A ``cupy.ndarray``."""
 
 OLDEST_COMPUTE_CAPABILITY = (8, 0)
-
-
-@dataclass
-class PackedConv3x3:
-    """w [K,3,3,C] and float32 bias [K], in GPU memory."""
-
-    w: Array
-    bias: Array
-    in_channels: int
-    out_channels: int
-
-
-@dataclass
-class PackedLinear:
-    """w [K,C] and float32 bias [K], in GPU memory."""
-
-    w: Array
-    bias: Array
-    in_features: int
-    out_features: int
 
 
 def why_unavailable(index: int = 0) -> str | None:
@@ -66,6 +48,22 @@ def why_unavailable(index: int = 0) -> str | None:
     return None
 
 
+def _arch_of(index: int, name: str | None) -> _C.Arch:
+    """What is planned for: the GPU itself, or another whose kernels it can run."""
+    device = _C.device_info()["devices"][index]
+    major, minor = device["compute_capability"]
+    if name is None:
+        return _C.device_arch(major, minor, device["sm_count"])
+    arch = _C.arch(name)
+    if not _C.can_run(arch, major, minor):
+        runs = [known for known in _C.arch_names() if _C.can_run(_C.arch(known), major, minor)]
+        raise ValueError(
+            f"arch {name!r}: {device['name']} is sm_{major}{minor} and cannot run it; "
+            f"expected one of {', '.join(runs)}"
+        )
+    return arch
+
+
 def _dtypes() -> tuple[str, ...]:
     # CuPy 14 holds bfloat16 where ml_dtypes is installed, whose dtype it is.
     import cupy
@@ -75,37 +73,46 @@ def _dtypes() -> tuple[str, ...]:
     return ("float16", "float32")
 
 
-def _numpy_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    if dtype == "bfloat16":
-        import ml_dtypes  # noqa: F401  (makes the name known to NumPy)
-
-    resolved: np.dtype[Any] = np.dtype(dtype)
-    return resolved
-
-
-class CudaBackend:
+class CudaBackend(KernelBackend):
     """The operations of a VGG on GPU ``index``; see ``backends/base.py`` for what each does.
 
-    Raises RuntimeError, with ``why_unavailable(index)``, where that GPU cannot be used.
+    ``arch`` names the GPU to plan for, by default this one. Raises RuntimeError, with
+    ``why_unavailable(index)``, where that GPU cannot be used, ValueError where it cannot run what
+    is planned for ``arch``.
     """
 
     name = "cuda"
-    batch_limit: int | None = None
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, arch: str | None = None) -> None:
         reason = why_unavailable(index)
         if reason is not None:
             raise RuntimeError(reason)
         import cupy
 
+        super().__init__(_arch_of(index, arch))
         self._cupy = cupy
         self._index = index
         self.device = f"cuda:{index}"
         self.dtypes = _dtypes()
 
-    def session(self) -> contextlib.AbstractContextManager[None]:
-        """Nothing is shared: every operation names its device and stream."""
-        return contextlib.nullcontext()
+    def active(self) -> contextlib.AbstractContextManager[Any]:
+        device: contextlib.AbstractContextManager[Any] = self._cupy.cuda.Device(self._index)
+        return device
+
+    @contextlib.contextmanager
+    def on_stream(self, stream: Any) -> Iterator[None]:
+        """Makes ``stream`` the current one.
+
+        It is a stream of CuPy or PyTorch, an object with ``__cuda_stream__``, or an address.
+        """
+        if stream is None:
+            yield
+            return
+        pointer = _stream_address(stream)
+        cuda = self._cupy.cuda
+        here = stream if is_cupy(stream) else _wrap_stream(cuda, pointer, self._index)
+        with self.active(), here:
+            yield
 
     def asarray(self, x: Any, dtype: DTypeLike) -> Array:
         """X as a C-contiguous CuPy array of ``dtype`` on this GPU.
@@ -113,16 +120,22 @@ class CudaBackend:
         NumPy arrays are cast on the host, so that only the result crosses the bus; arrays of
         other GPUs are copied to this one.
         """
-        cupy, dtype = self._cupy, _numpy_dtype(dtype)
+        cupy, dtype = self._cupy, numpy_dtype(dtype)
         if not isinstance(x, cupy.ndarray) and not hasattr(x, "__cuda_array_interface__"):
-            host = np.ascontiguousarray(x, dtype=dtype).reshape(np.shape(x))
-            with cupy.cuda.Device(self._index):
+            with np.errstate(over="ignore"):  # beyond float16 is infinite
+                host = np.ascontiguousarray(x, dtype=dtype).reshape(np.shape(x))
+            with self.active():
                 return cupy.asarray(host)
         source = x if isinstance(x, cupy.ndarray) else cupy.asarray(x)
-        with cupy.cuda.Device(self._index):
+        with self.active():
             if source.device.id != self._index:
                 source = self._copy_from_other_gpu(source)
             return cupy.ascontiguousarray(source.astype(dtype, copy=False))
+
+    def as_images(self, x: Any, dtype: str) -> Array:
+        # float32 from the host is cast there: half as much crosses the bus
+        read = ("uint8", "float32", dtype) if is_cupy(x) else ("uint8",)
+        return self.asarray(x, x.dtype.name if x.dtype.name in read else dtype)
 
     def _copy_from_other_gpu(self, x: Array) -> Array:
         cuda = self._cupy.cuda
@@ -138,72 +151,57 @@ class CudaBackend:
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
         """X in host memory, after the work that produces it has finished."""
-        with self._cupy.cuda.Device(self._index):
+        with self.active():
             host: NDArray[Any] = self._cupy.asnumpy(x)
         return host
 
-    def pack_conv3x3(
-        self, w: NDArray[np.float32], bias: NDArray[np.float32], dtype: DTypeLike
-    ) -> PackedConv3x3:
-        """Copy w [K,3,3,C], cast to ``dtype``, and bias [K], in float32, to the GPU."""
-        K, _, _, C = w.shape
-        return PackedConv3x3(self.asarray(w, dtype), self.asarray(bias, np.float32), C, K)
+    def executor(self) -> _C.Cuda:
+        return _C.Cuda(self._cupy.cuda.get_current_stream().ptr)
 
-    def pack_linear(
-        self, w: NDArray[np.float32], bias: NDArray[np.float32], dtype: DTypeLike
-    ) -> PackedLinear:
-        """Copy w [K,C], cast to ``dtype``, and bias [K], in float32, to the GPU."""
-        K, C = w.shape
-        return PackedLinear(self.asarray(w, dtype), self.asarray(bias, np.float32), C, K)
+    def counters(self, executor: Any) -> dict[str, int]:
+        return {}
 
-    def conv3x3(self, x: Array, packed: Any, *, relu: bool, pool: bool) -> Array:
-        """[N,H,W,C] -> [N,H,W,K], or [N,H//2,W//2,K] with ``pool``; ``packed`` of this backend."""
-        N, H, W, _ = x.shape
-        P, Q = (H // 2, W // 2) if pool else (H, W)
-        with self._cupy.cuda.Device(self._index):
-            out = self._empty((N, P, Q, packed.out_channels), x)
-            _C.conv3x3(x, packed.w, packed.bias, out, relu=relu, pool=pool, **self._where(x))
-        return out
+    def new_array(self, shape: tuple[int, ...], dtype: str) -> Array:
+        return self._cupy.empty(shape, numpy_dtype(dtype))
 
-    def maxpool2x2(self, x: Array) -> Array:
-        """[N,H,W,C] -> [N,H//2,W//2,C]."""
-        N, H, W, C = x.shape
-        with self._cupy.cuda.Device(self._index):
-            out = self._empty((N, H // 2, W // 2, C), x)
-            _C.maxpool2x2(x, out, **self._where(x))
-        return out
+    def free_bytes(self, needed: int) -> int | None:
+        """The driver's free memory and the pool's; the driver is asked where the pool has less."""
+        pool = self._cupy.get_default_memory_pool()
+        pooled = int(pool.free_bytes())
+        if needed <= pooled:
+            return None
+        free = int(self._cupy.cuda.runtime.memGetInfo()[0]) + pooled
+        limit = int(pool.get_limit())
+        return min(free, limit - int(pool.used_bytes())) if limit else free
 
-    def avgpool(self, x: Array, grid: int) -> Array:
-        """[N,H,W,C] -> [N,grid,grid,C]."""
-        N, _, _, C = x.shape
-        with self._cupy.cuda.Device(self._index):
-            out = self._empty((N, grid, grid, C), x)
-            _C.avgpool(x, out, **self._where(x))
-        return out
 
-    def linear(self, x: Array, packed: Any, *, relu: bool) -> Array:
-        """[N,C] -> [N,K]; ``packed`` of this backend."""
-        with self._cupy.cuda.Device(self._index):
-            out = self._empty((x.shape[0], packed.out_features), x)
-            _C.linear(x, packed.w, packed.bias, out, relu=relu, **self._where(x))
-        return out
+def _stream_address(stream: Any) -> int:
+    if isinstance(stream, int) and not isinstance(stream, bool):
+        return stream
+    protocol = getattr(stream, "__cuda_stream__", None)
+    if protocol is not None:  # (version, address); a property in the protocol's first drafts
+        return int((protocol() if callable(protocol) else protocol)[1])
+    for attribute in ("ptr", "cuda_stream"):  # CuPy's, PyTorch's
+        pointer = getattr(stream, attribute, None)
+        if isinstance(pointer, int):
+            return pointer
+    raise TypeError(
+        "stream: expected a stream of CuPy or PyTorch, an object with __cuda_stream__, or an "
+        f"address, got {describe(stream)}"
+    )
 
-    def relu(self, x: Array) -> Array:
-        """max(x, 0) of an array of any shape."""
-        with self._cupy.cuda.Device(self._index):
-            out = self._empty(x.shape, x)
-            _C.relu(x, out, **self._where(x))
-        return out
 
-    def softmax(self, x: Array) -> Array:
-        """[N,C] -> [N,C]."""
-        with self._cupy.cuda.Device(self._index):
-            out = self._empty(x.shape, x)
-            _C.softmax(x, out, **self._where(x))
-        return out
+class _Stream:
+    """The protocol that ``Stream.from_external`` of CuPy 14 takes."""
 
-    def _empty(self, shape: tuple[int, ...], like: Array) -> Array:
-        return self._cupy.empty(shape, like.dtype)
+    def __init__(self, pointer: int) -> None:
+        self._pointer = pointer
 
-    def _where(self, x: Array) -> dict[str, Any]:
-        return {"stream": self._cupy.cuda.get_current_stream().ptr, "dtype": x.dtype.name}
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._pointer
+
+
+def _wrap_stream(cuda: Any, pointer: int, index: int) -> Any:
+    if hasattr(cuda.Stream, "from_external"):
+        return cuda.Stream.from_external(_Stream(pointer))
+    return cuda.ExternalStream(pointer, index)

@@ -20,7 +20,9 @@ def pack_filter(w: Float32, bias: Float32) -> Float32:
     return np.concatenate([taps, bias[None]])
 
 
-def conv3x3(x: Float32, w: Float32, *, relu: bool, pool: bool) -> Float32:
+def conv3x3(
+    x: Float32, w: Float32, *, relu: bool, pool: bool, out: Float32 | None = None
+) -> Float32:
     """x [N,H,W,C], w [C*9+1,K] of :func:`pack_filter` -> [N,H,W,K], or pooled.
 
     Windows are gathered from planes, so that every copy is a whole row of pixels; a plane of ones
@@ -29,7 +31,7 @@ def conv3x3(x: Float32, w: Float32, *, relu: bool, pool: bool) -> Float32:
     n, h, width, c = x.shape
     k = w.shape[1]
     stride = 2 if pool else 1
-    y = empty(n, h // stride, width // stride, k)
+    y = empty(n, h // stride, width // stride, k) if out is None else out
     rows = max(stride, BLOCK_BYTES // (4 * width * (9 * c + k)) // stride * stride)
 
     def job(block: tuple[int, int]) -> None:

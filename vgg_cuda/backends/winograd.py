@@ -99,12 +99,16 @@ def _share(total: int, most: int, workers: int) -> int:
     return -(-total // shares)
 
 
-def conv3x3(x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool) -> Float32:
+def conv3x3(
+    x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool, out: Float32 | None = None
+) -> Float32:
     """x [N,H,W,C], u [36,C,K] of :func:`transform_filter`, bias [K] -> [N,H,W,K], or pooled."""
     n, h, w, c = x.shape
     k = u.shape[2]
     tiles_h, tiles_w = -(-h // OUT), -(-w // OUT)
-    y = empty(n, h // 2, w // 2, k) if pool else empty(n, h, w, k)
+    if out is None:
+        out = empty(n, h // 2, w // 2, k) if pool else empty(n, h, w, k)
+    y = out
 
     def job(block: Block) -> None:
         d = _input_tiles(x, block, tiles_w)
@@ -114,9 +118,9 @@ def conv3x3(x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool) ->
         np.matmul(INPUT_TRANSFORM, d.reshape(IN * IN, tiles * c), out=v)
         m = scratch("m", IN * IN, tiles, filters.shape[2])
         np.matmul(v.reshape(IN * IN, tiles, c), filters, out=m)
-        out = scratch("d", OUT * OUT, tiles * filters.shape[2])
-        np.matmul(OUTPUT_TRANSFORM, m.reshape(IN * IN, -1), out=out)
-        tile = out.reshape(OUT, OUT, images, rows, tiles_w, -1)
+        product = scratch("d", OUT * OUT, tiles * filters.shape[2])
+        np.matmul(OUTPUT_TRANSFORM, m.reshape(IN * IN, -1), out=product)
+        tile = product.reshape(OUT, OUT, images, rows, tiles_w, -1)
         _store(tile, bias[block.channels], relu, pool, y, block)
 
     run_blocks(job, plan_blocks(n, tiles_h, tiles_w, k, cores()))

@@ -1,43 +1,46 @@
 // ReLU of an array of any shape.
 //
-// A thread takes SIZE neighbouring elements at a time and strides over the array; nothing is
-// shared. The result may be written over the input.
+// A thread takes PACKS packs of SIZE neighbouring elements, THREADS packs apart, and a block the
+// next PACKS * THREADS packs, so that a warp reads and writes whole lines. Nothing is shared: a
+// thread stores only where it alone has loaded, so that y may be x.
 
-#include "launch.cuh"
+#include "kernels/params.h"
+#include "kernels/smxx/element.cuh"
 
-namespace vgg {
-namespace smxx {
-
-constexpr int THREADS = 256;
-constexpr int64_t MAX_BLOCKS = 1 << 16;
+namespace vgg::smxx {
 
 template <class T, int SIZE>
-__global__ void __launch_bounds__(THREADS) relu_kernel(const Relu op) {
-  const T* x = static_cast<const T*>(op.x);  // [size]
-  T* y = static_cast<T*>(op.y);              // [size]
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * THREADS * SIZE;
-  int64_t i = (static_cast<int64_t>(blockIdx.x) * THREADS + threadIdx.x) * SIZE;
-  for (; i < op.size; i += stride) {
-    auto pack = load<SIZE>(x + i);
+__device__ __forceinline__ void relu(const ReluParams& p) {
+  constexpr int THREADS = ReluParams::THREADS, PACKS = ReluParams::PACKS;
+  const T* x = static_cast<const T*>(p.x);  // [size]
+  T* y = static_cast<T*>(p.y);              // [size]
+  const int64_t first = (static_cast<int64_t>(blockIdx.x) * PACKS * THREADS + threadIdx.x) * SIZE;
+  Pack<T, SIZE> zeros, packs[PACKS];
 #pragma unroll
-    for (int j = 0; j < SIZE; ++j) pack.e[j] = from_float<T>(relu_nan(to_float(pack.e[j])));
-    store(y + i, pack);
+  for (int i = 0; i < SIZE; ++i) zeros.e[i] = from_float<T>(0.0f);
+#pragma unroll
+  for (int i = 0; i < PACKS; ++i) {  // all loads before the first store, to overlap them
+    const int64_t at = first + i * THREADS * SIZE;
+    if (at < p.size) packs[i] = load<SIZE>(x + at);
+  }
+#pragma unroll
+  for (int i = 0; i < PACKS; ++i) {
+    const int64_t at = first + i * THREADS * SIZE;
+    if (at < p.size) store(y + at, max_nan(packs[i], zeros));
   }
 }
 
-}  // namespace smxx
+#define RELU(NAME, T, SIZE)                                         \
+  extern "C" __global__ void __launch_bounds__(ReluParams::THREADS) \
+      NAME(const __grid_constant__ ReluParams p) {                  \
+    relu<T, SIZE>(p);                                               \
+  }
 
-void relu(const Relu& op, Stream stream) {
-  smxx::with_type(op.dtype, [&](auto element) {
-    using T = decltype(element);
-    smxx::with_vector<T>(smxx::vectorizable<T>(op.size, op.x, op.y), [&](auto size) {
-      constexpr int SIZE = decltype(size)::value;
-      const int64_t blocks = (op.size / SIZE + smxx::THREADS - 1) / smxx::THREADS;
-      const int grid = static_cast<int>(blocks < smxx::MAX_BLOCKS ? blocks : smxx::MAX_BLOCKS);
-      smxx::relu_kernel<T, SIZE><<<grid, smxx::THREADS, 0, stream>>>(op);
-    });
-  });
-  smxx::check_launch("relu");
-}
+RELU(relu_f32_v4, float, 4)
+RELU(relu_f32_v1, float, 1)
+RELU(relu_f16_v8, __half, 8)
+RELU(relu_f16_v1, __half, 1)
+RELU(relu_bf16_v8, __nv_bfloat16, 8)
+RELU(relu_bf16_v1, __nv_bfloat16, 1)
 
-}  // namespace vgg
+}  // namespace vgg::smxx

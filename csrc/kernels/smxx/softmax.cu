@@ -1,20 +1,19 @@
 // Softmax over the rows of a matrix.
 //
 // One block of THREADS threads normalises one row: a single warp for short rows, eight for long
-// ones. Each thread visits every THREADS-th pack of SIZE elements, three times: maximum, sum,
-// result; the second and third visits hit the cache. Only the two reductions are shared. exp is
-// taken of values <= 0, so it cannot overflow; a row of nothing but -inf, or with a NaN or +inf
-// in it, gives NaN, as in PyTorch.
+// ones. A thread visits every THREADS-th pack of SIZE elements, three times: maximum, sum, result;
+// the second and third visits hit the cache. Only the two reductions are shared. A thread stores
+// only where it alone has loaded, so that y may be x. exp is taken of values <= 0, so it cannot
+// overflow; a row of nothing but -inf, or with a NaN or +inf in it, gives NaN, as in PyTorch.
 
 #include <math_constants.h>
 
-#include "launch.cuh"
+#include "kernels/params.h"
+#include "kernels/smxx/element.cuh"
 
-namespace vgg {
-namespace smxx {
+namespace vgg::smxx {
 
 constexpr int WARP = 32;
-constexpr int SHORT_ROW = 256;  // elements up to which a warp is enough
 
 // The reduction of `value` over the block, in every thread, always in the same order.
 template <int THREADS, class Reduce>
@@ -36,14 +35,14 @@ __device__ float block_reduce(float value, float* warp_smem /* [THREADS / WARP] 
 }
 
 template <class T, int SIZE, int THREADS>
-__global__ void __launch_bounds__(THREADS) softmax_kernel(const Softmax op) {
+__device__ __forceinline__ void softmax(const SoftmaxParams& p) {
   __shared__ float max_smem[THREADS / WARP], sum_smem[THREADS / WARP];  // one each: no reuse
-  const T* x = static_cast<const T*>(op.x) + static_cast<int64_t>(blockIdx.x) * op.n;  // [n]
-  T* y = static_cast<T*>(op.y) + static_cast<int64_t>(blockIdx.x) * op.n;              // [n]
+  const T* x = static_cast<const T*>(p.x) + static_cast<int64_t>(blockIdx.x) * p.n;  // [n]
+  T* y = static_cast<T*>(p.y) + static_cast<int64_t>(blockIdx.x) * p.n;              // [n]
   const int first = threadIdx.x * SIZE, stride = THREADS * SIZE;
 
   float max = -CUDART_INF_F;
-  for (int64_t i = first; i < op.n; i += stride) {
+  for (int64_t i = first; i < p.n; i += stride) {
     const auto pack = load<SIZE>(x + i);
 #pragma unroll
     for (int j = 0; j < SIZE; ++j) max = fmaxf(max, to_float(pack.e[j]));
@@ -51,14 +50,14 @@ __global__ void __launch_bounds__(THREADS) softmax_kernel(const Softmax op) {
   max = block_reduce<THREADS>(max, max_smem, [](float a, float b) { return fmaxf(a, b); });
 
   float sum = 0.0f;
-  for (int64_t i = first; i < op.n; i += stride) {
+  for (int64_t i = first; i < p.n; i += stride) {
     const auto pack = load<SIZE>(x + i);
 #pragma unroll
     for (int j = 0; j < SIZE; ++j) sum += expf(to_float(pack.e[j]) - max);
   }
   sum = block_reduce<THREADS>(sum, sum_smem, [](float a, float b) { return a + b; });
 
-  for (int64_t i = first; i < op.n; i += stride) {
+  for (int64_t i = first; i < p.n; i += stride) {
     auto pack = load<SIZE>(x + i);
 #pragma unroll
     for (int j = 0; j < SIZE; ++j) {
@@ -68,21 +67,23 @@ __global__ void __launch_bounds__(THREADS) softmax_kernel(const Softmax op) {
   }
 }
 
-}  // namespace smxx
+#define SOFTMAX(NAME, T, SIZE, THREADS)                 \
+  extern "C" __global__ void __launch_bounds__(THREADS) \
+      NAME(const __grid_constant__ SoftmaxParams p) {   \
+    softmax<T, SIZE, THREADS>(p);                       \
+  }
 
-void softmax(const Softmax& op, Stream stream) {
-  smxx::with_type(op.dtype, [&](auto element) {
-    using T = decltype(element);
-    smxx::with_vector<T>(smxx::vectorizable<T>(op.n, op.x, op.y), [&](auto size) {
-      constexpr int SIZE = decltype(size)::value;
-      if (op.n <= smxx::SHORT_ROW) {
-        smxx::softmax_kernel<T, SIZE, 32><<<op.rows, 32, 0, stream>>>(op);
-      } else {
-        smxx::softmax_kernel<T, SIZE, 256><<<op.rows, 256, 0, stream>>>(op);
-      }
-    });
-  });
-  smxx::check_launch("softmax");
-}
+SOFTMAX(softmax_f32_v4_t32, float, 4, 32)
+SOFTMAX(softmax_f32_v1_t32, float, 1, 32)
+SOFTMAX(softmax_f32_v4_t256, float, 4, 256)
+SOFTMAX(softmax_f32_v1_t256, float, 1, 256)
+SOFTMAX(softmax_f16_v8_t32, __half, 8, 32)
+SOFTMAX(softmax_f16_v1_t32, __half, 1, 32)
+SOFTMAX(softmax_f16_v8_t256, __half, 8, 256)
+SOFTMAX(softmax_f16_v1_t256, __half, 1, 256)
+SOFTMAX(softmax_bf16_v8_t32, __nv_bfloat16, 8, 32)
+SOFTMAX(softmax_bf16_v1_t32, __nv_bfloat16, 1, 32)
+SOFTMAX(softmax_bf16_v8_t256, __nv_bfloat16, 8, 256)
+SOFTMAX(softmax_bf16_v1_t256, __nv_bfloat16, 1, 256)
 
-}  // namespace vgg
+}  // namespace vgg::smxx

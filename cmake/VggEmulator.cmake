@@ -1,0 +1,59 @@
+# The emulator and the PTX that it runs: what nvcc's front end makes of every kernel source, with the
+# options of the build, put into the module as text.
+
+if(NOT VGG_CUDA_EMULATOR)
+  target_sources(vgg_bindings PRIVATE csrc/bindings/no_emulator.cpp)
+  return()
+endif()
+if(NOT VGG_WITH_CUDA)
+  message(FATAL_ERROR "VGG_CUDA_EMULATOR runs kernels that nvcc compiled; this build has no CUDA")
+endif()
+
+string(TOUPPER "${CMAKE_BUILD_TYPE}" _type)
+separate_arguments(_flags UNIX_COMMAND "${CMAKE_CUDA_FLAGS} ${CMAKE_CUDA_FLAGS_${_type}}")
+if(CMAKE_CUDA_HOST_COMPILER)
+  list(APPEND _flags "-ccbin=${CMAKE_CUDA_HOST_COMPILER}")
+endif()
+
+set(_entries "")
+set(_symbols "")
+set(_files "")
+foreach(_item IN LISTS ptx_sources)
+  string(REPLACE ":" ";" _item "${_item}")
+  list(GET _item 0 _front_end)
+  list(GET _item 1 _source)
+  string(REGEX REPLACE "^csrc/kernels/(.*)\\.cu$" "\\1" _name "${_source}")
+  string(MAKE_C_IDENTIFIER "ptx_${_name}" _symbol)
+  set(_ptx "${PROJECT_BINARY_DIR}/${_symbol}.ptx")
+  add_custom_command(
+    OUTPUT "${_ptx}"
+    COMMAND "${CMAKE_CUDA_COMPILER}" ${_flags} -std=c++17 -arch=${_front_end} -lineinfo
+            "-I${PROJECT_SOURCE_DIR}/csrc" -ptx -MD -MF "${_ptx}.d" -o "${_ptx}"
+            "${PROJECT_SOURCE_DIR}/${_source}"
+    DEPENDS "${PROJECT_SOURCE_DIR}/${_source}"
+    DEPFILE "${_ptx}.d"
+    COMMENT "PTX of ${_source}"
+    VERBATIM)
+  list(APPEND _files "${_ptx}")
+  string(APPEND _symbols "PTX(${_symbol}, \"${_ptx}\")\n")
+  string(APPEND _entries "      {\"${_name}\", text(${_symbol}, ${_symbol}_end)},\n")
+endforeach()
+configure_file(cmake/ptx_texts.cpp.in "${PROJECT_BINARY_DIR}/ptx_texts.cpp" @ONLY)
+set_source_files_properties("${PROJECT_BINARY_DIR}/ptx_texts.cpp" PROPERTIES
+  OBJECT_DEPENDS "${_files}")
+
+file(GLOB _emulator CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/emulator/*.cpp")
+add_library(vgg_emulator OBJECT ${_emulator})
+target_include_directories(vgg_emulator PRIVATE csrc)
+# Always optimised, for the machine that builds it: it interprets millions of instructions. A
+# multiplication and an addition must not become one where the kernel says two.
+target_compile_options(vgg_emulator PRIVATE -O3 -ffp-contract=off)
+include(CheckCXXCompilerFlag)
+check_cxx_compiler_flag(-march=native VGG_HAS_MARCH_NATIVE)
+if(VGG_HAS_MARCH_NATIVE)
+  target_compile_options(vgg_emulator PRIVATE -march=native)
+endif()
+find_package(Threads REQUIRED)
+target_link_libraries(_C PRIVATE vgg_emulator Threads::Threads)
+target_sources(vgg_bindings PRIVATE csrc/bindings/emulator.cpp)
+target_sources(_C PRIVATE csrc/launch/emulator.cpp "${PROJECT_BINARY_DIR}/ptx_texts.cpp")

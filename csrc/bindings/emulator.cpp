@@ -1,0 +1,101 @@
+// The emulator, in a build that has it.
+
+#include "launch/emulator.h"
+
+#include <map>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "bindings/bindings.h"
+
+namespace vgg::bindings {
+
+namespace {
+
+template <class T>
+T find(const std::map<std::string, T>& known, const char* what, const std::string& name) {
+  const auto found = known.find(name);
+  if (found != known.end()) return found->second;
+  std::string expected;
+  for (const auto& entry : known) expected += (expected.empty() ? "" : ", ") + entry.first;
+  throw std::invalid_argument(std::string("emulator: ") + what + ": expected one of " + expected +
+                              ", got '" + name + "'");
+}
+
+class PyEmulator : public PyExecutor {
+ public:
+  PyEmulator(const std::string& schedule, bool lazy, bool races, uint32_t seed, int workers,
+             const std::optional<std::map<std::string, std::string>>& modules)
+      : executor_(options_of(schedule, lazy, races, seed, workers),
+                  modules.value_or(std::map<std::string, std::string>())) {}
+  Executor& executor() override { return executor_; }
+  bool in_gpu_memory() const override { return false; }
+
+  py::dict counters() const {
+    py::dict out;
+    for (const auto& [name, value] : executor_.counters.items()) out[name] = value;
+    return out;
+  }
+  void reset() { executor_.counters = {}; }
+
+  void launch(const std::string& ptx, const std::string& kernel,
+              const std::tuple<uint32_t, uint32_t, uint32_t>& grid,
+              const std::tuple<uint32_t, uint32_t, uint32_t>& block, const py::bytes& params,
+              const std::vector<std::tuple<std::string, py::object, std::string>>& buffers,
+              int smem_bytes) {
+    using Access = emulator::Buffer::Access;
+    static const std::map<std::string, Access> ACCESSES = {{"read", Access::read},
+                                                           {"write_once", Access::write_once},
+                                                           {"update", Access::update},
+                                                           {"any", Access::any}};
+    const emulator::Module module(ptx, "ptx");
+    std::vector<emulator::Buffer> unpacked;
+    for (const auto& [name, object, access] : buffers) {
+      // Elements of any type: only bytes count.
+      const auto info =
+          object.attr("__array_interface__")["data"].cast<std::pair<uintptr_t, bool>>();
+      unpacked.push_back({name, reinterpret_cast<void*>(info.first),
+                          object.attr("nbytes").cast<int64_t>(), find(ACCESSES, "access", access)});
+    }
+    const std::string bytes = params;
+    py::gil_scoped_release release;
+    executor_.counters += emulator::launch(
+        module.kernel(kernel), {std::get<0>(grid), std::get<1>(grid), std::get<2>(grid)},
+        {std::get<0>(block), std::get<1>(block), std::get<2>(block)}, smem_bytes, bytes.data(),
+        bytes.size(), unpacked, executor_.options());
+  }
+
+ private:
+  static emulator::Options options_of(const std::string& schedule, bool lazy, bool races,
+                                      uint32_t seed, int workers) {
+    static const std::map<std::string, emulator::Schedule> SCHEDULES = {
+        {"forward", emulator::Schedule::forward},
+        {"reverse", emulator::Schedule::reverse},
+        {"round_robin", emulator::Schedule::round_robin},
+        {"random", emulator::Schedule::random}};
+    return {find(SCHEDULES, "schedule", schedule), lazy, races, seed, workers};
+  }
+
+  EmulatorExecutor executor_;
+};
+
+}  // namespace
+
+void bind_emulator(py::module_& m) {
+  py::register_exception<emulator::Error>(m, "EmulatorError", PyExc_RuntimeError);
+  py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Runs the same kernels on the CPU.")
+      .def(py::init<const std::string&, bool, bool, uint32_t, int,
+                    const std::optional<std::map<std::string, std::string>>&>(),
+           py::kw_only(), "schedule"_a = "forward", "lazy"_a = true, "races"_a = true, "seed"_a = 1,
+           "workers"_a = 0, "modules"_a = py::none())
+      .def("counters", &PyEmulator::counters)
+      .def("reset", &PyEmulator::reset)
+      .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,
+           "params"_a, "buffers"_a, "smem_bytes"_a = 0);
+  m.def("emulator_modules", &ptx_texts, "The PTX that the emulator runs, by name.");
+  m.def("built_with_emulator", [] { return true; });
+}
+
+}  // namespace vgg::bindings

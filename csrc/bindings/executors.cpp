@@ -1,0 +1,31 @@
+// Where launches run.
+
+#include <cstdint>
+
+#include "bindings/bindings.h"
+#include "launch/cuda.h"
+
+namespace vgg::bindings {
+
+namespace {
+
+class PyCuda : public PyExecutor {
+ public:
+  explicit PyCuda(uintptr_t stream) : executor_(reinterpret_cast<Stream>(stream)) {}
+  Executor& executor() override { return executor_; }
+  bool in_gpu_memory() const override { return true; }
+
+ private:
+  CudaExecutor executor_;
+};
+
+}  // namespace
+
+void bind_executors(py::module_& m) {
+  py::class_<PyExecutor>(m, "Executor", "Runs the launches of plans.");
+  py::class_<PyCuda, PyExecutor>(m, "Cuda", "Enqueues on a stream of the current device.")
+      .def(py::init<uintptr_t>(), "stream"_a);
+  bind_emulator(m);
+}
+
+}  // namespace vgg::bindings

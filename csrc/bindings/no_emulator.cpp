@@ -1,0 +1,25 @@
+// Stands in for emulator.cpp in a build without it, so that Python finds the same names.
+
+#include "bindings/bindings.h"
+
+namespace vgg::bindings {
+
+namespace {
+
+// Never made.
+class PyEmulator : public PyExecutor {};
+
+}  // namespace
+
+void bind_emulator(py::module_& m) {
+  m.attr("EmulatorError") = PyErr_NewException("vgg_cuda._C.EmulatorError", PyExc_RuntimeError, {});
+  py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Not in this build.")
+      .def(py::init([](const py::kwargs&) -> std::unique_ptr<PyEmulator> {
+        throw std::runtime_error(
+            "this build has no emulator: build with -C cmake.define.VGG_CUDA_EMULATOR=ON");
+      }));
+  m.def("emulator_modules", [] { return py::dict(); });
+  m.def("built_with_emulator", [] { return false; });
+}
+
+}  // namespace vgg::bindings

@@ -1,0 +1,172 @@
+// Architectures and plans.
+
+#include <limits>
+
+#include "bindings/bindings.h"
+
+namespace vgg::bindings {
+
+namespace {
+
+// A size that Python gave, as kernels count it.
+int size(const std::string& op, const char* what, int64_t value) {
+  if (value < 1 || value > std::numeric_limits<int32_t>::max()) {
+    throw std::invalid_argument(op + ": " + what + ": expected 1 <= " + what + " < 2^31, got " +
+                                std::to_string(value));
+  }
+  return static_cast<int>(value);
+}
+
+// A dtype that results may have.
+DType float_dtype(const std::string& op, const std::string& name) {
+  const DType dtype = parse_dtype(name, op + ": dtype");
+  if (dtype == DType::uint8) {
+    throw TypeError(op + ": dtype: expected float32, float16 or bfloat16, got uint8");
+  }
+  return dtype;
+}
+
+template <class Op>
+PyPlan make(const Op& op, const ArchSpec& arch) {
+  return {op, plan(op, arch)};
+}
+
+PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
+                    const std::string& x_dtype, bool relu, bool pool, bool aligned,
+                    const ArchSpec& arch) {
+  const std::string op = "conv3x3";
+  const DType type = float_dtype(op, dtype), x_type = parse_dtype(x_dtype, op + ": x_dtype");
+  if (pool && (H < 2 || W < 2)) {
+    throw std::invalid_argument("conv3x3: expected H, W >= 2 for a pool, got H = " +
+                                std::to_string(H) + " and W = " + std::to_string(W));
+  }
+  if (x_type != type && x_type != DType::uint8 && x_type != DType::float32) {
+    throw TypeError(op + ": x: expected " + dtype + ", float32 or uint8, got " + x_dtype);
+  }
+  return make(Conv3x3{type, x_type, size(op, "N", N), size(op, "H", H), size(op, "W", W),
+                      size(op, "C", C), size(op, "K", K), relu, pool, aligned},
+              arch);
+}
+
+PyPlan plan_linear(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
+                   bool aligned, const ArchSpec& arch) {
+  const std::string op = "linear";
+  return make(Linear{float_dtype(op, dtype), size(op, "N", N), size(op, "C", C), size(op, "K", K),
+                     relu, aligned},
+              arch);
+}
+
+PyPlan plan_maxpool2x2(int64_t N, int64_t H, int64_t W, int64_t C, const std::string& dtype,
+                       bool aligned, const ArchSpec& arch) {
+  const std::string op = "maxpool2x2";
+  return make(MaxPool2x2{float_dtype(op, dtype), size(op, "N", N), size(op, "H", H),
+                         size(op, "W", W), size(op, "C", C), aligned},
+              arch);
+}
+
+PyPlan plan_avgpool(int64_t N, int64_t H, int64_t W, int64_t C, int64_t grid,
+                    const std::string& dtype, bool aligned, const ArchSpec& arch) {
+  const std::string op = "avgpool";
+  return make(AvgPool{float_dtype(op, dtype), size(op, "N", N), size(op, "H", H), size(op, "W", W),
+                      size(op, "C", C), size(op, "grid", grid), aligned},
+              arch);
+}
+
+PyPlan plan_softmax(int64_t rows, int64_t n, const std::string& dtype, bool aligned,
+                    const ArchSpec& arch) {
+  const std::string op = "softmax";
+  return make(Softmax{float_dtype(op, dtype), size(op, "rows", rows), size(op, "n", n), aligned},
+              arch);
+}
+
+PyPlan plan_relu(int64_t elements, const std::string& dtype, bool aligned, const ArchSpec& arch) {
+  if (elements < 1) {
+    throw std::invalid_argument("relu: expected a size >= 1, got " + std::to_string(elements));
+  }
+  return make(Relu{float_dtype("relu", dtype), elements, aligned}, arch);
+}
+
+PyPlan plan_convert(int64_t N, int64_t rows, int64_t columns, const std::string& x_dtype,
+                    const std::string& dtype, const ArchSpec& arch) {
+  const std::string op = "convert";
+  if (N < 1) throw std::invalid_argument("convert: expected N >= 1, got " + std::to_string(N));
+  return make(Convert{parse_dtype(x_dtype, op + ": x"), float_dtype(op, dtype), N,
+                      size(op, "rows", rows), size(op, "columns", columns)},
+              arch);
+}
+
+py::dict as_dict(const Plan& plan) {
+  py::list launches;
+  for (const Launch& launch : plan.launches) {
+    launches.append(py::dict("kernel"_a = launch.kernel, "grid"_a = tuple_of(launch.grid),
+                             "block"_a = tuple_of(launch.block),
+                             "smem_bytes"_a = launch.smem_bytes));
+  }
+  const Tiling& t = plan.tiling;
+  return py::dict(
+      "op"_a = plan.op, "arch"_a = plan.arch, "macs"_a = plan.macs,
+      "workspace_bytes"_a = plan.workspace_bytes, "launches"_a = launches,
+      "tiling"_a = py::dict("gemm_m"_a = t.gemm_m, "gemm_n"_a = t.gemm_n, "gemm_k"_a = t.gemm_k,
+                            "block_m"_a = t.block_m, "block_n"_a = t.block_n,
+                            "block_k"_a = t.block_k, "stages"_a = t.stages, "split_k"_a = t.split_k,
+                            "steps"_a = t.steps, "partial_sum"_a = t.partial_sum));
+}
+
+}  // namespace
+
+void bind_plans(py::module_& m) {
+  py::class_<ArchSpec>(m, "Arch", "What a plan knows of a GPU.")
+      .def_readonly("name", &ArchSpec::name)
+      .def_readonly("sm_count", &ArchSpec::sm_count)
+      .def_readonly("smem_per_block_bytes", &ArchSpec::smem_per_block_bytes)
+      .def_readonly("smem_per_sm_bytes", &ArchSpec::smem_per_sm_bytes)
+      .def_readonly("threads_per_sm", &ArchSpec::threads_per_sm)
+      .def("__repr__", [](const ArchSpec& arch) {
+        return "<Arch " + arch.name + ": " + std::to_string(arch.sm_count) + " SMs>";
+      });
+  m.def("arch", &arch_spec, "name"_a, "The architecture of that name, its largest GPU.");
+  m.def("arch_names", &arch_names);
+  m.def("device_arch", &device_arch, "major"_a, "minor"_a, "sm_count"_a, "That of a device.");
+  m.def("can_run", &can_run, "arch"_a, "major"_a, "minor"_a,
+        "May a device of that compute capability run what is planned for `arch`?");
+
+  py::class_<PyPlan>(m, "Plan", "What to launch for an operation on arrays of one shape.")
+      .def_property_readonly("op", [](const PyPlan& p) { return p.plan.op; })
+      .def_property_readonly("arch", [](const PyPlan& p) { return p.plan.arch; })
+      .def_property_readonly("kernel", [](const PyPlan& p) { return p.plan.launches[0].kernel; })
+      .def_property_readonly("workspace_bytes",
+                             [](const PyPlan& p) { return p.plan.workspace_bytes; })
+      .def_property_readonly("macs", [](const PyPlan& p) { return p.plan.macs; })
+      .def("as_dict", [](const PyPlan& p) { return as_dict(p.plan); })
+      .def("__repr__", [](const PyPlan& p) {
+        const Launch& launch = p.plan.launches[0];
+        return "<Plan " + p.plan.op + " on " + p.plan.arch + ": " + launch.kernel + ", " +
+               std::to_string(launch.grid.x) + " x " + std::to_string(launch.grid.y) +
+               " blocks of " + std::to_string(launch.block.x) + " threads>";
+      });
+
+  const auto dtype = "dtype"_a;
+  const auto aligned = "aligned"_a;
+  const auto arch = "arch"_a;
+  m.def("plan_conv3x3", &plan_conv3x3, "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype,
+        "x_dtype"_a, "relu"_a, "pool"_a, aligned, arch);
+  m.def("plan_linear", &plan_linear, "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned,
+        arch);
+  m.def("plan_maxpool2x2", &plan_maxpool2x2, "N"_a, "H"_a, "W"_a, "C"_a, py::kw_only(), dtype,
+        aligned, arch);
+  m.def("plan_avgpool", &plan_avgpool, "N"_a, "H"_a, "W"_a, "C"_a, "grid"_a, py::kw_only(), dtype,
+        aligned, arch);
+  m.def("plan_softmax", &plan_softmax, "rows"_a, "n"_a, py::kw_only(), dtype, aligned, arch);
+  m.def("plan_relu", &plan_relu, "size"_a, py::kw_only(), dtype, aligned, arch);
+  m.def("plan_convert", &plan_convert, "N"_a, "rows"_a, "columns"_a, py::kw_only(), "x_dtype"_a,
+        dtype, arch);
+  m.def(
+      "packed_columns",
+      [](int64_t gemm_k, const std::string& name) {
+        return packed_columns(gemm_k, parse_dtype(name, "packed_columns: dtype"));
+      },
+      "gemm_k"_a, dtype, "Columns of packed weights.");
+  m.def("packed_bias", &packed_bias, "K"_a, "Length of a packed bias.");
+}
+
+}  // namespace vgg::bindings

@@ -1,0 +1,134 @@
+// What kernels receive: one plain struct each, every pointer with its shape behind it.
+
+#pragma once
+
+#include <cstdint>
+
+#include "dtype.h"
+
+namespace vgg {
+
+// Division of 0 <= n < 2^31 by a divisor that the host knows: a multiplication and a shift.
+// Warren, Hacker's Delight, 10-9.
+struct FastDivmod {
+  uint32_t divisor = 1, multiplier = 0, shift = 0;
+
+  FastDivmod() = default;
+  explicit FastDivmod(int d) : divisor(static_cast<uint32_t>(d)) {
+    if (d == 1) return;  // the kernel's special case
+    uint32_t log2 = 0;
+    while ((uint64_t{1} << log2) < divisor) ++log2;
+    const uint64_t power = uint64_t{1} << (31 + log2);
+    multiplier = static_cast<uint32_t>((power + divisor - 1) / divisor);
+    shift = log2 - 1;
+  }
+};
+
+// y[m, n] = relu(sum over k of x'[m, k] w[n, k] + bias[n]), where x' is x, or its im2col form.
+struct GemmParams {
+  const void* x;      // conv3x3: [N, H, W, C]; linear: [N, C]
+  const void* w;      // [K, w_stride]; beyond GEMM_K columns: zeros
+  const float* bias;  // [K, rounded up to 8]
+  void* y;            // [GEMM_M, K], with pool [GEMM_M / 4, K]
+  float* partial;     // [split_k, GEMM_M, K], written in place of y; or null
+  int H, W, C, K;
+  int gemm_m;    // with pool: 4 N P Q, the four pixels of a window beside each other
+  int gemm_k;    // 9 C or C
+  int w_stride;  // elements, a multiple of 16 bytes
+  int steps;     // of BLOCK_K columns, per split
+  int relu;
+  int vector_y;         // may y be written in 16-byte accesses?
+  FastDivmod n_tiles;   // along GEMM_N
+  FastDivmod P, Q;      // pixels, with pool windows, along H and W
+  FastDivmod channels;  // C, for rows that are gathered element by element
+};
+
+// The first convolution: three channels, read from images as they are.
+struct FirstParams {
+  const void* x;             // [N, H, W, 3], x_dtype
+  const void* w;             // [K, w_stride], 27 columns and zeros
+  const float* bias;         // [K, rounded up to 8]
+  void* y;                   // [N, P, Q, K]
+  DType x_dtype;             // uint8, float32 or y's
+  int reversed;              // are x's channels in the other order than w's (RGB, BGR)?
+  float scale[3], shift[3];  // x' = x scale + shift, by w's channel, before padding with zeros
+  int H, W, K;
+  int gemm_m;
+  int w_stride;
+  int relu;
+  int vector_y;
+  FastDivmod n_tiles, P, Q;
+};
+
+// y = relu(pool(sum over s of partial[s]) + bias)
+struct ReduceParams {
+  static constexpr int THREADS = 256;
+
+  const float* partial;  // [split_k, rows, K]
+  const float* bias;     // [K, rounded up to 8]
+  void* y;               // [rows, K], with pool [N, P, Q, K]
+  int64_t size;          // of one split: rows * K
+  int packs;             // of the channels that a thread computes, in y
+  int split_k, H, W, K;
+  int relu, pool;
+  FastDivmod row_packs;  // packs in a row of y
+  FastDivmod P, Q;       // H / 2, W / 2
+};
+
+// THREADS: in a block of the kernel.
+
+struct MaxPool2x2Params {
+  static constexpr int THREADS = 256;
+  const void* x;  // [N, H, W, C]
+  void* y;        // [N, H / 2, W / 2, C]
+  int H, W, C;
+  int packs;               // of SIZE channels in y; below 2^31
+  FastDivmod pixel_packs;  // C / SIZE
+  FastDivmod P, Q;         // H / 2, W / 2
+};
+
+struct AvgPoolParams {
+  static constexpr int THREADS = 128;
+  const void* x;  // [N, H, W, C]
+  void* y;        // [N, grid, grid, C]
+  int H, W, C;
+  int packs;               // of SIZE channels in y; below 2^31
+  FastDivmod pixel_packs;  // C / SIZE
+  FastDivmod grid;         // grid H and grid W are below 2^31, too
+};
+
+struct SoftmaxParams {
+  const void* x;  // [rows, n]
+  void* y;        // [rows, n]; may be x
+  int n;
+};
+
+struct ReluParams {
+  static constexpr int THREADS = 256;
+  static constexpr int PACKS = 4;  // that a thread takes
+  const void* x;                   // [size]
+  void* y;                         // [size]; may be x
+  int64_t size;
+};
+
+// y[n, j, i] = x[n, i, j], in y's dtype
+struct ConvertParams {
+  static constexpr int THREADS = 256;
+  static constexpr int LOG2_TILE = 10, TILE = 1 << LOG2_TILE;  // elements, a block's
+  const void* x;                                               // [N, rows, columns]
+  void* y;                                                     // [N, columns, rows]
+  int rows, columns;
+  int log2_tile_rows;                  // a tile is [2^log2_tile_rows, TILE / 2^log2_tile_rows]
+  FastDivmod row_tiles, column_tiles;  // that cover x's last two axes
+};
+
+// y = x, in y's dtype
+struct CastParams {
+  static constexpr int THREADS = 256;
+  static constexpr int ITEMS = 4;  // elements that a thread takes
+  const void* x;                   // [size]
+  void* y;                         // [size]
+  int64_t size;
+};
+
+}  // namespace vgg

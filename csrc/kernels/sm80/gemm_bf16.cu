@@ -1,0 +1,14 @@
+// The matrix-product kernels of bfloat16.
+
+#include "kernels/sm80/gemm.cuh"
+
+namespace vgg::sm80 {
+
+#define GEMM(OPERATION, VARIANT, M, N, ROW_BYTES, WARPS_M, WARPS_N, STAGES, ROWS, POOL)        \
+  extern "C" __global__ void __launch_bounds__(32 * WARPS_M * WARPS_N)                         \
+      OPERATION##_bf16_##VARIANT(const __grid_constant__ GemmParams p) {                       \
+    gemm<Tile<__nv_bfloat16, M, N, ROW_BYTES, WARPS_M, WARPS_N, STAGES>, Rows::ROWS, POOL>(p); \
+  }
+#include "kernels/sm80/gemm_16bit.def"
+
+}  // namespace vgg::sm80

@@ -1,0 +1,39 @@
+// Tiles of operands in shared memory, and how a block is cut.
+//
+// A row of a tile holds ROW_BYTES of GEMM_K in chunks of 16 bytes: what one cp.async writes, and
+// one row of an 8x8 matrix for ldmatrix. Chunks are swizzled so that eight neighbouring rows of one
+// chunk, as ldmatrix reads them, lie in different banks; and 128 bytes of a row, or of two
+// neighbouring rows, as cp.async writes them, do.
+
+#pragma once
+
+#include <cstdint>
+
+namespace vgg::sm80 {
+
+template <class T_, int BLOCK_M_, int BLOCK_N_, int ROW_BYTES_, int WARPS_M_, int WARPS_N_,
+          int STAGES_>
+struct Tile {
+  using T = T_;
+  static constexpr int BLOCK_M = BLOCK_M_, BLOCK_N = BLOCK_N_, ROW_BYTES = ROW_BYTES_;
+  static constexpr int WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, STAGES = STAGES_;
+  static_assert(ROW_BYTES == 64 || ROW_BYTES == 128);
+
+  static constexpr int BLOCK_K = ROW_BYTES / sizeof(T);
+  static constexpr int CHUNK = 16 / sizeof(T), ROW_CHUNKS = ROW_BYTES / 16;  // elements; chunks
+  static constexpr int WARP_M = BLOCK_M / WARPS_M, WARP_N = BLOCK_N / WARPS_N;
+  static constexpr int THREADS = 32 * WARPS_M * WARPS_N;
+  static constexpr int LOAD_ROWS = THREADS / ROW_CHUNKS;  // rows that all threads load at once
+  static constexpr int A_BYTES = BLOCK_M * ROW_BYTES, B_BYTES = BLOCK_N * ROW_BYTES;
+
+  // Where a chunk lies, in bytes from the tile's start; has a period of eight rows.
+  __device__ __forceinline__ static constexpr int place(int row, int chunk) {
+    return row * ROW_BYTES + ((chunk ^ (row * ROW_BYTES / 128 % ROW_CHUNKS)) * 16);
+  }
+
+  // The first row and the chunk that a thread loads.
+  __device__ __forceinline__ static int load_row() { return threadIdx.x / ROW_CHUNKS; }
+  __device__ __forceinline__ static int load_chunk() { return threadIdx.x % ROW_CHUNKS; }
+};
+
+}  // namespace vgg::sm80

@@ -1,0 +1,69 @@
+#include <cuda_runtime.h>
+
+#include <mutex>
+#include <set>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+#include "kernels/params.h"
+#include "launch/cuda.h"
+
+// The entries, which the files of kernels/ define.
+#define KERNEL(NAME, PARAMS) extern "C" __global__ void NAME(const vgg::PARAMS);
+#include "kernels/kernels.def"
+#undef KERNEL
+
+namespace vgg {
+
+namespace {
+
+// More than this, a kernel must ask for.
+constexpr int SMEM_WITHOUT_ASKING = 48 * 1024;
+
+const void* find(const std::string& name) {
+  static const std::unordered_map<std::string, const void*> ENTRIES = {
+#define KERNEL(NAME, PARAMS) {#NAME, reinterpret_cast<const void*>(&NAME)},
+#include "kernels/kernels.def"
+#undef KERNEL
+  };
+  const auto found = ENTRIES.find(name);
+  if (found == ENTRIES.end()) throw CudaError("no kernel " + name + " in this build");
+  return found->second;
+}
+
+void check(cudaError_t error, const std::string& kernel) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // clear it, or the next call that is checked would report it
+  throw CudaError(kernel + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error));
+}
+
+// Once for each kernel and device: the attribute stays.
+void ask_for_smem(const void* entry, const Launch& launch) {
+  static std::mutex mutex;
+  static std::set<std::pair<const void*, int>> asked;
+  int device = 0;
+  check(cudaGetDevice(&device), launch.kernel);
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (asked.count({entry, device})) return;
+  check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, launch.smem_bytes),
+        launch.kernel);
+  asked.emplace(entry, device);
+}
+
+}  // namespace
+
+void CudaExecutor::launch(const Launch& launch, const void* params, size_t,
+                          std::initializer_list<Buffer>) {
+  const void* entry = find(launch.kernel);
+  if (launch.smem_bytes > SMEM_WITHOUT_ASKING) ask_for_smem(entry, launch);
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(launch.grid.x, launch.grid.y, launch.grid.z);
+  config.blockDim = dim3(launch.block.x, launch.block.y, launch.block.z);
+  config.dynamicSmemBytes = static_cast<size_t>(launch.smem_bytes);
+  config.stream = stream_;
+  void* arguments[] = {const_cast<void*>(params)};
+  check(cudaLaunchKernelExC(&config, entry, arguments), launch.kernel);
+}
+
+}  // namespace vgg

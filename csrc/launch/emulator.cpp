@@ -1,0 +1,59 @@
+#include "launch/emulator.h"
+
+#include <stdexcept>
+#include <vector>
+
+namespace vgg {
+
+namespace {
+
+using Modules = std::map<std::string, std::shared_ptr<const emulator::Module>>;
+
+// The build's own, parsed once for all executors.
+const Modules& own_modules() {
+  static const Modules modules = [] {
+    Modules made;
+    for (const auto& [name, text] : ptx_texts()) {
+      made[name] = std::make_shared<const emulator::Module>(text, name);
+    }
+    return made;
+  }();
+  return modules;
+}
+
+}  // namespace
+
+EmulatorExecutor::EmulatorExecutor(emulator::Options options,
+                                   const std::map<std::string, std::string>& replaced)
+    : options_(options) {
+  if (ptx_texts().empty()) {
+    throw std::invalid_argument(
+        "this build has no emulator: build with -C cmake.define.VGG_CUDA_EMULATOR=ON");
+  }
+  modules_ = own_modules();
+  for (const auto& [name, text] : replaced) {
+    if (!modules_.count(name)) throw std::invalid_argument("no PTX module '" + name + "'");
+    modules_[name] = std::make_shared<const emulator::Module>(text, name);
+  }
+}
+
+void EmulatorExecutor::launch(const Launch& launch, const void* params, size_t params_bytes,
+                              std::initializer_list<Buffer> buffers) {
+  using Access = emulator::Buffer::Access;
+  std::vector<emulator::Buffer> checked;
+  for (const Buffer& buffer : buffers) {
+    checked.push_back({buffer.name, const_cast<void*>(buffer.data), buffer.bytes,
+                       buffer.output ? Access::write_once : Access::read});
+  }
+  for (const auto& [name, module] : modules_) {
+    if (!module->has(launch.kernel)) continue;
+    counters += emulator::launch(module->kernel(launch.kernel),
+                                 {launch.grid.x, launch.grid.y, launch.grid.z},
+                                 {launch.block.x, launch.block.y, launch.block.z},
+                                 launch.smem_bytes, params, params_bytes, checked, options_);
+    return;
+  }
+  throw emulator::Error("no kernel " + launch.kernel + " in the PTX of this build");
+}
+
+}  // namespace vgg

@@ -1,0 +1,42 @@
+// Runs launches: on a GPU (cuda.cu), or on the CPU through the emulator (emulator.cpp).
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <stdexcept>
+
+#include "plan/plan.h"
+
+namespace vgg {
+
+struct CudaError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// An array that a kernel may touch. The emulator checks every access against these.
+struct Buffer {
+  const char* name;  // "x"
+  const void* data;
+  int64_t bytes;
+  bool output;  // the launch writes each byte once; others are only read
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+
+  // Enqueues the kernel with its one parameter, a struct of kernels/params.h. Throws CudaError, or
+  // emulator::Error.
+  virtual void launch(const Launch& launch, const void* params, size_t params_bytes,
+                      std::initializer_list<Buffer> buffers) = 0;
+
+  template <class Params>
+  void operator()(const Launch& to_launch, const Params& params,
+                  std::initializer_list<Buffer> buffers) {
+    launch(to_launch, &params, sizeof(params), buffers);
+  }
+};
+
+}  // namespace vgg

@@ -1,0 +1,247 @@
+// Plans and launches of matrix products: convolutions and dense layers.
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/params.h"
+#include "ops.h"
+#include "plan/gemm_tiles.h"
+
+namespace vgg {
+
+namespace {
+
+constexpr int64_t LIMIT = std::numeric_limits<int32_t>::max() - 1024;  // room for a tile
+
+void check_fits(const char* op, const char* what, int64_t size) {
+  if (size > LIMIT) {
+    throw std::invalid_argument(std::string(op) + ": " + what +
+                                " must be less than 2^31 - 1024, got " + std::to_string(size));
+  }
+}
+
+std::string entry(const char* op, DType dtype, const std::string& variant) {
+  return std::string(op) + "_" + short_name(dtype) + (variant.empty() ? "" : "_" + variant);
+}
+
+uint32_t blocks(const char* op, int64_t count) {
+  check_fits(op, "the number of tiles", count);
+  return static_cast<uint32_t>(count);
+}
+
+// Channels that a thread of the second launch computes.
+int reduce_width(int64_t K, bool aligned) { return aligned && K % 4 == 0 ? 4 : 1; }
+
+// `pooled_m`: GEMM_M where the tile that is chosen pools, and leaves odd last rows and columns out.
+Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int64_t out_size,
+               bool aligned, const ArchSpec& arch) {
+  const GemmChoice choice = choose_tile(problem, arch);
+  if (choice.tile == nullptr) {
+    throw std::invalid_argument(std::string(op) + ": no kernel fits the shared memory of " +
+                                arch.name);
+  }
+  const GemmTile& tile = *choice.tile;
+  const int64_t gemm_m = tile.pool ? pooled_m : problem.gemm_m;
+  const int64_t m_tiles = ceil_div(gemm_m, tile.block_m);
+  const int64_t n_tiles = ceil_div(problem.gemm_n, tile.block_n);
+  Plan plan;
+  plan.op = op;
+  plan.arch = arch.name;
+  plan.launches.push_back(
+      {entry(op, problem.dtype, tile.variant),
+       {blocks(op, m_tiles * n_tiles), static_cast<uint32_t>(choice.split_k), 1},
+       {static_cast<uint32_t>(32 * tile.warps), 1, 1},
+       tile.smem_bytes()});
+  plan.tiling = {gemm_m,         problem.gemm_n,
+                 problem.gemm_k, tile.block_m,
+                 tile.block_n,   tile.block_k(problem.dtype),
+                 tile.stages,    choice.split_k,
+                 choice.steps,   problem.dtype == DType::float32 ? 64 : 0};
+  plan.macs = gemm_m * problem.gemm_n * problem.gemm_k;
+  if (choice.split_k > 1) {
+    plan.workspace_bytes =
+        choice.split_k * gemm_m * problem.gemm_n * static_cast<int64_t>(sizeof(float));
+    const int width = reduce_width(problem.gemm_n, aligned);
+    const int64_t packs = out_size / width;
+    plan.launches.push_back({entry("reduce", problem.dtype, "v" + std::to_string(width)),
+                             {blocks(op, ceil_div(packs, ReduceParams::THREADS)), 1, 1},
+                             {ReduceParams::THREADS, 1, 1},
+                             0});
+  }
+  return plan;
+}
+
+// GEMM_M of a launch: where it pools, only pixels of whole windows count.
+int64_t launched_pixels(const Conv3x3& op, bool pool) {
+  return pool ? int64_t{4} * op.N * (op.H / 2) * (op.W / 2) : int64_t{op.N} * op.H * op.W;
+}
+
+constexpr int FIRST_M = 128, FIRST_N = 64;
+
+bool is_first(const Conv3x3& op) { return op.C == 3; }
+
+Plan plan_first(const Conv3x3& op, const ArchSpec& arch) {
+  Plan plan;
+  plan.op = "conv3x3";
+  plan.arch = arch.name;
+  const int64_t gemm_m = launched_pixels(op, op.pool);
+  plan.launches.push_back(
+      {entry("conv3x3_first", op.dtype, op.pool ? "pool" : ""),
+       {blocks("conv3x3", ceil_div(gemm_m, FIRST_M) * ceil_div(op.K, FIRST_N)), 1, 1},
+       {FIRST_M, 1, 1},
+       0});
+  plan.tiling = {gemm_m, op.K, 27, FIRST_M, FIRST_N, 32, 1, 1, 1, 0};
+  plan.macs = gemm_m * op.K * 27;
+  return plan;
+}
+
+template <class Op, class Arrays>
+void reduce(const Op& op, const Plan& plan, const Arrays& arrays, int H, int W, bool pool,
+            int64_t out_size, Executor& executor) {
+  const int width = reduce_width(op.K, op.aligned);
+  const ReduceParams params{static_cast<const float*>(arrays.workspace),
+                            arrays.bias,
+                            arrays.y,
+                            plan.tiling.gemm_m * plan.tiling.gemm_n,
+                            static_cast<int>(out_size / width),
+                            plan.tiling.split_k,
+                            H,
+                            W,
+                            op.K,
+                            op.relu,
+                            pool,
+                            FastDivmod(op.K / width),
+                            FastDivmod(pool ? H / 2 : 1),
+                            FastDivmod(pool ? W / 2 : 1)};
+  executor(plan.launches[1], params,
+           {{"workspace", arrays.workspace, plan.workspace_bytes, false},
+            {"bias", arrays.bias, packed_bias(op.K) * 4, false},
+            {"out", arrays.y, out_size * size_bytes(op.dtype), true}});
+}
+
+}  // namespace
+
+Plan plan(const Conv3x3& op, const ArchSpec& arch) {
+  const int64_t pixels = int64_t{op.N} * op.H * op.W;
+  check_fits("conv3x3", "N*H*W", pixels);
+  check_fits("conv3x3", "W*C", int64_t{op.W} * op.C);
+  check_fits("conv3x3", "9*C", int64_t{9} * op.C);
+  check_fits("conv3x3", "K", op.K);
+  if (is_first(op)) return plan_first(op, arch);
+  if (op.x_dtype != op.dtype) {
+    throw std::invalid_argument(std::string("conv3x3: x of ") + name(op.x_dtype) + " beside w of " +
+                                name(op.dtype) +
+                                ": expected C = 3, got C = " + std::to_string(op.C));
+  }
+  const int64_t out_size = (op.pool ? int64_t{op.N} * (op.H / 2) * (op.W / 2) : pixels) * op.K;
+  const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
+  const GemmProblem problem{Operation::conv3x3,
+                            op.dtype,
+                            pixels,
+                            op.K,
+                            int64_t{9} * op.C,
+                            chunks ? Rows::im2col : Rows::gathered,
+                            op.pool};
+  Plan plan = plan_gemm("conv3x3", problem, launched_pixels(op, true), out_size, op.aligned, arch);
+  plan.macs =
+      out_size * (op.pool ? 4 : 1) * 9 * op.C;  // split sums cover pixels that no window has
+  return plan;
+}
+
+void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
+         const Normalization& normalization, Executor& executor) {
+  const bool pooled = op.pool && plan.tiling.split_k == 1;  // in registers
+  const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
+  const int64_t pixels = int64_t{op.N} * op.H * op.W, out_size = int64_t{op.N} * P * Q * op.K;
+  const int w_stride = static_cast<int>(packed_columns(int64_t{9} * op.C, op.dtype));
+  const Buffer x{"x", arrays.x, pixels * op.C * size_bytes(op.x_dtype), false};
+  const Buffer w{"w", arrays.w, int64_t{op.K} * w_stride * size_bytes(op.dtype), false};
+  const Buffer bias{"bias", arrays.bias, packed_bias(op.K) * 4, false};
+  const Buffer out{"out", arrays.y, out_size * size_bytes(op.dtype), true};
+  const FastDivmod n_tiles(static_cast<int>(ceil_div(op.K, plan.tiling.block_n)));
+  const FastDivmod by_P(pooled ? P : op.H), by_Q(pooled ? Q : op.W);
+  const bool vector_y = op.aligned && op.K % 8 == 0;
+
+  if (is_first(op)) {
+    FirstParams params{
+        arrays.x, arrays.w, arrays.bias, arrays.y, op.x_dtype, normalization.reversed,
+        {},       {},       op.H,        op.W,     op.K,       static_cast<int>(plan.tiling.gemm_m),
+        w_stride, op.relu,  vector_y,    n_tiles,  by_P,       by_Q};
+    for (int c = 0; c < 3; ++c) {
+      params.scale[c] = normalization.scale[c];
+      params.shift[c] = normalization.shift[c];
+    }
+    return executor(plan.launches[0], params, {x, w, bias, out});
+  }
+
+  const bool split = plan.tiling.split_k > 1;
+  const GemmParams params{arrays.x,
+                          arrays.w,
+                          arrays.bias,
+                          arrays.y,
+                          split ? static_cast<float*>(arrays.workspace) : nullptr,
+                          op.H,
+                          op.W,
+                          op.C,
+                          op.K,
+                          static_cast<int>(plan.tiling.gemm_m),
+                          static_cast<int>(plan.tiling.gemm_k),
+                          w_stride,
+                          plan.tiling.steps,
+                          op.relu,
+                          vector_y,
+                          n_tiles,
+                          by_P,
+                          by_Q,
+                          FastDivmod(op.C)};
+  if (!split) return executor(plan.launches[0], params, {x, w, bias, out});
+  executor(plan.launches[0], params,
+           {x, w, bias, {"workspace", arrays.workspace, plan.workspace_bytes, true}});
+  reduce(op, plan, arrays, op.H, op.W, op.pool, out_size, executor);
+}
+
+Plan plan(const Linear& op, const ArchSpec& arch) {
+  check_fits("linear", "N", op.N);
+  check_fits("linear", "C", op.C);
+  check_fits("linear", "K", op.K);
+  const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
+  const GemmProblem problem{
+      Operation::linear, op.dtype, op.N, op.K, op.C, chunks ? Rows::dense : Rows::gathered, false};
+  return plan_gemm("linear", problem, op.N, int64_t{op.N} * op.K, op.aligned, arch);
+}
+
+void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor) {
+  const int w_stride = static_cast<int>(packed_columns(op.C, op.dtype));
+  const int64_t out_size = int64_t{op.N} * op.K;
+  const bool split = plan.tiling.split_k > 1;
+  const Buffer out{"out", arrays.y, out_size * size_bytes(op.dtype), true};
+  const Buffer workspace{"workspace", arrays.workspace, plan.workspace_bytes, true};
+  const GemmParams params{arrays.x,
+                          arrays.w,
+                          arrays.bias,
+                          arrays.y,
+                          split ? static_cast<float*>(arrays.workspace) : nullptr,
+                          1,
+                          1,
+                          op.C,
+                          op.K,
+                          op.N,
+                          op.C,
+                          w_stride,
+                          plan.tiling.steps,
+                          op.relu,
+                          op.aligned && op.K % 8 == 0,
+                          FastDivmod(static_cast<int>(ceil_div(op.K, plan.tiling.block_n))),
+                          FastDivmod(),
+                          FastDivmod(),
+                          FastDivmod(op.C)};
+  executor(plan.launches[0], params,
+           {{"x", arrays.x, int64_t{op.N} * op.C * size_bytes(op.dtype), false},
+            {"w", arrays.w, int64_t{op.K} * w_stride * size_bytes(op.dtype), false},
+            {"bias", arrays.bias, packed_bias(op.K) * 4, false},
+            split ? workspace : out});
+  if (split) reduce(op, plan, arrays, 1, 1, false, out_size, executor);
+}
+
+}  // namespace vgg

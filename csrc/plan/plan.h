@@ -1,0 +1,43 @@
+// What is to be launched for an operation: decided on the host, without a CUDA runtime, before
+// anything runs. plan(op, arch) in ops.h makes one; an Executor runs its launches.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vgg {
+
+struct Dim3 {
+  uint32_t x = 1, y = 1, z = 1;
+};
+
+struct Launch {
+  std::string kernel;  // the name of its entry, "conv3x3_f16_m128n128"
+  Dim3 grid, block;
+  int smem_bytes = 0;  // dynamic shared memory
+};
+
+// How a matrix product is cut; of operations that are none, all zeros.
+struct Tiling {
+  int64_t gemm_m = 0, gemm_n = 0, gemm_k = 0;  // implicit GEMM: pixels (or images), channels, taps
+  int block_m = 0, block_n = 0, block_k = 0, stages = 0;
+  int split_k = 1;      // blocks along GEMM_K, whose float32 sums a second launch adds
+  int steps = 0;        // of block_k columns, that each of them walks
+  int partial_sum = 0;  // products that one accumulator adds before it is added to the sum of
+                        // such sums; 0: all of the block's columns
+};
+
+struct Plan {
+  std::string op, arch;
+  std::vector<Launch> launches;
+  Tiling tiling;
+  int64_t workspace_bytes = 0;  // scratch that the launches share
+  int64_t macs = 0;             // multiply-adds of the operation, useful ones only
+};
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+constexpr int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+}  // namespace vgg

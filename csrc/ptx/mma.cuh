@@ -1,0 +1,47 @@
+// Tensor cores of sm_80: matrices from shared memory to registers, and their product.
+
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+namespace vgg::ptx {
+
+// PTX ISA, 9.7.14.5.15: ldmatrix. Four 8x8 matrices of 16-bit elements; lanes 8 i .. 8 i + 7 give
+// the addresses of the rows of matrix i. Lane l gets elements 2 (l % 4), 2 (l % 4) + 1 of row
+// l / 4 of matrix i in frag[i].
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&frag)[4], uint32_t row_smem) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(frag[0]), "=r"(frag[1]), "=r"(frag[2]), "=r"(frag[3])
+               : "r"(row_smem)
+               : "memory");
+}
+
+// PTX ISA, 9.7.14.5.14: mma. acc[16, 8] += a[16, 16] b[8, 16]^T with g = lane / 4, t = lane % 4:
+// acc[0..1] are row g, columns 2 t, 2 t + 1, acc[2..3] the same of row g + 8; a[0..3] hold rows g,
+// g + 8, g, g + 8 and columns 2 t, 2 t + 1, of the first and the last 8; b0, b1 row g of b, alike.
+template <class T>
+__device__ __forceinline__ void mma_m16n8k16(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1);
+
+template <>
+__device__ __forceinline__ void mma_m16n8k16<__half>(float (&acc)[4], const uint32_t (&a)[4],
+                                                     uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+__device__ __forceinline__ void mma_m16n8k16<__nv_bfloat16>(float (&acc)[4], const uint32_t (&a)[4],
+                                                            uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+}  // namespace vgg::ptx

@@ -1,0 +1,154 @@
+"""The emulator backend: NumPy arrays in host memory, the GPU's compiled kernels run on the CPU.
+
+A test instrument: every launch is watched for races, deadlocks and accesses out of bounds, and
+fails with ``_C.EmulatorError``. csrc/emulator/README.md says what is modelled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from .. import _C
+from ..arrays import numpy_dtype
+from .kernels import KernelBackend
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+ALIGNMENT = 256  # of new arrays, as a GPU's allocator gives: memory traffic is counted alike
+MIN_CHECKED_BYTES = 64 << 20
+
+Schedule = Literal["forward", "reverse", "round_robin", "random"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How launches are run; see :func:`options`."""
+
+    schedule: Schedule = "forward"
+    lazy: bool = True
+    races: bool = True
+    seed: int = 1
+    workers: int = 0
+
+
+_options: ContextVar[Options] = ContextVar("emulator_options", default=Options())  # noqa: B039
+
+
+@contextlib.contextmanager
+def options(
+    *,
+    schedule: Schedule | None = None,
+    lazy: bool | None = None,
+    races: bool | None = None,
+    seed: int | None = None,
+    workers: int | None = None,
+) -> Iterator[Options]:
+    """How the emulator runs what this thread calls while it is open; None: as outside.
+
+    ``schedule`` is the order in which a block's warps run: "forward", "reverse", "round_robin" or
+    "random" (with ``seed``). ``lazy``: asynchronous copies happen as late as is legal, else as
+    early. ``races``: whether accesses are checked for happens-before. ``workers``: CPU threads,
+    0 for one a core. Raises ``ValueError`` for an unknown schedule and negative numbers.
+    """
+    given = {"schedule": schedule, "lazy": lazy, "races": races, "seed": seed, "workers": workers}
+    if schedule is not None and schedule not in SCHEDULES:
+        raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
+    for name, value in (("seed", seed), ("workers", workers)):
+        if value is not None and value < 0:
+            raise ValueError(f"{name}: expected an integer >= 0, got {value!r}")
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    token = _options.set(replace(_options.get(), **known))
+    try:
+        yield _options.get()
+    finally:
+        _options.reset(token)
+
+
+def why_unavailable() -> str | None:
+    """Why there is no emulator, and how to get it; None where there is one."""
+    if _C.built_with_emulator():
+        return None
+    return (
+        "this build of vgg_cuda has no emulator: install from its sources with "
+        '"pip install . -C cmake.define.VGG_CUDA_EMULATOR=ON", or run "make dev" there'
+    )
+
+
+class EmulatorBackend(KernelBackend):
+    """The operations of a VGG as a GPU of ``arch`` would run them.
+
+    Raises ``RuntimeError`` where the build has no emulator, ``ValueError`` for an unknown ``arch``.
+    """
+
+    name = "emulator"
+    device = "emulator"
+    batch_limit: int | None = 32
+
+    def __init__(self, arch: str = "sm_80") -> None:
+        reason = why_unavailable()
+        if reason is not None:
+            raise RuntimeError(reason)
+        super().__init__(_C.arch(arch))
+        bfloat16 = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") else ()
+        self.dtypes = ("float16", "float32", *bfloat16)
+
+    def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
+        if stream is not None:
+            raise ValueError(f"stream: the emulator has none, got {stream!r}")
+        return contextlib.nullcontext()
+
+    def asarray(self, x: Any, dtype: DTypeLike) -> NDArray[Any]:
+        """X as a C-contiguous array; a new one is at a multiple of 256 bytes."""
+        dtype = numpy_dtype(dtype)
+        given: NDArray[Any] = np.asarray(x)
+        if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
+            return given
+        array = self.new_array(given.shape, dtype.name)
+        with np.errstate(over="ignore"):  # beyond float16 is infinite
+            array[...] = given
+        return array
+
+    def as_images(self, x: Any, dtype: str) -> NDArray[Any]:
+        read = ("uint8", "float32", dtype)
+        return self.asarray(x, x.dtype.name if x.dtype.name in read else dtype)
+
+    def synchronize(self) -> None:
+        pass
+
+    def to_numpy(self, x: NDArray[Any]) -> NDArray[Any]:
+        return x
+
+    def executor(self) -> _C.Emulator:
+        return _C.Emulator(**asdict(_options.get()))
+
+    def counters(self, executor: Any) -> dict[str, int]:
+        counted: dict[str, int] = executor.counters()
+        return {"mma": 0, "wgmma": 0, **counted}
+
+    def new_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        size = math.prod(shape) * numpy_dtype(dtype).itemsize
+        memory = np.empty(size + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        array: NDArray[Any] = memory[start : start + size].view(numpy_dtype(dtype)).reshape(shape)
+        return array
+
+    host_array = new_array
+
+    def free_bytes(self, needed: int) -> int | None:
+        if needed < MIN_CHECKED_BYTES:
+            return None
+        with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+        return None

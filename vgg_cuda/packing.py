@@ -1,0 +1,96 @@
+"""Weights and biases from the caller, checked and laid out once for a backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arrays import as_float32, describe, dtype_name, is_cupy, require_float, unwrap
+from .backends import Array, Backend, PackedConv3x3, PackedLinear, of_array
+
+
+def pack_conv3x3(
+    backend: Backend, w: Any, bias: Any, *, in_channels: int | None = None, dtype: Any = None
+) -> PackedConv3x3:
+    """w [K,3,3,C] (KRSC) and bias [K] (None: zeros), checked and laid out for ``backend``.
+
+    Floating point, in host memory or on the backend's GPU; ``dtype`` is what is computed in, by
+    default the backend's first. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and
+    array kinds.
+    """
+    arrays = check_conv3x3(w, bias, in_channels, backend.device)
+    return backend.pack_conv3x3(*arrays, _dtype(backend, dtype, "conv3x3"))
+
+
+def pack_linear(
+    backend: Backend, w: Any, bias: Any, *, in_features: int | None = None, dtype: Any = None
+) -> PackedLinear:
+    """w [K,C] and bias [K] (None: zeros), laid out for ``backend``; as :func:`pack_conv3x3`."""
+    arrays = check_linear(w, bias, in_features, backend.device)
+    return backend.pack_linear(*arrays, _dtype(backend, dtype, "linear"))
+
+
+def check_conv3x3(w: Any, bias: Any, in_channels: int | None, device: str) -> tuple[Array, Array]:
+    """w [K,3,3,C] and bias [K]: C-contiguous float32 in host memory, or as they are on a GPU."""
+    w = _parameter(w, "conv3x3: w", device)
+    expected = (w.shape[0] if w.ndim else 0, 3, 3, in_channels or (w.shape[-1] if w.ndim else 0))
+    if w.shape != expected or 0 in w.shape:
+        shown = ", ".join(str(n) if n else "K" for n in expected)
+        raise ValueError(f"conv3x3: w: expected [{shown}] (KRSC), got {w.shape}")
+    return w, _bias(bias, w.shape[0], "conv3x3", device)
+
+
+def check_linear(w: Any, bias: Any, in_features: int | None, device: str) -> tuple[Array, Array]:
+    """w [K,C] and bias [K]: C-contiguous float32 in host memory, or as they are on a GPU."""
+    w = _parameter(w, "linear: w", device)
+    expected_c = in_features if in_features is not None else w.shape[-1] if w.ndim else 0
+    if w.ndim != 2 or w.shape[1] != expected_c or 0 in w.shape:
+        raise ValueError(f"linear: w: expected [K, {expected_c}], got {w.shape}")
+    return w, _bias(bias, w.shape[0], "linear", device)
+
+
+def check_packed(op: str, packed: Any, bias: Any, backend: Backend, dtype: str) -> None:
+    """Raises where ``packed`` weights are another device's or dtype's, or ``bias`` is given."""
+    if bias is not None:
+        raise ValueError(f"{op}: bias: expected None beside packed weights, which hold theirs")
+    if getattr(packed, "device", None) != backend.device:
+        raise ValueError(
+            f"{op}: w: expected weights packed for {backend.device}, got {describe(packed)} for "
+            f"{getattr(packed, 'device', 'no device')}"
+        )
+    if packed.dtype != dtype:
+        raise TypeError(f"{op}: w: expected weights packed as {dtype}, got {packed.dtype}")
+
+
+def _parameter(x: Any, what: str, device: str) -> Array:
+    # what has neither protocol, a list or a file's tensor, is read by NumPy
+    if hasattr(x, "__dlpack__") or hasattr(x, "__cuda_array_interface__"):
+        x, _ = unwrap(x, what)
+    if not is_cupy(x):
+        return as_float32(x, what)
+    require_float(x, what)
+    here = of_array(x).device
+    if here != device:
+        raise ValueError(
+            f"{what}: expected an array in host memory or on {device}, got one on {here}"
+        )
+    return x  # cast where it is packed, on its device and the stream of the call
+
+
+def _bias(bias: Any, k: int, op: str, device: str) -> Array:
+    if bias is None:
+        return np.zeros(k, np.float32)
+    bias = _parameter(bias, f"{op}: bias", device)
+    if bias.shape != (k,):
+        raise ValueError(f"{op}: bias: expected [{k}], got {bias.shape}")
+    return bias
+
+
+def _dtype(backend: Backend, dtype: Any, op: str) -> str:
+    name = backend.dtypes[0] if dtype is None else dtype_name(dtype)
+    if name not in backend.dtypes:
+        raise TypeError(
+            f"{op}: dtype: expected {' or '.join(backend.dtypes)} on {backend.device}, got {name}"
+        )
+    return name
