@@ -43,12 +43,13 @@ def test_info() -> None:
     info = json.loads(result.stdout)
     assert info["vgg_cuda"] == __version__
     assert info["backends"]["cpu"] == {"available": True, "reason": None}
+    assert set(info["backends"]) == {"cpu", "cuda", "emulator"}
     assert info["backends"]["cuda"]["available"] == (info["backends"]["cuda"]["reason"] is None)
     assert isinstance(info["architectures"], list)
     assert info["blas"]
     plain = run("info")
     assert plain.exit_code == 0
-    for word in (__version__, info["commit"], "backend cpu    available", "BLAS"):
+    for word in (__version__, info["commit"], "backend cpu      available", "BLAS"):
         assert word in plain.stdout
 
 

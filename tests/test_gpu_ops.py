@@ -1,249 +1,204 @@
-"""Every operation on the GPU, in every dtype and at ragged shapes, against float64 NumPy.
-
-The bound is derived, not chosen. An n-term float32 sum of products is off by at most
-(n + 2) 2^-24 sum|products|, in any order of additions; rounding the result to the dtype adds half
-a unit in the last place, or where the dtype is out of normal numbers half its smallest step.
-"""
+"""The kernels on a GPU: the cases of test_kernels.py, with the same references."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from kernel_reference import assert_within, draw, numpy_dtype
 
-from vgg_cuda.backends.cuda import CudaBackend, why_unavailable
+from vgg_cuda import _C, VGG, ops
+from vgg_cuda.backends import get_backend, why_missing
+from vgg_cuda.weights import load_weights
 
-UNAVAILABLE = why_unavailable()
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(UNAVAILABLE is not None, reason=str(UNAVAILABLE)),
-]
+MISSING = why_missing("cuda")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+if not _C.built_with_cuda():
+    pytest.skip("built without CUDA", allow_module_level=True)
 
-DTYPES = ("float32", "float16", "bfloat16")
-UNIT = 2.0**-24  # of float32
-ROUNDING = {"float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
-SMALLEST = {"float32": 2.0**-149, "float16": 2.0**-24, "bfloat16": 2.0**-133}
+from kernel_cases import Case, ConvCase, LinearCase, SimpleCase, all_cases, dtypes  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def backend() -> CudaBackend:
-    return CudaBackend()
+def cupy() -> Any:
+    import cupy
+
+    return cupy
 
 
-@pytest.fixture(params=DTYPES)
-def dtype(request: pytest.FixtureRequest, backend: CudaBackend) -> str:
+@pytest.fixture
+def backend() -> Any:
+    return get_backend("cuda")
+
+
+def runnable(arch: str) -> bool:
+    major, minor = _C.device_info()["devices"][0]["compute_capability"]
+    return _C.can_run(_C.arch(arch), major, minor)
+
+
+@pytest.fixture(params=dtypes())
+def dtype(request: pytest.FixtureRequest, backend: Any) -> str:
     if request.param not in backend.dtypes:
         pytest.skip(f"this CuPy cannot hold {request.param}")
     return str(request.param)
 
 
-def random(shape: tuple[int, ...], dtype: str, scale: float = 1.0) -> Any:
-    """Normal numbers that ``dtype`` can hold, in float32 on the host."""
-    rng = np.random.default_rng(sum(shape))
-    return rounded(scale * rng.standard_normal(shape, dtype=np.float32), dtype)
+@pytest.mark.parametrize("arch", ["own", "case"])
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: f"{case.op}-{case.id}")
+def test_against_float64(cupy: Any, backend: Any, case: Case, arch: str) -> None:
+    """Planned for this GPU, and as the emulator ran it."""
+    if not {case.dtype, getattr(case, "x_dtype", "") or case.dtype} <= {*backend.dtypes, "uint8"}:
+        pytest.skip(f"this CuPy cannot hold {case.dtype}")
+    where = {} if arch == "own" else {"arch": case.arch}
+    if where and not runnable(case.arch):
+        pytest.skip(f"this GPU cannot run {case.arch}")
+    y, stats = case.run(cupy.asarray, **where, return_stats=True)
+    assert isinstance(y, cupy.ndarray)
+    assert y.dtype == numpy_dtype(case.dtype)
+    assert stats["counters"] == {}
+    on_host = cupy.asnumpy(y)
+    assert_within(on_host, case.expected(), case.same(stats["plan"]["tiling"]), case.id)
+    assert cupy.asnumpy(case.run(cupy.asarray, **where)).tobytes() == on_host.tobytes()
 
 
-def rounded(x: Any, dtype: str) -> Any:
-    if dtype == "bfloat16":
-        import ml_dtypes
-
-        return x.astype(ml_dtypes.bfloat16).astype(np.float32)
-    return x.astype(dtype).astype(np.float32)
-
-
-def numpy64(backend: CudaBackend, y: Any) -> Any:
-    return backend.to_numpy(y).astype(np.float64)
-
-
-def assert_close(y: Any, expected: Any, magnitude: Any, terms: int, dtype: str) -> None:
-    """``magnitude``: the sum of the absolute values of the ``terms`` products."""
-    bound = (terms + 2) * UNIT * magnitude + ROUNDING[dtype] * abs(expected) + SMALLEST[dtype]
-    assert y.shape == expected.shape
-    excess = np.nan_to_num(abs(y - expected) / bound, nan=np.inf)
-    worst = np.unravel_index(excess.argmax(), excess.shape)
-    assert excess[worst] <= 1, (
-        f"at {worst}: got {y[worst]!r}, expected {expected[worst]!r}, "
-        f"{excess[worst]:.2f} of the bound; {(excess > 1).sum()} of {excess.size} are off"
-    )
+def test_pool_in_the_epilogue_changes_no_bit(cupy: Any, dtype: str) -> None:
+    for shape, k in (((4, 28, 30, 64), 128), ((2, 15, 15, 3), 64), ((3, 9, 7, 5), 68)):
+        x = cupy.asarray(draw(shape, dtype))
+        w, bias = draw((k, 3, 3, shape[3]), dtype, 0.1, seed=1), draw((k,), "float32", seed=2)
+        one, whole = ops.conv3x3(x, w, bias, relu=True, pool=True, return_stats=True)
+        y, apart = ops.conv3x3(x, w, bias, relu=True, return_stats=True)
+        splits = {stats["plan"]["tiling"]["split_k"] for stats in (whole, apart)}
+        if len(splits) == 1:
+            assert cupy.asnumpy(one).tobytes() == cupy.asnumpy(ops.maxpool2x2(y)).tobytes()
 
 
-def conv_reference(x: Any, w: Any, bias: Any) -> Any:
-    _, H, W, _ = x.shape
-    padded = np.pad(x.astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    taps = (padded[:, r : r + H, s : s + W] @ w[:, r, s].T.astype(np.float64)
-            for r in range(3) for s in range(3))  # fmt: skip
-    return sum(taps) + bias
-
-
-def pooled(y: Any) -> Any:
-    N, H, W, C = y.shape
-    windows = y[:, : H // 2 * 2, : W // 2 * 2].reshape(N, H // 2, 2, W // 2, 2, C)
-    return windows.max(axis=(2, 4))
-
-
-CONV_SHAPES = [
-    (1, 1, 1, 1, 1),
-    (1, 7, 5, 3, 5),
-    (2, 6, 7, 3, 64),
-    (1, 8, 8, 64, 64),
-    (3, 5, 5, 64, 68),
-    (1, 15, 2, 5, 3),
-    (2, 14, 14, 40, 130),
-]
-
-
-def conv_id(shape: tuple[int, ...]) -> str:
-    return "n{}-h{}-w{}-c{}-k{}".format(*shape)
-
-
-@pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
-@pytest.mark.parametrize("pool", [False, True], ids=["", "pool"])
-@pytest.mark.parametrize("shape", CONV_SHAPES, ids=conv_id)
-def test_conv3x3(
-    backend: CudaBackend, dtype: str, shape: tuple[int, ...], pool: bool, relu: bool
-) -> None:
-    N, H, W, C, K = shape
-    x, w = random((N, H, W, C), dtype), random((K, 3, 3, C), dtype, 0.3)
-    bias = random((K,), "float32")
-    packed = backend.pack_conv3x3(w, bias, dtype)
-    assert (packed.in_channels, packed.out_channels) == (C, K)
-    x_gpu = backend.asarray(x, dtype)
-    y = backend.conv3x3(x_gpu, packed, relu=relu, pool=pool)
-    assert y.dtype.name == dtype
-
-    expected, magnitude = conv_reference(x, w, bias), conv_reference(abs(x), abs(w), abs(bias))
-    expected = np.maximum(expected, 0) if relu else expected
-    if pool:
-        expected, magnitude = pooled(expected), pooled(magnitude)
-    if expected.size:
-        assert_close(numpy64(backend, y), expected, magnitude, 9 * C + 1, dtype)
-
-    again = backend.conv3x3(x_gpu, packed, relu=relu, pool=pool)
-    assert backend.to_numpy(again).tobytes() == backend.to_numpy(y).tobytes()
-    if pool:  # pooling in the epilogue changes no bit
-        apart = backend.maxpool2x2(backend.conv3x3(x_gpu, packed, relu=relu, pool=False))
-        assert backend.to_numpy(apart).tobytes() == backend.to_numpy(y).tobytes()
-
-
-@pytest.mark.parametrize("relu", [False, True], ids=["linear", "relu"])
-@pytest.mark.parametrize(
-    ("N", "C", "K"), [(1, 1, 1), (3, 7, 5), (65, 64, 64), (2, 100, 130), (1, 4096, 65)]
-)
-def test_linear(backend: CudaBackend, dtype: str, N: int, C: int, K: int, relu: bool) -> None:
-    x, w, bias = random((N, C), dtype), random((K, C), dtype, 0.3), random((K,), "float32")
-    packed = backend.pack_linear(w, bias, dtype)
-    assert (packed.in_features, packed.out_features) == (C, K)
-    y = backend.linear(backend.asarray(x, dtype), packed, relu=relu)
-    expected = x.astype(np.float64) @ w.T.astype(np.float64) + bias
-    magnitude = abs(x).astype(np.float64) @ abs(w).T.astype(np.float64) + abs(bias)
-    expected = np.maximum(expected, 0) if relu else expected
-    assert_close(numpy64(backend, y), expected, magnitude, C + 1, dtype)
-
-
-POOL_SHAPES = [(1, 2, 2, 1), (2, 7, 5, 3), (1, 8, 8, 64), (2, 15, 3, 40), (1, 4, 600, 8)]
-
-
-@pytest.mark.parametrize("shape", POOL_SHAPES, ids=str)
-def test_maxpool2x2(backend: CudaBackend, dtype: str, shape: tuple[int, ...]) -> None:
-    x = random(shape, dtype)
-    x.flat[::11] = np.nan
-    y = backend.maxpool2x2(backend.asarray(x, dtype))
-    np.testing.assert_array_equal(numpy64(backend, y), pooled(x.astype(np.float64)))
-
-
-@pytest.mark.parametrize("shape", POOL_SHAPES, ids=str)
-def test_relu(backend: CudaBackend, dtype: str, shape: tuple[int, ...]) -> None:
-    x = random(shape, dtype)
-    x.flat[::11] = np.nan
-    y = backend.relu(backend.asarray(x, dtype))
-    np.testing.assert_array_equal(numpy64(backend, y), np.maximum(x.astype(np.float64), 0))
-
-
-@pytest.mark.parametrize(
-    ("shape", "grid"),
-    [((1, 7, 7, 64), 7), ((2, 5, 9, 3), 7), ((1, 14, 14, 16), 7), ((1, 1, 1, 5), 3)],
-    ids=str,
-)
-def test_avgpool(backend: CudaBackend, dtype: str, shape: tuple[int, ...], grid: int) -> None:
-    x = random(shape, dtype)
-    N, H, W, C = shape
-    expected = np.zeros((N, grid, grid, C))
-    magnitude = np.zeros_like(expected)
-    for i in range(grid):
-        for j in range(grid):
-            rows = slice(i * H // grid, -(-(i + 1) * H // grid))
-            columns = slice(j * W // grid, -(-(j + 1) * W // grid))
-            pixels = x[:, rows, columns].astype(np.float64)
-            expected[:, i, j] = pixels.mean(axis=(1, 2))
-            magnitude[:, i, j] = abs(pixels).mean(axis=(1, 2))
-    y = backend.avgpool(backend.asarray(x, dtype), grid)
-    assert_close(numpy64(backend, y), expected, magnitude, H * W, dtype)
-
-
-@pytest.mark.parametrize(
-    "shape", [(1, 1), (3, 10), (2, 256), (3, 257), (2, 1000), (1, 4099)], ids=str
-)
-def test_softmax(backend: CudaBackend, dtype: str, shape: tuple[int, ...]) -> None:
-    x = random(shape, dtype, 4.0)
-    e = np.exp(x.astype(np.float64) - x.max(axis=1, keepdims=True))
-    expected = e / e.sum(axis=1, keepdims=True)
-    y = backend.softmax(backend.asarray(x, dtype))
-    # exp's argument, up to about 30 in magnitude, is off by half a unit of its own.
-    assert_close(numpy64(backend, y), expected, expected, shape[1] + 40, dtype)
-
-
-def test_softmax_of_infinities(backend: CudaBackend, dtype: str) -> None:
-    x = random((4, 40), dtype)
-    x[0] = -np.inf
-    x[1, 3] = np.nan
-    x[2, 5] = np.inf
-    x[3, :7] = -np.inf
-    y = numpy64(backend, backend.softmax(backend.asarray(x, dtype)))
+def test_softmax_of_infinities(cupy: Any, dtype: str) -> None:
+    x = draw((4, 40), dtype)
+    x[0], x[1, 3], x[2, 5], x[3, :7] = -np.inf, np.nan, np.inf, -np.inf
+    y = cupy.asnumpy(ops.softmax(cupy.asarray(x))).astype(np.float64)
     assert np.isnan(y[:3]).all()
     assert (y[3, :7] == 0).all()
-    assert y[3].sum() == pytest.approx(1, abs=40 * ROUNDING[dtype])
 
 
-def test_nan_and_overflow(backend: CudaBackend, dtype: str) -> None:
-    x = random((1, 4, 4, 8), dtype)
+def test_nan_and_overflow(cupy: Any, dtype: str) -> None:
+    x = draw((1, 4, 4, 8), dtype)
     x[0, 1, 1, 2] = np.nan
-    packed = backend.pack_conv3x3(random((3, 3, 3, 8), dtype), np.zeros(3, np.float32), dtype)
-    y = numpy64(backend, backend.conv3x3(backend.asarray(x, dtype), packed, relu=True, pool=False))
-    assert np.isnan(y[0, :3, :3]).all()
-    assert np.isfinite(y[0, 3]).all()
+    y = cupy.asnumpy(ops.conv3x3(cupy.asarray(x), draw((3, 3, 3, 8), dtype), relu=True))
+    assert np.isnan(y[0, :3, :3].astype(np.float32)).all()
+    assert np.isfinite(y[0, 3].astype(np.float32)).all()
     if dtype == "float16":
-        large = np.full((1, 64), 100, np.float32)
-        packed_large = backend.pack_linear(large, np.zeros(1, np.float32), dtype)
-        y = backend.linear(backend.asarray(large, dtype), packed_large, relu=True)
-        assert np.isposinf(numpy64(backend, y)).all()
+        large = cupy.full((1, 64), 100, np.float16)
+        assert ops.linear(large, large, relu=True).tolist() == [[np.inf]]
 
 
-def test_unaligned_arrays(backend: CudaBackend, dtype: str) -> None:
-    """A pointer that is not a multiple of 16 takes the scalar path, to the same bits."""
-    x = random((1, 6, 6, 16), dtype)
-    packed = backend.pack_conv3x3(random((8, 3, 3, 16), dtype), np.zeros(8, np.float32), dtype)
-    aligned = backend.asarray(x, dtype)
-    unaligned = backend.asarray(np.append(0, x).astype(np.float32), dtype)[1:].reshape(x.shape)
-    for pool in (False, True):
-        expected = backend.conv3x3(aligned, packed, relu=True, pool=pool)
-        y = backend.conv3x3(unaligned, packed, relu=True, pool=pool)
-        assert backend.to_numpy(y).tobytes() == backend.to_numpy(expected).tobytes()
+def test_out_and_in_place(cupy: Any, dtype: str) -> None:
+    x = cupy.asarray(draw((2, 6, 6, 16), dtype))
+    w = cupy.asarray(draw((8, 3, 3, 16), dtype, seed=1))
+    expected = ops.conv3x3(x, w)
+    out = cupy.full_like(expected, 7)
+    assert ops.conv3x3(x, w, out=out) is out
+    assert cupy.asnumpy(out).tobytes() == cupy.asnumpy(expected).tobytes()
+    expected = cupy.asnumpy(ops.relu(x))
+    assert ops.relu(x, out=x) is x
+    assert cupy.asnumpy(x).tobytes() == expected.tobytes()
+    with pytest.raises(TypeError, match="expected x's kind of array"):
+        ops.relu(x, out=np.empty(x.shape, x.dtype))
 
 
-def test_empty_batch(backend: CudaBackend, dtype: str) -> None:
-    packed = backend.pack_conv3x3(random((8, 3, 3, 4), dtype), np.zeros(8, np.float32), dtype)
-    x = backend.asarray(np.zeros((0, 6, 6, 4), np.float32), dtype)
-    assert backend.conv3x3(x, packed, relu=True, pool=True).shape == (0, 3, 3, 8)
-    assert backend.avgpool(x, 7).shape == (0, 7, 7, 4)
+def test_streams(cupy: Any) -> None:
+    x = cupy.asarray(draw((1, 32, 32, 64), "float16"))
+    w = cupy.asarray(draw((64, 3, 3, 64), "float16", 0.1, seed=1))
+    expected = cupy.asnumpy(ops.conv3x3(x, w))
+    stream = cupy.cuda.Stream(non_blocking=True)
+    for given in (stream, stream.ptr):
+        cupy.cuda.get_current_stream().synchronize()
+        y = ops.conv3x3(x, w, stream=given)
+        stream.synchronize()
+        assert cupy.asnumpy(y).tobytes() == expected.tobytes()
+    with stream:  # the caller's current stream
+        y = ops.conv3x3(x, w)
+    stream.synchronize()
+    assert cupy.asnumpy(y).tobytes() == expected.tobytes()
 
 
-def test_asarray(backend: CudaBackend, dtype: str) -> None:
-    x = random((3, 4), dtype)
+def test_kinds(cupy: Any) -> None:
+    class Bare:
+        """Has __cuda_array_interface__ alone."""
+
+        def __init__(self, array: Any) -> None:
+            self.array = array
+            self.__cuda_array_interface__ = array.__cuda_array_interface__
+
+    x = cupy.asarray(draw((2, 6, 6, 8), "float32"))
+    y = ops.relu(Bare(x))
+    assert isinstance(y, cupy.ndarray)
+    assert cupy.asnumpy(y).tobytes() == cupy.asnumpy(ops.relu(x)).tobytes()
+    for device in ("cpu", "emulator"):
+        if why_missing(device) is None:
+            with pytest.raises(ValueError, match=r"x: is on cuda:0.*cupy.asnumpy"):
+                ops.relu(x, device=device)
+    with pytest.raises(ValueError, match=r"x: is in host memory.*cupy.asarray"):
+        ops.relu(cupy.asnumpy(x), device="cuda")
+
+
+def test_too_large_a_batch(cupy: Any) -> None:
+    x = cupy.zeros((1, 1, 1, 8), np.float16)
+    huge = cupy.ndarray((30000, 224, 224, 8), np.float16, memptr=x.data)  # as if there were
+    with pytest.raises(MemoryError, match=r"conv3x3: needs .* GB for its result .* GB are free on"):
+        ops.conv3x3(huge, draw((64, 3, 3, 8), "float16"))
+
+
+def test_an_arch_that_this_gpu_cannot_run(cupy: Any) -> None:
+    others = [name for name in _C.arch_names() if not runnable(name)]
+    for name in others:
+        with pytest.raises(ValueError, match=r"cannot run it; expected one of .*sm_80"):
+            ops.relu(cupy.zeros(3), arch=name)
+
+
+def test_empty_batch(cupy: Any, dtype: str) -> None:
+    x = cupy.zeros((0, 6, 6, 4), numpy_dtype(dtype))
+    assert ops.conv3x3(x, draw((8, 3, 3, 4), dtype), pool=True).shape == (0, 3, 3, 8)
+    assert ops.avgpool(x).shape == (0, 7, 7, 4)
+
+
+def test_asarray(cupy: Any, backend: Any, dtype: str) -> None:
+    x = draw((3, 4), dtype)
     on_gpu = backend.asarray(np.asfortranarray(x), dtype)
     assert on_gpu.flags.c_contiguous
     assert on_gpu.dtype.name == dtype
     assert backend.asarray(on_gpu, dtype).data.ptr == on_gpu.data.ptr
-    np.testing.assert_array_equal(backend.to_numpy(on_gpu).astype(np.float32), x)
-    transposed = backend.asarray(on_gpu.T, dtype)
-    np.testing.assert_array_equal(backend.to_numpy(transposed).astype(np.float32), x.T)
+    np.testing.assert_array_equal(cupy.asnumpy(on_gpu), x)
+    np.testing.assert_array_equal(cupy.asnumpy(backend.asarray(on_gpu.T, dtype)), x.T)
+
+
+def test_a_model(cupy: Any) -> None:
+    pixels = draw((3, 32, 32, 3), "uint8")
+    weights = load_weights("digits")
+    expected = VGG(weights, device="cpu")(pixels)
+    for dtype, bound in (("float16", 1e-2), ("float32", 1e-5)):
+        model = VGG(weights, device="cuda", dtype=dtype)
+        for x in (pixels, cupy.asarray(pixels), weights.preset.normalize(pixels)):
+            y = cupy.asnumpy(model(x)).astype(np.float64)
+            assert np.linalg.norm(y - expected) <= bound * np.linalg.norm(expected)
+        nchw = cupy.asarray(weights.preset.normalize(pixels).transpose(0, 3, 1, 2).copy())
+        assert np.linalg.norm(cupy.asnumpy(model(nchw, layout="NCHW")) - expected) <= (
+            bound * np.linalg.norm(expected)
+        )
+
+
+def test_unaligned_arrays(cupy: Any, dtype: str) -> None:
+    """An address that is no multiple of 16 bytes takes the slower path, to the same bits.
+
+    Unless its sums are split in another way.
+    """
+    for case in (ConvCase(1, 6, 6, 16, 8, dtype), LinearCase(3, 64, 8, dtype)):
+        moved = replace(case, offset=1)
+        y, stats = case.run(cupy.asarray, return_stats=True)
+        other, other_stats = moved.run(cupy.asarray, return_stats=True)
+        assert stats["kernel"] != other_stats["kernel"]
+        if stats["plan"]["tiling"]["split_k"] == other_stats["plan"]["tiling"]["split_k"]:
+            assert cupy.asnumpy(y).tobytes() == cupy.asnumpy(other).tobytes()
+    simple = SimpleCase("softmax", (2, 1000), dtype, offset=1)
+    assert simple.run(cupy.asarray).shape == (2, 1000)

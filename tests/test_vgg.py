@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tolerance import assert_close
 
-from vgg_cuda import VGG, Preset, RangeWarning, reference
+from vgg_cuda import PRESETS, VGG, Preset, RangeWarning, reference
 from vgg_cuda.backends import DeviceError, cpu, why_missing
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.summary import rows
@@ -70,6 +70,18 @@ def test_float_dtypes_are_converted(model: VGG) -> None:
         y = model(x.astype(dtype))
         assert y.dtype == np.float32
         np.testing.assert_array_equal(y, expected)
+
+
+def test_pixels_are_normalized_as_the_preset_does() -> None:
+    for preset in PRESETS.values():
+        model = VGG(replace(WEIGHTS, preset=preset), device="cpu")
+        pixels = np.random.default_rng(0).integers(0, 256, (2, 40, 36, 3), dtype=np.uint8)
+        expected = model.features(preset.normalize(pixels), ["conv1_1", "fc8"])
+        found = model.features(pixels, ["conv1_1", "fc8"])
+        for tap, value in expected.items():
+            np.testing.assert_array_equal(found[tap], value)
+        nchw = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        np.testing.assert_array_equal(model(nchw, layout="NCHW"), expected["fc8"])
 
 
 def test_big_batches_run_in_parts(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +164,7 @@ BAD = [
     (lambda m: m(images(), layout="HWC"), ValueError, "expected NHWC or NCHW"),
     (lambda m: m(images(1, 31, 64)), ValueError, "H and W >= 32.*H = 31"),
     (lambda m: m(images(1, 64, 16)), ValueError, "W = 16"),
-    (lambda m: m(np.zeros((1, 32, 32, 3), np.uint8)), TypeError, r"got dtype uint8.*classify"),
+    (lambda m: m(np.zeros((1, 32, 32, 3), np.int16)), TypeError, "got dtype int16"),
     (lambda m: m(np.zeros((1, 32, 32, 3), np.complex64)), TypeError, "complex64"),
     (lambda m: m([[1.0, 2.0]]), TypeError, "expected an array.*got list"),
     (lambda m: m.features(images(), "conv9_9"), ValueError, "no layer 'conv9_9'"),

@@ -1,0 +1,331 @@
+"""The shapes that kernels are run at, on the emulator and on GPUs; each knows its references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Any, ClassVar
+
+import numpy as np
+from kernel_reference import (
+    SHORT,
+    accumulate,
+    avgpool32,
+    draw,
+    epilogue,
+    im2col,
+    pooled,
+    rounded,
+    softmax32,
+)
+
+from vgg_cuda import _C, PRESETS, ops, reference
+from vgg_cuda.configs import CONFIGS, Conv, Pool, get_config
+
+Place = Callable[[np.ndarray], Any]
+"""Moves an array to where it is computed."""
+
+Tiling = dict[str, int]
+
+
+def dtypes() -> list[str]:
+    """Those that there are kernels of."""
+    names = _C.kernels()
+    return [
+        d for d in ("float16", "float32", "bfloat16") if any(f"_{SHORT[d]}" in n for n in names)
+    ]
+
+
+def place_at(place: Place, x: np.ndarray, offset: int) -> Any:
+    """x on the device, ``offset`` elements behind an aligned address."""
+    if not offset:
+        return place(x)
+    return place(np.concatenate([np.zeros(offset, x.dtype), x.ravel()]))[offset:].reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class ConvCase:
+    """``offset``: of x's address, in elements; ``preset``: of uint8 images.
+
+    ``arch``: whose plan is run; the large tiles are planned for small problems on a GPU with few
+    SMs.
+    """
+
+    n: int
+    h: int
+    w: int
+    c: int
+    k: int
+    dtype: str
+    pool: bool = False
+    relu: bool = True
+    x_dtype: str = ""
+    preset: str | None = None
+    offset: int = 0
+    arch: str = "sm_80"
+    op: ClassVar[str] = "conv3x3"
+
+    @property
+    def id(self) -> str:
+        name = f"n{self.n}-h{self.h}" + (f"-w{self.w}" if self.w != self.h else "")
+        name += f"-c{self.c}-k{self.k}-{SHORT[self.dtype]}"
+        extra = {
+            "pool": self.pool, "linear": not self.relu,
+            f"from_{SHORT[self.x_dtype or self.dtype]}": self.x_dtype,
+            str(self.preset): self.preset, f"off{self.offset}": self.offset,
+            self.arch: self.arch != "sm_80",
+        }  # fmt: skip
+        return "-".join([name, *(text for text, said in extra.items() if said)])
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """x, w rounded to the dtype, float32 bias."""
+        x = draw((self.n, self.h, self.w, self.c), self.x_dtype or self.dtype)
+        # with a preset w is as small as He's: normalized pixels are as large as others
+        scale = (2 / (9 * self.c)) ** 0.5 / (1 if self.preset or self.x_dtype != "uint8" else 100)
+        w = draw((self.k, 3, 3, self.c), self.dtype, scale, seed=1)
+        return x, w, draw((self.k,), "float32", 0.3, seed=2)
+
+    def plan(self, arch: str | None = None) -> _C.Plan:
+        return _C.plan_conv3x3(
+            self.n, self.h, self.w, self.c, self.k, dtype=self.dtype,
+            x_dtype=self.x_dtype or self.dtype, relu=self.relu, pool=self.pool,
+            aligned=not self.offset, arch=_C.arch(arch or self.arch),
+        )  # fmt: skip
+
+    def run(self, place: Place, **where: Any) -> Any:
+        x, w, bias = self.arrays
+        return ops.conv3x3(
+            place_at(place, x, self.offset), w, bias, relu=self.relu, pool=self.pool,
+            dtype=self.dtype, preset=self.preset, **where,
+        )  # fmt: skip
+
+    def expected(self) -> np.ndarray:
+        """In float64, normalized there, too."""
+        x, w, bias = self.arrays
+        x64 = x.astype(np.float64)
+        if self.preset:
+            preset = PRESETS[self.preset]
+            x64 = x64 / preset.divisor - preset.center
+            x64 = x64[..., ::-1] if preset.channels == "BGR" else x64
+            x64 = (x64 - preset.mean) / preset.std
+        return reference.conv3x3(x64, w, bias, relu=self.relu, pool=self.pool)
+
+    def same(self, tiling: Tiling) -> np.ndarray:
+        """In the kernel's precision and order."""
+        x, w, bias = self.arrays
+        if self.preset:
+            preset = PRESETS[self.preset]
+            x = x[..., ::-1] if preset.channels == "BGR" else x
+            scale = np.float32(1 / (preset.divisor * np.array(preset.std)))
+            shift = np.float32(-(preset.center + np.array(preset.mean)) / preset.std)
+            x = (x.astype(np.float64) * scale + shift).astype(np.float32)  # fused
+        y = accumulate(im2col(rounded(x, self.dtype)), w.reshape(self.k, -1), tiling)
+        y = y.reshape(self.n, self.h, self.w, self.k)
+        y = pooled(y) if self.pool else y
+        return rounded(epilogue(y, bias, self.relu), self.dtype)
+
+
+@dataclass(frozen=True)
+class LinearCase:
+    n: int
+    c: int
+    k: int
+    dtype: str
+    relu: bool = True
+    offset: int = 0
+    arch: str = "sm_80"
+    op: ClassVar[str] = "linear"
+
+    @property
+    def id(self) -> str:
+        name = f"n{self.n}-c{self.c}-k{self.k}-{SHORT[self.dtype]}"
+        name += ("" if self.relu else "-linear") + f"-off{self.offset}" * bool(self.offset)
+        return name + f"-{self.arch}" * (self.arch != "sm_80")
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        w = draw((self.k, self.c), self.dtype, (2 / self.c) ** 0.5, seed=1)
+        return draw((self.n, self.c), self.dtype), w, draw((self.k,), "float32", 0.3, seed=2)
+
+    def plan(self, arch: str | None = None) -> _C.Plan:
+        return _C.plan_linear(
+            self.n, self.c, self.k, dtype=self.dtype, relu=self.relu, aligned=not self.offset,
+            arch=_C.arch(arch or self.arch),
+        )  # fmt: skip
+
+    def run(self, place: Place, **where: Any) -> Any:
+        x, w, bias = self.arrays
+        return ops.linear(place_at(place, x, self.offset), w, bias, relu=self.relu, **where)
+
+    def expected(self) -> np.ndarray:
+        return reference.linear(*self.arrays, relu=self.relu)
+
+    def same(self, tiling: Tiling) -> np.ndarray:
+        x, w, bias = self.arrays
+        return rounded(epilogue(accumulate(x, w, tiling), bias, self.relu), self.dtype)
+
+
+@dataclass(frozen=True)
+class SimpleCase:
+    """Max-pool, ReLU, average pool, softmax, conversion: ``argument`` is a grid or a layout."""
+
+    op: str
+    shape: tuple[int, ...]
+    dtype: str
+    x_dtype: str = ""
+    argument: Any = None
+    offset: int = 0
+    arch: ClassVar[str] = "sm_80"
+
+    @property
+    def id(self) -> str:
+        name = f"{self.op}-{'x'.join(map(str, self.shape))}-{SHORT[self.dtype]}"
+        name += f"-from_{SHORT[self.x_dtype]}" if self.x_dtype else ""
+        name += f"-{self.argument}" if self.argument else ""
+        return name + f"-off{self.offset}" * bool(self.offset)
+
+    @property
+    def x(self) -> np.ndarray:
+        return draw(self.shape, self.x_dtype or self.dtype, 4.0)
+
+    def plan(self, arch: str | None = None) -> _C.Plan:
+        known: dict[str, Any] = {"dtype": self.dtype, "arch": _C.arch(arch or self.arch)}
+        if self.op == "convert":
+            N, *rest = self.shape
+            rows = {"NHWC": rest[-1] and int(np.prod(rest[:-1])), "NCHW": rest[0]}.get(
+                self.argument, 1
+            )
+            x_dtype = self.x_dtype or self.dtype
+            columns = int(np.prod(rest)) // rows
+            return _C.plan_convert(N, rows, columns, x_dtype=x_dtype, **known)
+        known["aligned"] = not self.offset
+        if self.op == "relu":
+            return _C.plan_relu(int(np.prod(self.shape)), **known)
+        if self.op == "softmax":
+            return _C.plan_softmax(self.shape[0], self.shape[1], **known)
+        n, h, w, c = self.shape
+        if self.op == "avgpool":
+            return _C.plan_avgpool(n, h, w, c, self.argument, **known)
+        return _C.plan_maxpool2x2(n, h, w, c, **known)
+
+    def run(self, place: Place, **where: Any) -> Any:
+        x = place_at(place, self.x, self.offset)
+        if self.op == "avgpool":
+            return ops.avgpool(x, self.argument, **where)
+        if self.op == "convert":
+            source = self.argument or "NHWC"
+            target = {"NHWC": "NCHW", "NCHW": "NHWC"}.get(self.argument, "NHWC")
+            return ops.convert(x, self.dtype, source=source, target=target, **where)
+        return getattr(ops, self.op)(x, **where)
+
+    def expected(self) -> np.ndarray:
+        if self.op == "convert":
+            axes = {"NHWC": (0, 3, 1, 2), "NCHW": (0, 2, 3, 1)}.get(self.argument)
+            return (self.x.transpose(axes) if axes else self.x).astype(np.float64)
+        if self.op == "relu":
+            return np.maximum(self.x.astype(np.float64), 0)
+        if self.op == "avgpool":
+            return reference.avgpool(self.x, self.argument)
+        return getattr(reference, self.op)(self.x)
+
+    def same(self, tiling: Tiling) -> np.ndarray:
+        if self.op == "avgpool":
+            return rounded(avgpool32(self.x, self.argument), self.dtype)
+        if self.op == "softmax":
+            return rounded(softmax32(self.x), self.dtype)
+        return rounded(self.expected(), self.dtype)
+
+
+Case = ConvCase | LinearCase | SimpleCase
+
+
+def conv_cases() -> Iterator[ConvCase]:
+    """Every C with every K, the other sizes and options in turn."""
+    spatial = [(15, 7), (7, 7), (2, 15), (1, 1), (1, 2), (7, 2), (15, 15)]
+    for dtype in dtypes():
+        pairs = product((1, 3, 5, 8, 12, 16, 40, 64, 72), (1, 5, 8, 64, 68, 130))
+        for i, (c, k) in enumerate(pairs):
+            h, w = spatial[i % len(spatial)]
+            pool = bool(i // 2 % 2) and min(h, w) > 1
+            yield ConvCase(1 + i % 3, h, w, c, k, dtype, pool, relu=i % 5 != 0)
+        for c, k, pool in product((8, 64), (8, 130), (False, True)):
+            yield ConvCase(2, 7, 6, c, k, dtype, pool, offset=1)
+        for pool in (False, True):
+            yield ConvCase(2, 9, 12, 64, 64, dtype, pool, relu=False)
+            c = 40 if dtype == "float16" else 16
+            yield ConvCase(1, 12, 13, c, 1000, dtype, pool, arch="sm_87")
+
+
+def first_layer_cases() -> Iterator[ConvCase]:
+    """Images: uint8 with every kind of preset and without, float32 in all dtypes."""
+    for dtype in dtypes():
+        for i, preset in enumerate(("torchvision", "keras", "lpips", None)):
+            yield ConvCase(1 + i % 2, 9, 12, 3, 64, dtype, bool(i % 2), True, "uint8", preset)
+        yield ConvCase(1, 5, 4, 3, 5, dtype, False, False, "uint8", "features")
+        yield ConvCase(2, 7, 7, 3, 64, dtype, True, True, "uint8", "caffe", offset=1)
+        if dtype != "float32":
+            yield ConvCase(1, 8, 9, 3, 64, dtype, x_dtype="float32")
+            yield ConvCase(2, 8, 9, 3, 68, dtype, True, x_dtype="float32", offset=1)
+
+
+def vgg_layers() -> list[tuple[int, int, int, bool]]:
+    """Size at 224x224, C, K and whether a pool follows, of every network's convolutions."""
+    found = set()
+    for name in CONFIGS:
+        size = 224
+        for layer, following in pairwise(get_config(name).features):
+            if isinstance(layer, Conv):
+                pool = isinstance(following, Pool)
+                found.add((size, layer.in_channels, layer.out_channels, pool))
+                size //= 2 if pool else 1
+    return sorted(found)
+
+
+def vgg_cases() -> Iterator[ConvCase | LinearCase]:
+    for dtype in dtypes():
+        side = 4 if dtype == "float32" else 8
+        for c, k, pool in sorted({layer[1:] for layer in vgg_layers()}):
+            yield ConvCase(1, side, side, c, k, dtype, pool)
+        for c, k in ((4096, 4096), (4096, 1000)) if dtype != "float32" else ((4096, 1000),):
+            yield LinearCase(1, c, k, dtype, relu=k != 1000)
+    yield LinearCase(2, 25088, 512, "float16")
+
+
+def linear_cases() -> Iterator[LinearCase]:
+    for dtype in dtypes():
+        pairs = product((1, 3, 7, 8, 40, 72, 100, 520), (1, 5, 8, 64, 68, 130))
+        for i, (c, k) in enumerate(pairs):
+            yield LinearCase((1, 2, 3, 17, 65)[i % 5], c, k, dtype, relu=i % 3 != 0)
+        yield LinearCase(130, 256, 136, dtype)
+        yield LinearCase(136, 40, 1000, dtype, arch="sm_87")
+        yield LinearCase(3, 4096, 72, dtype, offset=1)
+        yield LinearCase(5, 64, 64, dtype, offset=1)
+
+
+def simple_cases() -> Iterator[SimpleCase]:
+    for dtype in dtypes():
+        for shape in ((1, 2, 2, 1), (2, 7, 5, 3), (1, 8, 8, 64), (2, 15, 3, 40), (1, 4, 300, 8)):
+            yield SimpleCase("maxpool2x2", shape, dtype)
+            yield SimpleCase("relu", shape, dtype)
+        for shape, grid in (((1, 7, 7, 64), 7), ((2, 5, 9, 3), 7), ((1, 14, 14, 16), 7)):
+            yield SimpleCase("avgpool", shape, dtype, argument=grid)
+        yield SimpleCase("avgpool", (1, 1, 1, 5), dtype, argument=3)
+        for shape in ((1, 1), (3, 10), (2, 256), (3, 257), (2, 1000), (1, 4099)):
+            yield SimpleCase("softmax", shape, dtype)
+        for op, shape in (
+            ("maxpool2x2", (1, 6, 6, 16)), ("relu", (3, 40)), ("softmax", (2, 1000)),
+            ("softmax", (2, 64)),
+        ):  # fmt: skip
+            yield SimpleCase(op, shape, dtype, offset=1)
+        yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7, offset=1)
+        for x_dtype in (*dtypes(), "uint8"):
+            yield SimpleCase("convert", (3, 5, 7), dtype, x_dtype)
+            yield SimpleCase("convert", (2, 3, 9, 5), dtype, x_dtype, "NCHW")
+            yield SimpleCase("convert", (1, 7, 6, 70), dtype, x_dtype, "NHWC")
+
+
+def all_cases() -> list[Case]:
+    makers = (conv_cases, first_layer_cases, vgg_cases, linear_cases, simple_cases)
+    return [case for maker in makers for case in maker()]

@@ -1,0 +1,136 @@
+"""What a kernel's result is compared with: float64, and the same sums in the kernel's precision.
+
+max|y - y64| <= 2 max|y_same - y64| + 1 ulp, where y_same has the kernel's operands, rounded to its
+dtype, and its order of additions: no tolerance is chosen. The ulp is the output dtype's, at the
+worst element's magnitude.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+FACTOR = 2
+# digits after the point and smallest exponent of normal numbers
+FORMATS = {"float32": (23, -126), "float16": (10, -14), "bfloat16": (7, -126)}
+SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8"}
+
+
+def numpy_dtype(name: str) -> np.dtype:
+    if name == "bfloat16":
+        import ml_dtypes
+
+        return np.dtype(ml_dtypes.bfloat16)
+    return np.dtype(name)
+
+
+def draw(shape: tuple[int, ...], dtype: str, scale: float = 1.0, seed: int = 0) -> np.ndarray:
+    """Normal numbers, or pixels."""
+    rng = np.random.default_rng([seed, *shape])
+    if dtype == "uint8":
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+    return (scale * rng.standard_normal(shape, dtype=np.float32)).astype(numpy_dtype(dtype))
+
+
+def rounded(y: np.ndarray, dtype: str) -> np.ndarray:
+    """float32 sums as the result holds them."""
+    with np.errstate(over="ignore"):
+        return y.astype(numpy_dtype(dtype))
+
+
+def ulp(value: float, dtype: str) -> float:
+    digits, smallest = FORMATS[dtype]
+    exponent = int(np.frexp(abs(value))[1]) - 1 if value else smallest
+    return float(2.0 ** (max(exponent, smallest) - digits))
+
+
+def assert_within(y: Any, y64: np.ndarray, y_same: np.ndarray, what: str = "") -> None:
+    """The bound above; where the float64 result is no number of y's dtype, exactly that."""
+    dtype = y.dtype.name
+    assert y.shape == y64.shape == y_same.shape, f"{what}: {y.shape}, expected {y64.shape}"
+    if not y.size:
+        return
+    got, same = y.astype(np.float64), y_same.astype(np.float64)
+    with np.errstate(over="ignore"):
+        limit = y64.astype(numpy_dtype(dtype)).astype(np.float64)
+    odd = ~np.isfinite(limit)
+    np.testing.assert_array_equal(got[odd], limit[odd], err_msg=what)
+    if odd.all():
+        return
+    error = np.where(odd, 0, np.abs(got - np.where(odd, got, y64)))
+    error = np.where(np.isnan(error), np.inf, error)
+    same_error = np.where(odd | ~np.isfinite(same), 0, np.abs(same - np.where(odd, same, y64)))
+    worst = np.unravel_index(error.argmax(), error.shape)
+    bound = FACTOR * same_error.max() + ulp(y64[worst], dtype)
+    assert error[worst] <= bound, (
+        f"{what}: worst at {tuple(int(i) for i in worst)}: got {got[worst]!r}, expected "
+        f"{y64[worst]!r}, in the same precision {same[worst]!r}: {error[worst] / bound:.2f} of the "
+        f"bound {bound:.3g}; {int((error > bound).sum())} of {error.size} are off"
+    )
+
+
+def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, int]) -> np.ndarray:
+    """float32 sums a [M,GEMM_K] b [N,GEMM_K]^T -> [M,N], in the order that the plan's tiling says.
+
+    Fused multiply-adds one after the other, in partial sums that are added one after the other, in
+    splits that are added one after the other. A product of float32 is exact in float64.
+    """
+    a, b = a.astype(np.float64).T.copy(), b.astype(np.float64).T.copy()
+    gemm_k = a.shape[0]
+    columns = tiling["steps"] * tiling["block_k"] if tiling["split_k"] > 1 else gemm_k
+    partial = tiling["partial_sum"] or columns
+    y = np.zeros((a.shape[1], b.shape[1]), np.float32)
+    product = np.empty(y.shape)
+    for start in range(0, gemm_k, columns):
+        split = np.zeros_like(y)
+        end = min(start + columns, gemm_k)
+        for first in range(start, end, partial):
+            total = np.zeros_like(y)
+            for k in range(first, min(first + partial, end)):
+                np.multiply(a[k][:, None], b[k], out=product)
+                product += total
+                total[...] = product
+            split = total if first == start else split + total
+        y = split if start == 0 else y + split
+    return y
+
+
+def im2col(x: np.ndarray) -> np.ndarray:
+    """x [N,H,W,C] -> [N*H*W, 9*C], columns in the order r, s, c."""
+    N, H, W, C = x.shape
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    taps = [padded[:, r : r + H, s : s + W] for r in range(3) for s in range(3)]
+    return np.concatenate(taps, axis=-1).reshape(N * H * W, 9 * C)
+
+
+def epilogue(y: np.ndarray, bias: np.ndarray, relu: bool) -> np.ndarray:
+    y = y + bias.astype(y.dtype)
+    return np.maximum(y, 0) if relu else y
+
+
+def pooled(y: np.ndarray) -> np.ndarray:
+    N, H, W, C = y.shape
+    windows = y[:, : H // 2 * 2, : W // 2 * 2].reshape(N, H // 2, 2, W // 2, 2, C)
+    return windows.max(axis=(2, 4))
+
+
+def softmax32(x: np.ndarray) -> np.ndarray:
+    """Softmax in float32, sums one after the other."""
+    x = x.astype(np.float32)
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return e / np.cumsum(e, axis=1, dtype=np.float32)[:, -1:]
+
+
+def avgpool32(x: np.ndarray, grid: int) -> np.ndarray:
+    """Adaptive average in float32, sums one after the other."""
+    N, H, W, C = x.shape
+    y = np.empty((N, grid, grid, C), np.float32)
+    for i in range(grid):
+        for j in range(grid):
+            rows = slice(i * H // grid, -(-(i + 1) * H // grid))
+            columns = slice(j * W // grid, -(-(j + 1) * W // grid))
+            window = x[:, rows, columns].reshape(N, -1, C).astype(np.float32)
+            total = np.cumsum(window, axis=1, dtype=np.float32)[:, -1]
+            y[:, i, j] = total / np.float32(window.shape[1])
+    return y

@@ -1,0 +1,186 @@
+"""The CUDA backend's own logic, with no GPU: what goes where, on which stream, and what is refused.
+
+See fake_cupy.py for what stands in for CuPy and the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_cupy import Log, Stream, asarray, asnumpy, fake_gpus, ndarray
+from kernel_reference import draw
+
+from vgg_cuda import VGG, ops
+from vgg_cuda.backends import DeviceError, get_backend, recording, why_missing
+from vgg_cuda.weights import load_weights
+
+MISSING = why_missing("emulator")
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    with fake_gpus(monkeypatch, (9, 0), (8, 6), (7, 0)) as log:
+        yield log
+
+
+def on(index: int, x: np.ndarray) -> Any:
+    array = asarray(x)
+    array.gpu = index
+    return array
+
+
+X = draw((2, 6, 6, 16), "float16")
+W, BIAS = draw((8, 3, 3, 16), "float16", 0.1, seed=1), draw((8,), "float32", seed=2)
+
+
+def same(y: Any, expected: np.ndarray) -> bool:
+    return y.view(np.ndarray).tobytes() == expected.tobytes()
+
+
+def test_results_are_beside_x_and_nothing_waits(log: Log) -> None:
+    expected = ops.conv3x3(X, W, BIAS, relu=True, pool=True, device="emulator")
+    for index in (0, 1):
+        for w, bias in ((W, BIAS), (on(index, W), on(index, BIAS)), (on(index, W), BIAS)):
+            y, stats = ops.conv3x3(on(index, X), w, bias, relu=True, pool=True, return_stats=True)
+            assert isinstance(y, ndarray)
+            assert y.gpu == index
+            assert same(y, expected)
+            assert stats["plan"]["arch"] == ("sm_90a", "sm_86")[index]
+            assert stats["counters"] == {}
+            assert log.launched_on[-1] == (index, 0)
+    assert log.synchronized == 0
+    assert log.device == 0
+
+
+def test_streams(log: Log) -> None:
+    x = on(0, X)
+    expected = ops.relu(X, device="emulator")
+    given = (
+        (Stream(64), 64),
+        (96, 96),
+        (SimpleNamespace(cuda_stream=128), 128),
+        (SimpleNamespace(__cuda_stream__=lambda: (0, 160)), 160),
+    )
+    for stream, address in given:
+        assert same(ops.relu(x, stream=stream), expected)
+        assert log.launched_on[-1] == (0, address)
+        assert log.streams == [0]
+    with Stream(192):  # the caller's current one
+        ops.relu(x)
+    assert log.launched_on[-1] == (0, 192)
+    with pytest.raises(TypeError, match="stream: expected a stream"):
+        ops.relu(x, stream="default")
+
+
+def test_out_and_in_place(log: Log) -> None:
+    x = on(0, X)
+    out = on(0, np.zeros_like(X))
+    assert ops.relu(x, out=out) is out
+    assert same(out, ops.relu(X, device="emulator"))
+    assert ops.relu(x, out=x) is x
+    assert same(x, out)
+    with pytest.raises(TypeError, match=r"expected x's kind of array, cupy\.ndarray, got numpy"):
+        ops.relu(x, out=np.empty_like(X))
+    with pytest.raises(
+        ValueError, match="out: expected an array beside x on cuda:0, got one on cuda:1"
+    ):
+        ops.relu(x, out=on(1, X))
+    with pytest.raises(ValueError, match="overlaps x"):
+        ops.softmax(x.reshape(12, 96)[:6], out=x.reshape(12, 96)[1:7])
+
+
+def test_nothing_is_moved_unasked(log: Log) -> None:
+    with pytest.raises(ValueError, match=r"relu: x: is in host memory.*'cuda'.*cupy\.asarray"):
+        ops.relu(X, device="cuda")
+    for device in ("cpu", "emulator"):
+        with pytest.raises(ValueError, match=rf"relu: x: is on cuda:0.*{device}.*cupy\.asnumpy"):
+            ops.relu(on(0, X), device=device)
+    with pytest.raises(ValueError, match=r"x: is on cuda:0, but device is 'cuda:1'.*Device\(1\)"):
+        ops.relu(on(0, X), device="cuda:1")
+    assert ops.relu(on(1, X), device="cuda").gpu == 1
+    with pytest.raises(
+        ValueError, match="w: expected an array in host memory or on cuda:0, got one on cuda:1"
+    ):
+        ops.conv3x3(on(0, X), on(1, W))
+    with pytest.raises(
+        ValueError, match="w: expected an array in host memory or on cpu, got one on"
+    ):
+        ops.conv3x3(X.astype(np.float32), on(0, W))
+
+
+def test_arch(log: Log) -> None:
+    _, stats = ops.relu(on(0, X), arch="sm_80", return_stats=True)
+    assert stats["plan"]["arch"] == "sm_80"
+    with pytest.raises(ValueError, match="relu: arch 'sm_90': GPU 1 is sm_86 and cannot run it"):
+        ops.relu(on(1, X), arch="sm_90")
+    with pytest.raises(ValueError, match=r"relu: .*sm_80"):
+        ops.relu(on(0, X), arch="hopper")
+
+
+def test_unsupported_gpus(log: Log) -> None:
+    with pytest.raises(DeviceError, match="GPU 2 is sm_70; vgg_cuda needs sm_80 or later"):
+        get_backend("cuda:2")
+    with pytest.raises(RuntimeError, match="GPU 2 is sm_70; vgg_cuda needs sm_80 or later"):
+        ops.relu(on(2, X))
+    with pytest.raises(DeviceError, match="no GPU 3: 3 are visible"):
+        get_backend("cuda:3")
+
+
+def test_too_large_a_batch(log: Log) -> None:
+    log.free, log.pooled = 1000, 100
+    with pytest.raises(
+        MemoryError,
+        match=r"relu: needs 2,304 bytes for its result .*1,100 bytes are free on cuda:0",
+    ):
+        ops.relu(on(0, X))
+    log.pooled = 10**6
+    assert ops.relu(on(0, X)).shape == X.shape
+
+
+def test_any_layout(log: Log) -> None:
+    expected = ops.relu(X, device="emulator")
+    assert same(ops.relu(on(0, np.repeat(X, 2, axis=1))[:, ::2]), expected)
+    assert ops.conv3x3(on(0, X[:0]), W, pool=True).shape == (0, 3, 3, 8)
+
+
+def test_cuda_array_interface_alone(log: Log) -> None:
+    class Bare:
+        def __init__(self, array: Any) -> None:
+            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+            self.__cuda_array_interface__ = array.__cuda_array_interface__
+            self.__array_interface__ = array.__array_interface__  # the fake's asarray reads it
+
+    y = ops.relu(Bare(on(0, X)))
+    assert isinstance(y, ndarray)
+    assert same(y, ops.relu(X, device="emulator"))
+
+
+def test_a_model(log: Log) -> None:
+    weights = load_weights("digits")
+    pixels = draw((3, 32, 32, 3), "uint8")
+    x = weights.preset.normalize(pixels)
+    model = VGG(weights, device="cuda:1")
+    assert (model.device, model.dtype) == ("cuda:1", "float16")
+    emulated = VGG(weights, device="emulator", arch="sm_86")
+    expected = emulated(pixels)
+    assert type(model(pixels)) is np.ndarray
+    assert same(model(pixels), expected)
+    before = log.synchronized
+    y = model(on(1, pixels))
+    assert isinstance(y, ndarray)
+    assert y.gpu == 1
+    assert same(y, expected)
+    assert same(model(on(1, x)), emulated(x))
+    with recording() as launched:
+        nchw = model(on(1, np.ascontiguousarray(x.transpose(0, 3, 1, 2))), layout="NCHW")
+    assert launched[0]["plan"]["op"] == "convert"
+    assert np.abs(asnumpy(nchw) - emulated(x)).max() < 0.1
+    assert log.synchronized == before + 1  # asnumpy, here
+    with pytest.raises(TypeError, match="the model is on emulator"):
+        emulated(on(0, x))
+    assert VGG(weights).device == "cuda:0"  # "auto"

@@ -1,0 +1,212 @@
+"""Every compiled kernel, executed on the CPU by the emulator, against float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pytest
+from kernel_reference import assert_within, draw, numpy_dtype
+
+from vgg_cuda import _C, ops
+from vgg_cuda.backends import why_missing
+from vgg_cuda.backends.emulator import SCHEDULES
+
+MISSING = why_missing("emulator")
+if MISSING:
+    pytest.skip(MISSING, allow_module_level=True)
+
+from kernel_cases import (  # noqa: E402 (asks the build for its kernels)
+    Case,
+    ConvCase,
+    LinearCase,
+    SimpleCase,
+    all_cases,
+    dtypes,
+)
+
+CASES = all_cases()
+ON = {"device": "emulator"}
+
+
+def on_host(x: np.ndarray) -> np.ndarray:
+    return x
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.id}")
+def test_against_float64(case: Case) -> None:
+    y, stats = case.run(on_host, **ON, arch=case.arch, return_stats=True)
+    assert y.dtype == numpy_dtype(case.dtype)
+    plan = case.plan().as_dict()
+    assert stats["plan"] == plan
+    assert stats["kernel"] == plan["launches"][0]["kernel"]
+    assert_within(y, case.expected(), case.same(plan["tiling"]), case.id)
+
+
+def test_every_kernel_is_run_by_a_case() -> None:
+    """What test_against_float64 ran: it compares each case's plan with what was launched."""
+    run = {launch["kernel"] for case in CASES for launch in case.plan().as_dict()["launches"]}
+    assert sorted(set(_C.kernels()) - run) == [], "never executed"
+    assert sorted(run - set(_C.kernels())) == [], "not in the build"
+
+
+def deterministic_cases() -> Iterator[Case]:
+    for dtype in dtypes():
+        for pool in (False, True):
+            yield ConvCase(1, 6, 7, 16, 72, dtype, pool)
+            yield ConvCase(2, 5, 6, 5, 8, dtype, pool)
+        yield ConvCase(1, 4, 4, 256, 8, dtype, True)
+        yield ConvCase(1, 6, 6, 3, 64, dtype, False, True, "uint8", "torchvision")
+        yield LinearCase(3, 1024, 40, dtype)
+        yield LinearCase(2, 33, 5, dtype)
+        for op, shape in (("maxpool2x2", (1, 6, 4, 16)), ("relu", (2, 40)), ("softmax", (2, 300))):
+            yield SimpleCase(op, shape, dtype)
+        yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7)
+        yield SimpleCase("convert", (1, 9, 9, 40), dtype, "uint8", "NHWC")
+
+
+@pytest.mark.parametrize(
+    "case", list(deterministic_cases()), ids=lambda case: f"{case.op}-{case.id}"
+)
+def test_same_bits_in_every_legal_order(case: Case) -> None:
+    first = case.run(on_host, **ON).tobytes()
+    assert case.run(on_host, **ON).tobytes() == first
+    for schedule, lazy in product(SCHEDULES, (True, False)):
+        with ops.emulator_options(schedule=schedule, lazy=lazy, seed=7):
+            assert case.run(on_host, **ON).tobytes() == first, (schedule, lazy)
+    for workers in (1, 2, 3):
+        with ops.emulator_options(workers=workers, races=False):
+            assert case.run(on_host, **ON).tobytes() == first, workers
+
+
+@pytest.fixture(params=dtypes())
+def dtype(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize(
+    ("n", "h", "w", "c", "k"),
+    [(1, 8, 8, 64, 64), (2, 7, 5, 3, 64), (1, 15, 6, 12, 5), (2, 4, 4, 256, 72)],
+    ids=str,
+)
+def test_pool_in_the_epilogue_changes_no_bit(
+    dtype: str, n: int, h: int, w: int, c: int, k: int
+) -> None:
+    x, weight = draw((n, h, w, c), dtype), draw((k, 3, 3, c), dtype, 0.1, seed=1)
+    bias = draw((k,), "float32", seed=2)
+    for relu in (False, True):
+        one, whole = ops.conv3x3(x, weight, bias, relu=relu, pool=True, return_stats=True, **ON)
+        y, apart = ops.conv3x3(x, weight, bias, relu=relu, return_stats=True, **ON)
+        two = ops.maxpool2x2(y, **ON)
+        splits = {stats["plan"]["tiling"]["split_k"] for stats in (whole, apart)}
+        if len(splits) == 1:  # else the sums are added in another order
+            assert one.tobytes() == two.tobytes()
+
+
+def test_relu_follows_the_bias(dtype: str) -> None:
+    x = -np.ones((1, 3, 3, 8), numpy_dtype(dtype))
+    w = np.ones((2, 3, 3, 8), np.float32)
+    y = ops.conv3x3(x, w, np.array([100, 10], np.float32), relu=True, **ON).astype(np.float32)
+    assert y[0, 1, 1].tolist() == [28, 0]  # -72 + bias
+    assert y[0, 0, 0].tolist() == [68, 0]
+    y = ops.linear(x.reshape(9, 8)[:1], w[:, 0, 0], np.array([100, 5.0]), relu=True, **ON)
+    assert y.astype(np.float32).tolist() == [[92, 0]]
+
+
+def test_a_bias_in_xs_dtype(dtype: str) -> None:
+    x, w = draw((2, 40), dtype), draw((9, 40), dtype, seed=1)
+    bias = draw((9,), dtype, seed=2)
+    expected = ops.linear(x, w, bias.astype(np.float32), **ON)
+    assert ops.linear(x, w, bias, **ON).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("c", [3, 5, 16])
+def test_nan_and_infinity_spread_as_far_as_the_filter(dtype: str, c: int) -> None:
+    x, w = draw((1, 8, 8, c), dtype), draw((9, 3, 3, c), dtype, seed=1)
+    x[0, 2, 2, 0], x[0, 6, 6, c - 1] = np.nan, np.inf
+    for relu in (False, True):
+        y = ops.conv3x3(x, w, relu=relu, **ON).astype(np.float32)
+        assert np.isnan(y[0, 1:4, 1:4]).all()
+        assert np.isinf(y[0, 5:8, 5:8]).any()
+        assert not np.isfinite(y[0, 5:8, 5:8]).all() or relu
+        y[0, 1:4, 1:4] = y[0, 5:8, 5:8] = 0
+        assert np.isfinite(y).all()
+    y = ops.conv3x3(x, w, relu=True, pool=True, **ON).astype(np.float32)
+    assert np.isnan(y[0, :2, :2]).all()
+    for op in (ops.maxpool2x2, ops.relu):
+        assert np.isnan(op(x, **ON).astype(np.float32)).sum() == 1
+
+
+def test_nan_through_linear_split(dtype: str) -> None:
+    x, w = draw((2, 2048), dtype), draw((8, 2048), dtype, seed=1)
+    x[0, 2047] = np.nan
+    y = ops.linear(x, w, relu=True, **ON).astype(np.float32)
+    assert np.isnan(y[0]).all()
+    assert np.isfinite(y[1]).all()
+
+
+def test_softmax_of_infinities(dtype: str) -> None:
+    x = draw((4, 40), dtype)
+    x[0], x[1, 3], x[2, 5], x[3, :7] = -np.inf, np.nan, np.inf, -np.inf
+    y = ops.softmax(x, **ON).astype(np.float64)
+    assert np.isnan(y[:3]).all()
+    assert (y[3, :7] == 0).all()
+    assert y[3].sum() == pytest.approx(1, abs=0.3 if dtype == "bfloat16" else 0.02)
+
+
+def test_float16_overflows_to_infinity() -> None:
+    x = np.full((1, 64), 100, np.float16)
+    w = np.full((2, 64), 100, np.float16)
+    w[1] *= -1
+    assert ops.linear(x, w, **ON).tolist() == [[np.inf, -np.inf]]
+    assert ops.linear(x, w, relu=True, **ON).tolist() == [[np.inf, 0]]
+    y = ops.conv3x3(x.reshape(1, 1, 1, 64), np.broadcast_to(w[:, None, None], (2, 3, 3, 64)), **ON)
+    assert y.tolist() == [[[[np.inf, -np.inf]]]]
+    big = np.array([[65504, 65519.0, 65520, -1e9]], np.float32)
+    assert ops.convert(big, "float16", **ON).tolist() == [[65504, 65504, np.inf, -np.inf]]
+
+
+def test_padding_is_zero_after_normalization(dtype: str) -> None:
+    """Black pixels are far from zero in the network's terms; what lies outside is not black."""
+    black = np.zeros((1, 4, 4, 3), np.uint8)
+    w = np.ones((8, 3, 3, 3), np.float32)
+    y = ops.conv3x3(black, w, preset="torchvision", dtype=dtype, **ON).astype(np.float64)
+    inside = 9 * sum(-m / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=1))
+    assert y[0, 1, 1, 0] == pytest.approx(inside, rel=0.01)
+    assert y[0, 0, 0, 0] == pytest.approx(inside * 4 / 9, rel=0.01)
+    assert y[0, 0, 1, 0] == pytest.approx(inside * 6 / 9, rel=0.01)
+
+
+def test_every_address_gives_the_same_bits(dtype: str) -> None:
+    x, w = draw((1, 6, 6, 16), dtype), draw((8, 3, 3, 16), dtype, seed=1)
+    expected = ops.conv3x3(x, w, relu=True, pool=True, **ON)
+    for offset in range(1, 8):
+        moved = np.empty(x.size + 8, x.dtype)[offset : offset + x.size].reshape(x.shape)
+        moved[...] = x
+        out = np.empty(expected.size + 8, x.dtype)[offset:][: expected.size]
+        out = out.reshape(expected.shape)
+        y = ops.conv3x3(moved, w, relu=True, pool=True, out=out, **ON)
+        assert y is out
+        assert y.tobytes() == expected.tobytes(), offset
+
+
+@pytest.mark.parametrize("arch", _C.arch_names())
+def test_other_architectures(dtype: str, arch: str) -> None:
+    for case in (ConvCase(1, 6, 6, 64, 64, dtype, True), LinearCase(2, 1024, 72, dtype)):
+        y, stats = case.run(on_host, **ON, arch=arch, return_stats=True)
+        plan = case.plan(arch).as_dict()
+        assert stats["plan"] == plan
+        assert plan["arch"] == arch
+        assert_within(y, case.expected(), case.same(plan["tiling"]), f"{arch}-{case.id}")
+
+
+def test_counters_are_of_the_call() -> None:
+    case = ConvCase(1, 8, 8, 64, 64, "float16")
+    counted = [case.run(on_host, **ON, return_stats=True)[1]["counters"] for _ in range(2)]
+    assert counted[0] == counted[1]
+    assert counted[0]["mma"] > 0
+    assert counted[0]["wgmma"] == 0
+    _, stats = ConvCase(1, 8, 8, 64, 64, "float32").run(on_host, **ON, return_stats=True)
+    assert stats["counters"]["mma"] == 0  # true float32
+    assert stats["counters"]["fma"] >= 8 * 8 * 64 * 9 * 64

@@ -1,0 +1,224 @@
+"""Plans: they fit the GPU, cover the work exactly, and refuse what does not fit; no GPU needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vgg_cuda import _C
+
+if not _C.built_with_cuda():
+    pytest.skip("built without CUDA", allow_module_level=True)
+
+from kernel_cases import dtypes, vgg_layers
+
+ARCHES = _C.arch_names()
+BATCHES = (
+    *range(1, 65),
+    72,
+    96,
+    100,
+    127,
+    128,
+    129,
+    192,
+    255,
+    256,
+    257,
+    300,
+    384,
+    511,
+    512,
+    600,
+    668,
+)
+MAX_GRID = (2**31 - 1, 65535, 65535)
+MAX_THREADS = 1024
+KERNELS = set(_C.kernels())
+TILING = {
+    *("gemm_m", "gemm_n", "gemm_k", "block_m", "block_n", "block_k"),
+    *("stages", "split_k", "steps", "partial_sum"),
+}
+
+
+def layer_id(layer: tuple[int, int, int, bool]) -> str:
+    return "h{}-c{}-k{}".format(*layer) + "-pool" * layer[3]
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def check_launches(plan: _C.Plan, arch: _C.Arch) -> dict[str, Any]:
+    """What holds for every plan; returns it as a dict."""
+    found = plan.as_dict()
+    assert found["op"] == plan.op
+    assert found["arch"] == plan.arch == arch.name
+    assert found["workspace_bytes"] == plan.workspace_bytes >= 0
+    assert found["launches"]
+    assert found["launches"][0]["kernel"] == plan.kernel
+    assert set(found["tiling"]) == TILING
+    for launch in found["launches"]:
+        assert launch["kernel"] in KERNELS
+        assert 0 <= launch["smem_bytes"] <= arch.smem_per_block_bytes
+        threads = launch["block"][0] * launch["block"][1] * launch["block"][2]
+        assert 1 <= threads <= min(MAX_THREADS, arch.threads_per_sm)
+        assert all(1 <= n <= limit for n, limit in zip(launch["grid"], MAX_GRID, strict=True))
+    return found
+
+
+def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int) -> None:
+    """``m``: rows at least, ``pixels``: at most (with the odd ones that a pool drops)."""
+    found = check_launches(plan, arch)
+    tiling = found["tiling"]
+    assert m <= tiling["gemm_m"] <= pixels
+    assert (tiling["gemm_n"], tiling["gemm_k"]) == (n, k)
+    grid = found["launches"][0]["grid"]
+    tiles = ceil_div(tiling["gemm_m"], tiling["block_m"]) * ceil_div(n, tiling["block_n"])
+    assert tuple(grid) == (tiles, tiling["split_k"], 1)
+    columns = tiling["steps"] * tiling["block_k"]
+    assert tiling["steps"] >= 1
+    assert tiling["split_k"] * columns >= k  # all of GEMM_K
+    assert (tiling["split_k"] - 1) * columns < k  # and no split without a part of it
+    assert tiling["partial_sum"] >= 0
+    if tiling["split_k"] > 1:
+        assert len(found["launches"]) == 2
+        assert plan.workspace_bytes == tiling["split_k"] * tiling["gemm_m"] * n * 4
+    else:
+        assert len(found["launches"]) == 1
+        assert plan.workspace_bytes == 0
+    assert plan.macs == m * n * k
+
+
+def conv(n: int, h: int, c: int, k: int, arch: _C.Arch, **given: Any) -> _C.Plan:
+    options: dict[str, Any] = {"dtype": "float16", "relu": True, "pool": False, "aligned": True}
+    options.update(given)
+    options.setdefault("x_dtype", options["dtype"])
+    return _C.plan_conv3x3(n, h, h, c, k, arch=arch, **options)
+
+
+def test_the_table_of_layers() -> None:
+    assert (224, 3, 64, False) in vgg_layers()
+    assert (224, 3, 64, True) in vgg_layers()  # of VGG-11
+    assert (14, 512, 512, True) in vgg_layers()
+
+
+@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("dtype", dtypes())
+@pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
+def test_convolutions(name: str, dtype: str, layer: tuple[int, int, int, bool]) -> None:
+    arch = _C.arch(name)
+    size, c, k, pool = layer
+    for n in BATCHES:
+        m = n * size * size
+        for aligned in (True, False):
+            plan = conv(n, size, c, k, arch, dtype=dtype, pool=pool, aligned=aligned)
+            check_gemm(plan, arch, m, k, 9 * c, m)
+        if c == 3:
+            plan = conv(n, size, c, k, arch, dtype=dtype, pool=pool, x_dtype="uint8")
+            check_gemm(plan, arch, m, k, 9 * c, m)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("dtype", dtypes())
+def test_dense_layers(name: str, dtype: str) -> None:
+    arch = _C.arch(name)
+    for n in BATCHES:
+        for c, k in ((25088, 4096), (4096, 4096), (4096, 1000), (7, 5)):
+            plan = _C.plan_linear(n, c, k, dtype=dtype, relu=True, aligned=True, arch=arch)
+            check_gemm(plan, arch, n, k, c, n)
+
+
+@pytest.mark.parametrize("name", ARCHES)
+@pytest.mark.parametrize("dtype", dtypes())
+def test_the_rest(name: str, dtype: str) -> None:
+    arch = _C.arch(name)
+    known: dict[str, Any] = {"dtype": dtype, "arch": arch}
+    for n in BATCHES:
+        for aligned in (True, False):
+            check_launches(_C.plan_maxpool2x2(n, 224, 224, 64, aligned=aligned, **known), arch)
+            check_launches(_C.plan_avgpool(n, 7, 7, 512, 7, aligned=aligned, **known), arch)
+            check_launches(_C.plan_softmax(n, 1000, aligned=aligned, **known), arch)
+            check_launches(_C.plan_relu(n * 224 * 224 * 64, aligned=aligned, **known), arch)
+        check_launches(_C.plan_convert(n, 3, 224 * 224, x_dtype="uint8", **known), arch)
+
+
+@pytest.mark.parametrize("dtype", dtypes())
+def test_ragged_sizes(dtype: str) -> None:
+    arch = _C.arch(ARCHES[0])
+    for h in (1, 2, 7, 15):
+        for c in (1, 3, 5, 8, 12, 72):
+            for k in (1, 5, 64, 130):
+                for pool in (False, True)[: min(h, 2)]:
+                    plan = conv(3, h, c, k, arch, dtype=dtype, pool=pool)
+                    rows = 3 * (h // 2 * 2) ** 2 if pool else 3 * h * h
+                    tiling = plan.as_dict()["tiling"]
+                    assert rows <= tiling["gemm_m"] <= 3 * h * h
+                    check_launches(plan, arch)
+
+
+def test_plans_are_plain_data() -> None:
+    plan = conv(2, 56, 128, 256, _C.arch("sm_80")).as_dict()
+
+    def check(value: Any) -> None:
+        assert type(value) in (int, str, list, tuple, dict), value
+        if isinstance(value, (list, tuple, dict)):
+            for inner in value.values() if isinstance(value, dict) else value:
+                check(inner)
+
+    check(plan)
+    assert plan == conv(2, 56, 128, 256, _C.arch("sm_80")).as_dict()
+
+
+BIG = 2**31
+
+
+@pytest.mark.parametrize(
+    ("op", "sizes"),
+    [
+        ("conv3x3", (1, 46341, 46341, 8, 8)),
+        ("conv3x3", (1, 8, 8, 2**28, 8)),
+        ("conv3x3", (1, 8, 8, 8, BIG)),
+        ("linear", (BIG, 8, 8)),
+        ("linear", (8, BIG, 8)),
+        ("linear", (8, 8, BIG)),
+        ("softmax", (BIG, 8)),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused(op: str, sizes: tuple[int, ...]) -> None:
+    options: dict[str, Any] = {"dtype": "float16", "aligned": True, "arch": _C.arch("sm_80")}
+    if op != "softmax":
+        options["relu"] = True
+    if op == "conv3x3":
+        options |= {"x_dtype": "float16", "pool": False}
+    with pytest.raises(ValueError, match=f"{op}: "):
+        getattr(_C, f"plan_{op}")(*sizes, **options)
+
+
+def test_architectures() -> None:
+    assert {"sm_80", "sm_90"} <= set(ARCHES)
+    with pytest.raises(ValueError, match="sm_80"):
+        _C.arch("sm_75")
+    with pytest.raises(ValueError, match=r"7\.5 is not supported: expected 8\.0 or later"):
+        _C.device_arch(7, 5, 40)
+    assert _C.device_arch(8, 0, 98).sm_count == 98
+    for name in ARCHES:
+        arch = _C.arch(name)
+        assert arch.name == name
+        assert arch.sm_count > 0
+        assert 48 * 1024 <= arch.smem_per_block_bytes <= arch.smem_per_sm_bytes
+        digits = name.removeprefix("sm_").rstrip("af")
+        major, minor = int(digits[:-1]), int(digits[-1])
+        assert _C.can_run(arch, major, minor)
+        assert not _C.can_run(arch, 7, 5)
+        assert _C.device_arch(major, minor, 10).smem_per_block_bytes == arch.smem_per_block_bytes
+    assert _C.can_run(_C.arch("sm_80"), 9, 0)
+    assert not _C.can_run(_C.arch("sm_90"), 8, 0)
+
+
+def test_packing() -> None:
+    assert [_C.packed_columns(k, "float16") for k in (1, 8, 27, 72)] == [8, 8, 32, 72]
+    assert [_C.packed_columns(k, "float32") for k in (1, 8, 27, 72)] == [4, 8, 28, 72]
+    assert [_C.packed_bias(k) for k in (1, 8, 9)] == [8, 8, 16]
