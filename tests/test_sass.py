@@ -1,0 +1,219 @@
+"""Gates on the compiled kernels, which need no GPU: what nvcc made of them, for every architecture.
+
+A gate that finds nothing to look at fails.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import sass
+
+from vgg_cuda import _C
+
+ARCHITECTURES = [arch for arch in _C.architectures() if arch.startswith("sm_")]
+REASON = (
+    "the build has no CUDA kernels"
+    if not _C.built_with_cuda()
+    else f"{sass.missing_package()} is not installed"
+    if sass.missing_package()
+    else None
+)
+pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
+
+# Limits by family: kernels' names, limit. A kernel is of the first family whose names it fits.
+Limits = dict[str, tuple[str, int]]
+
+# Registers of a thread. Three, four, eight blocks of 128 threads fit an SM with 168, 128, 64.
+REGISTERS: Limits = {
+    "gemm_16bit_m128n128": (r"(conv3x3|linear)_(f16|bf16)_m128n128(_pool)?", 224),
+    "gemm_16bit": (r"(conv3x3|linear)_(f16|bf16)_.*", 128),
+    "gemm_f32_m128n128": (r"(conv3x3|linear)_f32_m128n128(_pool)?", 255),
+    "gemm_f32": (r"(conv3x3|linear)_f32_.*", 168),
+    "first_16bit": (r"conv3x3_first_(f16|bf16)(_pool)?", 128),
+    "first_f32": (r"conv3x3_first_f32(_pool)?", 168),
+    "reduce": (r"reduce_.*", 64),
+    "softmax_of_a_warp": (r"softmax_.*_t32", 96),
+    "simple": (r"(maxpool2x2|avgpool|softmax|relu|convert|cast)_.*", 64),
+}
+REGISTERS_PER_SM = 65536
+
+# Issue slots in a step of the main loop for each HMMA; gathered rows are left out.
+SLOTS_PER_HMMA: Limits = {
+    "small_batch": (r"linear_(f16|bf16)_m16n128", 6),  # bound by reading w, not by issue
+    "gemm_16bit": (r"(conv3x3|linear)_(f16|bf16)_m\d+n\d+(_pool)?", 4),
+}
+
+TENSOR_CORES = r"(conv3x3|linear)_(first_)?(f16|bf16)(_.*)?"
+FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
+
+
+@pytest.fixture(scope="session")
+def all_kernels() -> list[sass.Kernel]:
+    return sass.disassemble(Path(_C.__file__))
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def kernels(request: pytest.FixtureRequest, all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    """Those for one architecture."""
+    return [kernel for kernel in all_kernels if kernel.arch == request.param]
+
+
+@pytest.fixture(scope="session")
+def ptx() -> list[str]:
+    return sass.embedded_ptx(Path(_C.__file__))
+
+
+def matching(names: str, kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    """At least one."""
+    found = [kernel for kernel in kernels if re.fullmatch(names, kernel.name)]
+    assert found, f"no kernel is named {names}"
+    return found
+
+
+def family_of(kernel: sass.Kernel, limits: Limits) -> str | None:
+    return next((f for f, (names, _) in limits.items() if re.fullmatch(names, kernel.name)), None)
+
+
+def members(family: str, limits: Limits, kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    """At least one."""
+    found = [kernel for kernel in kernels if family_of(kernel, limits) == family]
+    assert found, f"no kernel of {family} is named {limits[family][0]}"
+    return found
+
+
+def test_every_kernel_is_there(kernels: list[sass.Kernel]) -> None:
+    names = [kernel.name for kernel in kernels]
+    assert names
+    assert sorted(names) == sorted(_C.kernels())
+
+
+def test_every_kernel_is_there_as_ptx(ptx: list[str]) -> None:
+    names = [name for text in ptx for name in sass.ENTRY.findall(text)]
+    assert names
+    assert sorted(names) == sorted(_C.kernels())
+
+
+def test_nothing_is_spilled_to_local_memory(kernels: list[sass.Kernel]) -> None:
+    assert kernels
+    spilled = {
+        kernel.name: f"stack {kernel.stack_bytes}, local {kernel.local_bytes} bytes, "
+        f"{kernel.opcodes['LDL']} LDL, {kernel.opcodes['STL']} STL"
+        for kernel in kernels
+        if kernel.stack_bytes
+        or kernel.local_bytes
+        or kernel.opcodes["LDL"]
+        or kernel.opcodes["STL"]
+    }
+    assert not spilled
+
+
+def test_kernels_touch_global_memory(kernels: list[sass.Kernel]) -> None:
+    """So that the parser, were it blind, would not find kernels without spills."""
+    assert kernels
+    blind = [kernel.name for kernel in kernels if not kernel.opcodes["STG"]]
+    assert not blind
+
+
+def test_every_kernel_has_a_register_cap(kernels: list[sass.Kernel]) -> None:
+    assert kernels
+    assert not [kernel.name for kernel in kernels if family_of(kernel, REGISTERS) is None]
+
+
+@pytest.mark.parametrize("family", REGISTERS)
+def test_registers_stay_within_their_cap(family: str, kernels: list[sass.Kernel]) -> None:
+    registers = {k.name: k.registers for k in members(family, REGISTERS, kernels)}
+    assert not {name: count for name, count in registers.items() if count > REGISTERS[family][1]}
+
+
+def test_a_block_fits_the_register_file(kernels: list[sass.Kernel], ptx: list[str]) -> None:
+    threads = {name: size for text in ptx for name, size in sass.block_sizes(text).items()}
+    assert kernels
+    too_large = {
+        kernel.name: (kernel.registers, threads[kernel.name])
+        for kernel in kernels
+        if kernel.registers * threads[kernel.name] > REGISTERS_PER_SM
+    }
+    assert not too_large
+
+
+def test_float16_and_bfloat16_run_on_tensor_cores(kernels: list[sass.Kernel]) -> None:
+    without = [k.name for k in matching(TENSOR_CORES, kernels) if not k.opcodes["HMMA"]]
+    assert not without
+
+
+def test_float32_is_true_ffma(kernels: list[sass.Kernel]) -> None:
+    members = matching(FFMA, kernels)
+    assert not [k.name for k in members if not k.opcodes["FFMA"]]
+    assert not [k.name for k in members if k.opcodes["HMMA"]]
+
+
+@pytest.mark.parametrize("family", SLOTS_PER_HMMA)
+def test_main_loops_issue_little_beside_mma(family: str, kernels: list[sass.Kernel]) -> None:
+    wrong = {}
+    for kernel in members(family, SLOTS_PER_HMMA, kernels):
+        loop = kernel.main_loop("HMMA")
+        if loop is None:
+            wrong[kernel.name] = "no loop with HMMA"
+            continue
+        # ptxas pads HMMA with NOPs on sm_120; they are none of the kernel's.
+        slots, count = len(loop.instructions) - loop.opcodes["NOP"], loop.opcodes["HMMA"]
+        if slots > SLOTS_PER_HMMA[family][1] * count:
+            wrong[kernel.name] = f"{slots} slots for {count} HMMA: {dict(loop.opcodes)}"
+    assert not wrong
+
+
+def test_main_loops_copy_asynchronously(kernels: list[sass.Kernel]) -> None:
+    loops = {
+        kernel.name: kernel.main_loop("HMMA")
+        for family in SLOTS_PER_HMMA
+        for kernel in members(family, SLOTS_PER_HMMA, kernels)
+    }
+    assert not [
+        name
+        for name, loop in loops.items()
+        if not (loop and loop.opcodes["LDGSTS"] and loop.opcodes["LDSM"])
+    ]
+
+
+def test_main_loop_is_the_innermost_with_the_opcode() -> None:
+    _, loops = sass.parse_code("""
+.L_x_0:
+        /*0000*/                   HMMA.16816.F32 R12, R20, R28, R12 ;
+.L_x_1:
+        /*0010*/              @!P1 HMMA.16816.F32 R8, R20.reuse, R30, R8 ;
+.L_x_2:
+        /*0020*/                   IADD3 R24, R24, -0x1, RZ ;
+        /*0030*/               @P0 BRA `(.L_x_2) ;
+        /*0040*/              @!P1 BRA `(.L_x_1) ;
+        /*0050*/                   BRA `(.L_x_0) ;
+.L_x_3:
+        /*0060*/                   BRA `(.L_x_3) ;
+""")
+    kernel = sass.Kernel("name", "sm_80", 32, 0, 0, (), loops)
+    loop = kernel.main_loop("HMMA")
+    assert loop
+    assert dict(loop.opcodes) == {"HMMA": 1, "IADD3": 1, "BRA": 2}
+    assert kernel.main_loop("LDGSTS") is None
+
+
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
+def test_the_emulator_runs_the_ptx_that_ships(ptx: list[str]) -> None:
+    shipped = {name: text for each in ptx for name, text in by_entry(each).items()}
+    emulated = {
+        name: text
+        for each in _C.emulator_modules().values()
+        for name, text in by_entry(each).items()
+    }
+    assert shipped
+    assert shipped.keys() == emulated.keys()
+    assert not [name for name in shipped if shipped[name] != emulated[name]]
+
+
+def by_entry(ptx: str) -> dict[str, tuple[str, str]]:
+    """Each kernel's own text, with the declarations before the first of its file."""
+    parts = sass.entries(sass.normalized_ptx(ptx))
+    head = parts.pop("")
+    return {name: (head, text) for name, text in parts.items()}
