@@ -9,9 +9,10 @@ GPU := $(shell command -v nvidia-smi 2>/dev/null || ls /proc/driver/nvidia/versi
 comma := ,
 WITH_GPU := $(if $(GPU),$(comma)cuda13)
 
-# The kernels are run on the CPU by the tests; every install here has what that takes, and a test
-# fails where it has not.
-EMULATOR := -C cmake.define.VGG_CUDA_EMULATOR=ON
+# The tests run the kernels on the CPU, and fail where they cannot. What is installed after them in
+# the same environment keeps what that takes.
+EMULATOR = $(if $(findstring test,$*)$(wildcard $(VENV)/.installed-test*),\
+  -C cmake.define.VGG_CUDA_EMULATOR=ON)
 export VGG_CUDA_TESTS_EXPECT_EMULATOR := 1
 
 SOURCES := pyproject.toml CMakeLists.txt README.md \
@@ -57,7 +58,7 @@ format: $(VENV)/.installed-lint
 
 dev: $(BIN)/python
 	$(BIN)/python -m pip install "scikit-build-core>=0.11" "pybind11>=2.13" cmake ninja
-	$(BIN)/python -m pip install --no-build-isolation $(EMULATOR) -C editable.rebuild=true -e ".[test,lint]"
+	$(BIN)/python -m pip install --no-build-isolation -C cmake.define.VGG_CUDA_EMULATOR=ON -C editable.rebuild=true -e ".[test,lint]"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
