@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import vgg_cuda
 from vgg_cuda import _C
 from vgg_cuda.backends import cuda
 
@@ -310,3 +314,30 @@ def test_cupy_comes_last(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cuda.why_unavailable() == 'CuPy is not installed: pip install "vgg-cuda[cuda13]"'
     machine(monkeypatch, cupy=True, **info)
     assert cuda.why_unavailable() is None
+
+
+def test_a_folder_of_sources_computes_on_the_cpu(tmp_path: Path) -> None:
+    """As Python finds it when it is started in a clone: the package before the installed one."""
+    package = Path(vgg_cuda.__file__).parent
+    shutil.copytree(package, tmp_path / "vgg_cuda", ignore=shutil.ignore_patterns("_C*", "__pyc*"))
+    program = """
+import vgg_cuda
+from vgg_cuda.backends import DeviceError
+assert vgg_cuda.VGG.load("digits").device == "cpu"
+for device in ("cuda", "emulator"):
+    try:
+        vgg_cuda.VGG.load("digits", device=device)
+    except DeviceError as error:
+        print(error)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout.splitlines()
+    assert len(told) == 2
+    assert all("is a folder of sources, without the compiled extension" in line for line in told)
+    info = subprocess.run(
+        [sys.executable, "-m", "vgg_cuda", "info"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert info.returncode == 2
+    assert "Traceback" not in info.stderr
+    assert "is a folder of sources" in info.stderr

@@ -11,7 +11,7 @@ from kernel_reference import assert_within, draw, numpy_dtype
 
 from vgg_cuda import _C, ops
 from vgg_cuda.backends import why_missing
-from vgg_cuda.backends.emulator import SCHEDULES
+from vgg_cuda.backends.options import SCHEDULES
 
 MISSING = why_missing("emulator")
 if MISSING:

@@ -92,7 +92,8 @@ def info(as_json: Json = False) -> None:
     """Versions, commit, backends (and why one is missing), devices, BLAS."""
     from .info import collect, lines
 
-    found = collect()
+    with user_errors():
+        found = collect()
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return

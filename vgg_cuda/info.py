@@ -6,15 +6,21 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from . import _C
-from .backends import why_missing
+from .backends import WITHOUT_EXTENSION, DeviceError, why_missing
 from .backends.threads import blas_libraries, cores
 
 PACKAGES = ("numpy", "pillow", "safetensors", "cupy-cuda13x", "ml_dtypes", "torch")
 
 
 def collect() -> dict[str, Any]:
-    """Everything ``vgg-cuda info`` tells, as JSON-ready values."""
+    """Everything ``vgg-cuda info`` tells, as JSON-ready values.
+
+    Raises ``DeviceError`` in a folder of sources.
+    """
+    try:
+        from . import _C
+    except ImportError:
+        raise DeviceError(WITHOUT_EXTENSION) from None
     device = _C.device_info()
     return {
         "vgg_cuda": version("vgg-cuda"),

@@ -34,7 +34,7 @@ from __future__ import annotations
 from typing import Any
 
 from .backends import Array, PackedConv3x3, PackedLinear
-from .backends.emulator import options as emulator_options
+from .backends.options import options as emulator_options
 from .call import Call, Device, computed_in
 from .packing import check_conv3x3, check_linear, check_packed, pack_conv3x3, pack_linear
 from .preprocess import Preset, get_preset

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from ..arrays import is_cupy
@@ -11,6 +13,7 @@ from .base import Array, Backend, PackedConv3x3, PackedLinear
 from .stats import Stats, recording
 
 __all__ = [
+    "WITHOUT_EXTENSION",
     "Array",
     "Backend",
     "DeviceError",
@@ -28,6 +31,10 @@ class DeviceError(RuntimeError):
     """A device that is not there; the text says why and what to do."""
 
 
+WITHOUT_EXTENSION = (
+    f"{Path(__file__).parents[1]} is a folder of sources, without the compiled extension: "
+    'install it and run from another folder, or run "make dev" there'
+)
 DEVICES = '"auto", "cpu", "cuda", "cuda:N" or "emulator"'
 
 
@@ -83,6 +90,8 @@ def why_missing(name: str, index: int = 0) -> str | None:
     """Why a backend, "cpu", "cuda" (on GPU ``index``) or "emulator", cannot be used; or None."""
     if name == "cpu":
         return None
+    if find_spec("vgg_cuda._C") is None:
+        return WITHOUT_EXTENSION
     if name == "emulator":
         from . import emulator
 
