@@ -211,7 +211,8 @@ void Block::run_warp(Warp& warp, uint64_t budget) {
         ++pc;
       } else if (in.control == Control::branch && alone && (active == mask || active == 0)) {
         pc = active != 0 ? in.target : pc + 1;
-      } else if (in.handler != nullptr && active == ALL_LANES) {
+      } else if (in.handler != nullptr && active == ALL_LANES &&
+                 in.control != Control::member_mask) {
         in.handler(warp, in, active);
         ++pc;
       } else {

@@ -66,7 +66,8 @@ class Workers {
       for (;;) {
         number = next_++;
         if (number >= failed_.load()) break;
-        block.run(number);
+        const bool reversed = launch_.options.schedule == Schedule::reverse;
+        block.run(reversed ? blocks_ - 1 - number : number);
       }
       const std::lock_guard<std::mutex> lock(mutex_);
       counters_ += block.counters;
@@ -160,6 +161,8 @@ const Kernel& Module::kernel(const std::string& name) const {
   throw Error(state_->name + ": no kernel " + name);
 }
 
+constexpr uint64_t MOST_SHARED_BYTES = 227 * 1024;  // of a block, on sm_90 and sm_100
+
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
                 size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options) {
   auto check = [&](bool ok, const std::string& what) {
@@ -172,6 +175,9 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
                                                 " bytes of parameters, it has " +
                                                 std::to_string(kernel.param_bytes));
   check(smem_bytes >= 0, "negative dynamic shared memory");
+  check(kernel.shared_bytes + uint64_t(smem_bytes) <= MOST_SHARED_BYTES,
+        std::to_string(kernel.shared_bytes + uint64_t(smem_bytes)) +
+            " bytes of shared memory, no GPU has more than " + std::to_string(MOST_SHARED_BYTES));
   check(smem_bytes == 0 || kernel.has_dynamic_shared,
         "dynamic shared memory, which it does not declare");
 

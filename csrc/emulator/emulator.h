@@ -31,13 +31,14 @@ struct Dim3 {
 };
 
 // The order in which the warps of a block run. Each runs until it waits: greedily the first or the
-// last one that can; or one instruction each in turn; or at random.
+// last one that can (and with `reverse` the last blocks first); or one instruction each in turn; or
+// at random.
 enum class Schedule { forward, reverse, round_robin, random };
 
 struct Options {
   Schedule schedule = Schedule::forward;
   bool lazy = true;   // asynchronous copies happen at the latest legal moment, else the earliest
-  bool races = true;  // happens-before checks on shared and global memory
+  bool races = true;  // happens-before checks: shared memory; blocks in global memory
   uint32_t seed = 1;  // of Schedule::random
   int workers = 0;    // threads of the CPU, over blocks; 0: one a core
   uint64_t instruction_limit = uint64_t{1} << 32;  // of a warp; beyond, its loop counts as endless

@@ -70,6 +70,10 @@ template <Rounding ROUNDING>
 float round_sum(double product, double c) {
   const double sum = product + c;
   if (!std::isfinite(sum)) return static_cast<float>(sum);
+  if (ROUNDING == Rounding::down && product == -c &&
+      !(product == 0 && !std::signbit(product) && !std::signbit(c))) {
+    return -0.0f;  // IEEE 754, 6.3: an exact zero, but for the sum of two positive zeros
+  }
   const double part = sum - product, error = (product - (sum - part)) + (c - part);
   const auto nearest = static_cast<float>(sum);
   const double difference = static_cast<double>(nearest) - sum;  // exact
@@ -92,7 +96,8 @@ float rounded_subtract(float a, float b) {
 }
 template <Rounding ROUNDING>
 float rounded_multiply(float a, float b) {
-  return round_sum<ROUNDING>(static_cast<double>(a) * b, 0.0);
+  const double product = static_cast<double>(a) * b;
+  return round_sum<ROUNDING>(product, std::copysign(0.0, product));  // keeps the sign of a zero
 }
 template <Rounding ROUNDING>
 float rounded_fused(float a, float b, float c) {

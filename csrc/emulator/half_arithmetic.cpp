@@ -1,7 +1,7 @@
 // Arithmetic of float16 and bfloat16, one element or two at a time.
 //
-// Sums, products and fused multiply-adds are computed in float64, where they are exact or nearly so
-// (11-bit significands), and rounded once.
+// Sums, products and fused multiply-adds are computed in float64 and rounded once, to nearest: what
+// is not exact there, or in float32 on the way, is rounded to odd.
 
 #include <cmath>
 
@@ -20,13 +20,23 @@ float round_to_odd(double value) {
   return bit_cast<float>(bits | 1);
 }
 
+// a + b, rounded to odd: Knuth's two-sum finds what the addition lost, of which only the sign
+// counts.
+double odd_sum(double a, double b) {
+  const double sum = a + b, part = sum - a, lost = (a - (sum - part)) + (b - part);
+  if (lost == 0 || !std::isfinite(sum)) return sum;
+  uint64_t bits = bit_cast<uint64_t>(sum);
+  if ((lost < 0) == (sum > 0)) --bits;  // towards zero
+  return bit_cast<double>(bits | 1);
+}
+
 template <class T>
 T add(T a, T b) {
-  return from_float<T>(round_to_odd(double{to_float(a)} + to_float(b)));
+  return from_float<T>(round_to_odd(odd_sum(to_float(a), to_float(b))));
 }
 template <class T>
 T subtract(T a, T b) {
-  return from_float<T>(round_to_odd(double{to_float(a)} - to_float(b)));
+  return from_float<T>(round_to_odd(odd_sum(to_float(a), -to_float(b))));
 }
 template <class T>
 T multiply(T a, T b) {
@@ -34,7 +44,7 @@ T multiply(T a, T b) {
 }
 template <class T>
 T fused(T a, T b, T c) {
-  return from_float<T>(round_to_odd(double{to_float(a)} * to_float(b) + to_float(c)));
+  return from_float<T>(round_to_odd(odd_sum(double{to_float(a)} * to_float(b), to_float(c))));
 }
 template <class T>
 T fused_relu(T a, T b, T c) {
