@@ -42,6 +42,10 @@ def test_against_float64(case: Case) -> None:
     assert stats["plan"] == plan
     assert stats["kernel"] == plan["launches"][0]["kernel"]
     assert_within(y, case.expected(), case.same(plan["tiling"]), case.id)
+    counters = stats["counters"]
+    assert counters["bank_conflicts"] == 0
+    if counters["mma"]:
+        assert counters["mma_macs"] >= counters["useful_macs"] > 0
 
 
 def test_every_kernel_is_run_by_a_case() -> None:
@@ -209,4 +213,5 @@ def test_counters_are_of_the_call() -> None:
     assert counted[0]["wgmma"] == 0
     _, stats = ConvCase(1, 8, 8, 64, 64, "float32").run(on_host, **ON, return_stats=True)
     assert stats["counters"]["mma"] == 0  # true float32
+    assert stats["counters"]["useful_macs"] == 8 * 8 * 64 * 9 * 64
     assert stats["counters"]["fma"] >= 8 * 8 * 64 * 9 * 64

@@ -158,7 +158,7 @@ class CudaBackend(KernelBackend):
     def executor(self) -> _C.Cuda:
         return _C.Cuda(self._cupy.cuda.get_current_stream().ptr)
 
-    def counters(self, executor: Any) -> dict[str, int]:
+    def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         return {}
 
     def new_array(self, shape: tuple[int, ...], dtype: str) -> Array:

@@ -83,9 +83,14 @@ class EmulatorBackend(KernelBackend):
     def executor(self) -> _C.Emulator:
         return _C.Emulator(**asdict(current_options()))
 
-    def counters(self, executor: Any) -> dict[str, int]:
+    def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         counted: dict[str, int] = executor.counters()
-        return {"mma": 0, "wgmma": 0, **counted}
+        return {
+            **counted,
+            "wgmma": 0,  # no kernel has it yet
+            "useful_macs": plan.macs,
+            "bank_conflicts": counted["shared_wavefronts"] - counted["shared_ideal"],
+        }
 
     def new_array(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         size = math.prod(shape) * numpy_dtype(dtype).itemsize

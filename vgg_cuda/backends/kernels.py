@@ -85,8 +85,8 @@ class KernelBackend(ABC):
         """What runs one operation's launches, on the current stream."""
 
     @abstractmethod
-    def counters(self, executor: Any) -> dict[str, int]:
-        """What ``executor`` counted."""
+    def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
+        """What ``executor`` counted while it ran ``plan``."""
 
     @abstractmethod
     def new_array(self, shape: tuple[int, ...], dtype: str) -> Array:
@@ -227,7 +227,7 @@ class KernelBackend(ABC):
             workspace = self.new_array((size,), "uint8") if size else None
             executor = self.executor()
             launch(plan, y, workspace, executor)
-            record(plan.kernel, plan.as_dict, lambda: self.counters(executor))
+            record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
         return y
 
     def _make_plan(

@@ -12,7 +12,9 @@ class Stats(TypedDict):
     """One operation.
 
     ``kernel`` is the name of what computed it; ``plan`` says what was launched (empty on the CPU);
-    ``counters`` are the emulator's, of this operation alone (empty elsewhere).
+    ``counters`` are the emulator's, of this operation alone (empty elsewhere), as
+    csrc/emulator/emulator.h explains them; beside the multiply-adds that were issued, ``mma_macs``
+    or ``fma``, stand the ``useful_macs``.
     """
 
     kernel: str
