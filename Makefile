@@ -13,6 +13,8 @@ WITH_GPU := $(if $(GPU),$(comma)cuda13)
 # the same environment keeps what that takes.
 EMULATOR = $(if $(findstring test,$*)$(wildcard $(VENV)/.installed-test*),\
   -C cmake.define.VGG_CUDA_EMULATOR=ON)
+# An editable install, once made, stays one.
+EDITABLE := -C cmake.define.VGG_CUDA_EMULATOR=ON -C editable.rebuild=true
 export VGG_CUDA_TESTS_EXPECT_EMULATOR := 1
 
 SOURCES := pyproject.toml CMakeLists.txt README.md \
@@ -58,7 +60,8 @@ format: $(VENV)/.installed-lint
 
 dev: $(BIN)/python
 	$(BIN)/python -m pip install "scikit-build-core>=0.11" "pybind11>=2.13" cmake ninja
-	$(BIN)/python -m pip install --no-build-isolation -C cmake.define.VGG_CUDA_EMULATOR=ON -C editable.rebuild=true -e ".[test,lint]"
+	$(BIN)/python -m pip install --no-build-isolation $(EDITABLE) -e ".[test,lint]"
+	@touch $(VENV)/.editable $(VENV)/.installed-test $(VENV)/.installed-lint
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and \
@@ -67,7 +70,8 @@ $(BIN)/python:
 	  echo "python3 -m venv failed; Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed-%: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(EMULATOR) ".[$*]"
+	$(BIN)/python -m pip install --quiet $(if $(wildcard $(VENV)/.editable),\
+	  --no-build-isolation $(EDITABLE) -e,$(EMULATOR)) ".[$*]"
 	@touch "$@"
 
 clean:

@@ -327,7 +327,10 @@ SHARED_MEMORY = [
         ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r5, %r6, %r7, %r8}, [%r3]; // HERE""",
         "setp.ne.u32 %p1, %tid, 5; @%p1 st.shared.v4.u32 [%r3], {%r1, %r1, %r1, %r1};",
         "st.shared.v4.u32 [%r3], {%r1, %r1, %r1, %r1};",
-        ("block (0,0,0), warp 0, {HERE}: reads shared memory byte 80, which was never written",),
+        (
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: reads shared memory byte 80, "
+            "which was never written",
+        ),
     ),
     Pair(
         "outside",
@@ -395,7 +398,7 @@ def race(verb: str, done: str, why: str, warps: tuple[str, str] = ("*", "*")) ->
     """The message of a race between the lines HERE and THERE, whichever is the later one."""
     text = (
         "block (0,0,0), warp {} lane * (thread *), {}: race: {} shared memory byte * that "
-        "warp {} (lane *) {} ({}) {}"
+        "warp {} lane * (thread *) {} ({}) {}"
     )
     late = {"wrote": "writes", "read": "reads", "writes": "wrote", "reads": "read"}
     return (
@@ -534,7 +537,7 @@ RACES = [
         "and.b32 %r2, %r2, -8;",
         "",
         (
-            "@ 0 1 race: writes shared memory byte 0 that warp 0 (lane 0) wrote ({HERE}) "
+            "@ 0 1 race: writes shared memory byte 0 that warp 0 lane 0 (thread 0) wrote ({HERE}) "
             + NO_SYNCWARP,
         ),
     ),
@@ -549,7 +552,8 @@ RACES = [
         "",
         "bar.warp.sync -1;",
         (
-            "block (0,0,0), warp 0, {HERE}: race: reads shared memory byte 0 that warp 0 (lane 0) "
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: race: reads shared memory byte 0 "
+            "that warp 0 lane 0 (thread 0) "
             "wrote ({THERE}) " + NO_SYNCWARP,
         ),
     ),
@@ -565,7 +569,8 @@ COPY = (
 COPY += "\ncp.async.cg.shared.global [%r3], [%rd1], 16; // THERE\n"
 IN_FLIGHT = "by a cp.async that has not been waited for"
 BEFORE_WAIT = (
-    "@ 0 0 race: reads shared memory byte 0 that warp 0 (lane 0) is writing ({THERE}) " + IN_FLIGHT,
+    "@ 0 0 race: reads shared memory byte 0 that warp 0 lane 0 (thread 0) is writing ({THERE}) "
+    + IN_FLIGHT,
 )
 
 
@@ -637,9 +642,9 @@ COPIES = [
         "bar.sync 0;",
         (
             "@ * * race: reads shared memory byte * that "
-            "warp * (lane *) wrote ({THERE}) " + NO_BARRIER,
+            "warp * lane * (thread *) wrote ({THERE}) " + NO_BARRIER,
             "@ * * race: reads shared memory byte * that "
-            "warp * (lane *) is writing ({THERE}) " + IN_FLIGHT,
+            "warp * lane * (thread *) is writing ({THERE}) " + IN_FLIGHT,
             "@ * * reads shared memory byte *, which was never written",
         ),
         source,
@@ -655,9 +660,9 @@ COPIES = [
         "cp.async.wait_all; bar.sync 0;",
         (
             "@ * * race: reads shared memory byte * that "
-            "warp * (lane *) wrote ({THERE}) " + NO_BARRIER,
+            "warp * lane * (thread *) wrote ({THERE}) " + NO_BARRIER,
             "@ * * race: reads shared memory byte * that "
-            "warp * (lane *) is writing ({THERE}) " + IN_FLIGHT,
+            "warp * lane * (thread *) is writing ({THERE}) " + IN_FLIGHT,
         ),
         source,
         {"block": 64},
@@ -672,7 +677,7 @@ COPIES = [
         "",
         "bar.warp.sync -1;",
         (
-            "@ 0 0 race: reads shared memory byte 16 that warp 0 (lane 1) wrote ({THERE}) "
+            "@ 0 0 race: reads shared memory byte 16 that warp 0 lane 1 (thread 1) wrote ({THERE}) "
             + NO_SYNCWARP,
         ),
         source,
@@ -687,8 +692,8 @@ COPIES = [
         "",
         "cp.async.wait_all;",
         (
-            "@ 0 0 race: writes shared memory byte 0 that warp 0 (lane 0) is writing ({THERE}) "
-            + IN_FLIGHT,
+            "@ 0 0 race: writes shared memory byte 0 that warp 0 lane 0 (thread 0) is "
+            "writing ({THERE}) " + IN_FLIGHT,
         ),
         source,
     ),
@@ -702,8 +707,8 @@ COPIES = [
         "cp.async.commit_group;",
         "cp.async.wait_all;",
         (
-            "@ 0 0 race: writes shared memory byte 0 that warp 0 (lane 0) is writing ({THERE}) "
-            + IN_FLIGHT,
+            "@ 0 0 race: writes shared memory byte 0 that warp 0 lane 0 (thread 0) is "
+            "writing ({THERE}) " + IN_FLIGHT,
         ),
         source,
     ),
@@ -721,9 +726,9 @@ COPIES = [
         "bar.sync 0;",
         (
             "@ * * race: writes shared memory byte * that "
-            "warp * (lane *) read ({THERE}) " + NO_BARRIER,
+            "warp * lane * (thread *) read ({THERE}) " + NO_BARRIER,
             "block (0,0,0), warp * lane * (thread *), {THERE}: race: reads shared memory byte * "
-            "that warp * (lane *) * ({HERE}) *",
+            "that warp * lane * (thread *) * ({HERE}) *",
         ),
         source,
         {"block": 64},
@@ -807,7 +812,8 @@ def divergent(name: str, setup: str, collective: str) -> list[Pair]:
             "@%p1 ret;",
             "",
             (
-                "block (0,0,0), warp 0, {HERE}: needs every thread of the warp, but lanes 0-15 "
+                "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs every thread of the "
+                "warp, but lanes 0-15 "
                 "exited ({THERE})",
             ),
         ),
@@ -819,7 +825,8 @@ def divergent(name: str, setup: str, collective: str) -> list[Pair]:
             "@%p1 bra OTHER;",
             "",
             (
-                "block (0,0,0), warp 0, *: divergent warp: its threads never meet: lanes 16-31 "
+                "block (0,0,0), warp 0 (threads 0-31), *: divergent warp: its threads never "
+                "meet: lanes 16-31 "
                 "wait at {HERE}; lanes 0-15 wait at {THERE}",
             ),
         ),
@@ -836,8 +843,10 @@ BARRIERS = [
         "@%p1 ret;",
         "",
         (
-            "block (0,0,0), warp 1, {THERE}: exits while others wait for it at barrier 0 ({HERE})",
-            "block (0,0,0), warp 0, {HERE}: waits at barrier 0, but warp 1 has exited ({THERE})",
+            "block (0,0,0), warp 1 (threads 32-63), {THERE}: exits while others wait for it "
+            "at barrier 0 ({HERE})",
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: waits at barrier 0, but warp 1 "
+            "has exited ({THERE})",
         ),
         launch={"block": 64},
     ),
@@ -874,9 +883,11 @@ BARRIERS = [
         "mad.lo.u32 %r9, %warp, 32, 64;",
         "mov.u32 %r9, 64;",
         (
-            "block (0,0,0), warp 1, {HERE}: waits at barrier 1 for 96 threads; others wait there "
+            "block (0,0,0), warp 1 (threads 32-63), {HERE}: waits at barrier 1 for 96 "
+            "threads; others wait there "
             "for 64 ({HERE})",
-            "block (0,0,0), warp 0, {HERE}: waits at barrier 1 for 64 threads; others "
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: waits at barrier 1 for 64 "
+            "threads; others "
             "wait there for 96 ({HERE})",
         ),
         launch={"block": 64},
@@ -886,7 +897,7 @@ BARRIERS = [
         "FAULT // HERE",
         "bar.sync 1, 48;",
         "bar.sync 1, 32;",
-        ("block (0,0,0), warp 0, {HERE}: the thread count is no multiple of 32",),
+        ("block (0,0,0), warp 0 (threads 0-31), {HERE}: the thread count is no multiple of 32",),
     ),
     Pair(
         "no-such-barrier",
@@ -895,7 +906,7 @@ BARRIERS = [
         bar.sync %r9, 32; // HERE""",
         "mov.u32 %r9, 16;",
         "mov.u32 %r9, 15;",
-        ("block (0,0,0), warp 0, {HERE}: barrier 16 of 16",),
+        ("block (0,0,0), warp 0 (threads 0-31), {HERE}: barrier 16 of 16",),
     ),
     Pair(
         "barrier-number-differs-between-lanes",
@@ -915,7 +926,8 @@ BARRIERS = [
         "@%p1",
         "",
         (
-            "block (0,0,0), warp 0, {HERE}: needs every thread of the warp, but lanes 16-31 "
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs every thread of the warp, "
+            "but lanes 16-31 "
             "exited (*)",
         ),
     ),
@@ -924,7 +936,7 @@ BARRIERS = [
         MMA + " // HERE",
         "",
         "",
-        ("block (0,0,0), warp 0, {HERE}: needs 32 threads in the warp",),
+        ("block (0,0,0), warp 0 (threads 0-23), {HERE}: needs 32 threads in the warp",),
         launch={"block": 24},
         right_launch={"block": 32},
     ),
@@ -940,7 +952,8 @@ BARRIERS = [
         "@%p1 bra OTHER;",
         "",
         (
-            "block (0,0,0), warp 0, *: divergent warp: its threads never meet: lanes 16-31 wait at "
+            "block (0,0,0), warp 0 (threads 0-31), *: divergent warp: its threads never "
+            "meet: lanes 16-31 wait at "
             "{HERE}; lanes 0-15 wait at {THERE}",
         ),
     ),

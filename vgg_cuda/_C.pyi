@@ -120,7 +120,8 @@ class Emulator(Executor):
 
     ``schedule``: "forward", "reverse", "round_robin" or "random" (with ``seed``); ``lazy``:
     asynchronous copies happen as late as is legal, else as early; ``races``: happens-before
-    checks; ``workers``: CPU threads, 0 for one a core. ``modules`` replaces PTX texts by name.
+    checks; ``workers``: CPU threads, 0 for one a core; ``instruction_limit``: of a warp, beyond
+    which its loop counts as endless. ``modules`` replaces PTX texts by name.
     RuntimeError where the build has no emulator; EmulatorError for what a kernel did wrong.
     """
 
@@ -132,6 +133,7 @@ class Emulator(Executor):
         races: bool = True,
         seed: int = 1,
         workers: int = 0,
+        instruction_limit: int = 268435456,
         modules: dict[str, str] | None = None,
     ) -> None: ...
     def counters(self) -> dict[str, int]:
@@ -162,9 +164,9 @@ def emulator_modules() -> dict[str, str]:
 
 # ---- Operations ----
 # Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda, in host memory
-# (__array_interface__) for Emulator.
-# They only enqueue, and raise TypeError for the kind of an array and its dtype, ValueError for a
-# shape that is not the plan's and for layout, RuntimeError with CUDA's name of the error.
+# (__array_interface__) for Emulator. They only enqueue, and raise TypeError for the kind of an array
+# and its dtype, ValueError for a shape that is not the plan's and for layout, RuntimeError with
+# CUDA's name of the error.
 
 def conv3x3(
     plan: Plan,

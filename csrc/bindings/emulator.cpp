@@ -27,8 +27,9 @@ T find(const std::map<std::string, T>& known, const char* what, const std::strin
 class PyEmulator : public PyExecutor {
  public:
   PyEmulator(const std::string& schedule, bool lazy, bool races, uint32_t seed, int workers,
+             uint64_t instruction_limit,
              const std::optional<std::map<std::string, std::string>>& modules)
-      : executor_(options_of(schedule, lazy, races, seed, workers),
+      : executor_(options_of(schedule, lazy, races, seed, workers, instruction_limit),
                   modules.value_or(std::map<std::string, std::string>())) {}
   Executor& executor() override { return executor_; }
   bool in_gpu_memory() const override { return false; }
@@ -69,13 +70,28 @@ class PyEmulator : public PyExecutor {
 
  private:
   static emulator::Options options_of(const std::string& schedule, bool lazy, bool races,
-                                      uint32_t seed, int workers) {
+                                      uint32_t seed, int workers, uint64_t instruction_limit) {
     static const std::map<std::string, emulator::Schedule> SCHEDULES = {
         {"forward", emulator::Schedule::forward},
         {"reverse", emulator::Schedule::reverse},
         {"round_robin", emulator::Schedule::round_robin},
         {"random", emulator::Schedule::random}};
-    return {find(SCHEDULES, "schedule", schedule), lazy, races, seed, workers};
+    if (workers < 0) {
+      throw std::invalid_argument("emulator: workers: expected a number >= 0, got " +
+                                  std::to_string(workers));
+    }
+    emulator::Options options;
+    options.schedule = find(SCHEDULES, "schedule", schedule);
+    options.lazy = lazy;
+    options.races = races;
+    options.seed = seed;
+    options.workers = workers;
+    options.instruction_limit = instruction_limit;
+    options.interrupted = [] {  // launches run without the interpreter's lock
+      py::gil_scoped_acquire acquire;
+      return PyErr_CheckSignals() != 0;
+    };
+    return options;
   }
 
   EmulatorExecutor executor_;
@@ -84,12 +100,19 @@ class PyEmulator : public PyExecutor {
 }  // namespace
 
 void bind_emulator(py::module_& m) {
+  py::register_local_exception_translator([](std::exception_ptr error) {
+    try {
+      if (error) std::rethrow_exception(error);
+    } catch (const emulator::Interrupted&) {  // the signal's exception, KeyboardInterrupt, is set
+    }
+  });
   py::register_exception<emulator::Error>(m, "EmulatorError", PyExc_RuntimeError);
   py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Runs the same kernels on the CPU.")
-      .def(py::init<const std::string&, bool, bool, uint32_t, int,
+      .def(py::init<const std::string&, bool, bool, uint32_t, int, uint64_t,
                     const std::optional<std::map<std::string, std::string>>&>(),
            py::kw_only(), "schedule"_a = "forward", "lazy"_a = true, "races"_a = true, "seed"_a = 1,
-           "workers"_a = 0, "modules"_a = py::none())
+           "workers"_a = 0, "instruction_limit"_a = emulator::Options().instruction_limit,
+           "modules"_a = py::none())
       .def("counters", &PyEmulator::counters)
       .def("reset", &PyEmulator::reset)
       .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,

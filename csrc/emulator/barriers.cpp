@@ -4,14 +4,6 @@
 #include "lanes.h"
 
 namespace vgg::emulator {
-namespace {
-
-std::string threads_of(const Warp& warp) {
-  const int first = warp.index * LANES;
-  return std::to_string(first) + '-' + std::to_string(first + 31 - __builtin_clz(warp.existing));
-}
-
-}  // namespace
 
 uint32_t Block::uniform_value(const Warp& warp, const Instruction& in, Operand operand,
                               uint32_t active) const {
@@ -99,8 +91,9 @@ void Block::fail_deadlock() {
       ++end;
     }
     text += i == 0 ? " " : "; ";
-    text += end == i + 1 ? "warp " + std::to_string(i) + " (threads " + threads_of(first) + ')'
-                         : "warps " + std::to_string(i) + '-' + std::to_string(end - 1);
+    text += end == i + 1
+                ? "warp " + std::to_string(i) + ' ' + threads_of(first.index, first.existing)
+                : "warps " + std::to_string(i) + '-' + std::to_string(end - 1);
     if (first.state == Warp::State::done) {
       text += " exited, " + kernel().where(*first.at);
     } else {

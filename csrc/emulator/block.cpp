@@ -26,6 +26,12 @@ std::string lanes_of(uint32_t mask) {
 
 }  // namespace
 
+std::string threads_of(int warp, uint32_t existing) {
+  const int first = warp * LANES;
+  return "(threads " + std::to_string(first) + '-' +
+         std::to_string(first + LANES - 1 - __builtin_clz(existing)) + ')';
+}
+
 void fail(const Warp& warp, const Instruction& instruction, int lane, const std::string& what) {
   const Kernel& kernel = warp.block->kernel();
   std::string text =
@@ -33,6 +39,8 @@ void fail(const Warp& warp, const Instruction& instruction, int lane, const std:
   if (lane >= 0 && lane < LANES) {
     text += " lane " + std::to_string(lane) + " (thread " +
             std::to_string(warp.index * LANES + lane) + ')';
+  } else {
+    text += ' ' + threads_of(warp.index, warp.existing);
   }
   throw Error(text + ", " + kernel.where(instruction) + ": " + what);
 }
@@ -146,21 +154,23 @@ uint64_t Block::time_slice() {
     case Schedule::random:
       return 1 + (random_ & 31);
     default:
-      return ~uint64_t{0};
+      return 1 << 16;  // until it waits, but for a look at `stopped` now and then
   }
 }
 
-void Block::run(uint64_t number) {
+bool Block::run(uint64_t number) {
   start(number);
   for (;;) {
     const int warp = next_warp();
     if (warp < 0) break;
     run_warp(warps_[warp], time_slice());
+    if (launch_.stopped.load(std::memory_order_relaxed)) return false;
   }
   for (const Warp& warp : warps_) {
     if (warp.state != Warp::State::done) fail_deadlock();
     counters.instructions += warp.executed;
   }
+  return true;
 }
 
 size_t Block::pick_group(Warp& warp) {

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ struct LaunchState {
   const char* params;
   const Options& options;
   GlobalMemory& global;
+  const std::atomic<bool>& stopped;
 };
 
 // Used for one block after the other.
@@ -30,7 +32,8 @@ class Block {
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
-  void run(uint64_t number);
+  // False if it was stopped before its end.
+  bool run(uint64_t number);
 
   const Kernel& kernel() const { return launch_.kernel; }
   const Options& options() const { return launch_.options; }

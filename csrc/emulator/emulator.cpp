@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
+#include <exception>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "block.h"
@@ -33,56 +37,93 @@ void for_each_counter(C& counters, F f) {
   f("atomics", counters.atomics);
 }
 
-// Runs all blocks on several threads of the CPU. Of several errors, that of the lowest block is
-// the one reported: blocks are begun in order, and those that were begun are finished.
+// Runs all blocks on several threads of the CPU. Of several errors, that of the block that was
+// begun first is the one reported: blocks are begun in order, and those that were begun are
+// finished.
 class Workers {
  public:
-  explicit Workers(const LaunchState& launch)
+  Workers(const LaunchState& launch, std::atomic<bool>& stopped)
       : launch_(launch),
+        stopped_(stopped),
         blocks_(uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z),
         failed_(blocks_) {}
 
   Counters run() {
-    unsigned count = launch_.options.workers > 0
-                         ? launch_.options.workers
-                         : std::max(1u, std::thread::hardware_concurrency());
-    count = static_cast<unsigned>(std::min<uint64_t>(count, blocks_));
-    if (count <= 1) {
-      work();
-    } else {
-      std::vector<std::thread> threads;
-      for (unsigned i = 0; i < count; ++i) threads.emplace_back([this] { work(); });
-      for (std::thread& thread : threads) thread.join();
+    const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+    const unsigned wanted = launch_.options.workers > 0 ? launch_.options.workers : cores;
+    start(static_cast<unsigned>(std::min<uint64_t>({wanted, MOST_WORKERS, blocks_})));
+    if (threads_.empty()) {
+      ++working_;
+      work();  // with no thread to be had, in this one
     }
+    wait();
+    for (std::thread& thread : threads_) thread.join();
+    if (stopped_) throw Interrupted("kernel " + launch_.kernel.name + ": interrupted");
     if (error_) std::rethrow_exception(error_);
     return counters_;
   }
 
  private:
+  static constexpr unsigned MOST_WORKERS = 256;
+
+  void start(unsigned count) {
+    threads_.reserve(count);
+    try {
+      for (unsigned i = 0; i < count; ++i) {
+        threads_.emplace_back([this] { work(); });
+        const std::lock_guard<std::mutex> lock(mutex_);
+        ++working_;
+      }
+    } catch (const std::system_error&) {  // no more threads: those that there are do
+    }
+  }
+
+  // Until nobody works, or the caller wants no more of it.
+  void wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    while (working_ > 0) {
+      done_.wait_for(lock, std::chrono::milliseconds(100));
+      if (working_ == 0 || !launch_.options.interrupted) continue;
+      lock.unlock();
+      if (launch_.options.interrupted()) stopped_ = true;
+      lock.lock();
+    }
+  }
+
   void work() {
     uint64_t number = 0;
+    std::exception_ptr error;
+    Counters counters;
     try {
       Block block(launch_);
       for (;;) {
         number = next_++;
         if (number >= failed_.load()) break;
         const bool reversed = launch_.options.schedule == Schedule::reverse;
-        block.run(reversed ? blocks_ - 1 - number : number);
+        if (!block.run(reversed ? blocks_ - 1 - number : number)) break;
       }
-      const std::lock_guard<std::mutex> lock(mutex_);
-      counters_ += block.counters;
+      counters = block.counters;
     } catch (...) {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (error_ && number >= failed_.load()) return;
-      failed_ = number;
-      error_ = std::current_exception();
+      error = std::current_exception();
     }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    counters_ += counters;
+    if (error && (!error_ || number < failed_.load())) {
+      failed_ = number;
+      error_ = error;
+    }
+    --working_;
+    done_.notify_all();
   }
 
   const LaunchState& launch_;
+  std::atomic<bool>& stopped_;
   const uint64_t blocks_;
   std::atomic<uint64_t> next_{0}, failed_;  // no block from failed_ on is begun
+  std::vector<std::thread> threads_;
   std::mutex mutex_;
+  std::condition_variable done_;
+  int working_ = 0;
   Counters counters_;
   std::exception_ptr error_;
 };
@@ -186,14 +227,16 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
   std::vector<Line> param_copy(kernel.param_bytes / sizeof(Line) + 1);
   if (params_bytes > 0) std::memcpy(param_copy.data(), params, params_bytes);
   GlobalMemory global(all, kernel.global_granularity, options.races);
+  std::atomic<bool> stopped{false};
   const LaunchState state{kernel,
                           grid,
                           block,
                           kernel.shared_bytes + static_cast<uint32_t>(smem_bytes),
                           reinterpret_cast<const char*>(param_copy.data()),
                           options,
-                          global};
-  const Counters counters = Workers(state).run();
+                          global,
+                          stopped};
+  const Counters counters = Workers(state, stopped).run();
   global.check_all_written(kernel.name);
   return counters;
 }

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -23,6 +24,11 @@ namespace vgg::emulator {
 
 // What a kernel did wrong, or what the emulator does not model; the text says which.
 struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// A launch that Options::interrupted stopped.
+struct Interrupted : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
@@ -41,7 +47,9 @@ struct Options {
   bool races = true;  // happens-before checks: shared memory; blocks in global memory
   uint32_t seed = 1;  // of Schedule::random
   int workers = 0;    // threads of the CPU, over blocks; 0: one a core
-  uint64_t instruction_limit = uint64_t{1} << 32;  // of a warp; beyond, its loop counts as endless
+  uint64_t instruction_limit = uint64_t{1} << 28;  // of a warp; beyond, its loop counts as endless
+  // Asked a few times a second by the thread that called `launch`; true stops it.
+  std::function<bool()> interrupted;
 };
 
 // Memory that the kernel may touch; anything else is out of bounds.

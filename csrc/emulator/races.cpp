@@ -49,9 +49,11 @@ uint32_t RaceDetector::describe(const Warp& warp, const Instruction& in, int lan
 }
 
 std::string RaceDetector::who(uint32_t access) const {
-  std::string text = "warp " + std::to_string(warp_of(access));
-  if (lane_of(access) != ALL_TOGETHER) text += " (lane " + std::to_string(lane_of(access)) + ')';
-  return text;
+  const int warp = warp_of(access), lane = lane_of(access);
+  const std::string text = "warp " + std::to_string(warp);
+  if (lane == ALL_TOGETHER) return text + ' ' + threads_of(warp);
+  return text + " lane " + std::to_string(lane) + " (thread " +
+         std::to_string(warp * LANES + lane) + ')';
 }
 
 void RaceDetector::report(const Warp& warp, const Instruction& in, int lane, size_t cell,

@@ -58,6 +58,9 @@ struct Warp {
   }
 };
 
+// "(threads 32-63)"
+std::string threads_of(int warp, uint32_t existing = ~0u);
+
 // Throws Error: the kernel, the block, the warp (and the thread, if `lane` >= 0), `what`, and the
 // line of the instruction.
 [[noreturn]] void fail(const Warp& warp, const Instruction& instruction, int lane,

@@ -76,7 +76,9 @@ bool can_run(const ArchSpec& arch, int major, int minor) {
   const Known* known = find(arch.name);
   if (known == nullptr) return false;
   if (known->exact) return known->major == major && known->minor == minor;
-  return !newer(*known, major, minor);
+  if (newer(*known, major, minor)) return false;
+  // An older GPU of another line may have more shared memory: sm_87 beside sm_89.
+  return arch.smem_per_block_bytes <= device_arch(major, minor, 1).smem_per_block_bytes;
 }
 
 }  // namespace vgg
