@@ -164,9 +164,9 @@ def emulator_modules() -> dict[str, str]:
 
 # ---- Operations ----
 # Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda, in host memory
-# (__array_interface__) for Emulator. They only enqueue, and raise TypeError for the kind of an array
-# and its dtype, ValueError for a shape that is not the plan's and for layout, RuntimeError with
-# CUDA's name of the error.
+# (__array_interface__) for Emulator. They only enqueue, and raise TypeError for the kind of an
+# array and its dtype, ValueError for a shape that is not the plan's and for layout, RuntimeError
+# with CUDA's name of the error.
 
 def conv3x3(
     plan: Plan,
