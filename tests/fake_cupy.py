@@ -47,8 +47,37 @@ class Log:
         self.device = 0
         self.streams = [0]
         self.launched_on: list[tuple[int, int]] = []
+        self.shared_on: list[tuple[int, int]] = []
+        self.given_back_on: list[tuple[int, int]] = []
+        self.descriptions = 0
         self.synchronized = 0
-        self.free, self.pooled = 10**12, 0
+        self.free, self.pooled, self.limit = 10**12, 0, 0
+        self.asked_driver = 0
+        self.pool = Pool(self)
+        self.allocator: Any = self.pool.malloc
+        self.allocates = True
+
+
+class Pool:
+    """CuPy's default memory pool; ``malloc`` is its allocator's identity alone."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    def malloc(self, size: int) -> None: ...
+
+    def free_bytes(self) -> int:
+        return self.log.pooled
+
+    def used_bytes(self) -> int:
+        return 0
+
+    def get_limit(self) -> int:
+        return self.log.limit
+
+
+class OutOfMemoryError(MemoryError):
+    """CuPy's."""
 
 
 LOG = Log()
@@ -81,6 +110,8 @@ class Stream:
     def from_external(cls, stream: Any) -> Stream:
         return cls(stream.__cuda_stream__()[1])
 
+    null: Any = None
+
     def __enter__(self) -> Stream:
         LOG.streams.append(self.ptr)
         return self
@@ -95,6 +126,9 @@ class Stream:
         pass
 
 
+Stream.null = Stream(0)
+
+
 def asarray(x: Any, dtype: Any = None) -> Any:
     return np.array(x, dtype).view(ndarray) if not isinstance(x, ndarray) else x
 
@@ -104,6 +138,68 @@ def asnumpy(x: Any) -> np.ndarray:
     return np.array(x.view(np.ndarray))
 
 
+def empty(shape: Any, dtype: Any) -> Any:
+    if not LOG.allocates:
+        raise OutOfMemoryError("Out of memory allocating")
+    return np.empty(shape, dtype).view(ndarray)
+
+
+def mem_get_info() -> tuple[int, int]:
+    LOG.asked_driver += 1
+    return LOG.free, LOG.free
+
+
+def from_dlpack(x: Any) -> Any:
+    """Of a FakeTensor; notes where it is shared, as the real one orders streams there."""
+    LOG.shared_on.append((LOG.device, LOG.streams[-1]))
+    array = x.array.view(ndarray)
+    array.gpu = x.device.index
+    return array
+
+
+class FakeTensor:
+    """As much of a ``torch.Tensor`` on a GPU as is asked of one."""
+
+    is_cuda = True
+    requires_grad = False
+
+    def __init__(self, array: Any, index: int = 0, dtype: str = "") -> None:
+        self.array, self.shape = np.asarray(array), array.shape
+        self.dtype = f"torch.{dtype or self.array.dtype.name}"
+        self.device = SimpleNamespace(type="cuda", index=index)
+
+    def __dlpack__(self, **_: Any) -> None:
+        raise AssertionError("only the fake's from_dlpack reads it")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.device.index
+
+    def view(self, dtype: Any) -> FakeTensor:
+        if dtype == "bfloat16":
+            return FakeTensor(self.array, self.device.index, dtype)
+        return FakeTensor(self.array.view(dtype), self.device.index)
+
+
+FakeTensor.__module__ = "torch"
+
+
+def fake_torch() -> ModuleType:
+    """Its current stream on GPU i is 1000 + i; ``from_dlpack`` notes where it is called."""
+    torch: Any = ModuleType("torch")
+    torch.int16, torch.bfloat16 = np.int16, "bfloat16"
+
+    def give_back(y: Any) -> FakeTensor:
+        LOG.given_back_on.append((LOG.device, LOG.streams[-1]))
+        return FakeTensor(y.view(np.ndarray), y.gpu)
+
+    def current_stream(device: Any) -> Any:
+        return SimpleNamespace(cuda_stream=1000 + device.index)
+
+    torch.from_dlpack = give_back
+    torch.cuda = SimpleNamespace(current_stream=current_stream)
+    return torch
+
+
 def module() -> ModuleType:
     cupy: Any = ModuleType("cupy")
     cupy.__version__ = "14.2.0"
@@ -111,15 +207,14 @@ def module() -> ModuleType:
     cupy.ascontiguousarray = lambda x, dtype=None: np.array(x, dtype, order="C").view(ndarray) if (
         not x.flags.c_contiguous or (dtype is not None and x.dtype != dtype)
     ) else x  # fmt: skip
-    cupy.empty = lambda shape, dtype: np.empty(shape, dtype).view(ndarray)
-    cupy.get_default_memory_pool = lambda: SimpleNamespace(
-        free_bytes=lambda: LOG.pooled, used_bytes=lambda: 0, get_limit=lambda: 0
-    )
+    cupy.empty, cupy.from_dlpack = empty, from_dlpack
+    cupy.get_default_memory_pool = lambda: LOG.pool
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,
         get_current_stream=lambda: Stream(LOG.streams[-1]),
-        runtime=SimpleNamespace(memGetInfo=lambda: (LOG.free, LOG.free)),
+        get_allocator=lambda: LOG.allocator,
+        runtime=SimpleNamespace(memGetInfo=mem_get_info),
     )
     return cupy
 
@@ -132,6 +227,10 @@ def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iter
         LOG.launched_on.append((LOG.device, stream))
         return _C.Emulator()
 
+    def device_info() -> Any:
+        LOG.descriptions += 1
+        return info
+
     LOG.__init__()  # type: ignore[misc]
     devices = [
         {"index": i, "name": f"GPU {i}", "compute_capability": c, "sm_count": 20}
@@ -139,7 +238,7 @@ def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iter
     ]
     info = {"available": True, "reason": None, "driver": "13.0", "devices": devices}
     patch.setitem(sys.modules, "cupy", module())
-    patch.setattr(_C, "device_info", lambda: info)
+    patch.setattr(_C, "device_info", device_info)
     patch.setattr(_C, "Cuda", executor)
     backends._cuda.cache_clear()
     try:

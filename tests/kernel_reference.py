@@ -1,5 +1,7 @@
 """What a kernel's result is compared with: float64, and the same sums in the kernel's precision.
 
+The emulator does what the kernel says, so that there y_same is met to the bit where a sum has one
+order. On a GPU, and where exp and a division are approximate (softmax, average pool):
 max|y - y64| <= 2 max|y_same - y64| + 1 ulp, where y_same has the kernel's operands, rounded to its
 dtype, and its order of additions: no tolerance is chosen. The ulp is the output dtype's, at the
 worst element's magnitude.
@@ -10,6 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from vgg_cuda import ops
+from vgg_cuda.configs import Conv
+from vgg_cuda.weights import Weights
 
 FACTOR = 2
 # digits after the point and smallest exponent of normal numbers
@@ -68,6 +74,20 @@ def assert_within(y: Any, y64: np.ndarray, y_same: np.ndarray, what: str = "") -
         f"{y64[worst]!r}, in the same precision {same[worst]!r}: {error[worst] / bound:.2f} of the "
         f"bound {bound:.3g}; {int((error > bound).sum())} of {error.size} are off"
     )
+
+
+def assert_same_bits(y: Any, y_same: np.ndarray, what: str = "") -> None:
+    """For what has one right result: one rounding, or the kernel's own order of additions."""
+    assert y.shape == y_same.shape, f"{what}: {y.shape}, expected {y_same.shape}"
+    assert y.dtype == y_same.dtype, f"{what}: {y.dtype}, expected {y_same.dtype}"
+    bits = f"u{y.itemsize}"
+    off = np.asarray(y).view(bits) != np.ascontiguousarray(y_same).view(bits)
+    if off.any():
+        first = tuple(int(i) for i in np.argwhere(off)[0])
+        raise AssertionError(
+            f"{what}: {int(off.sum())} of {off.size} are off, the first at {first}: got "
+            f"{y[first]!r}, expected {y_same[first]!r}"
+        )
 
 
 def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, int]) -> np.ndarray:
@@ -134,3 +154,28 @@ def avgpool32(x: np.ndarray, grid: int) -> np.ndarray:
             total = np.cumsum(window, axis=1, dtype=np.float32)[:, -1]
             y[:, i, j] = total / np.float32(window.shape[1])
     return y
+
+
+def rounded_forward(weights: Weights, x: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
+    """The taps of a forward in float32, every operand and result rounded to ``dtype``."""
+    config, tensors = weights.config, weights.tensors
+    taps = {}
+
+    def low(array: np.ndarray) -> np.ndarray:
+        return rounded(array, dtype).astype(np.float32)
+
+    y = low(x)
+    for layer in config.features:
+        if isinstance(layer, Conv):
+            w, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+            y = taps[layer.relu_name] = low(ops.conv3x3(y, low(w), bias, relu=True))
+        else:
+            y = taps[layer.name] = ops.maxpool2x2(y)
+    y = taps["avgpool"] = low(ops.avgpool(y, config.pool_grid))
+    y = y.reshape(len(y), -1)
+    for dense in config.dense:
+        w, bias = tensors[f"{dense.name}.weight"], tensors[f"{dense.name}.bias"]
+        y = low(ops.linear(y, low(w), bias, relu=dense.relu))
+        taps[dense.relu_name if dense.relu else dense.name] = y
+    taps["prob"] = low(ops.softmax(y))
+    return taps

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -13,8 +14,7 @@ from kernel_reference import draw as draw_in
 
 from vgg_cuda import ops
 from vgg_cuda.arrays import unwrap, unwrap_out
-from vgg_cuda.backends import DeviceError, cuda, get_backend, kernels, why_missing
-from vgg_cuda.backends.cuda import CudaBackend
+from vgg_cuda.backends import DeviceError, cuda, get_backend, kernels, streams, why_missing
 
 MISSING = why_missing("emulator")
 NEEDS_EMULATOR = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
@@ -164,6 +164,166 @@ def test_a_build_without_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
         assert how in str(caught.value)
 
 
+class Row(NamedTuple):
+    """A call in a word, what raises, and what it says."""
+
+    call: Callable[..., Any]
+    error: type[Exception]
+    text: str
+
+
+def packed(kind: str, device: str) -> Any:
+    weights = {"conv3x3": W, "linear": draw(5, 8)}[kind]
+    return getattr(ops, f"pack_{kind}")(get_backend(device), weights, None, dtype="float32")
+
+
+POINT = np.float32(1)[...]
+TENSOR = torch.zeros(2, 3, requires_grad=True)
+NO_NAME: Any = 80
+NO_NAMES: Any = ["sm_80"]
+ROWS: dict[str, Row] = {
+    "packed linear weights in conv3x3": Row(
+        lambda device: ops.conv3x3(X, packed("linear", device), device=device), TypeError,
+        "conv3x3: w: expected an array or pack_conv3x3's result, got pack_linear's",
+    ),
+    "packed conv3x3 weights in linear": Row(
+        lambda device: ops.linear(draw(1, 8), packed("conv3x3", device), device=device), TypeError,
+        "linear: w: expected an array or pack_linear's result, got pack_conv3x3's",
+    ),
+    **{
+        f"grid {grid!r}": Row(
+            lambda device, grid=grid: ops.avgpool(X, grid, device=device), TypeError,
+            f"avgpool: grid: expected an integer >= 1, got {grid!r}",
+        )
+        for grid in (2.5, "7", None, True, [3])
+    },
+    "preset": Row(
+        lambda device: ops.conv3x3(
+            np.zeros((1, 4, 4, 3), np.uint8), W[..., :3], preset=NO_NAME, device=device
+        ),
+        TypeError, "preset: expected a name or a Preset, got 80",
+    ),
+    "0-d w of conv3x3": Row(
+        lambda device: ops.conv3x3(X, POINT, device=device), ValueError,
+        "conv3x3: w: expected [K, 3, 3, 8] (KRSC), got ()",
+    ),
+    "0-d w of linear": Row(
+        lambda device: ops.linear(draw(1, 8), POINT, device=device), ValueError,
+        "linear: w: expected [K, 8], got ()",
+    ),
+    "0-d w to be packed": Row(
+        lambda device: ops.pack_conv3x3(get_backend(device), POINT, None), ValueError,
+        "conv3x3: w: expected [K, 3, 3, C] (KRSC), got ()",
+    ),
+    "0-d bias": Row(
+        lambda device: ops.linear(draw(1, 8), draw(1, 8), POINT, device=device), ValueError,
+        "linear: bias: expected [1], got ()",
+    ),
+    "x that requires grad": Row(
+        lambda device: ops.relu(TENSOR, device=device), TypeError,
+        "relu: x: requires grad; pass x.detach()",
+    ),
+    "w that requires grad": Row(
+        lambda device: ops.linear(draw(1, 3), TENSOR, device=device), TypeError,
+        "linear: w: requires grad; pass w.detach()",
+    ),
+    "arch 80": Row(
+        lambda device: ops.relu(X, device=device, arch=NO_NAME), TypeError,
+        'relu: arch: expected a name such as "sm_80", got 80',
+    ),
+    "a list of archs": Row(
+        lambda device: ops.relu(X, device=device, arch=NO_NAMES), TypeError,
+        "relu: arch: expected a name such as \"sm_80\", got ['sm_80']",
+    ),
+    "no arch": Row(lambda device: ops.relu(X, device=device, arch=""), ValueError, "''"),
+    "a stream": Row(
+        lambda device: ops.relu(X, device=device, stream=0), ValueError, "relu: stream: the "
+    ),
+    "a device's name for a backend": Row(
+        lambda device: ops.pack_conv3x3(device, W, None), TypeError,
+        "pack_conv3x3: backend: expected what vgg_cuda.backends.get_backend() returns, got '",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_one_clear_error(device: str, row: Row) -> None:
+    with pytest.raises(row.error, match=re.escape(row.text)):
+        row.call(device=device)
+
+
+def test_what_is_no_device() -> None:
+    for given in (0, b"cpu", ["cpu"], object, torch.float32):
+        with pytest.raises(TypeError, match=r'relu: unknown device .*: expected "auto"'):
+            ops.relu(X, device=given)
+        with pytest.raises(TypeError, match=r'unknown device .*: expected "auto"'):
+            get_backend(given)
+    with pytest.raises(ValueError, match="relu: unknown device 'meta'"):
+        ops.relu(X, device=torch.device("meta"))
+
+
+def test_devices_of_pytorch() -> None:
+    assert get_backend(torch.device("cpu")) is get_backend("cpu")
+    np.testing.assert_array_equal(ops.relu(X, device=torch.device("cpu")), np.maximum(X, 0))
+    if why_missing("cuda", 1) is not None:
+        with pytest.raises(DeviceError, match="device 'cuda:1' is not available"):
+            ops.relu(X, device=torch.device("cuda:1"))
+
+
+def test_dtypes_of_the_cpu() -> None:
+    text = (
+        "relu: x: expected dtype float32 on cpu, got float16; pass x.astype(numpy.float32); "
+        'device="emulator" and GPUs compute in float16'
+    )
+    with pytest.raises(TypeError, match=re.escape(text)):
+        ops.relu(X.astype(np.float16))
+    with pytest.raises(TypeError, match="on cpu, or uint8, got dtype int32"):
+        ops.convert(X.astype(np.int32))
+
+
+@NEEDS_EMULATOR
+def test_dtypes_of_the_emulator() -> None:
+    known = "float16 or float32 or bfloat16 on emulator"
+    with pytest.raises(TypeError, match=f"relu: x: expected a floating-point array, {known}, got "):
+        ops.relu(X.astype(np.int32), device="emulator")
+    text = f"{known}, got float64; pass x.astype(numpy.float32)"
+    with pytest.raises(TypeError, match=re.escape(text) + "$"):
+        ops.relu(X.astype(np.float64), device="emulator")
+
+
+BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"workers": "2"}, TypeError, "workers: expected an integer >= 0 and <= 4096, got '2'"),
+    ({"workers": 2.5}, TypeError, "workers: expected an integer >= 0 and <= 4096, got 2.5"),
+    ({"workers": 2**33}, ValueError, "workers: expected an integer >= 0 and <= 4096, got 858"),
+    ({"workers": True}, TypeError, "workers: expected an integer"),
+    ({"seed": 2**40}, ValueError, "seed: expected an integer >= 0 and <= 4294967295, got 109"),
+    ({"seed": -1}, ValueError, "seed: expected an integer >= 0"),
+    ({"lazy": 3}, TypeError, "lazy: expected True or False, got 3"),
+    ({"races": "no"}, TypeError, "races: expected True or False, got 'no'"),
+    ({"instruction_limit": 0}, ValueError, "instruction_limit: expected an integer >= 1"),
+    ({"schedule": 3}, ValueError, "schedule: expected one of forward"),
+]
+
+
+@pytest.mark.parametrize(("given", "error", "text"), BAD_OPTIONS, ids=str)
+def test_options_are_checked_where_they_are_said(
+    given: dict[str, Any], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        ops.emulator_options(**given)  # no "with"
+
+
+@NEEDS_EMULATOR
+def test_the_limit_of_instructions() -> None:
+    from vgg_cuda import _C
+
+    with (
+        ops.emulator_options(instruction_limit=1),
+        pytest.raises(_C.EmulatorError, match="instruction"),
+    ):
+        ops.relu(X, device="emulator")
+
+
 # ---- Memory ----
 
 
@@ -190,32 +350,6 @@ def test_what_the_host_has_free() -> None:
         backend: Any = get_backend("emulator")
         assert backend.free_bytes(1) is None
         assert backend.free_bytes(1 << 30) > 1 << 20
-
-
-class FakeCupy:
-    """As much of CuPy as CudaBackend.free_bytes asks."""
-
-    def __init__(self, pooled: int, used: int, limit: int, free: int) -> None:
-        self.asked = 0
-
-        def mem_get_info() -> tuple[int, int]:
-            self.asked += 1
-            return free, 10 * free
-
-        self.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=mem_get_info))
-        self.get_default_memory_pool = lambda: SimpleNamespace(
-            free_bytes=lambda: pooled, used_bytes=lambda: used, get_limit=lambda: limit
-        )
-
-
-def test_what_a_gpu_has_free() -> None:
-    backend = CudaBackend.__new__(CudaBackend)
-    fake = backend._cupy = FakeCupy(pooled=100, used=50, limit=0, free=1000)
-    assert backend.free_bytes(100) is None
-    assert fake.asked == 0  # the pool has it: the driver is left alone
-    assert backend.free_bytes(101) == 1100
-    backend._cupy = FakeCupy(pooled=100, used=50, limit=400, free=1000)
-    assert backend.free_bytes(101) == 350
 
 
 def test_sizes_in_messages() -> None:
@@ -261,13 +395,13 @@ def test_cuda_array_interface(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_streams(stream: Any, address: int) -> None:
-    assert cuda._stream_address(stream) == address
+    assert streams.address_of(stream) == address
 
 
 @pytest.mark.parametrize("stream", ["0", True, object(), 1.0])
 def test_what_is_no_stream(stream: Any) -> None:
     with pytest.raises(TypeError, match="stream: expected a stream of CuPy or PyTorch"):
-        cuda._stream_address(stream)
+        streams.address_of(stream)
 
 
 def test_arch_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from kernel_reference import draw as draw_in
 
-from vgg_cuda import PRESETS, ops
+from vgg_cuda import PRESETS, VGG, ops
 from vgg_cuda.backends import get_backend, recording, why_missing
 
 MISSING = why_missing("emulator")
@@ -131,6 +132,109 @@ def test_out_that_overlaps(device: str) -> None:
     row = draw(1, 4)
     with pytest.raises(ValueError, match="overlaps bias"):
         ops.linear(draw(1, 3), draw(4, 3), row[0], out=row, device=device)
+
+
+@NEEDS_EMULATOR
+def test_out_that_overlaps_what_is_copied_first() -> None:
+    """The caller's own arrays count, not the converted ones that are read."""
+    w = np.ones((16, 16), np.float16)
+    with pytest.raises(ValueError, match="overlaps x"):
+        ops.linear(w, w, out=w, device="emulator")
+    with pytest.raises(ValueError, match="overlaps w"):
+        ops.linear(w.copy(), w, out=w, device="emulator")
+    row = np.ones((1, 16), np.float16)
+    with pytest.raises(ValueError, match="overlaps bias"):
+        ops.linear(row.copy(), w, row[0], out=row, device="emulator")
+    wide = np.zeros((4, 32), np.float32)
+    with pytest.raises(ValueError, match="overlaps x"):
+        ops.relu(wide[:, ::2], out=wide.reshape(-1)[:64].reshape(4, 16), device="emulator")
+    tensor = torch.ones(16, 16, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="overlaps w"):
+        ops.linear(tensor.clone(), tensor, out=tensor, device="emulator")
+
+
+def test_out_between_the_rows_of_x(device: str) -> None:
+    memory = draw(3, 16)
+    x, out = memory[::2], np.empty((2, 16), np.float32)
+    expected = ops.relu(x, out=out, device=device).copy()
+    between = memory[1:2]
+    weights = np.eye(16, dtype=np.float32)
+    assert ops.linear(x[:1], weights, relu=True, out=between, device=device) is between
+    np.testing.assert_array_equal(between, expected[:1])
+
+
+def test_out_that_packed_weights_hold() -> None:
+    w = draw(4, 4)
+    packed = ops.pack_linear(get_backend("cpu"), w, None)
+    with pytest.raises(ValueError, match="overlaps w"):
+        ops.linear(draw(4, 4), packed, out=w)
+
+
+def test_out_at_any_address(device: str, op: tuple[Op, Any]) -> None:
+    call, x = op
+    expected = call(x, device=device)
+    out = np.zeros(expected.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(expected.shape)
+    assert not out.flags.aligned
+    assert call(x, device=device, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+# ---- bfloat16 of PyTorch, which NumPy's DLPack refuses ----
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    assert tensor.dtype == torch.bfloat16
+    return bytes(tensor.contiguous().view(torch.int16).numpy().tobytes())
+
+
+@NEEDS_EMULATOR
+def test_bfloat16_tensors() -> None:
+    on: dict[str, Any] = {"device": "emulator"}
+    x, w = draw_in((2, 6, 4, 8), "bfloat16"), draw_in((5, 3, 3, 8), "bfloat16", seed=1)
+    bias = draw_in((5,), "bfloat16", seed=2)
+
+    def tensor(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+
+    expected = ops.conv3x3(x, w, bias, relu=True, **on)
+    given = tensor(x), tensor(w), tensor(bias)
+    assert bits(ops.conv3x3(*given, relu=True, **on)) == expected.tobytes()
+    out = torch.zeros(expected.shape, dtype=torch.bfloat16)
+    assert ops.conv3x3(*given, relu=True, out=out, **on) is out
+    assert bits(out) == expected.tobytes()
+    swapped = tensor(x).permute(0, 2, 1, 3)
+    assert bits(ops.relu(swapped, **on)) == ops.relu(x.transpose(0, 2, 1, 3), **on).tobytes()
+    floats = torch.from_numpy(draw(3, 5))
+    assert bits(ops.convert(floats, "bfloat16", **on)) == bits(floats.to(torch.bfloat16))
+    assert bits(ops.convert(floats, torch.bfloat16)) == bits(floats.to(torch.bfloat16))
+    back = ops.convert(tensor(x), torch.float32, **on)
+    np.testing.assert_array_equal(back.numpy(), x.astype(np.float32))
+    y = ops.linear(draw(3, 8), tensor(w)[:, 0, 0], tensor(bias))  # weights are converted
+    np.testing.assert_array_equal(y, ops.linear(draw(3, 8), w[:, 0, 0], bias))
+    backend = get_backend("emulator")
+    packed = ops.pack_linear(backend, tensor(w)[:, 0, 0], None, dtype=torch.bfloat16)
+    assert packed.dtype == "bfloat16"
+
+
+@NEEDS_EMULATOR
+def test_bfloat16_models() -> None:
+    model = VGG.load("digits", device="emulator", dtype="bfloat16")
+    x = draw(1, 32, 32, 3)
+    y = model(torch.from_numpy(x).to(torch.bfloat16))
+    expected = model(draw_in((1, 32, 32, 3), "bfloat16"))
+    assert bits(y) == expected.tobytes()
+    assert model(torch.from_numpy(x)).dtype == torch.bfloat16
+    y = VGG.load("digits", device="cpu")(torch.from_numpy(x).to(torch.bfloat16))
+    assert y.dtype == torch.float32
+
+
+def test_bfloat16_tensors_on_the_cpu() -> None:
+    text = (
+        "relu: x: expected dtype float32 on cpu, got bfloat16; pass x.astype(numpy.float32); "
+        'device="emulator" and GPUs compute in bfloat16'
+    )
+    with pytest.raises(TypeError, match=re.escape(text)):
+        ops.relu(torch.zeros(3, dtype=torch.bfloat16))
 
 
 def test_in_place(device: str) -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 import pytest
-from kernel_reference import assert_within, draw, numpy_dtype
+from kernel_reference import (
+    accumulate,
+    assert_same_bits,
+    assert_within,
+    draw,
+    im2col,
+    numpy_dtype,
+    rounded,
+    softmax32,
+)
 
-from vgg_cuda import _C, ops
+from vgg_cuda import _C, ops, reference
 from vgg_cuda.backends import why_missing
 from vgg_cuda.backends.options import SCHEDULES
 
@@ -26,6 +36,8 @@ from kernel_cases import (  # noqa: E402 (asks the build for its kernels)
     dtypes,
 )
 
+from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
+
 CASES = all_cases()
 ON = {"device": "emulator"}
 
@@ -41,11 +53,44 @@ def test_against_float64(case: Case) -> None:
     plan = case.plan().as_dict()
     assert stats["plan"] == plan
     assert stats["kernel"] == plan["launches"][0]["kernel"]
-    assert_within(y, case.expected(), case.same(plan["tiling"]), case.id)
+    same = case.same(plan["tiling"])
+    assert_within(y, case.expected(), same, case.id)
+    if case.op not in ("softmax", "avgpool"):
+        assert_same_bits(y, same, case.id)
     counters = stats["counters"]
     assert counters["bank_conflicts"] == 0
     if counters["mma"]:
         assert counters["mma_macs"] >= counters["useful_macs"] > 0
+
+
+ROUNDED = [
+    ("sm80/gemm_f16", ConvCase(1, 4, 4, 16, 16, "float16")),
+    ("sm80/gemm_f16", LinearCase(2, 64, 64, "float16")),
+    ("smxx/convert", SimpleCase("convert", (3, 5, 7), "float16", "float32")),
+    ("smxx/convert", SimpleCase("convert", (3, 5, 7), "bfloat16", "float32")),
+]
+
+
+@pytest.mark.parametrize(("module", "case"), ROUNDED, ids=str)
+def test_truncating_instead_of_rounding_is_caught(
+    module: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case.dtype not in dtypes():
+        pytest.skip(f"no kernels of {case.dtype}")
+    short = {"float16": "f16", "bfloat16": "bf16"}[case.dtype]
+    kept = {"float16": "0xffffe000", "bfloat16": "0xffff0000"}[case.dtype]
+    text, changed = re.subn(
+        rf"cvt\.rn\.{short}\.f32\s+(%\w+),\s*(%\w+);",
+        rf"and.b32 \2, \2, {kept}; cvt.rn.{short}.f32 \1, \2;",
+        _C.emulator_modules()[module],
+    )
+    assert changed
+    monkeypatch.setattr(
+        EmulatorBackend, "executor", lambda self: _C.Emulator(modules={module: text})
+    )
+    y = case.run(on_host, **ON)
+    with pytest.raises(AssertionError, match="are off"):
+        assert_same_bits(y, case.same(case.plan().as_dict()["tiling"]), case.id)
 
 
 def test_every_kernel_is_run_by_a_case() -> None:
@@ -156,7 +201,10 @@ def test_softmax_of_infinities(dtype: str) -> None:
     y = ops.softmax(x, **ON).astype(np.float64)
     assert np.isnan(y[:3]).all()
     assert (y[3, :7] == 0).all()
-    assert y[3].sum() == pytest.approx(1, abs=0.3 if dtype == "bfloat16" else 0.02)
+    last = x[3:]
+    assert_within(
+        ops.softmax(last, **ON), reference.softmax(last), rounded(softmax32(last), dtype), dtype
+    )
 
 
 def test_float16_overflows_to_infinity() -> None:
@@ -173,13 +221,19 @@ def test_float16_overflows_to_infinity() -> None:
 
 def test_padding_is_zero_after_normalization(dtype: str) -> None:
     """Black pixels are far from zero in the network's terms; what lies outside is not black."""
-    black = np.zeros((1, 4, 4, 3), np.uint8)
-    w = np.ones((8, 3, 3, 3), np.float32)
-    y = ops.conv3x3(black, w, preset="torchvision", dtype=dtype, **ON).astype(np.float64)
-    inside = 9 * sum(-m / s for m, s in zip((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), strict=1))
-    assert y[0, 1, 1, 0] == pytest.approx(inside, rel=0.01)
-    assert y[0, 0, 0, 0] == pytest.approx(inside * 4 / 9, rel=0.01)
-    assert y[0, 0, 1, 0] == pytest.approx(inside * 6 / 9, rel=0.01)
+    black, w = np.zeros((1, 4, 4, 3), np.uint8), np.ones((8, 3, 3, 3), np.float32)
+    y, stats = ops.conv3x3(black, w, preset="torchvision", dtype=dtype, return_stats=True, **ON)
+    channels = -np.array([0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    x = np.broadcast_to(channels, black.shape)
+    expected = reference.conv3x3(x, w, np.zeros(8))
+    inside = 9 * channels.sum()
+    assert expected[0, :2, :2, 0].tolist() == [
+        [pytest.approx(inside * 4 / 9), pytest.approx(inside * 6 / 9)],
+        [pytest.approx(inside * 6 / 9), pytest.approx(inside)],
+    ]
+    low = rounded(x.astype(np.float32), dtype)
+    same = accumulate(im2col(low), w.reshape(8, -1), stats["plan"]["tiling"])
+    assert_within(y, expected, rounded(same.reshape(expected.shape), dtype), dtype)
 
 
 def test_every_address_gives_the_same_bits(dtype: str) -> None:
@@ -202,7 +256,7 @@ def test_other_architectures(dtype: str, arch: str) -> None:
         plan = case.plan(arch).as_dict()
         assert stats["plan"] == plan
         assert plan["arch"] == arch
-        assert_within(y, case.expected(), case.same(plan["tiling"]), f"{arch}-{case.id}")
+        assert_same_bits(y, case.same(plan["tiling"]), f"{arch}-{case.id}")
 
 
 def test_counters_are_of_the_call() -> None:

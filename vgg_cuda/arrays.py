@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ Restore = Callable[[Any], Any]
 def is_cupy(x: object) -> bool:
     """Whether ``x`` is a CuPy array."""
     return type(x).__module__.partition(".")[0] == "cupy"
+
+
+def is_torch(x: object) -> bool:
+    """Whether ``x`` is a PyTorch tensor (or one of its other objects)."""
+    return any(base.__module__.partition(".")[0] == "torch" for base in type(x).__mro__)
 
 
 def describe(x: object) -> str:
@@ -60,16 +66,20 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
             f"or JAX's, or __cuda_array_interface__), got {describe(x)}"
         )
     if getattr(x, "requires_grad", False):
-        raise TypeError(f"{what}: got a tensor that requires grad; pass {what}.detach()")
+        raise TypeError(f"{what}: requires grad; pass {what.rpartition(' ')[2]}.detach()")
     for resolve in ("resolve_neg", "resolve_conj"):  # PyTorch's lazy signs, which DLPack drops
         if hasattr(x, resolve):
             x = getattr(x, resolve)()
+    bits = is_torch(x) and str(x.dtype) == "torch.bfloat16"
+    if bits:
+        bfloat16 = _bfloat16(what)
+        x = x.view(namespace.int16)
     try:
         device_type = int(x.__dlpack_device__()[0])
         if device_type == DLPACK_CPU:
             shared: Any = np.from_dlpack(x)
         elif device_type == DLPACK_CUDA:
-            shared = _cupy(what).from_dlpack(x)
+            shared = import_cupy(what).from_dlpack(x)
         else:
             raise TypeError(
                 f"{what}: expected an array on the CPU or a CUDA device, got DLPack device type "
@@ -77,11 +87,25 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
             )
     except (BufferError, RuntimeError, ValueError) as error:
         raise TypeError(f"{what}: cannot share {describe(x)} through DLPack: {error}") from error
-    return shared, lambda y: namespace.from_dlpack(y)
+    return (shared.view(bfloat16) if bits else shared), partial(_restore, namespace)
+
+
+def _restore(namespace: Any, y: Any) -> Any:
+    """``y`` as an array of ``namespace``; DLPack takes PyTorch's bfloat16 as bits only."""
+    if y.dtype.name == "bfloat16" and namespace.__name__ == "torch":
+        return namespace.from_dlpack(y.view(np.int16)).view(namespace.bfloat16)
+    return namespace.from_dlpack(y)
+
+
+def _bfloat16(what: str) -> np.dtype[Any]:
+    try:
+        return numpy_dtype("bfloat16")
+    except ImportError:
+        raise TypeError(f"{what}: bfloat16 needs ml_dtypes: pip install ml_dtypes") from None
 
 
 def _from_cuda_array_interface(x: Any, what: str) -> Any:
-    cupy = _cupy(what)
+    cupy = import_cupy(what)
     if x.__cuda_array_interface__.get("mask") is not None:
         raise TypeError(f"{what}: expected an array without a mask, got {describe(x)}")
     try:
@@ -90,7 +114,8 @@ def _from_cuda_array_interface(x: Any, what: str) -> Any:
         raise TypeError(f"{what}: cannot share {describe(x)}: {error}") from error
 
 
-def _cupy(what: str) -> Any:
+def import_cupy(what: str) -> Any:
+    """CuPy, which an array on a GPU needs; ``TypeError`` where there is none."""
     try:
         return importlib.import_module("cupy")
     except ImportError:
@@ -120,7 +145,9 @@ def unwrap_out(out: Any, x: Any, what: str) -> Any:
     if not is_cupy(array) and not array.flags.writeable:
         if type(out).__module__.partition(".")[0] != "torch":
             raise ValueError(f"{what}: expected a writable array, got a read-only one")
-        array = np.asarray(_Writable(array))  # DLPack before 1.0 cannot say that it is writable
+        # DLPack before 1.0 cannot say that it is writable
+        bits = array.view(f"u{array.itemsize}")
+        array = np.asarray(_Writable(bits)).view(array.dtype)
     return array
 
 
@@ -138,13 +165,23 @@ def address(x: Any) -> int:
 
 
 def overlap(x: Any, y: Any) -> bool:
-    """Whether two NumPy or CuPy arrays have bytes in common; no, unless both are C-contiguous."""
+    """Whether two NumPy or CuPy arrays have bytes in common; of CuPy's: lie in one another."""
     if is_cupy(x) != is_cupy(y) or not x.nbytes or not y.nbytes:
         return False
-    if not (x.flags.c_contiguous and y.flags.c_contiguous):
-        return False
-    start_x, start_y = address(x), address(y)
-    return bool(start_x < start_y + y.nbytes and start_y < start_x + x.nbytes)
+    if not is_cupy(x):
+        return bool(np.shares_memory(x, y))
+    (start_x, end_x), (start_y, end_y) = _bounds(x), _bounds(y)
+    return start_x < end_y and start_y < end_x
+
+
+def _bounds(x: Any) -> tuple[int, int]:
+    """The addresses of x's first byte and behind its last, whatever its strides."""
+    steps = [(n - 1) * stride for n, stride in zip(x.shape, x.strides, strict=True)]
+    start = address(x)
+    return (
+        start + sum(step for step in steps if step < 0),
+        start + sum(step for step in steps if step > 0) + int(x.itemsize),
+    )
 
 
 def numpy_dtype(name: Any) -> np.dtype[Any]:
@@ -169,13 +206,18 @@ def dtype_name(dtype: Any) -> str:
     return str(dtype).rpartition(".")[2]
 
 
+def is_float(x: Any) -> bool:
+    """Whether ``x`` is of a real floating-point dtype."""
+    return getattr(x.dtype, "kind", "") == "f" or x.dtype.name == "bfloat16"
+
+
 def require_float(x: Any, what: str) -> None:
     """Raises ``TypeError`` where ``x`` is not of a real floating-point dtype."""
-    if getattr(x.dtype, "kind", "") == "f" or x.dtype.name == "bfloat16":
-        return
-    raise TypeError(
-        f"{what}: expected a floating-point array (float32, float16, float64), got dtype {x.dtype}"
-    )
+    if not is_float(x):
+        raise TypeError(
+            f"{what}: expected a floating-point array (float32, float16, bfloat16, float64), "
+            f"got dtype {x.dtype}"
+        )
 
 
 def as_float32(x: Any, what: str) -> NDArray[np.float32]:
@@ -183,4 +225,4 @@ def as_float32(x: Any, what: str) -> NDArray[np.float32]:
     array = np.asarray(x)
     require_float(array, what)
     with np.errstate(over="ignore"):  # beyond float32 is infinite
-        return np.ascontiguousarray(array, dtype=np.float32)
+        return np.asarray(array, np.float32, order="C")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any, NoReturn
 
-from .arrays import address, describe, dtype_name, overlap, require_float, unwrap, unwrap_out
-from .backends import Array, Backend, Stats, of_array, recording
+from .arrays import address, describe, dtype_name, is_cupy, is_float, overlap, unwrap, unwrap_out
+from .backends import Array, Backend, Stats, is_backend, of_array, recording
+from .backends.streams import callers_stream
 
-Device = str | Backend | None
+Device = Any
+"""A device's name, a ``torch.device`` or, from a model, a backend; None: where x is."""
 
 
 class Call:
     """What is common to all operations; raises what ``ops.py`` documents.
 
-    ``x`` is the input as a NumPy or CuPy array, ``backend`` where it is computed, ``dtypes`` what
-    x and the result may be. ``rank``: of x, None for any; ``uint8``: are pixels welcome, too?
-    ``on_cpu``: the dtypes there, if others than the backend's.
+    ``with`` enters the caller's stream, then finds ``x``, the input as a NumPy or CuPy array,
+    ``backend``, where it is computed, and ``dtypes``, what x and the result may be. ``rank``: of x,
+    None for any; ``uint8``: are pixels welcome, too? ``on_cpu``: the dtypes there, if others than
+    the backend's.
     """
+
+    x: Array
+    backend: Backend
+    dtypes: tuple[str, ...]
+    pixels: bool
 
     def __init__(
         self, op: str, x: Any, *, rank: int | None, device: Device, arch: str | None, stream: Any,
@@ -25,28 +34,56 @@ class Call:
     ) -> None:  # fmt: skip
         self.op = op
         self._given, self._out, self._stream, self._return_stats = x, out, stream, return_stats
-        self.x, self._restore = unwrap(x, f"{op}: x")
-        self.pixels = uint8 and self.x.dtype.name == "uint8"
-        if not self.pixels:
-            require_float(self.x, f"{op}: x")
-        if rank is not None and self.x.ndim != rank:
-            shape = "[N, H, W, C]" if rank == 4 else "[N, C]"
-            raise ValueError(f"{op}: x: expected rank {rank}, {shape}, got {describe(x)}")
-        self.backend = self._find_backend(device, arch)
-        self.dtypes = on_cpu if on_cpu and self.backend.name == "cpu" else self.backend.dtypes
-        if not self.pixels and self.x.dtype.name not in self.dtypes:
-            raise TypeError(
-                f"{op}: x: expected dtype {' or '.join(self.dtypes)} on {self.backend.device}, "
-                f"got {self.x.dtype}"
-            )
+        self._rank, self._device, self._arch = rank, device, arch
+        self._uint8, self._on_cpu = uint8, on_cpu
 
-    def _find_backend(self, device: Device, arch: str | None) -> Backend:
-        if device is not None and not isinstance(device, str):
-            return device  # a model's, which has put x there
+    def __enter__(self) -> Call:
+        with ExitStack() as stack:
+            self._prepare(stack)
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.__exit__(*error)
+
+    def _prepare(self, stack: ExitStack) -> None:
+        op, x = self.op, self._given
         try:
-            return of_array(self.x, device, arch)
-        except ValueError as error:
-            raise ValueError(f"{self.op}: {error}") from None
+            stack.enter_context(callers_stream(x, f"{op}: x", self._stream))
+        except TypeError as error:
+            raise self._named(error) from None
+        self.x, self._restore = unwrap(x, f"{op}: x")
+        try:
+            device = self._device
+            here = device if is_backend(device) else of_array(self.x, device, self._arch)
+            self.backend = here  # a model's has x already
+            stack.enter_context(here.on_stream(self._stream))
+        except (TypeError, ValueError) as error:
+            raise self._named(error) from None
+        self.dtypes = self._on_cpu if self._on_cpu and here.name == "cpu" else here.dtypes
+        self.pixels = self._uint8 and self.x.dtype.name == "uint8"
+        if not self.pixels and self.x.dtype.name not in self.dtypes:
+            self._refuse_dtype()
+        if self._rank is not None and self.x.ndim != self._rank:
+            shape = "[N, H, W, C]" if self._rank == 4 else "[N, C]"
+            raise ValueError(f"{op}: x: expected rank {self._rank}, {shape}, got {describe(x)}")
+
+    def _named(self, error: Exception) -> Exception:
+        text = str(error)
+        return type(error)(text if text.startswith(f"{self.op}: ") else f"{self.op}: {text}")
+
+    def _refuse_dtype(self) -> NoReturn:
+        known, dtype = " or ".join(self.dtypes), self.x.dtype
+        where, what = self.backend.device, f"{self.op}: x: expected"
+        if not is_float(self.x):
+            pixels = ", or uint8" * self._uint8
+            raise TypeError(
+                f"{what} a floating-point array, {known} on {where}{pixels}, got dtype {dtype}"
+            )
+        advice = "pass x.astype(numpy.float32)"
+        if where == "cpu" and dtype.name in ("float16", "bfloat16"):
+            advice += f'; device="emulator" and GPUs compute in {dtype.name}'
+        raise TypeError(f"{what} dtype {known} on {where}, got {dtype}; {advice}")
 
     def result_dtype(self, dtype: Any) -> str:
         """The name of ``dtype``; by default x's, of pixels the backend's first."""
@@ -70,18 +107,23 @@ class Call:
 
     def run(
         self, shape: tuple[int, ...], compute: Callable[[Array, Array | None], Array], *,
-        dtype: str | None = None, apart: tuple[Array, ...] = (), in_place: bool = False,
+        dtype: str | None = None, apart: Mapping[str, Array] | None = None, in_place: bool = False,
     ) -> Any:  # fmt: skip
         """``compute(x, out)``, of ``shape`` and ``dtype`` (default: x's), as the caller's kind.
 
-        ``apart``: w and bias, which ``out`` must not overlap, either; ``in_place``: may it be x?
+        ``apart``: the caller's w and bias, which ``out`` must not overlap, either; ``in_place``:
+        may it be x?
         """
-        out = None if self._out is None else self._check_out(shape, dtype or self.x.dtype.name)
-        with recording() as found, self.backend.on_stream(self._stream):
-            x = self.backend.asarray(self.x, self.x.dtype.name)
-            if out is not None:
-                self._check_overlap(out, x, apart, in_place)
-            y = compute(x, out)
+        out = given = None
+        if self._out is not None:
+            out = given = self._check_out(shape, dtype or self.x.dtype.name)
+            self._check_overlap(given, apart or {}, in_place)
+            if address(given) % given.itemsize:
+                out = None  # no kernel writes there: the result is copied
+        with recording() as found:
+            y = compute(self.backend.asarray(self.x, self.x.dtype.name), out)
+        if given is not None and out is None:
+            given[...] = y
         result = self._restore(y) if self._out is None else self._out
         if not self._return_stats:
             return result
@@ -99,14 +141,18 @@ class Call:
             raise ValueError(f"{what}: expected {list(shape)}, got {tuple(out.shape)}")
         if not out.flags.c_contiguous:
             raise ValueError(f"{what}: expected a C-contiguous array, got strides {out.strides}")
+        if is_cupy(out) and address(out) % out.itemsize:
+            raise ValueError(
+                f"{what}: expected an address that is a multiple of {out.itemsize}, {dtype}'s size"
+            )
         return out
 
-    def _check_overlap(
-        self, out: Array, x: Array, apart: tuple[Array, ...], in_place: bool
-    ) -> None:
-        same = address(out) == address(x) and out.nbytes == x.nbytes
-        for name, array in zip(("x", "w", "bias"), (x, *apart), strict=False):
-            if overlap(out, array) and not (name == "x" and same and in_place):
+    def _check_overlap(self, out: Array, apart: Mapping[str, Array], in_place: bool) -> None:
+        x = self.x
+        same = address(out) == address(x) and out.shape == x.shape and out.dtype == x.dtype
+        allowed = in_place and same and x.flags.c_contiguous
+        for name, array in {"x": x, **apart}.items():
+            if overlap(out, array) and not (name == "x" and allowed):
                 raise ValueError(f"{self.op}: out: expected memory of its own, it overlaps {name}")
 
 

@@ -10,34 +10,48 @@ keywords:
 
 - ``out``: where the result goes, and what is returned: an array of x's kind, of the result's shape
   and dtype, C-contiguous, writable, sharing no memory with the inputs (``relu`` and ``softmax``
-  may be given x itself).
+  may be given x itself), on a GPU at a multiple of the dtype's size.
 - ``device``: where to compute; by default where x is. Arrays in host memory are computed on the
   CPU, or with ``device="emulator"`` by the GPU's compiled kernels, executed on the CPU. Nothing is
   moved between host and GPU: ``device="cuda"`` for a NumPy array raises ``ValueError``.
 - ``stream``: of a GPU: the work is enqueued there (a stream of CuPy or PyTorch, an object with
-  ``__cuda_stream__``, or an address) instead of on CuPy's current stream. Nothing is waited for.
+  ``__cuda_stream__``, or an address) instead of on the current stream, which for a PyTorch
+  tensor is PyTorch's, for all else CuPy's. Nothing is waited for.
 - ``arch``: the GPU whose kernels are planned, "sm_80" for example; by default the device's own, on
   the emulator "sm_80".
 - ``return_stats``: returns (result, stats), with the ``kernel``'s name, its ``plan`` and the
   emulator's ``counters`` of this call; see :class:`vgg_cuda.backends.Stats`.
 
-dtypes are float32 on the CPU, float16, float32 and bfloat16 (with ``ml_dtypes``) elsewhere. Sums
+dtypes are float32 on the CPU, float16, float32 and bfloat16 (with ``ml_dtypes``; PyTorch's, too)
+elsewhere. Sums
 are float32 and rounded to the dtype once; beyond float16 is infinite, as IEEE 754 says.
 
 All raise ``ValueError`` for shapes, values, devices and layouts of ``out`` that do not fit,
 ``TypeError`` for dtypes and array kinds, ``DeviceError`` (a ``RuntimeError``) for a device that is
-not there, ``MemoryError``, before anything is allocated, where the device's memory does not do.
+not there, ``MemoryError``, saying what the result needs, where the device's memory does not do:
+before anything is allocated on the emulator and with CuPy's default memory pool.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from operator import index
 from typing import Any
 
 from .backends import Array, PackedConv3x3, PackedLinear
 from .backends.options import options as emulator_options
 from .call import Call, Device, computed_in
-from .packing import check_conv3x3, check_linear, check_packed, pack_conv3x3, pack_linear
-from .preprocess import Preset, get_preset
+from .packing import (
+    check_conv3x3,
+    check_linear,
+    check_packed,
+    is_packed,
+    memory_of,
+    pack_conv3x3,
+    pack_linear,
+)
+from .preprocess import Preset, as_preset
 
 __all__ = [
     "avgpool",
@@ -69,35 +83,34 @@ def conv3x3(
     the pixels on the way: the padding is zero after that, and w reads the preset's order of
     channels.
     """
-    call = Call(
+    with Call(
         "conv3x3", x, rank=4, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats, uint8=True,
-    )  # fmt: skip
-    computed = computed_in(call, dtype)
-    call.at_least(2 if pool else 1)
-    if preset is not None and not call.pixels:
-        raise TypeError(f"conv3x3: preset: expected x of uint8 beside one, got {call.x.dtype}")
-    chosen = get_preset(preset) if isinstance(preset, str) else preset
-    N, H, W, C = call.x.shape
-    raw: tuple[Array, ...] = ()
-    packed: PackedConv3x3 | None = None
-    if hasattr(w, "in_channels"):
-        packed, K = w, w.out_channels
-        if w.in_channels != C:
-            raise ValueError(
-                f"conv3x3: x: expected [N, H, W, {w.in_channels}] (NHWC), got {call.x.shape}"
-            )
-        check_packed("conv3x3", w, bias, call.backend, computed)
-    else:
-        raw = check_conv3x3(w, bias, C, call.backend.device)
-        K = raw[0].shape[0]
+    ) as call:  # fmt: skip
+        computed = computed_in(call, dtype)
+        call.at_least(2 if pool else 1)
+        chosen = None if preset is None else as_preset(preset)
+        if chosen is not None and not call.pixels:
+            raise TypeError(f"conv3x3: preset: expected x of uint8 beside one, got {call.x.dtype}")
+        N, H, W, C = call.x.shape
+        pack: Callable[[], PackedConv3x3]
+        if is_packed(w, "conv3x3"):
+            K, pack, given = w.out_channels, lambda: w, memory_of(w)
+            if w.in_channels != C:
+                raise ValueError(
+                    f"conv3x3: x: expected [N, H, W, {w.in_channels}] (NHWC), got {call.x.shape}"
+                )
+            check_packed("conv3x3", w, bias, call.backend, computed)
+        else:
+            raw = check_conv3x3(w, bias, C, call.backend.device)
+            K, given = raw.w.shape[0], raw.given
+            pack = partial(call.backend.pack_conv3x3, raw.w, raw.bias, computed)
 
-    def compute(x: Array, out: Array | None) -> Array:
-        filters = packed or call.backend.pack_conv3x3(raw[0], raw[1], computed)
-        return call.backend.conv3x3(x, filters, relu=relu, pool=pool, preset=chosen, out=out)
+        def compute(x: Array, out: Array | None) -> Array:
+            return call.backend.conv3x3(x, pack(), relu=relu, pool=pool, preset=chosen, out=out)
 
-    shape = (N, H // 2, W // 2, K) if pool else (N, H, W, K)
-    return call.run(shape, compute, dtype=computed, apart=raw)
+        shape = (N, H // 2, W // 2, K) if pool else (N, H, W, K)
+        return call.run(shape, compute, dtype=computed, apart=given)
 
 
 def linear(
@@ -109,27 +122,26 @@ def linear(
     x [N,C] with C >= 1; w [K,C] and bias [K], floating point, in host memory or beside x, or w as
     ``pack_linear`` of the backend returned it (then no bias). Returns [N,K].
     """
-    call = Call(
+    with Call(
         "linear", x, rank=2, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
-    )  # fmt: skip
-    N, C = call.x.shape
-    raw: tuple[Array, ...] = ()
-    packed: PackedLinear | None = None
-    if hasattr(w, "in_features"):
-        packed, K = w, w.out_features
-        if w.in_features != C:
-            raise ValueError(f"linear: x: expected [N, {w.in_features}], got {call.x.shape}")
-        check_packed("linear", w, bias, call.backend, call.x.dtype.name)
-    else:
-        raw = check_linear(w, bias, C, call.backend.device)
-        K = raw[0].shape[0]
+    ) as call:  # fmt: skip
+        N, C = call.x.shape
+        pack: Callable[[], PackedLinear]
+        if is_packed(w, "linear"):
+            K, pack, given = w.out_features, lambda: w, memory_of(w)
+            if w.in_features != C:
+                raise ValueError(f"linear: x: expected [N, {w.in_features}], got {call.x.shape}")
+            check_packed("linear", w, bias, call.backend, call.x.dtype.name)
+        else:
+            raw = check_linear(w, bias, C, call.backend.device)
+            K, given = raw.w.shape[0], raw.given
+            pack = partial(call.backend.pack_linear, raw.w, raw.bias, call.x.dtype.name)
 
-    def compute(x: Array, out: Array | None) -> Array:
-        matrix = packed or call.backend.pack_linear(raw[0], raw[1], call.x.dtype.name)
-        return call.backend.linear(x, matrix, relu=relu, out=out)
+        def compute(x: Array, out: Array | None) -> Array:
+            return call.backend.linear(x, pack(), relu=relu, out=out)
 
-    return call.run((N, K), compute, apart=raw)
+        return call.run((N, K), compute, apart=given)
 
 
 def maxpool2x2(
@@ -140,13 +152,13 @@ def maxpool2x2(
 
     x [N,H,W,C] with H, W >= 2. Returns [N,H//2,W//2,C].
     """
-    call = Call(
+    with Call(
         "maxpool2x2", x, rank=4, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
-    )  # fmt: skip
-    call.at_least(2)
-    N, H, W, C = call.x.shape
-    return call.run((N, H // 2, W // 2, C), lambda x, out: call.backend.maxpool2x2(x, out=out))
+    ) as call:  # fmt: skip
+        call.at_least(2)
+        N, H, W, C = call.x.shape
+        return call.run((N, H // 2, W // 2, C), lambda x, out: call.backend.maxpool2x2(x, out=out))
 
 
 def avgpool(
@@ -158,15 +170,22 @@ def avgpool(
     Bin i of an axis of length H covers floor(i*H/grid) up to ceil((i+1)*H/grid).
     x [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
     """
-    call = Call(
+    with Call(
         "avgpool", x, rank=4, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
-    )  # fmt: skip
-    call.at_least(1)
-    if grid < 1:
-        raise ValueError(f"avgpool: grid: expected an integer >= 1, got {grid}")
-    N, _, _, C = call.x.shape
-    return call.run((N, grid, grid, C), lambda x, out: call.backend.avgpool(x, grid, out=out))
+    ) as call:  # fmt: skip
+        call.at_least(1)
+        wanted = f"avgpool: grid: expected an integer >= 1, got {grid!r}"
+        try:
+            size = index(grid)
+        except TypeError:
+            raise TypeError(wanted) from None
+        if isinstance(grid, bool):
+            raise TypeError(wanted)
+        if size < 1:
+            raise ValueError(wanted)
+        N, _, _, C = call.x.shape
+        return call.run((N, size, size, C), lambda x, out: call.backend.avgpool(x, size, out=out))
 
 
 def relu(
@@ -174,11 +193,11 @@ def relu(
     arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
     """max(x, 0) of x of any shape, [N,H,W,C] or [N,C] in a VGG; NaN propagates."""
-    call = Call(
+    with Call(
         "relu", x, rank=None, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
-    )  # fmt: skip
-    return call.run(call.x.shape, lambda x, out: call.backend.relu(x, out=out), in_place=True)
+    ) as call:  # fmt: skip
+        return call.run(call.x.shape, lambda x, out: call.backend.relu(x, out=out), in_place=True)
 
 
 def softmax(
@@ -189,13 +208,15 @@ def softmax(
 
     x [N,C] with C >= 1. Returns [N,C].
     """
-    call = Call(
+    with Call(
         "softmax", x, rank=2, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
-    )  # fmt: skip
-    if call.x.shape[1] < 1:
-        raise ValueError(f"softmax: x: expected [N, C] with C >= 1, got {call.x.shape}")
-    return call.run(call.x.shape, lambda x, out: call.backend.softmax(x, out=out), in_place=True)
+    ) as call:  # fmt: skip
+        if call.x.shape[1] < 1:
+            raise ValueError(f"softmax: x: expected [N, C] with C >= 1, got {call.x.shape}")
+        return call.run(
+            call.x.shape, lambda x, out: call.backend.softmax(x, out=out), in_place=True
+        )
 
 
 def convert(
@@ -214,17 +235,17 @@ def convert(
         if layout not in ("NHWC", "NCHW"):
             raise ValueError(f"convert: {name}: expected NHWC or NCHW, got {layout!r}")
     on_cpu = ("float32", "float16", "float64", "bfloat16")
-    call = Call(
+    with Call(
         "convert", x, rank=None if source == target else 4, device=device, arch=arch,
         stream=stream, out=out, return_stats=return_stats, uint8=True, on_cpu=on_cpu,
-    )  # fmt: skip
-    name = call.result_dtype(dtype)
-    shape = call.x.shape
-    if source != target:
-        N, A, B, C = shape
-        shape = (N, C, A, B) if target == "NCHW" else (N, B, C, A)
-    return call.run(
-        shape,
-        lambda x, out: call.backend.convert(x, name, source, target, out=out),
-        dtype=name,
-    )
+    ) as call:  # fmt: skip
+        name = call.result_dtype(dtype)
+        shape = call.x.shape
+        if source != target:
+            N, A, B, C = shape
+            shape = (N, C, A, B) if target == "NCHW" else (N, B, C, A)
+        return call.run(
+            shape,
+            lambda x, out: call.backend.convert(x, name, source, target, out=out),
+            dtype=name,
+        )

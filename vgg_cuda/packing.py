@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .arrays import as_float32, describe, dtype_name, is_cupy, require_float, unwrap
-from .backends import Array, Backend, PackedConv3x3, PackedLinear, of_array
+from .backends import Array, Backend, PackedConv3x3, PackedLinear, is_backend, of_array
 
 
 def pack_conv3x3(
@@ -19,35 +19,65 @@ def pack_conv3x3(
     default the backend's first. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and
     array kinds.
     """
-    arrays = check_conv3x3(w, bias, in_channels, backend.device)
-    return backend.pack_conv3x3(*arrays, _dtype(backend, dtype, "conv3x3"))
+    _require_backend(backend, "pack_conv3x3")
+    given = check_conv3x3(w, bias, in_channels, backend.device)
+    return backend.pack_conv3x3(given.w, given.bias, _dtype(backend, dtype, "conv3x3"))
 
 
 def pack_linear(
     backend: Backend, w: Any, bias: Any, *, in_features: int | None = None, dtype: Any = None
 ) -> PackedLinear:
     """w [K,C] and bias [K] (None: zeros), laid out for ``backend``; as :func:`pack_conv3x3`."""
-    arrays = check_linear(w, bias, in_features, backend.device)
-    return backend.pack_linear(*arrays, _dtype(backend, dtype, "linear"))
+    _require_backend(backend, "pack_linear")
+    given = check_linear(w, bias, in_features, backend.device)
+    return backend.pack_linear(given.w, given.bias, _dtype(backend, dtype, "linear"))
 
 
-def check_conv3x3(w: Any, bias: Any, in_channels: int | None, device: str) -> tuple[Array, Array]:
-    """w [K,3,3,C] and bias [K]: C-contiguous float32 in host memory, or as they are on a GPU."""
-    w = _parameter(w, "conv3x3: w", device)
+class Parameters(NamedTuple):
+    """w and bias: C-contiguous float32 in host memory, or as they are on a GPU.
+
+    ``given``: the caller's own memory by name, as NumPy or CuPy arrays.
+    """
+
+    w: Array
+    bias: Array
+    given: dict[str, Array]
+
+
+def check_conv3x3(w: Any, bias: Any, in_channels: int | None, device: str) -> Parameters:
+    """w [K,3,3,C] and bias [K], or what is wrong with them."""
+    w, given = _parameter(w, "conv3x3: w", device)
     expected = (w.shape[0] if w.ndim else 0, 3, 3, in_channels or (w.shape[-1] if w.ndim else 0))
     if w.shape != expected or 0 in w.shape:
-        shown = ", ".join(str(n) if n else "K" for n in expected)
+        shown = ", ".join(str(n or name) for n, name in zip(expected, "KRSC", strict=True))
         raise ValueError(f"conv3x3: w: expected [{shown}] (KRSC), got {w.shape}")
-    return w, _bias(bias, w.shape[0], "conv3x3", device)
+    bias, given_bias = _bias(bias, w.shape[0], "conv3x3", device)
+    return Parameters(w, bias, {"w": given, "bias": given_bias})
 
 
-def check_linear(w: Any, bias: Any, in_features: int | None, device: str) -> tuple[Array, Array]:
-    """w [K,C] and bias [K]: C-contiguous float32 in host memory, or as they are on a GPU."""
-    w = _parameter(w, "linear: w", device)
+def check_linear(w: Any, bias: Any, in_features: int | None, device: str) -> Parameters:
+    """w [K,C] and bias [K], or what is wrong with them."""
+    w, given = _parameter(w, "linear: w", device)
     expected_c = in_features if in_features is not None else w.shape[-1] if w.ndim else 0
     if w.ndim != 2 or w.shape[1] != expected_c or 0 in w.shape:
-        raise ValueError(f"linear: w: expected [K, {expected_c}], got {w.shape}")
-    return w, _bias(bias, w.shape[0], "linear", device)
+        raise ValueError(f"linear: w: expected [K, {expected_c or 'C'}], got {w.shape}")
+    bias, given_bias = _bias(bias, w.shape[0], "linear", device)
+    return Parameters(w, bias, {"w": given, "bias": given_bias})
+
+
+def is_packed(w: Any, op: str) -> bool:
+    """Whether ``w`` is packed for ``op``; raises ``TypeError`` where it is for another."""
+    kinds = {"conv3x3": "in_channels", "linear": "in_features"}
+    for kind, attribute in kinds.items():
+        if hasattr(w, attribute) and kind != op:
+            raise TypeError(f"{op}: w: expected an array or pack_{op}'s result, got pack_{kind}'s")
+    return hasattr(w, kinds[op])
+
+
+def memory_of(packed: Any) -> dict[str, Array]:
+    """Arrays of packed weights, which may be the caller's own, by name."""
+    known = {name: getattr(packed, name, None) for name in ("w", "bias")}
+    return {name: array for name, array in known.items() if array is not None}
 
 
 def check_packed(op: str, packed: Any, bias: Any, backend: Backend, dtype: str) -> None:
@@ -63,28 +93,38 @@ def check_packed(op: str, packed: Any, bias: Any, backend: Backend, dtype: str) 
         raise TypeError(f"{op}: w: expected weights packed as {dtype}, got {packed.dtype}")
 
 
-def _parameter(x: Any, what: str, device: str) -> Array:
+def _parameter(x: Any, what: str, device: str) -> tuple[Array, Array]:
+    """As ``Parameters`` hold it, and the caller's own."""
     # what has neither protocol, a list or a file's tensor, is read by NumPy
     if hasattr(x, "__dlpack__") or hasattr(x, "__cuda_array_interface__"):
         x, _ = unwrap(x, what)
     if not is_cupy(x):
-        return as_float32(x, what)
+        given = np.asarray(x)
+        return as_float32(given, what), given
     require_float(x, what)
     here = of_array(x).device
     if here != device:
         raise ValueError(
             f"{what}: expected an array in host memory or on {device}, got one on {here}"
         )
-    return x  # cast where it is packed, on its device and the stream of the call
+    return x, x  # cast where it is packed, on its device and the stream of the call
 
 
-def _bias(bias: Any, k: int, op: str, device: str) -> Array:
+def _bias(bias: Any, k: int, op: str, device: str) -> tuple[Array, Array]:
     if bias is None:
-        return np.zeros(k, np.float32)
-    bias = _parameter(bias, f"{op}: bias", device)
+        zeros = np.zeros(k, np.float32)
+        return zeros, zeros
+    bias, given = _parameter(bias, f"{op}: bias", device)
     if bias.shape != (k,):
         raise ValueError(f"{op}: bias: expected [{k}], got {bias.shape}")
-    return bias
+    return bias, given
+
+
+def _require_backend(backend: Any, op: str) -> None:
+    if not is_backend(backend):
+        raise TypeError(
+            f"{op}: backend: expected what vgg_cuda.backends.get_backend() returns, got {backend!r}"
+        )
 
 
 def _dtype(backend: Backend, dtype: Any, op: str) -> str:

@@ -21,7 +21,7 @@ from .resample import crop_offset, crop_window, is_panorama, resized_window, tar
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["PRESETS", "RESAMPLE", "Preset", "RangeWarning", "get_preset"]
+__all__ = ["PRESETS", "RESAMPLE", "Preset", "RangeWarning", "as_preset", "get_preset"]
 
 Triple = tuple[float, float, float]
 
@@ -239,3 +239,12 @@ def get_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def as_preset(preset: str | Preset) -> Preset:
+    """``preset``, or the one of that name. Raises ``TypeError`` for neither."""
+    if isinstance(preset, Preset):
+        return preset
+    if not isinstance(preset, str):
+        raise TypeError(f"preset: expected a name or a Preset, got {preset!r}")
+    return get_preset(preset)

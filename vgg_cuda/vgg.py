@@ -15,10 +15,11 @@ from . import images as _images
 from . import ops
 from .arrays import is_cupy
 from .backends import Array, Backend, PackedConv3x3, PackedLinear, get_backend
+from .backends.streams import callers_stream
 from .configs import MIN_SIZE, Config, Conv, Pool, get_config
 from .inputs import batch_on, check_dtype, check_images
 from .layers import resolve_layer
-from .preprocess import Preset, get_preset
+from .preprocess import Preset, as_preset
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
 
@@ -167,7 +168,7 @@ class VGG:
             single = images.ndim < 4
         pending = [images] if single else list(images)
         results: list[list[Prediction]] = []
-        chosen = get_preset(preset) if isinstance(preset, str) else preset or self.preset
+        chosen = self.preset if preset is None else as_preset(preset)
         for batch in _images.batches(pending, chosen, batch_size, min_size=MIN_SIZE):
             for item in batch.failed:
                 raise item.error
@@ -206,9 +207,15 @@ class VGG:
         self, x: Any, taps: Sequence[str], layout: str, *, check_range: bool = True
     ) -> dict[str, Any]:
         """The tensors at canonical ``taps``, of x's kind; runs batches that memory can hold."""
+        with callers_stream(x, "x"):
+            return self._taps_here(x, taps, layout, check_range)
+
+    def _taps_here(
+        self, x: Any, taps: Sequence[str], layout: str, check_range: bool
+    ) -> dict[str, Any]:
         x, restore = check_images(x, layout, self._backend)
         if check_range and x.dtype != np.uint8:
-            self.preset.check_range(x, stacklevel=4)  # whoever called the model
+            self.preset.check_range(x, stacklevel=5)  # whoever called the model
         n = x.shape[0]
         height, width = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
         limit = self._backend.batch_limit

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..arrays import is_cupy
+from ..arrays import is_cupy, kind
 from .base import Array, Backend, PackedConv3x3, PackedLinear
 from .stats import Stats, recording
 
@@ -21,6 +21,7 @@ __all__ = [
     "PackedLinear",
     "Stats",
     "get_backend",
+    "is_backend",
     "of_array",
     "recording",
     "why_missing",
@@ -38,15 +39,25 @@ WITHOUT_EXTENSION = (
 DEVICES = '"auto", "cpu", "cuda", "cuda:N" or "emulator"'
 
 
-def get_backend(device: str = "auto", arch: str | None = None) -> Backend:
+def is_backend(x: object) -> bool:
+    """Whether ``x`` is a backend, as :func:`get_backend` returns them."""
+    return hasattr(x, "pack_conv3x3") and hasattr(x, "on_stream")
+
+
+def get_backend(device: Any = "auto", arch: str | None = None) -> Backend:
     """The backend for ``device``: "auto", "cpu", "cuda", "cuda:N" or "emulator".
 
     "auto" is the first GPU where there is one that works, else the CPU; never the emulator.
     ``arch``, "sm_80" for example, is the GPU whose kernels are launched: by default the device's
-    own, on the emulator "sm_80". Raises ``ValueError`` for another name and for an ``arch`` that
-    the device cannot run, :class:`DeviceError`, saying why, for a device that is not there.
+    own, on the emulator "sm_80". A ``torch.device`` is as good as its name. Raises ``ValueError``
+    for another name and for an ``arch`` that the device cannot run, ``TypeError`` for what is no
+    name, :class:`DeviceError`, saying why, for a device that is not there.
     """
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulator", device):
+    device = _device_name(device)
+    if not isinstance(device, str):
+        raise TypeError(f"unknown device {device!r}: expected {DEVICES}")
+    check_arch(arch)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulator", device):
         raise ValueError(f"unknown device {device!r}: expected {DEVICES}")
     if device == "auto":
         device = "cuda" if why_missing("cuda") is None else "cpu"
@@ -64,12 +75,24 @@ def get_backend(device: str = "auto", arch: str | None = None) -> Backend:
     return _emulator(arch) if name == "emulator" else _cuda(index, arch)
 
 
-def of_array(x: Any, device: str | None = None, arch: str | None = None) -> Backend:
+def _device_name(device: Any) -> Any:
+    return str(device) if kind(device) == "torch.device" else device
+
+
+def check_arch(arch: Any) -> None:
+    """Raises ``TypeError`` where ``arch`` is neither a name nor None."""
+    if arch is not None and not isinstance(arch, str):
+        raise TypeError(f'arch: expected a name such as "sm_80", got {arch!r}')
+
+
+def of_array(x: Any, device: Any = None, arch: str | None = None) -> Backend:
     """The backend for ``device``; by default the one where the NumPy or CuPy array ``x`` lives.
 
     Raises as :func:`get_backend`, and ``ValueError`` where ``x`` is not in that device's memory:
     nothing is moved between devices unasked.
     """
+    check_arch(arch)
+    device = _device_name(device)
     on_gpu = is_cupy(x)
     place = f"cuda:{int(x.device.id)}" if on_gpu else "cpu"
     if device is None or device == "auto" or (device == "cuda" and on_gpu):
@@ -119,4 +142,4 @@ def _cuda(index: int, arch: str | None) -> Backend:
 def _emulator(arch: str | None) -> Backend:
     from .emulator import EmulatorBackend
 
-    return EmulatorBackend(arch or "sm_80")
+    return EmulatorBackend("sm_80" if arch is None else arch)

@@ -1,19 +1,23 @@
 """The CUDA backend: CuPy holds the arrays, the extension's kernels compute.
 
-Work is enqueued on CuPy's current stream of the device; only ``to_numpy`` waits for it.
+Work is enqueued on CuPy's current stream of the device, which for PyTorch's tensors ``streams.py``
+has made PyTorch's; only ``to_numpy`` waits for it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _C
-from ..arrays import describe, is_cupy, numpy_dtype
+from ..arrays import is_cupy, numpy_dtype
+from . import streams
 from .kernels import KernelBackend
 
 if TYPE_CHECKING:
@@ -25,12 +29,18 @@ Array = Any
 OLDEST_COMPUTE_CAPABILITY = (8, 0)
 
 
+@cache
+def _described(query: Callable[[], _C.DeviceInfo]) -> _C.DeviceInfo:
+    """What ``query`` says, asked once per process: it visits every GPU."""
+    return query()
+
+
 def why_unavailable(index: int = 0) -> str | None:
     """Why GPU ``index`` of this machine cannot be used, in words for a user; None where it can.
 
     The driver is asked for first, then the GPU, then CuPy.
     """
-    info = _C.device_info()
+    info = _described(_C.device_info)
     if not info["available"]:
         return info["reason"]
     if index >= len(info["devices"]):
@@ -50,7 +60,7 @@ def why_unavailable(index: int = 0) -> str | None:
 
 def _arch_of(index: int, name: str | None) -> _C.Arch:
     """What is planned for: the GPU itself, or another whose kernels it can run."""
-    device = _C.device_info()["devices"][index]
+    device = _described(_C.device_info)["devices"][index]
     major, minor = device["compute_capability"]
     if name is None:
         return _C.device_arch(major, minor, device["sm_count"])
@@ -99,20 +109,11 @@ class CudaBackend(KernelBackend):
         device: contextlib.AbstractContextManager[Any] = self._cupy.cuda.Device(self._index)
         return device
 
-    @contextlib.contextmanager
-    def on_stream(self, stream: Any) -> Iterator[None]:
-        """Makes ``stream`` the current one.
-
-        It is a stream of CuPy or PyTorch, an object with ``__cuda_stream__``, or an address.
-        """
+    def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
+        """Makes ``stream``, as ``streams.on_stream`` takes it, the current one; None: as it is."""
         if stream is None:
-            yield
-            return
-        pointer = _stream_address(stream)
-        cuda = self._cupy.cuda
-        here = stream if is_cupy(stream) else _wrap_stream(cuda, pointer, self._index)
-        with self.active(), here:
-            yield
+            return contextlib.nullcontext()
+        return streams.on_stream(self._cupy, stream, self._index)
 
     def asarray(self, x: Any, dtype: DTypeLike) -> Array:
         """X as a C-contiguous CuPy array of ``dtype`` on this GPU.
@@ -165,43 +166,26 @@ class CudaBackend(KernelBackend):
         return self._cupy.empty(shape, numpy_dtype(dtype))
 
     def free_bytes(self, needed: int) -> int | None:
-        """The driver's free memory and the pool's; the driver is asked where the pool has less."""
+        """The driver's free memory and the pool's, where CuPy's default pool allocates.
+
+        The driver is asked where the pool has less; garbage is collected, as CuPy would, before
+        that is too little.
+        """
         pool = self._cupy.get_default_memory_pool()
-        pooled = int(pool.free_bytes())
-        if needed <= pooled:
+        if self._cupy.cuda.get_allocator() != pool.malloc:
+            return None  # who knows what it can still find
+        if needed <= int(pool.free_bytes()):
             return None
-        free = int(self._cupy.cuda.runtime.memGetInfo()[0]) + pooled
-        limit = int(pool.get_limit())
+        free = self.reported_bytes()
+        if free < needed:
+            gc.collect()
+            free = self.reported_bytes()
+        return free
+
+    def reported_bytes(self) -> int:
+        pool = self._cupy.get_default_memory_pool()
+        free = int(self._cupy.cuda.runtime.memGetInfo()[0])
+        if self._cupy.cuda.get_allocator() != pool.malloc:
+            return free
+        limit, free = int(pool.get_limit()), free + int(pool.free_bytes())
         return min(free, limit - int(pool.used_bytes())) if limit else free
-
-
-def _stream_address(stream: Any) -> int:
-    if isinstance(stream, int) and not isinstance(stream, bool):
-        return stream
-    protocol = getattr(stream, "__cuda_stream__", None)
-    if protocol is not None:  # (version, address); a property in the protocol's first drafts
-        return int((protocol() if callable(protocol) else protocol)[1])
-    for attribute in ("ptr", "cuda_stream"):  # CuPy's, PyTorch's
-        pointer = getattr(stream, attribute, None)
-        if isinstance(pointer, int):
-            return pointer
-    raise TypeError(
-        "stream: expected a stream of CuPy or PyTorch, an object with __cuda_stream__, or an "
-        f"address, got {describe(stream)}"
-    )
-
-
-class _Stream:
-    """The protocol that ``Stream.from_external`` of CuPy 14 takes."""
-
-    def __init__(self, pointer: int) -> None:
-        self._pointer = pointer
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, self._pointer
-
-
-def _wrap_stream(cuda: Any, pointer: int, index: int) -> Any:
-    if hasattr(cuda.Stream, "from_external"):
-        return cuda.Stream.from_external(_Stream(pointer))
-    return cuda.ExternalStream(pointer, index)

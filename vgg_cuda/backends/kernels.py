@@ -98,7 +98,11 @@ class KernelBackend(ABC):
 
     @abstractmethod
     def free_bytes(self, needed: int) -> int | None:
-        """Memory that can be had on the device; None where ``needed`` bytes are surely there."""
+        """Memory that can be had on the device; None where allocating is the way to find out."""
+
+    @abstractmethod
+    def reported_bytes(self) -> int | None:
+        """Memory that the device says is free, for a message; None where it does not say."""
 
     def active(self) -> AbstractContextManager[Any]:
         """Entered around everything that touches the device."""
@@ -221,10 +225,7 @@ class KernelBackend(ABC):
             if op != "convert":
                 options["aligned"] = aligned
             plan = self._plan(op, sizes, tuple(options.items()))
-            self._check_memory(op, shape, dtype, plan.workspace_bytes, out is None)
-            y = self.new_array(shape, dtype) if out is None else out
-            size = plan.workspace_bytes
-            workspace = self.new_array((size,), "uint8") if size else None
+            y, workspace = self._allocate(op, shape, dtype, plan.workspace_bytes, out)
             executor = self.executor()
             launch(plan, y, workspace, executor)
             record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
@@ -236,20 +237,30 @@ class KernelBackend(ABC):
         make: Callable[..., _C.Plan] = getattr(_C, f"plan_{op}")
         return make(*sizes, **dict(options), arch=self.arch)
 
-    def _check_memory(
-        self, op: str, shape: tuple[int, ...], dtype: str, workspace_bytes: int, result: bool
-    ) -> None:
-        result_bytes = math.prod(shape) * numpy_dtype(dtype).itemsize if result else 0
+    def _allocate(
+        self, op: str, shape: tuple[int, ...], dtype: str, workspace_bytes: int, out: Array | None
+    ) -> tuple[Array, Array]:
+        """The result and the workspace; MemoryError, beforehand if possible, says their sizes."""
+        result_bytes = 0 if out is not None else math.prod(shape) * numpy_dtype(dtype).itemsize
         needed = result_bytes + workspace_bytes
-        free = self.free_bytes(needed)
-        if free is None or needed <= free:
-            return
-        uses = [f"{_gb(result_bytes)} for its result {list(shape)} of {dtype}"] * result
+        uses = [f"{_gb(result_bytes)} for its result {list(shape)} of {dtype}"] * (out is None)
         uses += [f"{_gb(workspace_bytes)} for partial sums"] * bool(workspace_bytes)
-        raise MemoryError(
-            f"{op}: needs {' and '.join(uses)}, {_gb(free)} are free on {self.device}; "
-            "smaller batches need less"
-        )
+
+        def failure(free: int | None) -> MemoryError:
+            there = "" if free is None else f", {_gb(free)} are free on {self.device}"
+            return MemoryError(
+                f"{op}: needs {' and '.join(uses)}{there}; smaller batches need less"
+            )
+
+        free = self.free_bytes(needed)
+        if free is not None and needed > free:
+            raise failure(free)
+        try:
+            y = self.new_array(shape, dtype) if out is None else out
+            size = workspace_bytes
+            return y, self.new_array((size,), "uint8") if size else None
+        except MemoryError as error:  # CuPy's OutOfMemoryError is one
+            raise failure(self.reported_bytes()) from error
 
 
 def normalization(preset: Preset) -> tuple[list[float], list[float], bool]:
