@@ -50,13 +50,13 @@ lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	find csrc -type f | xargs $(BIN)/clang-format --dry-run --Werror
+	find csrc -type f -not -name '*.md' | xargs $(BIN)/clang-format --dry-run --Werror
 	$(BIN)/codespell
 
 format: $(VENV)/.installed-lint
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	find csrc -type f | xargs $(BIN)/clang-format -i
+	find csrc -type f -not -name '*.md' | xargs $(BIN)/clang-format -i
 
 dev: $(BIN)/python
 	$(BIN)/python -m pip install "scikit-build-core>=0.11" "pybind11>=2.13" cmake ninja
