@@ -41,9 +41,10 @@ def test_an_endless_loop_is_an_error() -> None:
 
 def test_control_c_ends_a_launch() -> None:
     program = f"""
-import sys
+import signal, sys
 sys.path[:0] = {sys.path!r}
 from test_emulator_launches import endless
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 print("started", flush=True)
 endless(instruction_limit=2**62)
 """
@@ -51,11 +52,14 @@ endless(instruction_limit=2**62)
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "started\n"
-        time.sleep(0.5)  # into the launch
-        process.send_signal(signal.SIGINT)
-        start = time.monotonic()
-        _, told = process.communicate(timeout=60)
+        try:
+            assert process.stdout.readline() == "started\n"
+            time.sleep(0.5)  # into the launch
+            process.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert "KeyboardInterrupt" in told
     assert time.monotonic() - start < 10
 
