@@ -3,44 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
 from kernel_reference import draw as draw_in
 
 from vgg_cuda import PRESETS, VGG, ops
-from vgg_cuda.backends import get_backend, recording, why_missing
-
-MISSING = why_missing("emulator")
-NEEDS_EMULATOR = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+from vgg_cuda.backends import get_backend, recording
 
 
 @pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-def draw(*shape: int, seed: int = 0) -> np.ndarray:
-    return draw_in(shape, "float32", seed=seed)
-
-
-X = draw(2, 6, 4, 8)
-W, BIAS = draw(5, 3, 3, 8, seed=1), draw(5, seed=2)
-
-Op = Callable[..., Any]
-OPS: dict[str, tuple[Op, Any]] = {
-    "conv3x3": (lambda x, **k: ops.conv3x3(x, W, BIAS, relu=True, **k), X),
-    "pooled": (lambda x, **k: ops.conv3x3(x, W, BIAS, pool=True, **k), X),
-    "linear": (lambda x, **k: ops.linear(x, draw(5, 7, seed=1), BIAS, **k), draw(3, 7)),
-    "maxpool2x2": (ops.maxpool2x2, X),
-    "avgpool": (lambda x, **k: ops.avgpool(x, 3, **k), X),
-    "relu": (ops.relu, X),
-    "softmax": (ops.softmax, draw(3, 7)),
-    "convert": (lambda x, **k: ops.convert(x, source="NHWC", target="NCHW", **k), X),
-}
 
 
 @pytest.fixture(params=list(OPS))
