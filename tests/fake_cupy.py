@@ -7,8 +7,10 @@ by test_gpu_ops.py, on one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -24,13 +26,21 @@ class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
     __module__ = "cupy"
     gpu = 0
 
+    def __new__(cls, shape: Any, dtype: Any, memptr: MemoryPointer) -> ndarray:
+        return np.ndarray.__new__(cls, shape, dtype, memptr.array.view(np.ndarray), memptr.offset)
+
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+        return MemoryPointer(self)
 
     @property
     def device(self) -> Any:
         return Device(self.gpu)
+
+    def set(self, host: np.ndarray) -> None:
+        assert type(host) is np.ndarray
+        assert host.flags.c_contiguous
+        np.copyto(self.view(np.ndarray), host, casting="no")
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -38,6 +48,17 @@ class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
 
     def __array_finalize__(self, source: Any) -> None:
         self.gpu = getattr(source, "gpu", LOG.device)
+
+
+class MemoryPointer:
+    """Into an array of bytes; plus a number, further on."""
+
+    def __init__(self, array: ndarray, offset: int = 0) -> None:
+        self.array, self.offset = array, offset
+        self.ptr = array.__array_interface__["data"][0] + offset
+
+    def __add__(self, offset: int) -> MemoryPointer:
+        return MemoryPointer(self.array, self.offset + offset)
 
 
 class Log:
@@ -56,6 +77,21 @@ class Log:
         self.pool = Pool(self)
         self.allocator: Any = self.pool.malloc
         self.allocates = True
+        self.capacity = 10**12
+        self.memory = Memory()
+        self.capturing: list[Callable[[], None]] | None = None
+        self.graphs_launched_on: list[tuple[int, int]] = []
+
+
+class Memory:
+    """How much is allocated; arrays of tests before count on those tests' own."""
+
+    def __init__(self) -> None:
+        self.used = self.most_used = 0
+
+    def count(self, nbytes: int) -> None:
+        self.used += nbytes
+        self.most_used = max(self.most_used, self.used)
 
 
 class Pool:
@@ -95,6 +131,7 @@ class Device:
         LOG.device = self._outer
 
     def synchronize(self) -> None:
+        assert LOG.capturing is None, "wait in a capture"
         LOG.synchronized += 1
 
 
@@ -103,8 +140,22 @@ class Stream:
 
     __module__ = "cupy.cuda.stream"
 
-    def __init__(self, ptr: int = 0) -> None:
-        self.ptr = ptr
+    def __init__(self, ptr: int = 0, *, non_blocking: bool = False) -> None:
+        self.ptr = 2048 if non_blocking else ptr
+
+    def synchronize(self) -> None:
+        assert LOG.capturing is None, "wait in a capture"
+        LOG.synchronized += 1
+
+    def begin_capture(self) -> None:
+        assert self.ptr
+        assert LOG.streams[-1] == self.ptr
+        LOG.capturing = []
+
+    def end_capture(self) -> Graph:
+        launches, LOG.capturing = LOG.capturing, None
+        assert launches is not None
+        return Graph(launches)
 
     @classmethod
     def from_external(cls, stream: Any) -> Stream:
@@ -129,24 +180,58 @@ class Stream:
 Stream.null = Stream(0)
 
 
+class Graph:
+    """Launches again what was launched while it was captured."""
+
+    def __init__(self, launches: list[Callable[[], None]]) -> None:
+        self.launches = launches
+
+    def launch(self) -> None:
+        LOG.graphs_launched_on.append((LOG.device, LOG.streams[-1]))
+        for launch in self.launches:
+            launch()
+
+
+def capturable(function: Callable[..., None]) -> Callable[..., None]:
+    """``function`` of the extension, which only enters itself while a stream captures."""
+
+    def run(*arguments: Any, **options: Any) -> None:
+        launch = partial(function, *arguments, **options)
+        launch() if LOG.capturing is None else LOG.capturing.append(launch)
+
+    return run
+
+
+def allocate(shape: Any, dtype: Any) -> ndarray:
+    """Memory of the GPU's ``capacity``, given back when the last array in it is gone."""
+    array: np.ndarray = np.empty(shape, dtype)
+    if not LOG.allocates or LOG.memory.used + array.nbytes > LOG.capacity:
+        raise OutOfMemoryError("Out of memory allocating")
+    assert LOG.capturing is None, "allocation in a capture"
+    LOG.memory.count(array.nbytes)
+    weakref.finalize(array, LOG.memory.count, -array.nbytes).atexit = False
+    return array.view(ndarray)
+
+
 def asarray(x: Any, dtype: Any = None) -> Any:
-    return np.array(x, dtype).view(ndarray) if not isinstance(x, ndarray) else x
+    if isinstance(x, ndarray):
+        return x
+    source = np.asarray(x, dtype)
+    array = allocate(source.shape, source.dtype)
+    array.view(np.ndarray)[...] = source
+    return array
 
 
 def asnumpy(x: Any) -> np.ndarray:
+    assert LOG.capturing is None, "wait in a capture"
     LOG.synchronized += 1
     return np.array(x.view(np.ndarray))
 
 
-def empty(shape: Any, dtype: Any) -> Any:
-    if not LOG.allocates:
-        raise OutOfMemoryError("Out of memory allocating")
-    return np.empty(shape, dtype).view(ndarray)
-
-
 def mem_get_info() -> tuple[int, int]:
     LOG.asked_driver += 1
-    return LOG.free, LOG.free
+    free = min(LOG.free, LOG.capacity - LOG.memory.used)
+    return free, free
 
 
 def from_dlpack(x: Any) -> Any:
@@ -207,7 +292,7 @@ def module() -> ModuleType:
     cupy.ascontiguousarray = lambda x, dtype=None: np.array(x, dtype, order="C").view(ndarray) if (
         not x.flags.c_contiguous or (dtype is not None and x.dtype != dtype)
     ) else x  # fmt: skip
-    cupy.empty, cupy.from_dlpack = empty, from_dlpack
+    cupy.empty, cupy.from_dlpack = allocate, from_dlpack
     cupy.get_default_memory_pool = lambda: LOG.pool
     cupy.cuda = SimpleNamespace(
         Device=Device,
@@ -240,6 +325,8 @@ def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iter
     patch.setitem(sys.modules, "cupy", module())
     patch.setattr(_C, "device_info", device_info)
     patch.setattr(_C, "Cuda", executor)
+    for op in ("conv3x3", "linear", "maxpool2x2", "avgpool", "relu", "softmax", "convert"):
+        patch.setattr(_C, op, capturable(getattr(_C, op)))
     backends._cuda.cache_clear()
     try:
         yield LOG

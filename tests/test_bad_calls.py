@@ -330,7 +330,7 @@ def test_what_the_host_has_free() -> None:
 
 
 def test_sizes_in_messages() -> None:
-    assert [kernels._gb(n) for n in (12, 3_400_000, 12_345_678_901)] == [
+    assert [kernels.size(n) for n in (12, 3_400_000, 12_345_678_901)] == [
         "12 bytes", "3.4 MB", "12.3 GB",
     ]  # fmt: skip
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vgg_cuda import VGG, ops
+from vgg_cuda import VGG
+from vgg_cuda.backends.cpu import CpuBackend
 from vgg_cuda.configs import CONFIGS, Config, get_config
 from vgg_cuda.layers import aliases, resolve_layer, taps
 from vgg_cuda.weights import he_weights
@@ -86,13 +87,13 @@ def test_every_tap_alone_equals_the_tap_among_all(model: VGG, tap: str) -> None:
 
 def test_stops_after_the_deepest_layer(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = ops.conv3x3
+    original = CpuBackend.conv3x3
 
     def counting(*args, **kwargs):  # type: ignore[no-untyped-def]
         calls.append(kwargs)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(ops, "conv3x3", counting)
+    monkeypatch.setattr(CpuBackend, "conv3x3", counting)
     model.features(images(), ["relu1_1", "conv2_1"])
     assert len(calls) == 3
     assert [call["pool"] for call in calls] == [False, True, False]

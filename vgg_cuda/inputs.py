@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,29 @@ def check_images(x: Any, layout: str, backend: Backend) -> tuple[Array, Restore]
             f"got H = {height} and W = {width}"
         )
     return array, restore
+
+
+def check_images_to_come(
+    shape: Any, dtype: Any, dtypes: Sequence[str], what: str
+) -> tuple[tuple[int, ...], str]:
+    """The shape [N,H,W,3] and the dtype's name of images that a model will be called with.
+
+    Raises ``ValueError`` for a shape that is none and for a dtype that is not one of ``dtypes``.
+    """
+    try:
+        sizes = tuple(index(size) for size in shape)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != 4 or sizes[3] != IN_CHANNELS or sizes[0] < 1 or min(sizes[1:3]) < MIN_SIZE:
+        raise ValueError(
+            f"{what}: shape: expected (N, H, W, 3) with N >= 1 and H, W >= {MIN_SIZE}, "
+            f"got {shape!r}"
+        )
+    name = dtype_name(dtype)
+    if name not in dtypes:
+        known = " or ".join(dict.fromkeys(dtypes))
+        raise ValueError(f"{what}: dtype: expected {known}, got {name}")
+    return sizes, name
 
 
 def batch_on(backend: Backend, x: Array, layout: str, dtype: str) -> Array:

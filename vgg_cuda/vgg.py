@@ -1,27 +1,30 @@
-"""The VGG graph: the layers of a config, called one by one through ``ops``."""
+"""The model: a VGG network with its weights, on one device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import images as _images
-from . import ops
-from .arrays import is_cupy
-from .backends import Array, Backend, PackedConv3x3, PackedLinear, get_backend
+from .backends import Backend, get_backend
 from .backends.streams import callers_stream
-from .configs import MIN_SIZE, Config, Conv, Pool, get_config
-from .inputs import batch_on, check_dtype, check_images
+from .configs import MIN_SIZE, Config, get_config
+from .forward import make_runner, pack
+from .inputs import check_dtype, check_images
 from .layers import resolve_layer
 from .preprocess import Preset, as_preset
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
+
+if TYPE_CHECKING:  # they need the extension
+    from .forward.captured import CapturedForward
+    from .forward.plan import Memory
+    from .forward.planned import PlannedRunner
 
 
 @dataclass(frozen=True)
@@ -58,20 +61,9 @@ class VGG:
         self.labels = weights.labels
         self.preset: Preset = weights.preset
         self.source = weights.source
-        tensors = weights.tensors
-        self._convs: dict[str, PackedConv3x3] = {
-            name: ops.pack_conv3x3(
-                self._backend, tensors[f"{name}.weight"], tensors[f"{name}.bias"], dtype=self.dtype
-            )
-            for name in (conv.name for conv in self.config.convs)
-        }
-        self._dense: dict[str, PackedLinear] = {
-            name: ops.pack_linear(
-                self._backend, tensors[f"{name}.weight"], tensors[f"{name}.bias"], dtype=self.dtype
-            )
-            for name in (dense.name for dense in self.config.dense)
-        }
+        self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # other threads' streams are not ordered behind the uploads
+        self._run = make_runner(self._network)
 
     @classmethod
     def load(
@@ -125,8 +117,7 @@ class VGG:
         Warns once (``RangeWarning``) where x is not what ``preset`` would have made: raw pixels.
         Raises ``ValueError`` for shapes and ``TypeError`` for dtypes and array kinds.
         """
-        tap = "pool5" if not self.config.dense else "prob" if self.activation else self._logits
-        return self._taps(x, [tap], layout)[tap]
+        return self._taps(x, [self._result], layout)[self._result]
 
     def features(
         self, x: Any, layers: str | Iterable[str], *, layout: str = "NHWC"
@@ -189,6 +180,24 @@ class VGG:
             for row, best in zip(probabilities, order, strict=True)
         ]
 
+    def memory(self, shape: Sequence[int], dtype: Any = None) -> Memory:
+        """What a call with x of ``shape`` [N,H,W,3] needs on the device, before it is made.
+
+        ``dtype`` is x's: uint8, float32, or the model's own, the default. A call that would not
+        fit is split into smaller batches. Raises ``ValueError`` for shapes, dtypes, and a model on
+        the CPU, where NumPy allocates as it goes.
+        """
+        return self._planned("memory").memory(shape, dtype, self._result)
+
+    def capture(self, shape: Sequence[int], dtype: Any = None) -> CapturedForward:
+        """A call with x of ``shape`` [N,H,W,3] as a CUDA graph: one launch for all kernels.
+
+        It holds memory of its own, which ``memory`` predicts. ``dtype`` as there; uint8 is RGB
+        pixels, which ``preset`` normalizes on the way. Waits for the GPU. Raises ``ValueError`` as
+        ``memory``, ``MemoryError`` where the device has too little.
+        """
+        return self._planned("capture").capture(shape, dtype, self._result)
+
     def summary(self, size: int | tuple[int, int] = 224) -> str:
         """The table of layers at an input of ``size``; see :mod:`vgg_cuda.summary`."""
         return summary_table(self.config, size, self.activation)
@@ -200,8 +209,20 @@ class VGG:
         )
 
     @property
-    def _logits(self) -> str:
-        return self.config.dense[-1].name
+    def _result(self) -> str:
+        """The tap that a call gives."""
+        dense = self.config.dense
+        return "pool5" if not dense else "prob" if self.activation else dense[-1].name
+
+    def _planned(self, what: str) -> PlannedRunner:
+        if self._backend.name == "cpu":
+            raise ValueError(
+                f'{what}: expected a model on a GPU (device="cuda") or on the emulator; this one '
+                "is on the cpu, where NumPy allocates as it goes"
+            )
+        runner: Any = self._run
+        planned: PlannedRunner = runner
+        return planned
 
     def _taps(
         self, x: Any, taps: Sequence[str], layout: str, *, check_range: bool = True
@@ -216,70 +237,4 @@ class VGG:
         x, restore = check_images(x, layout, self._backend)
         if check_range and x.dtype != np.uint8:
             self.preset.check_range(x, stacklevel=5)  # whoever called the model
-        n = x.shape[0]
-        height, width = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
-        limit = self._backend.batch_limit
-        step = n if limit is None else limit * 224 * 224 // (height * width)
-        parts = [
-            self._collect(
-                batch_on(self._backend, x[i : i + max(step, 1)], layout, self.dtype), set(taps)
-            )
-            for i in range(0, max(n, 1), max(step, 1))
-        ]
-        if not is_cupy(x):
-            parts = [{t: self._backend.to_numpy(y) for t, y in part.items()} for part in parts]
-        if len(parts) == 1:
-            return {tap: restore(y) for tap, y in parts[0].items()}
-        return {tap: restore(np.concatenate([part[tap] for part in parts])) for tap in parts[0]}
-
-    def _collect(self, x: Array, wanted: set[str]) -> dict[str, Array]:
-        found: dict[str, Array] = {}
-        with self._backend.session():
-            for tap, y in self._forward(x, wanted) if wanted else ():
-                if tap in wanted:
-                    found[tap] = y
-                if len(found) == len(wanted):
-                    break
-        return found
-
-    def _forward(self, x: Array, wanted: set[str]) -> Iterator[tuple[str, Array]]:
-        """Every tap and its tensor, in order; x [N,H,W,3] as ``batch_on`` made it.
-
-        A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
-        ``wanted``.
-        """
-        layers = self.config.features
-        on = self._backend
-        pooled = False
-        for layer, following in zip_longest(layers, layers[1:]):
-            if isinstance(layer, Conv):
-                raw = layer.name in wanted
-                inside = {layer.name, layer.relu_name} & wanted
-                pooled = isinstance(following, Pool) and not inside
-                x = ops.conv3x3(
-                    x, self._convs[layer.name], relu=not raw, pool=pooled, dtype=self.dtype,
-                    preset=self.preset if x.dtype == np.uint8 else None, device=on,
-                )  # fmt: skip
-                if raw:
-                    yield layer.name, x
-                    x = ops.relu(x, device=on)
-                if not pooled:
-                    yield layer.relu_name, x
-            else:
-                if not pooled:
-                    x = ops.maxpool2x2(x, device=on)
-                yield layer.name, x
-        if not self.config.dense:
-            return
-        x = ops.avgpool(x, self.config.pool_grid, device=on)
-        yield "avgpool", x
-        x = x.reshape(x.shape[0], x.shape[1] * x.shape[2] * x.shape[3])
-        for dense in self.config.dense:
-            raw = dense.name in wanted or not dense.relu
-            x = ops.linear(x, self._dense[dense.name], relu=not raw, device=on)
-            if raw:
-                yield dense.name, x
-            if dense.relu:
-                x = ops.relu(x, device=on) if raw else x
-                yield dense.relu_name, x
-        yield "prob", ops.softmax(x, device=on)
+        return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}

@@ -19,6 +19,7 @@ from .. import _C
 from ..arrays import is_cupy, numpy_dtype
 from . import streams
 from .kernels import KernelBackend
+from .operations import Spec
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -133,10 +134,11 @@ class CudaBackend(KernelBackend):
                 source = self._copy_from_other_gpu(source)
             return cupy.ascontiguousarray(source.astype(dtype, copy=False))
 
-    def as_images(self, x: Any, dtype: str) -> Array:
+    def image_dtype(self, x: Any, dtype: str) -> str:
         # float32 from the host is cast there: half as much crosses the bus
         read = ("uint8", "float32", dtype) if is_cupy(x) else ("uint8",)
-        return self.asarray(x, x.dtype.name if x.dtype.name in read else dtype)
+        given = str(x.dtype.name)
+        return given if given in read else numpy_dtype(dtype).name
 
     def _copy_from_other_gpu(self, x: Array) -> Array:
         cuda = self._cupy.cuda
@@ -164,6 +166,25 @@ class CudaBackend(KernelBackend):
 
     def new_array(self, shape: tuple[int, ...], dtype: str) -> Array:
         return self._cupy.empty(shape, numpy_dtype(dtype))
+
+    def view(self, memory: Array, offset: int, spec: Spec) -> Array:
+        return self._cupy.ndarray(spec.shape, numpy_dtype(spec.dtype), memory.data + offset)
+
+    def capture(self, run: Callable[[], None]) -> Callable[[], None]:
+        """A CUDA graph. Waits for the GPU: what ``run`` uses may still be in use elsewhere."""
+        self.synchronize()
+        with self.active():
+            stream = self._cupy.cuda.Stream(non_blocking=True)
+            with stream:
+                run()  # loads the kernels
+                stream.synchronize()
+                stream.begin_capture()
+                try:
+                    run()
+                finally:
+                    graph = stream.end_capture()
+        launch: Callable[[], None] = graph.launch
+        return launch
 
     def free_bytes(self, needed: int) -> int | None:
         """The driver's free memory and the pool's, where CuPy's default pool allocates.

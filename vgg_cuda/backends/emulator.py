@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from .. import _C
 from ..arrays import numpy_dtype
 from .kernels import KernelBackend
+from .operations import Spec
 from .options import current_options
 
 if TYPE_CHECKING:
@@ -70,9 +72,9 @@ class EmulatorBackend(KernelBackend):
             array[...] = given
         return array
 
-    def as_images(self, x: Any, dtype: str) -> NDArray[Any]:
-        read = ("uint8", "float32", dtype)
-        return self.asarray(x, x.dtype.name if x.dtype.name in read else dtype)
+    def image_dtype(self, x: Any, dtype: str) -> str:
+        given = str(x.dtype.name)
+        return given if given in ("uint8", "float32", dtype) else numpy_dtype(dtype).name
 
     def synchronize(self) -> None:
         pass
@@ -100,6 +102,14 @@ class EmulatorBackend(KernelBackend):
         return array
 
     host_array = new_array
+
+    def view(self, memory: NDArray[Any], offset: int, spec: Spec) -> NDArray[Any]:
+        array: NDArray[Any] = np.ndarray(spec.shape, numpy_dtype(spec.dtype), memory.data, offset)
+        return array
+
+    def capture(self, run: Callable[[], None]) -> Callable[[], None]:
+        run()
+        return run  # it has no graphs
 
     def free_bytes(self, needed: int) -> int | None:
         if needed < MIN_CHECKED_BYTES:

@@ -1,16 +1,15 @@
 """The operations as launches of compiled kernels: what the GPU and the emulator have in common.
 
-A subclass says where arrays live and what runs the launches. Plans are made once per shape.
+A subclass says where arrays live and what runs the launches.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from .. import _C
 from ..arrays import address, is_cupy, numpy_dtype
 from ..preprocess import Preset
+from .operations import Array, Operation, Planner, Spec
 from .stats import record
-
-Array = Any
-"""A ``numpy.ndarray`` on the emulator, a ``cupy.ndarray`` on a GPU."""
 
 ALIGNMENT = 16  # bytes that one access of a kernel covers at most
 
@@ -61,7 +58,7 @@ class KernelBackend(ABC):
 
     def __init__(self, arch: _C.Arch) -> None:
         self.arch = arch
-        self._plan = lru_cache(maxsize=4096)(self._make_plan)
+        self.plan = Planner(arch)
 
     # ---- What a subclass says ----
 
@@ -69,7 +66,8 @@ class KernelBackend(ABC):
     def asarray(self, x: Any, dtype: DTypeLike) -> Array: ...
 
     @abstractmethod
-    def as_images(self, x: Any, dtype: str) -> Array: ...
+    def image_dtype(self, x: Any, dtype: str) -> str:
+        """The dtype that images x, to be computed in ``dtype``, have on the device."""
 
     @abstractmethod
     def synchronize(self) -> None: ...
@@ -97,6 +95,17 @@ class KernelBackend(ABC):
         return np.empty(shape, numpy_dtype(dtype))
 
     @abstractmethod
+    def view(self, memory: Array, offset: int, spec: Spec) -> Array:
+        """An array in ``memory``, which is of bytes, from ``offset`` on."""
+
+    @abstractmethod
+    def capture(self, run: Callable[[], None]) -> Callable[[], None]:
+        """What launches again, on the current stream, all that ``run()`` launches.
+
+        ``run`` is called now, at least once, and must neither allocate nor wait.
+        """
+
+    @abstractmethod
     def free_bytes(self, needed: int) -> int | None:
         """Memory that can be had on the device; None where allocating is the way to find out."""
 
@@ -110,6 +119,9 @@ class KernelBackend(ABC):
 
     def session(self) -> AbstractContextManager[None]:
         return nullcontext()  # nothing is shared: every operation names its device and stream
+
+    def as_images(self, x: Any, dtype: str) -> Array:
+        return self.asarray(x, self.image_dtype(x, dtype))
 
     # ---- Weights ----
 
@@ -145,137 +157,89 @@ class KernelBackend(ABC):
         self, x: Array, packed: Any, *, relu: bool, pool: bool, preset: Preset | None = None,
         out: Array | None = None,
     ) -> Array:  # fmt: skip
-        N, H, W, C = x.shape
-        P, Q, K, dtype = (
-            *((H // 2, W // 2) if pool else (H, W)),
-            packed.out_channels,
-            packed.dtype,
-        )
-        normalize = None if preset is None else normalization(preset)
-
-        def launch(plan: _C.Plan, y: Array, workspace: Array, executor: _C.Executor) -> None:
-            arrays = x, packed.w, packed.bias, y, workspace
-            _C.conv3x3(plan, *arrays, executor, normalize=normalize)
-
-        options = {"dtype": dtype, "x_dtype": x.dtype.name, "relu": relu, "pool": pool}
-        return self._run("conv3x3", (N, H, W, C, K), options, launch, x, (N, P, Q, K), out, dtype)
+        plan = partial(self.plan.conv3x3, packed=packed, relu=relu, pool=pool, preset=preset)
+        return self._run(plan, x, out)
 
     def linear(self, x: Array, packed: Any, *, relu: bool, out: Array | None = None) -> Array:
-        N, C = x.shape
-        K, dtype = packed.out_features, packed.dtype
-
-        def launch(plan: _C.Plan, y: Array, workspace: Array, executor: _C.Executor) -> None:
-            _C.linear(plan, x, packed.w, packed.bias, y, workspace, executor)
-
-        options = {"dtype": dtype, "relu": relu}
-        return self._run("linear", (N, C, K), options, launch, x, (N, K), out)
+        return self._run(partial(self.plan.linear, packed=packed, relu=relu), x, out)
 
     def maxpool2x2(self, x: Array, *, out: Array | None = None) -> Array:
-        N, H, W, C = x.shape
-        return self._simple("maxpool2x2", _C.maxpool2x2, x.shape, x, (N, H // 2, W // 2, C), out)
+        return self._run(self.plan.maxpool2x2, x, out)
 
     def avgpool(self, x: Array, grid: int, *, out: Array | None = None) -> Array:
-        N, _, _, C = x.shape
-        return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, (N, grid, grid, C), out)
+        return self._run(partial(self.plan.avgpool, grid=grid), x, out)
 
     def relu(self, x: Array, *, out: Array | None = None) -> Array:
-        return self._simple("relu", _C.relu, (x.size,), x, x.shape, out)
+        return self._run(self.plan.relu, x, out)
 
     def softmax(self, x: Array, *, out: Array | None = None) -> Array:
-        return self._simple("softmax", _C.softmax, x.shape, x, x.shape, out)
+        return self._run(self.plan.softmax, x, out)
 
     def convert(
         self, x: Array, dtype: str, source: str, target: str, *, out: Array | None = None
     ) -> Array:
-        shape, sizes = x.shape, (1, 1, x.size)
-        if source != target:
-            N, A, B, C = x.shape
-            shape = (N, C, A, B) if target == "NCHW" else (N, B, C, A)
-            sizes = (N, A * B, C) if target == "NCHW" else (N, A, B * C)
-        elif x.ndim > 1:
-            sizes = (x.shape[0], 1, x.size // max(x.shape[0], 1))
+        plan = partial(self.plan.convert, dtype=dtype, source=source, target=target)
+        return self._run(plan, x, out)
 
-        def launch(plan: _C.Plan, y: Array, workspace: Array, executor: _C.Executor) -> None:
-            _C.convert(plan, x, y, executor)
-
-        options = {"x_dtype": x.dtype.name, "dtype": dtype}
-        return self._run("convert", sizes, options, launch, x, shape, out, dtype)
-
-    def _simple(
-        self, op: str, function: Callable[[_C.Plan, Any, Any, _C.Executor], None],
-        sizes: tuple[int, ...], x: Array, shape: tuple[int, ...], out: Array | None,
-    ) -> Array:  # fmt: skip
-        def launch(plan: _C.Plan, y: Array, workspace: Array, executor: _C.Executor) -> None:
-            function(plan, x, y, executor)
-
-        return self._run(op, sizes, {"dtype": x.dtype.name}, launch, x, shape, out)
-
-    def _run(
-        self, op: str, sizes: tuple[int, ...], options: dict[str, Any],
-        launch: Callable[[_C.Plan, Array, Array, _C.Executor], None],
-        x: Array, shape: tuple[int, ...], out: Array | None, dtype: str | None = None,
-    ) -> Array:  # fmt: skip
-        """Plans the operation and launches it, unless ``shape``, the result's, is empty."""
-        dtype = dtype or x.dtype.name
+    def _run(self, plan: Callable[..., Operation], x: Array, out: Array | None) -> Array:
+        """Plans the operation on x and launches it, into ``out`` or a new array."""
         with self.active():
-            if not math.prod(shape):
-                return self.new_array(shape, dtype) if out is None else out
-            aligned = address(x) % ALIGNMENT == 0
-            aligned &= out is None or address(out) % ALIGNMENT == 0  # new arrays are
-            if op != "convert":
-                options["aligned"] = aligned
-            plan = self._plan(op, sizes, tuple(options.items()))
-            y, workspace = self._allocate(op, shape, dtype, plan.workspace_bytes, out)
-            executor = self.executor()
-            launch(plan, y, workspace, executor)
-            record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
+            aligned = out is None or address(out) % ALIGNMENT == 0  # new arrays are
+            operation = plan(spec_of(x), aligned=aligned)
+            y, workspace = self._allocate(operation, out)
+            self.launch(operation, x, y, workspace)
         return y
 
-    def _make_plan(
-        self, op: str, sizes: tuple[int, ...], options: tuple[tuple[str, Any], ...]
-    ) -> _C.Plan:
-        make: Callable[..., _C.Plan] = getattr(_C, f"plan_{op}")
-        return make(*sizes, **dict(options), arch=self.arch)
+    def launch(self, operation: Operation, x: Array, y: Array, workspace: Array) -> None:
+        """Enqueues a planned operation, and enters it where somebody records."""
+        plan = operation.plan
+        if plan is None:
+            return
+        executor = self.executor()
+        operation.launch(plan, x, y, workspace, executor)
+        record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
 
-    def _allocate(
-        self, op: str, shape: tuple[int, ...], dtype: str, workspace_bytes: int, out: Array | None
-    ) -> tuple[Array, Array]:
+    def _allocate(self, operation: Operation, out: Array | None) -> tuple[Array, Array]:
         """The result and the workspace; MemoryError, beforehand if possible, says their sizes."""
-        result_bytes = 0 if out is not None else math.prod(shape) * numpy_dtype(dtype).itemsize
-        needed = result_bytes + workspace_bytes
-        uses = [f"{_gb(result_bytes)} for its result {list(shape)} of {dtype}"] * (out is None)
-        uses += [f"{_gb(workspace_bytes)} for partial sums"] * bool(workspace_bytes)
+        y, workspace_bytes = operation.y, operation.workspace_bytes
+        result_bytes = 0 if out is not None else y.nbytes
+        uses = [f"{size(result_bytes)} for its result {list(y.shape)} of {y.dtype}"] * (out is None)
+        uses += [f"{size(workspace_bytes)} for partial sums"] * bool(workspace_bytes)
+        with self.reserving(operation.name, result_bytes + workspace_bytes, uses):
+            result = self.new_array(y.shape, y.dtype) if out is None else out
+            workspace = self.new_array((workspace_bytes,), "uint8") if workspace_bytes else None
+        return result, workspace
+
+    @contextmanager
+    def reserving(self, what: str, needed: int, uses: Sequence[str]) -> Iterator[None]:
+        """Entered to allocate ``needed`` bytes; MemoryError says what they were ``uses`` for.
+
+        Where the device says that it has less, that is told before anything is allocated.
+        """
 
         def failure(free: int | None) -> MemoryError:
-            there = "" if free is None else f", {_gb(free)} are free on {self.device}"
+            there = "" if free is None else f", {size(free)} are free on {self.device}"
             return MemoryError(
-                f"{op}: needs {' and '.join(uses)}{there}; smaller batches need less"
+                f"{what}: needs {' and '.join(uses)}{there}; smaller batches need less"
             )
 
         free = self.free_bytes(needed)
         if free is not None and needed > free:
             raise failure(free)
         try:
-            y = self.new_array(shape, dtype) if out is None else out
-            size = workspace_bytes
-            return y, self.new_array((size,), "uint8") if size else None
+            yield
         except MemoryError as error:  # CuPy's OutOfMemoryError is one
             raise failure(self.reported_bytes()) from error
 
 
-def normalization(preset: Preset) -> tuple[list[float], list[float], bool]:
-    """(pixel / divisor - center - mean) / std as pixel * scale + shift, by the network's channel.
-
-    And whether the network reads the channels of RGB pixels in the other order.
-    """
-    channels = list(zip(preset.mean, preset.std, strict=True))
-    scale = [1 / (preset.divisor * std) for _, std in channels]
-    shift = [-(preset.center + mean) / std for mean, std in channels]
-    return scale, shift, preset.channels == "BGR"
+def spec_of(x: Array) -> Spec:
+    """What a plan needs to know of an array that is there."""
+    return Spec(x.shape, x.dtype.name, address(x) % ALIGNMENT == 0)
 
 
-def _gb(size: int) -> str:
+def size(nbytes: int) -> str:
+    """A number of bytes for a reader: "1.5 GB"."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size:,} bytes"
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes:,} bytes"

@@ -1,0 +1,158 @@
+"""Operations planned for arrays of given shapes: which kernels, how much memory, what result.
+
+Nothing is allocated or launched here; ``kernels.py`` runs operations one by one, ``planned.py``
+whole forwards of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from .. import _C
+from ..arrays import numpy_dtype
+from ..preprocess import Preset
+
+Array = Any
+"""A ``numpy.ndarray`` on the emulator, a ``cupy.ndarray`` on a GPU."""
+
+Launch = Callable[[_C.Plan, Array, Array, Array, _C.Executor], None]
+"""``launch(plan, x, y, workspace, executor)``."""
+
+
+class Spec(NamedTuple):
+    """An array that is to come: ``aligned`` says whether it starts at a multiple of 16 bytes."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    aligned: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * numpy_dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Operation:
+    """``plan`` is None where the result ``y`` is empty: there is nothing to launch."""
+
+    name: str
+    y: Spec
+    plan: _C.Plan | None
+    launch: Launch
+
+    @property
+    def workspace_bytes(self) -> int:
+        return 0 if self.plan is None else self.plan.workspace_bytes
+
+
+class Planner:
+    """The operations of a VGG for ``arch``; plans are made once per shape.
+
+    The methods are ``base.Backend``'s, with a :class:`Spec` for x. ``aligned``: does the array that
+    the result is written to start at a multiple of 16 bytes?
+    """
+
+    def __init__(self, arch: _C.Arch) -> None:
+        self.arch = arch
+        self._plan = lru_cache(maxsize=4096)(self._make_plan)
+
+    def conv3x3(
+        self, x: Spec, packed: Any, *, relu: bool, pool: bool, preset: Preset | None = None,
+        aligned: bool = True,
+    ) -> Operation:  # fmt: skip
+        N, H, W, C = x.shape
+        K, dtype = packed.out_channels, packed.dtype
+        P, Q = (H // 2, W // 2) if pool else (H, W)
+        normalize = None if preset is None else normalization(preset)
+
+        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
+            _C.conv3x3(plan, x, packed.w, packed.bias, y, workspace, on, normalize=normalize)
+
+        options = {"dtype": dtype, "x_dtype": x.dtype, "relu": relu, "pool": pool}
+        y = Spec((N, P, Q, K), numpy_dtype(dtype).name, aligned)
+        return self._operation("conv3x3", (N, H, W, C, K), options, launch, x, y)
+
+    def linear(self, x: Spec, packed: Any, *, relu: bool, aligned: bool = True) -> Operation:
+        N, C = x.shape
+        K, dtype = packed.out_features, packed.dtype
+
+        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
+            _C.linear(plan, x, packed.w, packed.bias, y, workspace, on)
+
+        y = Spec((N, K), numpy_dtype(dtype).name, aligned)
+        return self._operation("linear", (N, C, K), {"dtype": dtype, "relu": relu}, launch, x, y)
+
+    def maxpool2x2(self, x: Spec, *, aligned: bool = True) -> Operation:
+        N, H, W, C = x.shape
+        shape = (N, H // 2, W // 2, C)
+        return self._simple("maxpool2x2", _C.maxpool2x2, x.shape, x, shape, aligned)
+
+    def avgpool(self, x: Spec, grid: int, *, aligned: bool = True) -> Operation:
+        shape = (x.shape[0], grid, grid, x.shape[3])
+        return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, shape, aligned)
+
+    def relu(self, x: Spec, *, aligned: bool = True) -> Operation:
+        return self._simple("relu", _C.relu, (math.prod(x.shape),), x, x.shape, aligned)
+
+    def softmax(self, x: Spec, *, aligned: bool = True) -> Operation:
+        return self._simple("softmax", _C.softmax, x.shape, x, x.shape, aligned)
+
+    def convert(
+        self, x: Spec, dtype: str, source: str, target: str, *, aligned: bool = True
+    ) -> Operation:
+        size = math.prod(x.shape)
+        shape, sizes = x.shape, (1, 1, size)
+        if source != target:
+            N, A, B, C = x.shape
+            shape = (N, C, A, B) if target == "NCHW" else (N, B, C, A)
+            sizes = (N, A * B, C) if target == "NCHW" else (N, A, B * C)
+        elif len(x.shape) > 1:
+            sizes = (x.shape[0], 1, size // max(x.shape[0], 1))
+
+        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
+            _C.convert(plan, x, y, on)
+
+        options = {"x_dtype": x.dtype, "dtype": dtype}
+        return self._operation("convert", sizes, options, launch, x, Spec(shape, dtype, aligned))
+
+    def _simple(
+        self, op: str, function: Callable[[_C.Plan, Any, Any, _C.Executor], None],
+        sizes: tuple[int, ...], x: Spec, shape: tuple[int, ...], aligned: bool,
+    ) -> Operation:  # fmt: skip
+        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
+            function(plan, x, y, on)
+
+        y = Spec(shape, x.dtype, aligned)
+        return self._operation(op, sizes, {"dtype": x.dtype}, launch, x, y)
+
+    def _operation(
+        self, op: str, sizes: tuple[int, ...], options: dict[str, Any], launch: Launch, x: Spec,
+        y: Spec,
+    ) -> Operation:  # fmt: skip
+        plan = None
+        if math.prod(y.shape):
+            if op != "convert":
+                options["aligned"] = x.aligned and y.aligned
+            plan = self._plan(op, sizes, tuple(options.items()))
+        return Operation(op, y, plan, launch)
+
+    def _make_plan(
+        self, op: str, sizes: tuple[int, ...], options: tuple[tuple[str, Any], ...]
+    ) -> _C.Plan:
+        make: Callable[..., _C.Plan] = getattr(_C, f"plan_{op}")
+        return make(*sizes, **dict(options), arch=self.arch)
+
+
+def normalization(preset: Preset) -> tuple[list[float], list[float], bool]:
+    """(pixel / divisor - center - mean) / std as pixel * scale + shift, by the network's channel.
+
+    And whether the network reads the channels of RGB pixels in the other order.
+    """
+    channels = list(zip(preset.mean, preset.std, strict=True))
+    scale = [1 / (preset.divisor * std) for _, std in channels]
+    shift = [-(preset.center + mean) / std for mean, std in channels]
+    return scale, shift, preset.channels == "BGR"

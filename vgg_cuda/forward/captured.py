@@ -1,0 +1,77 @@
+"""A forward captured once, to be launched again as a whole."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from ..arrays import describe, is_cupy, unwrap
+from ..backends import Array
+from ..backends.kernels import KernelBackend, size
+from ..backends.operations import Spec
+from ..backends.streams import callers_stream
+from .graph import Network
+from .plan import Forward, Memory, memory
+
+
+class CapturedForward:
+    """A forward of inputs of one shape and dtype: on a GPU, a CUDA graph.
+
+    ``x`` [N,H,W,3] and ``y`` are arrays on the device, CuPy's (on the emulator NumPy's), where it
+    reads and writes each time: fill ``x`` in place and call with no argument, or pass the images.
+    ``memory`` says what it holds until it is deleted. Not for several threads, or streams, at once.
+    """
+
+    def __init__(self, network: Network, forward: Forward, x: Spec, tap: str) -> None:
+        backend: Any = network.backend
+        on = self._on = cast(KernelBackend, backend)
+        self.memory: Memory = memory(network, x, forward)
+        held = self.memory.total - self.memory.weights
+        with on.active():
+            with on.reserving(f"a graph of {list(x.shape)}", held, [f"{size(held)} of its own"]):
+                self.x: Array = on.new_array(x.shape, x.dtype)
+                arena = on.new_array((forward.arena_bytes,), "uint8")
+                y = forward.result_specs()[tap]
+                self.y: Array = on.new_array(y.shape, y.dtype)
+            self.x[...] = 0
+        images, results = self.x, {tap: self.y}
+
+        def run() -> None:
+            forward.run(on, images, arena, results)
+
+        self._launch = on.capture(run)
+        self._alive = network, arena, images, results  # a graph knows addresses only
+
+    def __call__(self, x: Any = None) -> Any:
+        """``y`` for x [N,H,W,3], by default for what ``self.x`` holds; the next call overwrites it.
+
+        x is of ``self.x``'s shape and dtype, on the host or the device. Enqueued on the current
+        stream (PyTorch's for its tensors) without waiting. The result is of x's kind where x is on
+        the device, else ``self.y``. Raises ``ValueError`` for another shape, ``TypeError`` for
+        another dtype.
+        """
+        if x is None:
+            return self._run(None)
+        with callers_stream(x, "x"):
+            array, restore = unwrap(x, "x")
+            mine = self.x
+            if array.shape != mine.shape:
+                raise ValueError(f"x: expected {list(mine.shape)}, as captured, got {describe(x)}")
+            if array.dtype != mine.dtype:
+                raise TypeError(f"x: expected {mine.dtype}, as captured, got {describe(x)}")
+            y = self._run(array)
+            return restore(y) if is_cupy(array) or isinstance(mine, np.ndarray) else y
+
+    def _run(self, x: Array | None) -> Array:
+        with self._on.active():
+            if x is not None and is_cupy(self.x) and not is_cupy(x):
+                self.x.set(np.ascontiguousarray(x))
+            elif x is not None:
+                self.x[...] = x
+            self._launch()
+        return self.y
+
+    def __repr__(self) -> str:
+        x, y = self.x, self.y
+        return f"<CapturedForward {list(x.shape)} {x.dtype} -> {list(y.shape)} {y.dtype}>"

@@ -1,0 +1,63 @@
+"""Forwards whose operations are carried out as they come: on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from ..backends import Array
+from ..inputs import batch_on
+from . import most_images
+from .graph import Network, collect
+
+
+class Eager:
+    """``graph.Operations`` on arrays of the network's backend."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._on = network.backend
+
+    def conv3x3(self, x: Array, layer: str, *, relu: bool, pool: bool) -> Array:
+        network = self._network
+        preset = network.preset if x.dtype.name == "uint8" else None
+        return self._on.conv3x3(x, network.convs[layer], relu=relu, pool=pool, preset=preset)
+
+    def maxpool2x2(self, x: Array) -> Array:
+        return self._on.maxpool2x2(x)
+
+    def avgpool(self, x: Array, grid: int) -> Array:
+        return self._on.avgpool(x, grid)
+
+    def flatten(self, x: Array) -> Array:
+        n, h, w, c = x.shape
+        return x.reshape(n, h * w * c)
+
+    def linear(self, x: Array, layer: str, *, relu: bool) -> Array:
+        return self._on.linear(x, self._network.dense[layer], relu=relu)
+
+    def relu(self, x: Array) -> Array:
+        return self._on.relu(x)
+
+    def softmax(self, x: Array) -> Array:
+        return self._on.softmax(x)
+
+
+class EagerRunner:
+    """In parts of what the backend says is enough; see :class:`Runner`."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
+        on, dtype = self._network.backend, self._network.dtype
+        n, step = x.shape[0], most_images(on.batch_limit, x.shape, layout)
+        parts = []
+        for i in range(0, max(n, 1), step):
+            part = batch_on(on, x[i : i + step], layout, dtype)
+            with on.session():
+                parts.append(collect(self._network, Eager(self._network), part, wanted))
+        if len(parts) == 1:
+            return parts[0]
+        return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}

@@ -1,0 +1,119 @@
+"""The VGG graph: which operation follows which, for whoever carries them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any, Protocol
+
+from ..backends import Backend, PackedConv3x3, PackedLinear
+from ..configs import Config, Conv, Dense, Pool
+from ..packing import pack_conv3x3, pack_linear
+from ..preprocess import Preset
+from ..weights import Weights
+
+
+@dataclass(frozen=True)
+class Network:
+    """A config whose layers are laid out for a backend, by their names."""
+
+    config: Config
+    backend: Backend
+    dtype: str
+    convs: dict[str, PackedConv3x3]
+    dense: dict[str, PackedLinear]
+    preset: Preset
+
+
+def pack(weights: Weights, backend: Backend, dtype: str) -> Network:
+    """The weights, checked and laid out once for ``backend``, to be computed with in ``dtype``."""
+    config, tensors = weights.config, weights.tensors
+
+    def parameters(layer: Conv | Dense) -> tuple[Any, Any]:
+        return tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+
+    convs = {c.name: pack_conv3x3(backend, *parameters(c), dtype=dtype) for c in config.convs}
+    dense = {d.name: pack_linear(backend, *parameters(d), dtype=dtype) for d in config.dense}
+    return Network(config, backend, dtype, convs, dense, weights.preset)
+
+
+class Tensor(Protocol):
+    """An array, or what stands for one that is to come."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+
+class Operations(Protocol):
+    """What a forward consists of: ``base.Backend``'s operations, on layers by name."""
+
+    def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any: ...
+
+    def maxpool2x2(self, x: Any) -> Any: ...
+
+    def avgpool(self, x: Any, grid: int) -> Any: ...
+
+    def flatten(self, x: Any) -> Any:
+        """x [N,H,W,C] -> [N,H*W*C]."""
+        ...
+
+    def linear(self, x: Any, layer: str, *, relu: bool) -> Any: ...
+
+    def relu(self, x: Any) -> Any: ...
+
+    def softmax(self, x: Any) -> Any: ...
+
+
+def forward(
+    config: Config, run: Operations, x: Tensor, wanted: Set[str]
+) -> Iterator[tuple[str, Any]]:
+    """Every tap that comes by and its tensor, in order; x [N,H,W,3].
+
+    A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
+    ``wanted``; an average over single pixels runs where it is.
+    """
+    layers = config.features
+    pooled = False
+    for layer, following in zip_longest(layers, layers[1:]):
+        if isinstance(layer, Conv):
+            raw = layer.name in wanted
+            inside = {layer.name, layer.relu_name} & wanted
+            pooled = isinstance(following, Pool) and not inside
+            x = run.conv3x3(x, layer.name, relu=not raw, pool=pooled)
+            if raw:
+                yield layer.name, x
+                x = run.relu(x)
+            if not pooled:
+                yield layer.relu_name, x
+        else:
+            if not pooled:
+                x = run.maxpool2x2(x)
+            yield layer.name, x
+    if not config.dense:
+        return
+    grid = config.pool_grid
+    if x.shape[1:3] != (grid, grid) or "avgpool" in wanted:
+        x = run.avgpool(x, grid)
+        yield "avgpool", x
+    x = run.flatten(x)
+    for dense in config.dense:
+        raw = dense.name in wanted or not dense.relu
+        x = run.linear(x, dense.name, relu=not raw)
+        if raw:
+            yield dense.name, x
+        if dense.relu:
+            x = run.relu(x) if raw else x
+            yield dense.relu_name, x
+    yield "prob", run.softmax(x)
+
+
+def collect(network: Network, run: Operations, x: Tensor, wanted: Set[str]) -> dict[str, Any]:
+    """The tensors at the ``wanted`` taps; stops after the deepest one."""
+    found: dict[str, Any] = {}
+    for tap, y in forward(network.config, run, x, wanted) if wanted else ():
+        if tap in wanted:
+            found[tap] = y
+        if len(found) == len(wanted):
+            break
+    return found

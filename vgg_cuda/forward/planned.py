@@ -1,0 +1,144 @@
+"""Planned forwards of batches as callers have them, in as many parts as memory demands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from functools import lru_cache, partial
+from typing import Any, cast
+
+import numpy as np
+
+from ..arrays import is_cupy, numpy_dtype
+from ..backends import Array
+from ..backends.kernels import KernelBackend, size, spec_of
+from ..backends.operations import Spec
+from ..inputs import batch_on, check_images_to_come
+from . import most_images
+from .captured import CapturedForward
+from .graph import Network
+from .plan import Forward, Memory, memory, plan_forward
+
+
+class PlannedRunner:
+    """Planned forwards, whose buffers are had before the first launch; on a ``KernelBackend``."""
+
+    def __init__(self, network: Network) -> None:
+        backend: Any = network.backend
+        self._network, self._on = network, cast(KernelBackend, backend)
+        # of the network, not of this object: a model is gone as soon as nobody has it
+        self.plan: Callable[[Spec, frozenset[str]], Forward]
+        self.plan = lru_cache(maxsize=256)(partial(plan_forward, network, backend.plan))
+
+    def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
+        n, taps = x.shape[0], frozenset(wanted)
+        if not taps:
+            return {}
+        step = min(n, most_images(self._on.batch_limit, x.shape, layout))
+        step = self._fitting(x, layout, taps, step)
+        whole: dict[str, Array] = {}
+        parts: list[dict[str, Array]] = []
+        i = 0
+        while i < max(n, 1):
+            try:
+                if step < n and is_cupy(x) and not whole:
+                    whole = self._reserve_results(x, layout, taps)
+                part = self._part(x[i : i + step], layout, taps)
+            except MemoryError:  # more is in use than the device said, or in pieces
+                if step <= 1:
+                    raise
+                step = -(-step // 2)
+                continue
+            if whole:
+                with self._on.active():
+                    for tap, y in part.items():
+                        whole[tap][i : i + step] = y
+            else:
+                parts.append(
+                    part if is_cupy(x) else {t: self._on.to_numpy(y) for t, y in part.items()}
+                )
+            i += max(step, 1)
+        if whole or len(parts) == 1:
+            return whole or parts[0]
+        return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
+
+    def memory(self, shape: Sequence[int], dtype: Any, tap: str) -> Memory:
+        """What a forward of x [N,H,W,3] of ``dtype``, in host memory, needs."""
+        return memory(self._network, *self._planned(shape, dtype, tap, "memory"))
+
+    def capture(self, shape: Sequence[int], dtype: Any, tap: str) -> CapturedForward:
+        """A forward of x [N,H,W,3] of ``dtype`` to ``tap``, to be launched as a whole."""
+        x, forward = self._planned(shape, dtype, tap, "capture")
+        return CapturedForward(self._network, forward, x, tap)
+
+    def _planned(
+        self, shape: Sequence[int], dtype: Any, tap: str, what: str
+    ) -> tuple[Spec, Forward]:
+        own = numpy_dtype(self._network.dtype).name
+        sizes, name = check_images_to_come(
+            shape, own if dtype is None else dtype, ("uint8", "float32", own), what
+        )
+        x = Spec(sizes, name)
+        return x, self.plan(x, frozenset([tap]))
+
+    def _part(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
+        on = self._on
+        x = batch_on(on, x, layout, self._network.dtype)
+        forward = self.plan(spec_of(x), wanted)
+        uses = [f"{size(forward.arena_bytes)} for the tensors between layers"]
+        uses += [f"{size(forward.result_bytes)} for its results"]
+        what = f"a forward of {list(x.shape)}"
+        with on.active():
+            with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses):
+                arena = on.new_array((forward.arena_bytes,), "uint8")
+                results = {t: on.new_array(y.shape, y.dtype) for t, y in self._specs(forward)}
+            forward.run(on, x, arena, results)
+        return results
+
+    def _reserve_results(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
+        """Room on the device for the results of a batch that is run in parts."""
+        on, forward = self._on, self.plan(self._spec(x, layout, 1), wanted)
+        shapes = {t: (x.shape[0], *y.shape[1:]) for t, y in self._specs(forward)}
+        specs = [Spec(shapes[t], y.dtype) for t, y in self._specs(forward)]
+        needed = sum(spec.nbytes for spec in specs)
+        what = f"a batch of {list(x.shape)}"
+        with on.active(), on.reserving(what, needed, [f"{size(needed)} for its results"]):
+            return {t: on.new_array(shapes[t], y.dtype) for t, y in self._specs(forward)}
+
+    def _specs(self, forward: Forward) -> list[tuple[str, Spec]]:
+        return list(forward.result_specs().items())
+
+    def _spec(self, x: Array, layout: str, n: int) -> Spec:
+        """The first ``n`` images of x, as they will be on the device."""
+        height, width = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
+        return Spec((n, height, width, 3), self._on.image_dtype(x, self._network.dtype))
+
+    def _fitting(self, x: Array, layout: str, wanted: frozenset[str], most: int) -> int:
+        """Of ``most`` images, as many as the memory that is free does for; in even parts."""
+        n = x.shape[0]
+
+        def needed(part: int) -> int:
+            spec = self._spec(x, layout, part)
+            forward = self.plan(spec, wanted)
+            copied = 0 if _is_read_in_place(x, layout, spec.dtype) else spec.nbytes
+            results = forward.result_bytes
+            if part < n and is_cupy(x):
+                results += -(-forward.result_bytes * n // part)
+            return copied + forward.arena_bytes + results
+
+        if most <= 1:
+            return most
+        with self._on.active():
+            free = self._on.free_bytes(needed(most))
+        if free is None or needed(most) <= free:
+            return most
+        low, high = 1, most  # needed(low) fits, or nothing does; needed(high) does not
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if needed(middle) <= free else (low, middle)
+        parts = -(-n // low)
+        return int(-(-n // parts))
+
+
+def _is_read_in_place(x: Array, layout: str, dtype: str) -> bool:
+    on_device = is_cupy(x) and layout == "NHWC"
+    return bool(on_device and x.flags.c_contiguous and x.dtype == numpy_dtype(dtype))
