@@ -63,6 +63,10 @@ class KernelBackend(ABC):
         self.arch = arch
         self._plan = lru_cache(maxsize=4096)(self._make_plan)
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        return (*self.dtypes, "tf32")
+
     # ---- What a subclass says ----
 
     @abstractmethod
@@ -132,11 +136,16 @@ class KernelBackend(ABC):
         return self._padded(bias, (_C.packed_bias(bias.shape[0]),), "float32")
 
     def _padded(self, x: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        """x with zeros behind its last axis, on the device; made where x is, then moved."""
+        """x with zeros behind its last axis, on the device; made where x is, then moved.
+
+        For tf32 rounded here, once, and not in every step of a kernel.
+        """
         with self.active(), np.errstate(over="ignore"):  # beyond float16 is infinite
             padded = (self.new_array if is_cupy(x) else self.host_array)(shape, dtype)
             padded[..., : x.shape[-1]] = x
             padded[..., x.shape[-1] :] = 0
+            if dtype == "tf32":
+                _round_to_tf32(padded)
             return self.asarray(padded, dtype)
 
     # ---- Operations ----
@@ -158,7 +167,8 @@ class KernelBackend(ABC):
             _C.conv3x3(plan, *arrays, executor, normalize=normalize)
 
         options = {"dtype": dtype, "x_dtype": x.dtype.name, "relu": relu, "pool": pool}
-        return self._run("conv3x3", (N, H, W, C, K), options, launch, x, (N, P, Q, K), out, dtype)
+        result = numpy_dtype(dtype).name
+        return self._run("conv3x3", (N, H, W, C, K), options, launch, x, (N, P, Q, K), out, result)
 
     def linear(self, x: Array, packed: Any, *, relu: bool, out: Array | None = None) -> Array:
         N, C = x.shape
@@ -272,6 +282,14 @@ def normalization(preset: Preset) -> tuple[list[float], list[float], bool]:
     scale = [1 / (preset.divisor * std) for _, std in channels]
     shift = [-(preset.center + mean) / std for mean, std in channels]
     return scale, shift, preset.channels == "BGR"
+
+
+def _round_to_tf32(x: Array) -> None:
+    """x, float32, in place: to nearest, ties away from zero, as PTX's cvt.rna.tf32.f32."""
+    x[np.isnan(x)] = np.nan  # this one and infinities stay what they are below
+    bits = x.view(np.uint32)
+    bits += 0x1000  # half of the last digit that is kept
+    bits &= 0xFFFFE000
 
 
 def _gb(size: int) -> str:
