@@ -1,8 +1,9 @@
 // The C++ API: for each operation of a VGG a description, `plan` (what to launch for it on an
 // architecture) and `run` (launch it).
 //
-// Arrays are dense, row-major and in channels-last (NHWC) order. Arithmetic is float32 whatever
-// the dtype; results are rounded to the dtype once. Callers have checked shapes and pointers (see
+// Arrays are dense, row-major and in channels-last (NHWC) order, of storage(dtype); tf32 is for
+// matrix products alone. Arithmetic is float32 whatever the dtype; results are rounded to the dtype
+// once, factors of tf32 before they are multiplied. Callers have checked shapes and pointers (see
 // bindings/): sizes are >= 1, dimensions of matrix products fit an int32. `run` only enqueues.
 
 #pragma once
@@ -19,8 +20,8 @@ namespace vgg {
 
 // y = relu(pool(conv(x, w)) + bias): 3x3, stride 1, padding 1; max-pool 2x2, stride 2.
 struct Conv3x3 {
-  DType dtype;    // of w and y
-  DType x_dtype;  // dtype; where C == 3 also uint8 and float32
+  DType dtype;    // of w, rounded for tf32, and y
+  DType x_dtype;  // storage(dtype); where C == 3 also uint8 and float32
   int N, H, W, C, K;
   bool relu, pool;
   bool aligned;  // do x and y start at a multiple of 16 bytes?

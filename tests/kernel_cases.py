@@ -14,7 +14,9 @@ from kernel_reference import (
     avgpool32,
     draw,
     epilogue,
+    factors,
     im2col,
+    numpy_dtype,
     pooled,
     rounded,
     softmax32,
@@ -35,6 +37,11 @@ def dtypes() -> list[str]:
     return [
         d for d in ("float16", "float32", "bfloat16") if any(f"_{SHORT[d]}" in n for n in names)
     ]
+
+
+def precisions() -> list[str]:
+    """What there are matrix products in."""
+    return dtypes() + ["tf32"] * any("_tf32_" in n for n in _C.kernels())
 
 
 def place_at(place: Place, x: np.ndarray, offset: int) -> Any:
@@ -80,7 +87,7 @@ class ConvCase:
 
     @property
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """x, w rounded to the dtype, float32 bias."""
+        """x and w in the dtype, float32 bias."""
         x = draw((self.n, self.h, self.w, self.c), self.x_dtype or self.dtype)
         # with a preset w is as small as He's: normalized pixels are as large as others
         scale = (2 / (9 * self.c)) ** 0.5 / (1 if self.preset or self.x_dtype != "uint8" else 100)
@@ -90,7 +97,7 @@ class ConvCase:
     def plan(self, arch: str | None = None) -> _C.Plan:
         return _C.plan_conv3x3(
             self.n, self.h, self.w, self.c, self.k, dtype=self.dtype,
-            x_dtype=self.x_dtype or self.dtype, relu=self.relu, pool=self.pool,
+            x_dtype=self.x_dtype or numpy_dtype(self.dtype).name, relu=self.relu, pool=self.pool,
             aligned=not self.offset, arch=_C.arch(arch or self.arch),
         )  # fmt: skip
 
@@ -121,7 +128,8 @@ class ConvCase:
             scale = np.float32(1 / (preset.divisor * np.array(preset.std)))
             shift = np.float32(-(preset.center + np.array(preset.mean)) / preset.std)
             x = (x.astype(np.float64) * scale + shift).astype(np.float32)  # fused
-        y = accumulate(im2col(rounded(x, self.dtype)), w.reshape(self.k, -1), tiling)
+        x, w = factors(x, self.dtype), factors(w, self.dtype)
+        y = accumulate(im2col(x), w.reshape(self.k, -1), tiling)
         y = y.reshape(self.n, self.h, self.w, self.k)
         y = pooled(y) if self.pool else y
         return rounded(epilogue(y, bias, self.relu), self.dtype)
@@ -157,14 +165,17 @@ class LinearCase:
 
     def run(self, place: Place, **where: Any) -> Any:
         x, w, bias = self.arrays
-        return ops.linear(place_at(place, x, self.offset), w, bias, relu=self.relu, **where)
+        return ops.linear(
+            place_at(place, x, self.offset), w, bias, relu=self.relu, dtype=self.dtype, **where
+        )
 
     def expected(self) -> np.ndarray:
         return reference.linear(*self.arrays, relu=self.relu)
 
     def same(self, tiling: Tiling) -> np.ndarray:
         x, w, bias = self.arrays
-        return rounded(epilogue(accumulate(x, w, tiling), bias, self.relu), self.dtype)
+        y = accumulate(factors(x, self.dtype), factors(w, self.dtype), tiling)
+        return rounded(epilogue(y, bias, self.relu), self.dtype)
 
 
 @dataclass(frozen=True)
@@ -244,7 +255,7 @@ Case = ConvCase | LinearCase | SimpleCase
 def conv_cases() -> Iterator[ConvCase]:
     """Every C with every K, the other sizes and options in turn."""
     spatial = [(15, 7), (7, 7), (2, 15), (1, 1), (1, 2), (7, 2), (15, 15)]
-    for dtype in dtypes():
+    for dtype in precisions():
         pairs = product((1, 3, 5, 8, 12, 16, 40, 64, 72), (1, 5, 8, 64, 68, 130))
         for i, (c, k) in enumerate(pairs):
             h, w = spatial[i % len(spatial)]
@@ -254,13 +265,14 @@ def conv_cases() -> Iterator[ConvCase]:
             yield ConvCase(2, 7, 6, c, k, dtype, pool, offset=1)
         for pool in (False, True):
             yield ConvCase(2, 9, 12, 64, 64, dtype, pool, relu=False)
+            yield ConvCase(2, 7, 6, 4, 64, dtype, pool)  # 16 bytes of float32, 8 of others
             c = 40 if dtype == "float16" else 16
             yield ConvCase(1, 12, 13, c, 1000, dtype, pool, arch="sm_87")
 
 
 def first_layer_cases() -> Iterator[ConvCase]:
     """Images: uint8 with every kind of preset and without, float32 in all dtypes."""
-    for dtype in dtypes():
+    for dtype in precisions():
         for i, preset in enumerate(("torchvision", "keras", "lpips", None)):
             yield ConvCase(1 + i % 2, 9, 12, 3, 64, dtype, bool(i % 2), True, "uint8", preset)
         yield ConvCase(1, 5, 4, 3, 5, dtype, False, False, "uint8", "features")
@@ -284,17 +296,18 @@ def vgg_layers() -> list[tuple[int, int, int, bool]]:
 
 
 def vgg_cases() -> Iterator[ConvCase | LinearCase]:
-    for dtype in dtypes():
-        side = 4 if dtype == "float32" else 8
+    for dtype in precisions():
+        short = numpy_dtype(dtype).itemsize == 2  # others take the emulator longer
+        side = 8 if short else 4
         for c, k, pool in sorted({layer[1:] for layer in vgg_layers()}):
             yield ConvCase(1, side, side, c, k, dtype, pool)
-        for c, k in ((4096, 4096), (4096, 1000)) if dtype != "float32" else ((4096, 1000),):
+        for c, k in ((4096, 4096), (4096, 1000)) if short else ((4096, 1000),):
             yield LinearCase(1, c, k, dtype, relu=k != 1000)
     yield LinearCase(2, 25088, 512, "float16")
 
 
 def linear_cases() -> Iterator[LinearCase]:
-    for dtype in dtypes():
+    for dtype in precisions():
         pairs = product((1, 3, 7, 8, 40, 72, 100, 520), (1, 5, 8, 64, 68, 130))
         for i, (c, k) in enumerate(pairs):
             yield LinearCase((1, 2, 3, 17, 65)[i % 5], c, k, dtype, relu=i % 3 != 0)

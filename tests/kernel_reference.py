@@ -19,11 +19,14 @@ from vgg_cuda.weights import Weights
 
 FACTOR = 2
 # digits after the point and smallest exponent of normal numbers
-FORMATS = {"float32": (23, -126), "float16": (10, -14), "bfloat16": (7, -126)}
-SHORT = {"float32": "f32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8"}
+FORMATS = {"float32": (23, -126), "float16": (10, -14), "bfloat16": (7, -126), "tf32": (10, -126)}
+SHORT = {"float32": "f32", "tf32": "tf32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8"}
 
 
 def numpy_dtype(name: str) -> np.dtype:
+    """Of arrays: tf32's are float32."""
+    if name == "tf32":
+        return np.dtype(np.float32)
     if name == "bfloat16":
         import ml_dtypes
 
@@ -43,6 +46,18 @@ def rounded(y: np.ndarray, dtype: str) -> np.ndarray:
     """float32 sums as the result holds them."""
     with np.errstate(over="ignore"):
         return y.astype(numpy_dtype(dtype))
+
+
+def factors(x: np.ndarray, dtype: str) -> np.ndarray:
+    """x as products take it: in the dtype, of tf32 the nearest number, ties away from zero."""
+    if dtype != "tf32":
+        return rounded(x, dtype)
+    digits, smallest = FORMATS[dtype]
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.abs(x.astype(np.float64))
+        exponent = np.maximum(np.frexp(size)[1] - 1, smallest)
+        steps = np.floor(np.ldexp(size, digits - exponent) + 0.5)
+        return np.copysign(np.ldexp(steps, exponent - digits), x).astype(np.float32)
 
 
 def ulp(value: float, dtype: str) -> float:
@@ -157,25 +172,29 @@ def avgpool32(x: np.ndarray, grid: int) -> np.ndarray:
 
 
 def rounded_forward(weights: Weights, x: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
-    """The taps of a forward in float32, every operand and result rounded to ``dtype``."""
+    """The taps of a forward in float32, every factor and result rounded to ``dtype``."""
     config, tensors = weights.config, weights.tensors
     taps = {}
 
     def low(array: np.ndarray) -> np.ndarray:
         return rounded(array, dtype).astype(np.float32)
 
-    y = low(x)
+    def factor(array: np.ndarray) -> np.ndarray:
+        return factors(array, dtype).astype(np.float32)
+
+    y = x
     for layer in config.features:
         if isinstance(layer, Conv):
             w, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
-            y = taps[layer.relu_name] = low(ops.conv3x3(y, low(w), bias, relu=True))
+            y = low(ops.conv3x3(factor(y), factor(w), bias, relu=True))
+            taps[layer.relu_name] = y
         else:
             y = taps[layer.name] = ops.maxpool2x2(y)
     y = taps["avgpool"] = low(ops.avgpool(y, config.pool_grid))
     y = y.reshape(len(y), -1)
     for dense in config.dense:
         w, bias = tensors[f"{dense.name}.weight"], tensors[f"{dense.name}.bias"]
-        y = low(ops.linear(y, low(w), bias, relu=dense.relu))
+        y = low(ops.linear(factor(y), factor(w), bias, relu=dense.relu))
         taps[dense.relu_name if dense.relu else dense.name] = y
     taps["prob"] = low(ops.softmax(y))
     return taps

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from kernel_reference import factors, numpy_dtype
 
 from vgg_cuda import _C
 
@@ -147,7 +148,8 @@ class Case:
         options["relu"] = self.relu
         if self.op == "linear":
             return _C.plan_linear(*self.shape, **options)
-        return _C.plan_conv3x3(*self.shape, x_dtype=self.dtype, pool=self.pool, **options)
+        x_dtype = numpy_dtype(self.dtype).name
+        return _C.plan_conv3x3(*self.shape, x_dtype=x_dtype, pool=self.pool, **options)
 
     @property
     def x(self) -> np.ndarray:
@@ -156,7 +158,7 @@ class Case:
         x = np.random.default_rng(0).standard_normal(shape)
         if self.op == "softmax":
             x += 3 * np.linspace(0, 1, self.shape[-1])  # the maximum is in the last warp
-        return x.astype(dtype)
+        return x.astype(numpy_dtype(dtype))
 
     @property
     def weights(self) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +166,8 @@ class Case:
         rng = np.random.default_rng(1)
         taps = 9 if self.op == "conv3x3" else 1
         w = rng.standard_normal((self.shape[-1], taps * self.shape[-2])) * 0.1
-        return w.astype(self.dtype), rng.standard_normal(self.shape[-1]).astype(np.float32)
+        w = factors(w.astype(numpy_dtype(self.dtype)), self.dtype)
+        return w, rng.standard_normal(self.shape[-1]).astype(np.float32)
 
     def run(self, executor: _C.Emulator) -> np.ndarray:
         plan, x = self.plan, self.x
@@ -175,18 +178,18 @@ class Case:
             return out
         w, bias = self.weights
         K, columns = w.shape
-        packed = np.zeros((K, _C.packed_columns(columns, self.dtype)), self.dtype)
+        packed = np.zeros((K, _C.packed_columns(columns, self.dtype)), w.dtype)
         packed[:, :columns] = w
         packed_bias = np.zeros(_C.packed_bias(K), np.float32)
         packed_bias[:K] = bias
         workspace = np.empty(plan.workspace_bytes, np.uint8) if plan.workspace_bytes else None
-        out = np.empty(self.expected()[0].shape, self.dtype)
+        out = np.empty(self.expected()[0].shape, w.dtype)
         getattr(_C, self.op)(plan, x, packed, packed_bias, out, workspace, executor)
         return out
 
     def expected(self) -> tuple[np.ndarray, np.ndarray]:
         x = self.x.astype(np.float64)
-        unit = {"float16": 2.0**-11, "float32": 2.0**-24}[self.dtype]
+        unit = {"float16": 2.0**-11}.get(self.dtype, 2.0**-24)
         if self.op == "convert":
             y = x.transpose(0, 2, 1)
             return y, unit * np.abs(y)
@@ -195,6 +198,7 @@ class Case:
             y /= y.sum(axis=1, keepdims=True)
             return y, (unit + 2.0**-24 * (self.shape[1] + 16)) * y + 2.0**-25
         w, bias = (array.astype(np.float64) for array in self.weights)
+        x = factors(self.x, self.dtype).astype(np.float64)
         rows = x if self.op == "linear" else _im2col(x)
         y = rows @ w.T
         size = (w.shape[1] + 2) * 2.0**-24 * (np.abs(rows) @ np.abs(w).T + np.abs(bias))
@@ -228,6 +232,8 @@ GATHER = Case("conv3x3", (1, 8, 8, 5, 64))
 FLOATS = Case("conv3x3", (1, 8, 8, 16, 64), "float32")
 FIRST = Case("conv3x3", (1, 8, 8, 3, 64))
 SPLIT = Case("linear", (2, 2048, 64))
+TF32 = Case("conv3x3", (1, 8, 8, 16, 64), "tf32")
+FIRST_TF32 = Case("conv3x3", (1, 8, 8, 3, 64), "tf32")
 SOFTMAX = Case("softmax", (2, 1000))
 CONVERT = Case("convert", (1, 40, 70))
 
@@ -351,6 +357,19 @@ def swaps_operands(text: Text) -> None:
         text.replace(product, product.text.replace(a, swapped))
 
 
+def swaps_halves_of_columns(text: Text) -> None:
+    """The first and the last columns of A, of rows 8-15."""
+    for product in text.find("mma.sync"):
+        a = product.operands[1]
+        first, second, third, last = (part.strip() for part in a.strip("{}").split(","))
+        text.replace(product, product.text.replace(a, f"{{{first}, {last}, {third}, {second}}}"))
+
+
+def does_not_round(text: Text) -> None:
+    for rounding in text.find("cvt.rna.tf32.f32", "ptx/mma.cuh", "cvt.rna.tf32.f32"):
+        text.replace(rounding, f"mov.b32 {', '.join(rounding.operands)};")
+
+
 def transposes(text: Text) -> None:
     for load in text.find("ldmatrix"):
         text.replace(load, load.text.replace(".shared", ".trans.shared"))
@@ -401,7 +420,7 @@ class Mutant:
         return text.text()
 
 
-F16, F32 = "sm80/gemm_f16", "sm80/gemm_f32"
+F16, F32, GEMM_TF32 = "sm80/gemm_f16", "sm80/gemm_f32", "sm80/gemm_tf32"
 FLIGHT = "by a cp.async that has not been waited for"
 NO_BARRIER = "without a barrier in between"
 NO_SYNCWARP = "without a __syncwarp or a barrier in between"
@@ -461,6 +480,9 @@ MUTANTS = [
         (AGAIN, *OUTSIDE),
     ),
     Mutant("operands-swapped", F16, CONV, swaps_operands, (WRONG,)),
+    Mutant("columns-swapped-tf32", GEMM_TF32, TF32, swaps_halves_of_columns, (WRONG,)),
+    Mutant("does-not-round-x", GEMM_TF32, TF32, does_not_round, (WRONG,)),
+    Mutant("first-layer-does-not-round-x", "sm80/first", FIRST_TF32, does_not_round, (WRONG,)),
     Mutant("ldmatrix-transposes", F16, CONV, transposes, (WRONG,)),
     Mutant("padding-of-the-next-tap", F16, CONV, next_tap, (WRONG, *OUTSIDE)),
     Mutant("drops-the-last-partial-sums", F32, FLOATS, without_the_last_sums, (WRONG,)),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
 
-from vgg_cuda import ops
+from vgg_cuda import VGG, ops
 from vgg_cuda.arrays import unwrap, unwrap_out
 from vgg_cuda.backends import DeviceError, cuda, get_backend, kernels, streams, why_missing
 
@@ -66,8 +66,13 @@ def test_float64(device: str) -> None:
 
 @NEEDS_EMULATOR
 def test_only_images_have_another_dtype_than_the_result() -> None:
-    with pytest.raises(TypeError, match="dtype: expected x's, float32, since x is not 3 channels"):
+    text = "conv3x3: dtype: expected float32 or tf32 for x of float32 that is not 3 channels"
+    with pytest.raises(TypeError, match=text):
         ops.conv3x3(X, W, dtype="float16", device="emulator")
+    with pytest.raises(
+        TypeError, match="linear: dtype: expected float32 or tf32 for x of float32, "
+    ):
+        ops.linear(X[0, 0], W[:, 0, 0], dtype="float16", device="emulator")
     y = ops.conv3x3(X[..., :3], W[..., :3], dtype="float16", device="emulator")
     assert y.dtype == np.float16
 
@@ -268,6 +273,38 @@ def test_dtypes_of_the_emulator() -> None:
         ops.relu(X.astype(np.float64), device="emulator")
 
 
+def test_tf32_of_the_cpu() -> None:
+    for call in (
+        lambda: ops.conv3x3(X, W, dtype="tf32"),
+        lambda: ops.linear(draw(1, 8), draw(5, 8), dtype="tf32"),
+        lambda: ops.pack_linear(get_backend("cpu"), draw(5, 8), None, dtype="tf32"),
+    ):
+        with pytest.raises(TypeError, match=": dtype: expected float32 on cpu, got tf32"):
+            call()
+    with pytest.raises(ValueError, match=r"unknown dtype 'tf32' on cpu: expected float32$"):
+        VGG.load("digits", device="cpu", dtype="tf32")
+
+
+@NEEDS_EMULATOR
+def test_tf32_is_no_dtype_of_arrays() -> None:
+    on: dict[str, Any] = {"device": "emulator"}
+    advice = "got tf32; tf32 takes x of float32"
+    half, images = X.astype(np.float16), X[..., :3].astype(np.float16)
+    for x in (half, images):
+        with pytest.raises(TypeError, match=f"expected float16 for x of float16 .*{advice}"):
+            ops.conv3x3(x, W[..., : x.shape[3]], dtype="tf32", **on)
+    with pytest.raises(TypeError, match=f"expected float16 for x of float16, {advice}"):
+        ops.linear(half[0, 0], W[:, 0, 0], dtype="tf32", **on)
+    with pytest.raises(TypeError, match=r"convert: dtype: expected float16 or .*, got tf32"):
+        ops.convert(X, "tf32", **on)
+    packed = ops.pack_conv3x3(get_backend("emulator"), W, None, dtype="tf32")
+    with pytest.raises(TypeError, match="w: expected weights packed as float32, got tf32"):
+        ops.conv3x3(X, packed, **on)
+    out = np.empty((2, 6, 4, 5), np.float16)
+    with pytest.raises(TypeError, match="out: expected dtype float32, got float16"):
+        ops.conv3x3(X, W, dtype="tf32", out=out, **on)
+
+
 BAD_OPTIONS: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"workers": "2"}, TypeError, "workers: expected an integer >= 0 and <= 4096, got '2'"),
     ({"workers": 2.5}, TypeError, "workers: expected an integer >= 0 and <= 4096, got 2.5"),
@@ -320,6 +357,8 @@ def test_a_result_that_memory_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(type(backend), "free_bytes", lambda self, needed: 20)
     with pytest.raises(MemoryError, match=r"softmax: needs 84 bytes for its result \[3, 7\]"):
         ops.softmax(draw(3, 7), device="emulator")
+    with pytest.raises(MemoryError, match=r"960 bytes for its result \[2, 6, 4, 5\] of float32"):
+        ops.conv3x3(X, W, dtype="tf32", device="emulator")
 
 
 def test_what_the_host_has_free() -> None:

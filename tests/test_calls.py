@@ -10,6 +10,7 @@ import pytest
 import torch
 from call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
 from kernel_reference import draw as draw_in
+from kernel_reference import factors
 
 from vgg_cuda import PRESETS, VGG, ops
 from vgg_cuda.backends import get_backend, recording
@@ -262,6 +263,66 @@ def test_weights_packed_for_another_device() -> None:
         ops.conv3x3(X, packed, device="emulator")
     with pytest.raises(ValueError, match="packed for cpu"):
         ops.conv3x3(X, packed)
+
+
+# ---- tf32, of float32 arrays ----
+
+
+TF32 = {
+    "conv3x3": (lambda x, **k: ops.conv3x3(x, W, BIAS, **k), X),
+    "images": (lambda x, **k: ops.conv3x3(x, W[..., :3], BIAS, **k), X[..., :3]),
+    "linear": (lambda x, **k: ops.linear(x, draw(5, 7, seed=1), BIAS, **k), draw(3, 7)),
+}
+
+
+@NEEDS_EMULATOR
+@pytest.mark.parametrize(("call", "x"), TF32.values(), ids=TF32)
+def test_tf32(call: Op, x: np.ndarray) -> None:
+    on: dict[str, Any] = {"device": "emulator", "dtype": "tf32"}
+    y, stats = call(x, return_stats=True, **on)
+    assert y.dtype == np.float32
+    assert "_tf32" in stats["kernel"]
+    assert stats["counters"]["mma"] > 0
+    np.testing.assert_array_equal(call(factors(x, "tf32"), **on), y)
+    assert (y != call(x, device="emulator")).any()
+    out = np.full_like(y, np.nan)
+    assert call(x, out=out, **on) is out
+    np.testing.assert_array_equal(out, y)
+    tensor = call(torch.from_numpy(x), **on)
+    assert tensor.dtype == torch.float32
+    np.testing.assert_array_equal(tensor.numpy(), y)
+    assert call(x[:0], **on).dtype == np.float32
+
+
+@NEEDS_EMULATOR
+def test_weights_packed_for_tf32() -> None:
+    on: dict[str, Any] = {"device": "emulator", "dtype": "tf32"}
+    backend = get_backend("emulator")
+    packed: Any = ops.pack_conv3x3(backend, W, BIAS, dtype="tf32")
+    assert (packed.dtype, packed.w.dtype) == ("tf32", np.float32)
+    np.testing.assert_array_equal(ops.conv3x3(X, packed, **on), ops.conv3x3(X, W, BIAS, **on))
+    dense: Any = ops.pack_linear(backend, draw(5, 7), BIAS, dtype="tf32")
+    x = draw(3, 7)
+    np.testing.assert_array_equal(ops.linear(x, dense, **on), ops.linear(x, draw(5, 7), BIAS, **on))
+    assert backend.precisions == (*backend.dtypes, "tf32")
+
+
+@NEEDS_EMULATOR
+def test_models_of_tf32() -> None:
+    model = VGG.load("digits", device="emulator", dtype="tf32")
+    assert model.dtype == "tf32"
+    x = draw(1, 32, 32, 3)
+    with recording() as launched:
+        y = model(x)
+    assert y.dtype == np.float32
+    products = [each["kernel"] for each in launched if each["plan"]["macs"]]
+    assert products
+    assert all("_tf32" in kernel for kernel in products)
+    nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(model(nchw, layout="NCHW"), y)
+    np.testing.assert_array_equal(
+        model(x.astype(np.float16)), model(x.astype(np.float16).astype(np.float32))
+    )
 
 
 # ---- Images and conversion ----

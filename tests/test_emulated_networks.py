@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+from kernel_cases import precisions
 from kernel_reference import FACTOR, draw, numpy_dtype, rounded_forward
 from tolerance import LOGITS, relative_l2
 
@@ -49,19 +50,21 @@ def he(name: str, dtype: str, full: bool = False) -> Weights:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"), [("vgg11", "float16"), ("vgg11", "float32"), ("vgg16", "float16")]
+    ("name", "dtype"),
+    [("vgg11", "float16"), ("vgg11", "float32"), ("vgg11", "tf32"), ("vgg16", "float16")],
 )
 def test_at_32x32(name: str, dtype: str) -> None:
     with ops.emulator_options(races=name == "vgg11"):
         check(he(name, dtype), draw((1, 32, 32, 3), "float32"), dtype)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", precisions())
 def test_digits(dtype: str) -> None:
     weights = load_weights("digits")
     pixels = draw((3, 32, 32, 3), "uint8")
     check(weights, weights.preset.normalize(pixels), dtype)
     model, cpu = VGG(weights, device="emulator", dtype=dtype), VGG(weights, device="cpu")
+    assert model.dtype == dtype
     fused = rounded_forward(weights, weights.preset.normalize(pixels), dtype)
     logits = weights.config.dense[-1].name
     y, expected = (m.features(pixels, logits)[logits] for m in (model, cpu))

@@ -64,7 +64,7 @@ def conv3x3(
 
 def linear(dtype: str = "float32", **given: Any) -> None:
     plan = _C.plan_linear(2, 10, 5, dtype=dtype, relu=False, aligned=True, arch=SM80)
-    typestr = {"float32": "<f4", "float16": "<f2", "bfloat16": "<V2"}[dtype]
+    typestr = {"float16": "<f2", "bfloat16": "<V2"}.get(dtype, "<f4")
     columns = _C.packed_columns(10, dtype)
     defaults = {
         "x": FakeArray(2, 10, typestr=typestr),
@@ -145,6 +145,9 @@ def test_dtypes_are_the_plans() -> None:
         linear(bias=FakeArray(8, typestr="<f2"))
     with pytest.raises(TypeError, match=r"conv3x3: x: expected float32, got uint8"):
         conv3x3(x=FakeArray(2, 8, 6, 8, typestr="|u1"))
+    for given in ("x", "out"):
+        with pytest.raises(TypeError, match=rf"linear: {given}: expected float32, got float16"):
+            linear("tf32", **{given: FakeArray(2, {"x": 10, "out": 5}[given], typestr="<f2")})
 
 
 @pytest.mark.parametrize("typestr", ["<V2", "|V2", "<u2"])

@@ -308,6 +308,13 @@ def test_a_model(log: Log) -> None:
     assert launched[0]["plan"]["op"] == "convert"
     assert same(nchw, emulated(x))
     assert log.synchronized == before
+    tf32 = VGG(weights, device="cuda:1", dtype="tf32")
+    emulated_tf32 = VGG(weights, device="emulator", arch="sm_86", dtype="tf32")
+    nchw = np.ascontiguousarray(x.astype(np.float16).transpose(0, 3, 1, 2))
+    for given in (on(1, nchw), on(1, nchw.astype(np.float32))):
+        y = tf32(given, layout="NCHW")
+        assert isinstance(y, ndarray)
+        assert same(y, emulated_tf32(np.array(given.view(np.ndarray)), layout="NCHW"))
     with pytest.raises(TypeError, match="the model is on emulator"):
         emulated(on(0, x))
     assert VGG(weights).device == "cuda:0"  # "auto"

@@ -65,7 +65,7 @@ def regions(forward: Forward, i: int) -> list[tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", "tf32", "float32"])
 @pytest.mark.parametrize(
     ("n", "size", "wanted"),
     [
@@ -351,6 +351,16 @@ def test_too_little_memory_for_a_graph(log: Log) -> None:
         model.capture((4, 32, 32, 3))
     log.capacity = memory.total
     model.capture((4, 32, 32, 3))
+
+
+def test_a_graph_and_memory_of_tf32(log: Log) -> None:
+    x = draw((2, 32, 32, 3), "float32")
+    model = VGG(WEIGHTS, device="cuda", dtype="tf32")
+    memory = model.memory(x.shape)
+    assert memory == model.memory(x.shape, "float32")
+    assert memory.input == x.nbytes
+    graph = model.capture(x.shape)
+    assert same(graph(x), VGG(WEIGHTS, device="emulator", dtype="tf32", arch="sm_90")(x))
 
 
 def test_digits_in_probabilities(log: Log) -> None:

@@ -50,7 +50,10 @@ def dtype(request: pytest.FixtureRequest, backend: Any) -> str:
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: f"{case.op}-{case.id}")
 def test_against_float64(cupy: Any, backend: Any, case: Case, arch: str) -> None:
     """Planned for this GPU, and as the emulator ran it."""
-    if not {case.dtype, getattr(case, "x_dtype", "") or case.dtype} <= {*backend.dtypes, "uint8"}:
+    if not {case.dtype, getattr(case, "x_dtype", "") or case.dtype} <= {
+        *backend.precisions,
+        "uint8",
+    }:
         pytest.skip(f"this CuPy cannot hold {case.dtype}")
     where = {} if arch == "own" else {"arch": case.arch}
     if where and not runnable(case.arch):

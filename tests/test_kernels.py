@@ -13,6 +13,7 @@ from kernel_reference import (
     assert_same_bits,
     assert_within,
     draw,
+    factors,
     im2col,
     numpy_dtype,
     rounded,
@@ -20,7 +21,7 @@ from kernel_reference import (
 )
 
 from vgg_cuda import _C, ops, reference
-from vgg_cuda.backends import why_missing
+from vgg_cuda.backends import get_backend, why_missing
 from vgg_cuda.backends.options import SCHEDULES
 
 MISSING = why_missing("emulator")
@@ -34,6 +35,7 @@ from kernel_cases import (  # noqa: E402 (asks the build for its kernels)
     SimpleCase,
     all_cases,
     dtypes,
+    precisions,
 )
 
 from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
@@ -66,6 +68,8 @@ def test_against_float64(case: Case) -> None:
 ROUNDED = [
     ("sm80/gemm_f16", ConvCase(1, 4, 4, 16, 16, "float16")),
     ("sm80/gemm_f16", LinearCase(2, 64, 64, "float16")),
+    ("sm80/gemm_tf32", ConvCase(1, 4, 4, 16, 16, "tf32")),
+    ("sm80/gemm_tf32", LinearCase(2, 64, 64, "tf32")),
     ("smxx/convert", SimpleCase("convert", (3, 5, 7), "float16", "float32")),
     ("smxx/convert", SimpleCase("convert", (3, 5, 7), "bfloat16", "float32")),
 ]
@@ -75,13 +79,13 @@ ROUNDED = [
 def test_truncating_instead_of_rounding_is_caught(
     module: str, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if case.dtype not in dtypes():
+    if case.dtype not in precisions():
         pytest.skip(f"no kernels of {case.dtype}")
-    short = {"float16": "f16", "bfloat16": "bf16"}[case.dtype]
-    kept = {"float16": "0xffffe000", "bfloat16": "0xffff0000"}[case.dtype]
+    rounding = {"float16": "rn.f16", "bfloat16": "rn.bf16", "tf32": "rna.tf32"}[case.dtype]
+    kept = {"bfloat16": "0xffff0000"}.get(case.dtype, "0xffffe000")
     text, changed = re.subn(
-        rf"cvt\.rn\.{short}\.f32\s+(%\w+),\s*(%\w+);",
-        rf"and.b32 \2, \2, {kept}; cvt.rn.{short}.f32 \1, \2;",
+        rf"cvt\.{re.escape(rounding)}\.f32\s+(%\w+),\s*(%\w+);",
+        rf"and.b32 \2, \2, {kept}; cvt.{rounding}.f32 \1, \2;",
         _C.emulator_modules()[module],
     )
     assert changed
@@ -101,7 +105,7 @@ def test_every_kernel_is_run_by_a_case() -> None:
 
 
 def deterministic_cases() -> Iterator[Case]:
-    for dtype in dtypes():
+    for dtype in precisions():
         for pool in (False, True):
             yield ConvCase(1, 6, 7, 16, 72, dtype, pool)
             yield ConvCase(2, 5, 6, 5, 8, dtype, pool)
@@ -109,6 +113,7 @@ def deterministic_cases() -> Iterator[Case]:
         yield ConvCase(1, 6, 6, 3, 64, dtype, False, True, "uint8", "torchvision")
         yield LinearCase(3, 1024, 40, dtype)
         yield LinearCase(2, 33, 5, dtype)
+    for dtype in dtypes():
         for op, shape in (("maxpool2x2", (1, 6, 4, 16)), ("relu", (2, 40)), ("softmax", (2, 300))):
             yield SimpleCase(op, shape, dtype)
         yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7)
@@ -134,63 +139,79 @@ def dtype(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(params=precisions())
+def precision(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def on(precision: str) -> dict[str, str]:
+    """Where matrix products are computed, and in what."""
+    return {**ON, "dtype": precision}
+
+
 @pytest.mark.parametrize(
     ("n", "h", "w", "c", "k"),
     [(1, 8, 8, 64, 64), (2, 7, 5, 3, 64), (1, 15, 6, 12, 5), (2, 4, 4, 256, 72)],
     ids=str,
 )
 def test_pool_in_the_epilogue_changes_no_bit(
-    dtype: str, n: int, h: int, w: int, c: int, k: int
+    precision: str, n: int, h: int, w: int, c: int, k: int
 ) -> None:
-    x, weight = draw((n, h, w, c), dtype), draw((k, 3, 3, c), dtype, 0.1, seed=1)
+    x, weight = draw((n, h, w, c), precision), draw((k, 3, 3, c), precision, 0.1, seed=1)
     bias = draw((k,), "float32", seed=2)
     for relu in (False, True):
-        one, whole = ops.conv3x3(x, weight, bias, relu=relu, pool=True, return_stats=True, **ON)
-        y, apart = ops.conv3x3(x, weight, bias, relu=relu, return_stats=True, **ON)
+        one, whole = ops.conv3x3(
+            x, weight, bias, relu=relu, pool=True, return_stats=True, **on(precision)
+        )
+        y, apart = ops.conv3x3(x, weight, bias, relu=relu, return_stats=True, **on(precision))
         two = ops.maxpool2x2(y, **ON)
         splits = {stats["plan"]["tiling"]["split_k"] for stats in (whole, apart)}
         if len(splits) == 1:  # else the sums are added in another order
             assert one.tobytes() == two.tobytes()
 
 
-def test_relu_follows_the_bias(dtype: str) -> None:
-    x = -np.ones((1, 3, 3, 8), numpy_dtype(dtype))
+def test_relu_follows_the_bias(precision: str) -> None:
+    x = -np.ones((1, 3, 3, 8), numpy_dtype(precision))
     w = np.ones((2, 3, 3, 8), np.float32)
-    y = ops.conv3x3(x, w, np.array([100, 10], np.float32), relu=True, **ON).astype(np.float32)
+    y = ops.conv3x3(x, w, np.array([100, 10], np.float32), relu=True, **on(precision)).astype(
+        np.float32
+    )
     assert y[0, 1, 1].tolist() == [28, 0]  # -72 + bias
     assert y[0, 0, 0].tolist() == [68, 0]
-    y = ops.linear(x.reshape(9, 8)[:1], w[:, 0, 0], np.array([100, 5.0]), relu=True, **ON)
+    y = ops.linear(
+        x.reshape(9, 8)[:1], w[:, 0, 0], np.array([100, 5.0]), relu=True, **on(precision)
+    )
     assert y.astype(np.float32).tolist() == [[92, 0]]
 
 
-def test_a_bias_in_xs_dtype(dtype: str) -> None:
-    x, w = draw((2, 40), dtype), draw((9, 40), dtype, seed=1)
-    bias = draw((9,), dtype, seed=2)
-    expected = ops.linear(x, w, bias.astype(np.float32), **ON)
-    assert ops.linear(x, w, bias, **ON).tobytes() == expected.tobytes()
+def test_a_bias_in_xs_dtype(precision: str) -> None:
+    x, w = draw((2, 40), precision), draw((9, 40), precision, seed=1)
+    bias = draw((9,), precision, seed=2)
+    expected = ops.linear(x, w, bias.astype(np.float32), **on(precision))
+    assert ops.linear(x, w, bias, **on(precision)).tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("c", [3, 5, 16])
-def test_nan_and_infinity_spread_as_far_as_the_filter(dtype: str, c: int) -> None:
-    x, w = draw((1, 8, 8, c), dtype), draw((9, 3, 3, c), dtype, seed=1)
+def test_nan_and_infinity_spread_as_far_as_the_filter(precision: str, c: int) -> None:
+    x, w = draw((1, 8, 8, c), precision), draw((9, 3, 3, c), precision, seed=1)
     x[0, 2, 2, 0], x[0, 6, 6, c - 1] = np.nan, np.inf
     for relu in (False, True):
-        y = ops.conv3x3(x, w, relu=relu, **ON).astype(np.float32)
+        y = ops.conv3x3(x, w, relu=relu, **on(precision)).astype(np.float32)
         assert np.isnan(y[0, 1:4, 1:4]).all()
         assert np.isinf(y[0, 5:8, 5:8]).any()
         assert not np.isfinite(y[0, 5:8, 5:8]).all() or relu
         y[0, 1:4, 1:4] = y[0, 5:8, 5:8] = 0
         assert np.isfinite(y).all()
-    y = ops.conv3x3(x, w, relu=True, pool=True, **ON).astype(np.float32)
+    y = ops.conv3x3(x, w, relu=True, pool=True, **on(precision)).astype(np.float32)
     assert np.isnan(y[0, :2, :2]).all()
     for op in (ops.maxpool2x2, ops.relu):
         assert np.isnan(op(x, **ON).astype(np.float32)).sum() == 1
 
 
-def test_nan_through_linear_split(dtype: str) -> None:
-    x, w = draw((2, 2048), dtype), draw((8, 2048), dtype, seed=1)
+def test_nan_through_linear_split(precision: str) -> None:
+    x, w = draw((2, 2048), precision), draw((8, 2048), precision, seed=1)
     x[0, 2047] = np.nan
-    y = ops.linear(x, w, relu=True, **ON).astype(np.float32)
+    y = ops.linear(x, w, relu=True, **on(precision)).astype(np.float32)
     assert np.isnan(y[0]).all()
     assert np.isfinite(y[1]).all()
 
@@ -207,6 +228,59 @@ def test_softmax_of_infinities(dtype: str) -> None:
     )
 
 
+UNIT = 2.0**-10  # of the numbers from 1 to 2 in tf32
+LARGEST = (2 - UNIT) * 2.0**127
+TF32 = {
+    1 + UNIT / 2: 1 + UNIT,  # ties go away from zero
+    1 + 1.5 * UNIT: 1 + 2 * UNIT,
+    1 + UNIT / 2 - 2.0**-23: 1,
+    2 - UNIT / 2: 2,
+    2 - UNIT / 2 - 2.0**-23: 2 - UNIT,
+    LARGEST: LARGEST,
+    LARGEST + UNIT / 2 * 2.0**127 - 2.0**104: LARGEST,
+    LARGEST + UNIT / 2 * 2.0**127: np.inf,
+    float(np.finfo(np.float32).max): np.inf,
+    np.inf: np.inf,
+    2.0**-126: 2.0**-126,
+    2.0**-126 - 2.0**-149: 2.0**-126,
+    2.0**-137: 2.0**-136,
+    2.0**-137 - 2.0**-149: 0,
+    0: 0,
+}
+
+
+@pytest.mark.skipif("tf32" not in precisions(), reason="no kernels of tf32")
+@pytest.mark.parametrize("c", [1, 4])
+def test_factors_of_tf32(c: int) -> None:
+    """Times one: of x, which a kernel rounds, and of w, which is rounded when it is packed."""
+    given = np.array([*TF32, *(-x for x in TF32), np.nan], np.float32)
+    expected = np.array([*TF32.values(), *(-y for y in TF32.values()), np.nan], np.float32)
+    np.testing.assert_array_equal(factors(given, "tf32"), expected)
+    one, many = np.eye(1, c, dtype=np.float32), np.zeros((given.size, c), np.float32)
+    many[:, 0] = given
+    np.testing.assert_array_equal(ops.linear(many, one, **on("tf32"))[:, 0], expected)
+    np.testing.assert_array_equal(ops.linear(one, many, **on("tf32"))[0], expected)
+    many[-1, 0] = np.uint32(0x7F800001).view(np.float32)  # NaN by its last digit
+    w = ops.pack_linear(get_backend("emulator"), many, None, dtype="tf32").w
+    assert w.dtype == np.float32
+    np.testing.assert_array_equal(w[:, 0], expected)
+    images = np.zeros((given.size, 1, 1, 3), np.float32)
+    images[:, 0, 0, 1] = given
+    centre = np.zeros((1, 3, 3, 3), np.float32)
+    centre[0, 1, 1, 1] = 1
+    y = ops.conv3x3(images, centre, **on("tf32"))
+    np.testing.assert_array_equal(y[:, 0, 0, 0], expected)
+
+
+def test_tf32_keeps_the_results_digits() -> None:
+    """Sums and y are float32: only factors are rounded."""
+    x, w = np.array([[1, UNIT]], np.float32), np.array([[1, UNIT]], np.float32)
+    assert ops.linear(x, w, **on("tf32")).tolist() == [[1 + UNIT**2]]
+    assert ops.linear(x, w, np.array([2.0**-23], np.float32), **on("tf32")).tolist() == [
+        [1 + UNIT**2 + 2.0**-23]
+    ]
+
+
 def test_float16_overflows_to_infinity() -> None:
     x = np.full((1, 64), 100, np.float16)
     w = np.full((2, 64), 100, np.float16)
@@ -219,10 +293,10 @@ def test_float16_overflows_to_infinity() -> None:
     assert ops.convert(big, "float16", **ON).tolist() == [[65504, 65504, np.inf, -np.inf]]
 
 
-def test_padding_is_zero_after_normalization(dtype: str) -> None:
+def test_padding_is_zero_after_normalization(precision: str) -> None:
     """Black pixels are far from zero in the network's terms; what lies outside is not black."""
     black, w = np.zeros((1, 4, 4, 3), np.uint8), np.ones((8, 3, 3, 3), np.float32)
-    y, stats = ops.conv3x3(black, w, preset="torchvision", dtype=dtype, return_stats=True, **ON)
+    y, stats = ops.conv3x3(black, w, preset="torchvision", return_stats=True, **on(precision))
     channels = -np.array([0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     x = np.broadcast_to(channels, black.shape)
     expected = reference.conv3x3(x, w, np.zeros(8))
@@ -231,27 +305,27 @@ def test_padding_is_zero_after_normalization(dtype: str) -> None:
         [pytest.approx(inside * 4 / 9), pytest.approx(inside * 6 / 9)],
         [pytest.approx(inside * 6 / 9), pytest.approx(inside)],
     ]
-    low = rounded(x.astype(np.float32), dtype)
+    low = factors(x.astype(np.float32), precision)
     same = accumulate(im2col(low), w.reshape(8, -1), stats["plan"]["tiling"])
-    assert_within(y, expected, rounded(same.reshape(expected.shape), dtype), dtype)
+    assert_within(y, expected, rounded(same.reshape(expected.shape), precision), precision)
 
 
-def test_every_address_gives_the_same_bits(dtype: str) -> None:
-    x, w = draw((1, 6, 6, 16), dtype), draw((8, 3, 3, 16), dtype, seed=1)
-    expected = ops.conv3x3(x, w, relu=True, pool=True, **ON)
+def test_every_address_gives_the_same_bits(precision: str) -> None:
+    x, w = draw((1, 6, 6, 16), precision), draw((8, 3, 3, 16), precision, seed=1)
+    expected = ops.conv3x3(x, w, relu=True, pool=True, **on(precision))
     for offset in range(1, 8):
         moved = np.empty(x.size + 8, x.dtype)[offset : offset + x.size].reshape(x.shape)
         moved[...] = x
         out = np.empty(expected.size + 8, x.dtype)[offset:][: expected.size]
         out = out.reshape(expected.shape)
-        y = ops.conv3x3(moved, w, relu=True, pool=True, out=out, **ON)
+        y = ops.conv3x3(moved, w, relu=True, pool=True, out=out, **on(precision))
         assert y is out
         assert y.tobytes() == expected.tobytes(), offset
 
 
 @pytest.mark.parametrize("arch", _C.arch_names())
-def test_other_architectures(dtype: str, arch: str) -> None:
-    for case in (ConvCase(1, 6, 6, 64, 64, dtype, True), LinearCase(2, 1024, 72, dtype)):
+def test_other_architectures(precision: str, arch: str) -> None:
+    for case in (ConvCase(1, 6, 6, 64, 64, precision, True), LinearCase(2, 1024, 72, precision)):
         y, stats = case.run(on_host, **ON, arch=arch, return_stats=True)
         plan = case.plan(arch).as_dict()
         assert stats["plan"] == plan

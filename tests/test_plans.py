@@ -11,7 +11,8 @@ from vgg_cuda import _C
 if not _C.built_with_cuda():
     pytest.skip("built without CUDA", allow_module_level=True)
 
-from kernel_cases import dtypes, vgg_layers
+from kernel_cases import dtypes, precisions, vgg_layers
+from kernel_reference import numpy_dtype
 
 ARCHES = _C.arch_names()
 BATCHES = (
@@ -108,7 +109,7 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
 def conv(n: int, h: int, c: int, k: int, arch: _C.Arch, **given: Any) -> _C.Plan:
     options: dict[str, Any] = {"dtype": "float16", "relu": True, "pool": False, "aligned": True}
     options.update(given)
-    options.setdefault("x_dtype", options["dtype"])
+    options.setdefault("x_dtype", numpy_dtype(options["dtype"]).name)
     return _C.plan_conv3x3(n, h, h, c, k, arch=arch, **options)
 
 
@@ -119,7 +120,7 @@ def test_the_table_of_layers() -> None:
 
 
 @pytest.mark.parametrize("name", ARCHES)
-@pytest.mark.parametrize("dtype", dtypes())
+@pytest.mark.parametrize("dtype", precisions())
 @pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
 def test_convolutions(name: str, dtype: str, layer: tuple[int, int, int, bool]) -> None:
     arch = _C.arch(name)
@@ -135,7 +136,7 @@ def test_convolutions(name: str, dtype: str, layer: tuple[int, int, int, bool]) 
 
 
 @pytest.mark.parametrize("name", ARCHES)
-@pytest.mark.parametrize("dtype", dtypes())
+@pytest.mark.parametrize("dtype", precisions())
 def test_dense_layers(name: str, dtype: str) -> None:
     arch = _C.arch(name)
     for n in batches(name):
@@ -158,7 +159,7 @@ def test_the_rest(name: str, dtype: str) -> None:
         check_launches(_C.plan_convert(n, 3, 224 * 224, x_dtype="uint8", **known), arch)
 
 
-@pytest.mark.parametrize("dtype", dtypes())
+@pytest.mark.parametrize("dtype", precisions())
 def test_ragged_sizes(dtype: str) -> None:
     arch = _C.arch(ARCHES[0])
     for h in (1, 2, 7, 15):
@@ -232,7 +233,49 @@ def test_architectures() -> None:
     assert not _C.can_run(_C.arch("sm_90"), 8, 0)
 
 
+def test_tf32_is_for_matrix_products_alone() -> None:
+    sm80 = _C.arch("sm_80")
+    known: dict[str, Any] = {"dtype": "tf32", "arch": sm80}
+    for refused in (
+        lambda: _C.plan_maxpool2x2(1, 4, 4, 8, aligned=True, **known),
+        lambda: _C.plan_avgpool(1, 4, 4, 8, 7, aligned=True, **known),
+        lambda: _C.plan_softmax(1, 8, aligned=True, **known),
+        lambda: _C.plan_relu(8, aligned=True, **known),
+        lambda: _C.plan_convert(1, 3, 8, x_dtype="float32", **known),
+    ):
+        with pytest.raises(
+            TypeError, match=r": dtype: expected float32, float16 or bfloat16, got tf32"
+        ):
+            refused()
+    with pytest.raises(TypeError, match=r"convert: x: expected .* or uint8, got tf32"):
+        _C.plan_convert(1, 3, 8, x_dtype="tf32", dtype="float32", arch=sm80)
+    with pytest.raises(TypeError, match=r"conv3x3: x: expected .* or uint8, got tf32"):
+        conv(1, 8, 8, 8, sm80, dtype="tf32", x_dtype="tf32")
+    for c in (3, 8):
+        with pytest.raises(TypeError, match="conv3x3: x: expected float32 or uint8, got float16"):
+            conv(1, 8, c, 8, sm80, dtype="tf32", x_dtype="float16")
+    with pytest.raises(ValueError, match="x of uint8 beside w of tf32: expected C = 3, got C = 8"):
+        conv(1, 8, 8, 8, sm80, dtype="tf32", x_dtype="uint8")
+    with pytest.raises(TypeError, match="float32, tf32, float16 or bfloat16, got uint8"):
+        conv(1, 8, 8, 8, sm80, dtype="uint8")
+
+
+@pytest.mark.skipif("tf32" not in precisions(), reason="no kernels of tf32")
+def test_kernels_of_tf32() -> None:
+    """Its own, less the one that adds splits: sums are float32, and so is y."""
+    sm80, known = _C.arch("sm_80"), {"dtype": "tf32"}
+    assert conv(32, 56, 128, 256, sm80, **known, pool=True).kernel == "conv3x3_tf32_m128n128_pool"
+    assert conv(1, 224, 3, 64, sm80, **known, x_dtype="uint8").kernel == "conv3x3_first_tf32"
+    assert conv(1, 8, 6, 8, sm80, **known).kernel == "conv3x3_tf32_m64n64_gather"
+    assert "gather" not in conv(1, 8, 4, 8, sm80, **known).kernel  # four channels are 16 bytes
+    plan = _C.plan_linear(1, 25088, 4096, relu=True, aligned=True, arch=sm80, **known).as_dict()
+    names = [launch["kernel"] for launch in plan["launches"]]
+    assert names == ["linear_tf32_m16n128", "reduce_f32_v4"]
+    assert (plan["tiling"]["block_k"], plan["tiling"]["partial_sum"]) == (32, 0)
+
+
 def test_packing() -> None:
     assert [_C.packed_columns(k, "float16") for k in (1, 8, 27, 72)] == [8, 8, 32, 72]
-    assert [_C.packed_columns(k, "float32") for k in (1, 8, 27, 72)] == [4, 8, 28, 72]
+    for dtype in ("float32", "tf32"):
+        assert [_C.packed_columns(k, dtype) for k in (1, 8, 27, 72)] == [4, 8, 28, 72]
     assert [_C.packed_bias(k) for k in (1, 8, 9)] == [8, 8, 16]

@@ -28,11 +28,11 @@ Limits = dict[str, tuple[str, int]]
 
 # Registers of a thread. Three, four, eight blocks of 128 threads fit an SM with 168, 128, 64.
 REGISTERS: Limits = {
-    "gemm_16bit_m128n128": (r"(conv3x3|linear)_(f16|bf16)_m128n128(_pool)?", 224),
-    "gemm_16bit": (r"(conv3x3|linear)_(f16|bf16)_.*", 128),
+    "gemm_tensor_core_m128n128": (r"(conv3x3|linear)_(f16|bf16|tf32)_m128n128(_pool)?", 224),
+    "gemm_tensor_core": (r"(conv3x3|linear)_(f16|bf16|tf32)_.*", 128),
     "gemm_f32_m128n128": (r"(conv3x3|linear)_f32_m128n128(_pool)?", 255),
     "gemm_f32": (r"(conv3x3|linear)_f32_.*", 168),
-    "first_16bit": (r"conv3x3_first_(f16|bf16)(_pool)?", 128),
+    "first_tensor_core": (r"conv3x3_first_(f16|bf16|tf32)(_pool)?", 128),
     "first_f32": (r"conv3x3_first_f32(_pool)?", 168),
     "reduce": (r"reduce_.*", 64),
     "softmax_of_a_warp": (r"softmax_.*_t32", 96),
@@ -40,13 +40,21 @@ REGISTERS: Limits = {
 }
 REGISTERS_PER_SM = 65536
 
-# Issue slots in a step of the main loop for each HMMA; gathered rows are left out.
+# Issue slots in a step of the main loop for each HMMA; gathered rows are left out. Of tf32 some
+# round x: two for each register of A, which m64n64's and m128n64's warps multiply four times only.
 SLOTS_PER_HMMA: Limits = {
     "small_batch": (r"linear_(f16|bf16)_m16n128", 6),  # bound by reading w, not by issue
+    "small_batch_tf32": (r"linear_tf32_m16n128", 8),
     "gemm_16bit": (r"(conv3x3|linear)_(f16|bf16)_m\d+n\d+(_pool)?", 4),
+    "gemm_tf32_m128n128": (r"(conv3x3|linear)_tf32_m128n128(_pool)?", 4),
+    "gemm_tf32": (r"(conv3x3|linear)_tf32_m\d+n\d+(_pool)?", 6),
 }
 
-TENSOR_CORES = r"(conv3x3|linear)_(first_)?(f16|bf16)(_.*)?"
+TENSOR_CORES = {
+    "HMMA.16816.F32": r"(conv3x3|linear)_(first_)?f16(_.*)?",
+    "HMMA.16816.F32.BF16": r"(conv3x3|linear)_(first_)?bf16(_.*)?",
+    "HMMA.1688.F32.TF32": r"(conv3x3|linear)_(first_)?tf32(_.*)?",
+}
 FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 
 
@@ -139,9 +147,16 @@ def test_a_block_fits_the_register_file(kernels: list[sass.Kernel], ptx: list[st
     assert not too_large
 
 
-def test_float16_and_bfloat16_run_on_tensor_cores(kernels: list[sass.Kernel]) -> None:
-    without = [k.name for k in matching(TENSOR_CORES, kernels) if not k.opcodes["HMMA"]]
-    assert not without
+@pytest.mark.parametrize("opcode", TENSOR_CORES)
+def test_all_but_float32_runs_on_tensor_cores(opcode: str, kernels: list[sass.Kernel]) -> None:
+    """Every HMMA is of its own kind, main loops included."""
+    wrong = {}
+    for kernel in matching(TENSOR_CORES[opcode], kernels):
+        found = {i.split()[0] for i in kernel.instructions if i.startswith("HMMA.")}
+        loop = kernel.main_loop("HMMA")
+        if found != {opcode} or (loop is None and "_first_" not in kernel.name):
+            wrong[kernel.name] = found
+    assert not wrong
 
 
 def test_float32_is_true_ffma(kernels: list[sass.Kernel]) -> None:

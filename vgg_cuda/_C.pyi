@@ -70,7 +70,9 @@ class Plan:
 
 # Sizes are >= 1; ValueError, in the operation's name, where a matrix product or a grid does not
 # fit an int32. ``aligned``: do x and out start at a multiple of 16 bytes? dtypes are "float32",
-# "float16", "bfloat16", for x of a first convolution (C == 3) and of convert also "uint8".
+# "float16", "bfloat16", for x of a first convolution (C == 3) and of convert also "uint8", for
+# ``dtype`` of conv3x3 and linear also "tf32": then x, w and out are float32, and w is rounded to
+# eleven binary digits, ties away from zero. TypeError for another.
 
 def plan_conv3x3(
     N: int,
@@ -101,7 +103,10 @@ def plan_convert(
     N: int, rows: int, columns: int, *, x_dtype: str, dtype: str, arch: Arch
 ) -> Plan: ...
 def packed_columns(gemm_k: int, dtype: str) -> int:
-    """Columns of packed weights: GEMM_K (9*C or C) filled up with zeros to 16 bytes."""
+    """Columns of packed weights: GEMM_K (9*C or C) filled up with zeros to 16 bytes.
+
+    ``dtype`` is a plan's: of "tf32" they are float32.
+    """
 
 def packed_bias(K: int) -> int:
     """Length of a packed bias: K filled up with zeros to a multiple of 8."""

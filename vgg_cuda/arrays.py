@@ -185,11 +185,16 @@ def _bounds(x: Any) -> tuple[int, int]:
 
 
 def numpy_dtype(name: Any) -> np.dtype[Any]:
-    """The NumPy dtype called ``name``; "bfloat16" is ``ml_dtypes``'."""
+    """The NumPy dtype called ``name``, or of what is computed in it.
+
+    "bfloat16" is ``ml_dtypes``'; "tf32" products have float32 factors and results.
+    """
     if name == "bfloat16":
         import ml_dtypes
 
         name = ml_dtypes.bfloat16
+    elif name == "tf32":
+        name = "float32"
     dtype: np.dtype[Any] = np.dtype(name)
     return dtype
 

@@ -6,7 +6,17 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, NoReturn
 
-from .arrays import address, describe, dtype_name, is_cupy, is_float, overlap, unwrap, unwrap_out
+from .arrays import (
+    address,
+    describe,
+    dtype_name,
+    is_cupy,
+    is_float,
+    numpy_dtype,
+    overlap,
+    unwrap,
+    unwrap_out,
+)
 from .backends import Array, Backend, Stats, is_backend, of_array, recording
 from .backends.streams import callers_stream
 
@@ -157,18 +167,26 @@ class Call:
 
 
 def computed_in(call: Call, dtype: Any) -> str:
-    """The dtype of a convolution's result: ``dtype``, by default x's, of pixels the backend's.
+    """What a matrix product computes in: ``dtype``, by default x's, of pixels the backend's first.
 
-    Another than x's is for images alone, which a first convolution reads as they are. Raises
-    ``TypeError``, and ``ValueError`` for pixels of other than three channels.
+    A precision of x's dtype; images, which a first convolution reads as they are, may have any.
+    Raises ``TypeError``, and ``ValueError`` for pixels of other than three channels.
     """
-    x, name = call.x, call.result_dtype(dtype)
+    x, known = call.x, call.backend.precisions
     if call.pixels and x.shape[3] != 3:
         raise ValueError(f"{call.op}: x: expected [N, H, W, 3] of uint8, got {x.shape}")
-    images = x.shape[3] == 3 and x.dtype.name in ("uint8", "float32")
-    if name != x.dtype.name and not images:
-        raise TypeError(
-            f"{call.op}: dtype: expected x's, {x.dtype}, since x is not 3 channels of uint8 or "
-            f"float32, got {name}"
-        )
+    if dtype is None:
+        return known[0] if call.pixels else str(x.dtype.name)
+    name = dtype_name(dtype)
+    if name not in known:
+        expected = f"{' or '.join(known)} on {call.backend.device}"
+        raise TypeError(f"{call.op}: dtype: expected {expected}, got {name}")
+    fitting = [each for each in known if numpy_dtype(each).name == x.dtype.name]
+    convolves = x.ndim == 4
+    images = convolves and x.shape[3] == 3 and x.dtype.name in ("uint8", "float32")
+    if name not in fitting and not images:
+        expected = f"{' or '.join(fitting)} for x of {x.dtype}"
+        expected += " that is not 3 channels of uint8 or float32" * convolves
+        advice = "; tf32 takes x of float32" * (name == "tf32")
+        raise TypeError(f"{call.op}: dtype: expected {expected}, got {name}{advice}")
     return name

@@ -42,7 +42,7 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or emulator.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="float32 on the CPU; float16 (default), float32 or bfloat16 on a GPU."),
+    typer.Option(help="float32 on the CPU; float16 (default), float32, tf32, bfloat16 on a GPU."),
 ]
 PresetName = Annotated[
     str | None, typer.Option("--preset", help="How images are prepared; default: as trained.")

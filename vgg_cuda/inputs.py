@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import ops
-from .arrays import Restore, describe, dtype_name, is_cupy, require_float, unwrap
+from .arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require_float, unwrap
 from .backends import Array, Backend
 from .configs import IN_CHANNELS, MIN_SIZE
 
@@ -70,25 +70,24 @@ def check_images_to_come(
 
 
 def batch_on(backend: Backend, x: Array, layout: str, dtype: str) -> Array:
-    """A batch in NHWC on the device, in a dtype that a first convolution reads for ``dtype``."""
+    """A batch in NHWC on the device, as a first convolution that computes in ``dtype`` reads it."""
     if layout == "NHWC":
         return backend.as_images(x, dtype)
     if is_cupy(x) and x.dtype.name in backend.dtypes:
         x = backend.asarray(x, x.dtype.name)
-        return ops.convert(x, dtype, source="NCHW", device=backend)
+        return ops.convert(x, numpy_dtype(dtype), source="NCHW", device=backend)
     return backend.as_images(x.transpose(0, 2, 3, 1), dtype)
 
 
 def check_dtype(backend: Backend, dtype: Any) -> str:
-    """The name of a dtype that ``backend`` computes in, by default its first.
+    """The name of a precision that ``backend`` computes in, by default its first.
 
     Raises ``ValueError`` for another.
     """
     if dtype is None:
-        return backend.dtypes[0]
+        return backend.precisions[0]
     name = dtype_name(dtype)
-    if name not in backend.dtypes:
-        raise ValueError(
-            f"unknown dtype {name!r} on {backend.device}: expected {' or '.join(backend.dtypes)}"
-        )
+    if name not in backend.precisions:
+        known = " or ".join(backend.precisions)
+        raise ValueError(f"unknown dtype {name!r} on {backend.device}: expected {known}")
     return name

@@ -23,8 +23,10 @@ keywords:
   emulator's ``counters`` of this call; see :class:`vgg_cuda.backends.Stats`.
 
 dtypes are float32 on the CPU, float16, float32 and bfloat16 (with ``ml_dtypes``; PyTorch's, too)
-elsewhere. Sums
-are float32 and rounded to the dtype once; beyond float16 is infinite, as IEEE 754 says.
+elsewhere. Sums are float32 and rounded to the dtype once; beyond float16 is infinite, as IEEE 754
+says. There ``conv3x3`` and ``linear`` have another precision, ``dtype="tf32"``, for float32 arrays:
+both factors of every product are rounded to eleven binary digits (ties away from zero) for the
+tensor cores; sums and result are float32.
 
 All raise ``ValueError`` for shapes, values, devices and layouts of ``out`` that do not fit,
 ``TypeError`` for dtypes and array kinds, ``DeviceError`` (a ``RuntimeError``) for a device that is
@@ -39,6 +41,7 @@ from functools import partial
 from operator import index
 from typing import Any
 
+from .arrays import numpy_dtype
 from .backends import Array, PackedConv3x3, PackedLinear
 from .backends.options import options as emulator_options
 from .call import Call, Device, computed_in
@@ -78,10 +81,10 @@ def conv3x3(
     host memory or beside x, or w as ``pack_conv3x3`` of the backend returned it (then no bias).
     Returns [N,H,W,K], or [N,H//2,W//2,K] with ``pool``.
 
-    Images, x [N,H,W,3] of uint8 or float32, are also read as they are, for a result of another
-    ``dtype`` (of uint8 by default the backend's first). ``preset``, for uint8 RGB alone, normalizes
-    the pixels on the way: the padding is zero after that, and w reads the preset's order of
-    channels.
+    ``dtype`` is what is computed in, by default x's, for float32 also "tf32". Images, x [N,H,W,3]
+    of uint8 or float32, are read as they are, for a result of any ``dtype`` (of uint8 by default
+    the backend's first). ``preset``, for uint8 RGB alone, normalizes the pixels on the way: the
+    padding is zero after that, and w reads the preset's order of channels.
     """
     with Call(
         "conv3x3", x, rank=4, device=device, arch=arch, stream=stream, out=out,
@@ -110,33 +113,35 @@ def conv3x3(
             return call.backend.conv3x3(x, pack(), relu=relu, pool=pool, preset=chosen, out=out)
 
         shape = (N, H // 2, W // 2, K) if pool else (N, H, W, K)
-        return call.run(shape, compute, dtype=computed, apart=given)
+        return call.run(shape, compute, dtype=numpy_dtype(computed).name, apart=given)
 
 
 def linear(
-    x: Any, w: Any, bias: Any = None, *, relu: bool = False, out: Any = None, stream: Any = None,
-    device: Device = None, arch: str | None = None, return_stats: bool = False,
+    x: Any, w: Any, bias: Any = None, *, relu: bool = False, dtype: Any = None, out: Any = None,
+    stream: Any = None, device: Device = None, arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
     """Dense layer, x @ w.T + bias, then ReLU on request.
 
     x [N,C] with C >= 1; w [K,C] and bias [K], floating point, in host memory or beside x, or w as
-    ``pack_linear`` of the backend returned it (then no bias). Returns [N,K].
+    ``pack_linear`` of the backend returned it (then no bias). ``dtype`` is what is computed in, by
+    default x's, for float32 also "tf32". Returns [N,K].
     """
     with Call(
         "linear", x, rank=2, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
     ) as call:  # fmt: skip
+        computed = computed_in(call, dtype)
         N, C = call.x.shape
         pack: Callable[[], PackedLinear]
         if is_packed(w, "linear"):
             K, pack, given = w.out_features, lambda: w, memory_of(w)
             if w.in_features != C:
                 raise ValueError(f"linear: x: expected [N, {w.in_features}], got {call.x.shape}")
-            check_packed("linear", w, bias, call.backend, call.x.dtype.name)
+            check_packed("linear", w, bias, call.backend, computed)
         else:
             raw = check_linear(w, bias, C, call.backend.device)
             K, given = raw.w.shape[0], raw.given
-            pack = partial(call.backend.pack_linear, raw.w, raw.bias, call.x.dtype.name)
+            pack = partial(call.backend.pack_linear, raw.w, raw.bias, computed)
 
         def compute(x: Array, out: Array | None) -> Array:
             return call.backend.linear(x, pack(), relu=relu, out=out)

@@ -15,9 +15,9 @@ def pack_conv3x3(
 ) -> PackedConv3x3:
     """w [K,3,3,C] (KRSC) and bias [K] (None: zeros), checked and laid out for ``backend``.
 
-    Floating point, in host memory or on the backend's GPU; ``dtype`` is what is computed in, by
-    default the backend's first. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and
-    array kinds.
+    Floating point, in host memory or on the backend's GPU; ``dtype`` is the precision that is
+    computed in, by default the backend's first. Raises ``ValueError`` for shapes, ``TypeError`` for
+    dtypes and array kinds.
     """
     _require_backend(backend, "pack_conv3x3")
     given = check_conv3x3(w, bias, in_channels, backend.device)
@@ -128,9 +128,8 @@ def _require_backend(backend: Any, op: str) -> None:
 
 
 def _dtype(backend: Backend, dtype: Any, op: str) -> str:
-    name = backend.dtypes[0] if dtype is None else dtype_name(dtype)
-    if name not in backend.dtypes:
-        raise TypeError(
-            f"{op}: dtype: expected {' or '.join(backend.dtypes)} on {backend.device}, got {name}"
-        )
+    name = backend.precisions[0] if dtype is None else dtype_name(dtype)
+    if name not in backend.precisions:
+        known = " or ".join(backend.precisions)
+        raise TypeError(f"{op}: dtype: expected {known} on {backend.device}, got {name}")
     return name

@@ -40,9 +40,9 @@ class VGG:
     """A VGG network on one device; safe to call from several threads.
 
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
-    (name of the compute dtype), ``activation`` ("softmax" where the weights' source states one:
-    then a call gives probabilities; else None: logits), ``labels`` (a name per class, or None) and
-    ``preset`` (how images become inputs).
+    (what it computes in, "float16", "tf32"), ``activation`` ("softmax" where the weights' source
+    states one: then a call gives probabilities; else None: logits), ``labels`` (a name per class,
+    or None) and ``preset`` (how images become inputs).
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class VGG:
         :func:`vgg_cuda.weights.load_weights` says which files and names there are.
 
         ``device`` is "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N" or "emulator" (a
-        GPU's kernels executed on the CPU: for tests); ``dtype`` defaults to float32 on the CPU and
-        float16 elsewhere; ``arch`` is the GPU that kernels are planned for, by default the
-        device's own. Raises ``FileNotFoundError``, ``WeightsError`` (a ``ValueError``) for what
-        does not make a VGG, ``ValueError`` for an unknown device, dtype or arch, ``RuntimeError``
-        for a device that is not there.
+        GPU's kernels executed on the CPU: for tests); ``dtype`` is float32 on the CPU, elsewhere
+        float16 (default), float32, tf32 or bfloat16; ``arch`` is the GPU that kernels are planned
+        for, by default the device's own. Raises ``FileNotFoundError``, ``WeightsError`` (a
+        ``ValueError``) for what does not make a VGG, ``ValueError`` for an unknown device, dtype or
+        arch, ``RuntimeError`` for a device that is not there.
         """
         get_backend(device, arch)  # a device that is not there is told before a long read
         return cls(load_weights(source), device=device, dtype=dtype, arch=arch)

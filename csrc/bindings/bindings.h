@@ -10,6 +10,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <variant>
@@ -37,7 +38,9 @@ struct PyPlan {
   Plan plan;
 };
 
-DType parse_dtype(const std::string& name, const std::string& what);
+// The one of `known` that is called `name`; TypeError, about `what`, for another.
+DType parse_dtype(const std::string& name, const std::string& what,
+                  std::initializer_list<DType> known);
 
 Array unpack(const std::string& label, const py::object& object, bool in_gpu_memory);
 

@@ -83,9 +83,9 @@ void conv3x3(const PyPlan& plan, const py::object& x, const py::object& w, const
   }
   const Conv3x3Arrays pointers{
       arrays.x(x, op.x_dtype, {op.N, op.H, op.W, op.C}, "NHWC", op.aligned && !first),
-      arrays.packed("w", w, op.dtype, {op.K, packed_columns(int64_t{9} * op.C, op.dtype)}),
+      arrays.packed("w", w, storage(op.dtype), {op.K, packed_columns(int64_t{9} * op.C, op.dtype)}),
       static_cast<const float*>(arrays.packed("bias", bias, DType::float32, {packed_bias(op.K)})),
-      arrays.output(out, op.dtype, {op.N, P, Q, op.K}, "NPQK", op.aligned),
+      arrays.output(out, storage(op.dtype), {op.N, P, Q, op.K}, "NPQK", op.aligned),
       arrays.workspace(workspace, plan.plan.workspace_bytes)};
   Executor& executor = on.executor();
   py::gil_scoped_release release;
@@ -97,10 +97,10 @@ void linear(const PyPlan& plan, const py::object& x, const py::object& w, const 
   const auto& op = op_of<Linear>(plan, "linear");
   const Arrays arrays{"linear", on.in_gpu_memory()};
   const LinearArrays pointers{
-      arrays.x(x, op.dtype, {op.N, op.C}, "NC", op.aligned),
-      arrays.packed("w", w, op.dtype, {op.K, packed_columns(op.C, op.dtype)}),
+      arrays.x(x, storage(op.dtype), {op.N, op.C}, "NC", op.aligned),
+      arrays.packed("w", w, storage(op.dtype), {op.K, packed_columns(op.C, op.dtype)}),
       static_cast<const float*>(arrays.packed("bias", bias, DType::float32, {packed_bias(op.K)})),
-      arrays.output(out, op.dtype, {op.N, op.K}, "NK", op.aligned),
+      arrays.output(out, storage(op.dtype), {op.N, op.K}, "NK", op.aligned),
       arrays.workspace(workspace, plan.plan.workspace_bytes)};
   Executor& executor = on.executor();
   py::gil_scoped_release release;

@@ -19,11 +19,19 @@ int size(const std::string& op, const char* what, int64_t value) {
 
 // A dtype that results may have.
 DType float_dtype(const std::string& op, const std::string& name) {
-  const DType dtype = parse_dtype(name, op + ": dtype");
-  if (dtype == DType::uint8) {
-    throw TypeError(op + ": dtype: expected float32, float16 or bfloat16, got uint8");
-  }
-  return dtype;
+  return parse_dtype(name, op + ": dtype", {DType::float32, DType::float16, DType::bfloat16});
+}
+
+// What a matrix product may compute in.
+DType precision(const std::string& op, const std::string& name) {
+  return parse_dtype(name, op + ": dtype",
+                     {DType::float32, DType::tf32, DType::float16, DType::bfloat16});
+}
+
+// A dtype that x may have.
+DType x_dtype_of(const std::string& op, const std::string& name) {
+  return parse_dtype(name, op + ": x",
+                     {DType::float32, DType::float16, DType::bfloat16, DType::uint8});
 }
 
 template <class Op>
@@ -35,13 +43,14 @@ PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const
                     const std::string& x_dtype, bool relu, bool pool, bool aligned,
                     const ArchSpec& arch) {
   const std::string op = "conv3x3";
-  const DType type = float_dtype(op, dtype), x_type = parse_dtype(x_dtype, op + ": x_dtype");
+  const DType type = precision(op, dtype), x_type = x_dtype_of(op, x_dtype);
   if (pool && (H < 2 || W < 2)) {
     throw std::invalid_argument("conv3x3: expected H, W >= 2 for a pool, got H = " +
                                 std::to_string(H) + " and W = " + std::to_string(W));
   }
   if (x_type != type && x_type != DType::uint8 && x_type != DType::float32) {
-    throw TypeError(op + ": x: expected " + dtype + ", float32 or uint8, got " + x_dtype);
+    const std::string own = storage(type) == DType::float32 ? "" : dtype + ", ";
+    throw TypeError(op + ": x: expected " + own + "float32 or uint8, got " + x_dtype);
   }
   return make(Conv3x3{type, x_type, size(op, "N", N), size(op, "H", H), size(op, "W", W),
                       size(op, "C", C), size(op, "K", K), relu, pool, aligned},
@@ -51,7 +60,7 @@ PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const
 PyPlan plan_linear(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
                    bool aligned, const ArchSpec& arch) {
   const std::string op = "linear";
-  return make(Linear{float_dtype(op, dtype), size(op, "N", N), size(op, "C", C), size(op, "K", K),
+  return make(Linear{precision(op, dtype), size(op, "N", N), size(op, "C", C), size(op, "K", K),
                      relu, aligned},
               arch);
 }
@@ -90,8 +99,8 @@ PyPlan plan_convert(int64_t N, int64_t rows, int64_t columns, const std::string&
                     const std::string& dtype, const ArchSpec& arch) {
   const std::string op = "convert";
   if (N < 1) throw std::invalid_argument("convert: expected N >= 1, got " + std::to_string(N));
-  return make(Convert{parse_dtype(x_dtype, op + ": x"), float_dtype(op, dtype), N,
-                      size(op, "rows", rows), size(op, "columns", columns)},
+  return make(Convert{x_dtype_of(op, x_dtype), float_dtype(op, dtype), N, size(op, "rows", rows),
+                      size(op, "columns", columns)},
               arch);
 }
 
@@ -163,7 +172,7 @@ void bind_plans(py::module_& m) {
   m.def(
       "packed_columns",
       [](int64_t gemm_k, const std::string& name) {
-        return packed_columns(gemm_k, parse_dtype(name, "packed_columns: dtype"));
+        return packed_columns(gemm_k, precision("packed_columns", name));
       },
       "gemm_k"_a, dtype, "Columns of packed weights.");
   m.def("packed_bias", &packed_bias, "K"_a, "Length of a packed bias.");

@@ -1,17 +1,22 @@
 // Python objects as arrays.
 
 #include <cstdint>
+#include <string>
 #include <utility>
 
 #include "bindings/bindings.h"
 
 namespace vgg::bindings {
 
-DType parse_dtype(const std::string& name, const std::string& what) {
-  for (const DType dtype : {DType::float32, DType::float16, DType::bfloat16, DType::uint8}) {
-    if (name == vgg::name(dtype)) return dtype;
+DType parse_dtype(const std::string& name, const std::string& what,
+                  std::initializer_list<DType> known) {
+  std::string expected;
+  for (const DType* dtype = known.begin(); dtype != known.end(); ++dtype) {
+    if (name == vgg::name(*dtype)) return *dtype;
+    expected += dtype == known.begin() ? "" : dtype + 1 == known.end() ? " or " : ", ";
+    expected += vgg::name(*dtype);
   }
-  throw TypeError(what + ": expected float32, float16, bfloat16 or uint8, got " + name);
+  throw TypeError(what + ": expected " + expected + ", got " + name);
 }
 
 Array unpack(const std::string& label, const py::object& object, bool in_gpu_memory) {

@@ -64,7 +64,7 @@ Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int
         choice.split_k * gemm_m * problem.gemm_n * static_cast<int64_t>(sizeof(float));
     const int width = reduce_width(problem.gemm_n, aligned);
     const int64_t packs = out_size / width;
-    plan.launches.push_back({entry("reduce", problem.dtype, "v" + std::to_string(width)),
+    plan.launches.push_back({entry("reduce", storage(problem.dtype), "v" + std::to_string(width)),
                              {blocks(op, ceil_div(packs, ReduceParams::THREADS)), 1, 1},
                              {ReduceParams::THREADS, 1, 1},
                              0});
@@ -129,7 +129,7 @@ Plan plan(const Conv3x3& op, const ArchSpec& arch) {
   check_fits("conv3x3", "9*C", int64_t{9} * op.C);
   check_fits("conv3x3", "K", op.K);
   if (is_first(op)) return plan_first(op, arch);
-  if (op.x_dtype != op.dtype) {
+  if (op.x_dtype != storage(op.dtype)) {
     throw std::invalid_argument(std::string("conv3x3: x of ") + name(op.x_dtype) + " beside w of " +
                                 name(op.dtype) +
                                 ": expected C = 3, got C = " + std::to_string(op.C));

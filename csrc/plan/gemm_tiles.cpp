@@ -10,21 +10,25 @@ namespace {
 #define GEMM(OPERATION, VARIANT, M, N, ROW_BYTES, WARPS_M, WARPS_N, STAGES, ROWS, POOL) \
   {Operation::OPERATION,  #VARIANT, M,          N,   ROW_BYTES,                         \
    (WARPS_M) * (WARPS_N), STAGES,   Rows::ROWS, POOL},
-const std::vector<GemmTile> TILES_16BIT = {
-#include "kernels/sm80/gemm_16bit.def"
+const std::vector<GemmTile> TILES_TENSOR_CORE = {
+#include "kernels/sm80/gemm_tensor_core.def"
 };
-const std::vector<GemmTile> TILES_32BIT = {
-#include "kernels/sm80/gemm_32bit.def"
+const std::vector<GemmTile> TILES_FFMA = {
+#include "kernels/sm80/gemm_ffma.def"
 };
 #undef GEMM
 
 // What an SM does in a clock cycle. Rough: they only weigh the parts of an estimate against each
 // other, and no GPU was timed for them.
-constexpr double MACS_16BIT = 1024, MACS_32BIT = 128;
+constexpr double MACS_16BIT = 1024, MACS_TF32 = 512, MACS_FFMA = 128;
 constexpr double BYTES_CACHED = 48;     // from L2: pixels under nine taps, filters of all blocks
 constexpr double BYTES_STREAMED = 20;   // from memory: weights of dense layers, read once
 constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits
 constexpr int MOST_SPLITS = 16, FEWEST_STEPS = 4;
+
+double macs_per_cycle(DType dtype) {
+  return dtype == DType::float32 ? MACS_FFMA : dtype == DType::tf32 ? MACS_TF32 : MACS_16BIT;
+}
 
 // The part of the peak rate that a warp reaches with that many outputs per operand it loads.
 double efficiency(const GemmTile& tile) {
@@ -39,7 +43,7 @@ double estimate(const GemmProblem& problem, const GemmTile& tile, int split_k, i
   const int64_t n_tiles = ceil_div(problem.gemm_n, tile.block_n);
   const int64_t blocks = ceil_div(m_tiles * n_tiles * split_k, arch.sm_count);
   const double macs = 1.0 * tile.block_m * tile.block_n * tile.block_k(problem.dtype);
-  const double rate = problem.dtype == DType::float32 ? MACS_32BIT : MACS_16BIT;
+  const double rate = macs_per_cycle(problem.dtype);
   const double rows = std::min<int64_t>(tile.block_m, problem.gemm_m) + tile.block_n;
   const bool streams = problem.operation == Operation::linear && problem.gemm_m <= 128;
   const double bytes = rows * tile.row_bytes / (streams ? BYTES_STREAMED : BYTES_CACHED);
@@ -56,7 +60,7 @@ double estimate(const GemmProblem& problem, const GemmTile& tile, int split_k, i
 }  // namespace
 
 const std::vector<GemmTile>& gemm_tiles(DType dtype) {
-  return dtype == DType::float32 ? TILES_32BIT : TILES_16BIT;
+  return dtype == DType::float32 ? TILES_FFMA : TILES_TENSOR_CORE;
 }
 
 GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch) {

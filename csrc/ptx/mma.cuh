@@ -19,16 +19,27 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&frag)[4], uint32_t row_sm
                : "memory");
 }
 
-// PTX ISA, 9.7.14.5.14: mma. acc[16, 8] += a[16, 16] b[8, 16]^T with g = lane / 4, t = lane % 4:
-// acc[0..1] are row g, columns 2 t, 2 t + 1, acc[2..3] the same of row g + 8; a[0..3] hold rows g,
-// g + 8, g, g + 8 and columns 2 t, 2 t + 1, of the first and the last 8; b0, b1 row g of b, alike.
-template <class T>
-__device__ __forceinline__ void mma_m16n8k16(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0,
-                                             uint32_t b1);
+// An operand of products: float32 in memory, of which the low 13 bits do not count.
+struct Tf32;
+
+// PTX ISA, 9.7.9.21: cvt. A float32 to the nearest tf32, ties away from zero.
+__device__ __forceinline__ uint32_t round_to_tf32(uint32_t value) {
+  uint32_t result;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(result) : "f"(__uint_as_float(value)));
+  return result;
+}
+
+// PTX ISA, 9.7.14.5.14: mma. acc[16, 8] += a[16, K] b[8, K]^T, rows of K being 32 bytes, with
+// g = lane / 4, t = lane % 4: acc[0..1] are row g, columns 2 t, 2 t + 1, acc[2..3] the same of row
+// g + 8; a[0..3] hold rows g, g + 8, g, g + 8 and bytes 4 t .. 4 t + 3, of the first and the last
+// 16; b0, b1 row g of b, alike.
+template <class Operand>
+__device__ __forceinline__ void mma(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0,
+                                    uint32_t b1);
 
 template <>
-__device__ __forceinline__ void mma_m16n8k16<__half>(float (&acc)[4], const uint32_t (&a)[4],
-                                                     uint32_t b0, uint32_t b1) {
+__device__ __forceinline__ void mma<__half>(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0,
+                                            uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
@@ -36,9 +47,18 @@ __device__ __forceinline__ void mma_m16n8k16<__half>(float (&acc)[4], const uint
 }
 
 template <>
-__device__ __forceinline__ void mma_m16n8k16<__nv_bfloat16>(float (&acc)[4], const uint32_t (&a)[4],
-                                                            uint32_t b0, uint32_t b1) {
+__device__ __forceinline__ void mma<__nv_bfloat16>(float (&acc)[4], const uint32_t (&a)[4],
+                                                   uint32_t b0, uint32_t b1) {
   asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+template <>
+__device__ __forceinline__ void mma<Tf32>(float (&acc)[4], const uint32_t (&a)[4], uint32_t b0,
+                                          uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(acc[0]), "+f"(acc[1]), "+f"(acc[2]), "+f"(acc[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

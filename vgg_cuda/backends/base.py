@@ -29,7 +29,7 @@ class PackedConv3x3(Protocol):
 
     @property
     def dtype(self) -> str:
-        """The name of the dtype that it computes in."""
+        """The name of the precision that it computes in."""
         ...
 
 
@@ -49,7 +49,7 @@ class PackedLinear(Protocol):
 
     @property
     def dtype(self) -> str:
-        """The name of the dtype that it computes in."""
+        """The name of the precision that it computes in."""
         ...
 
 
@@ -69,7 +69,15 @@ class Backend(Protocol):
     """Where its arrays live: ``"cpu"``, ``"cuda:0"``, ``"emulator"``."""
 
     dtypes: tuple[str, ...]
-    """dtype names it computes in, the default one first."""
+    """Names of the dtypes of its arrays, the default one first."""
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """What ``conv3x3`` and ``linear`` compute in, the default one first.
+
+        The dtypes, and perhaps "tf32": factors of float32, rounded to its eleven digits.
+        """
+        ...
 
     batch_limit: int | None
     """Most images one forward should hold at 224x224; None where memory is not the limit."""
@@ -90,7 +98,10 @@ class Backend(Protocol):
         ...
 
     def as_images(self, x: Any, dtype: str) -> Array:
-        """X as ``asarray``, but in a dtype of its own where a first convolution reads that."""
+        """X as ``asarray``, but in a dtype of its own where a first convolution reads that.
+
+        ``dtype`` is a precision.
+        """
         ...
 
     def synchronize(self) -> None:
@@ -119,7 +130,8 @@ class Backend(Protocol):
         """x [N,H,W,C] -> [N,H,W,K], or [N,H//2,W//2,K] with ``pool``: stride 1, padding 1.
 
         ``packed`` is what this backend's ``pack_conv3x3`` returned; x is of its dtype, or with
-        C = 3 of one that ``as_images`` leaves as it is. ``preset`` normalizes uint8 pixels.
+        C = 3 of one that ``as_images`` leaves as it is. ``preset`` normalizes uint8 pixels. The
+        result is of the packed dtype; of "tf32", as x, float32.
         """
         ...
 

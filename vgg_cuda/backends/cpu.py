@@ -56,6 +56,7 @@ class CpuBackend:
     name = "cpu"
     device = "cpu"
     dtypes: tuple[str, ...] = ("float32",)
+    precisions: tuple[str, ...] = ("float32",)
     batch_limit: int | None = 8
 
     def session(self) -> AbstractContextManager[None]:

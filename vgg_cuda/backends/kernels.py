@@ -60,6 +60,10 @@ class KernelBackend(ABC):
         self.arch = arch
         self.plan = Planner(arch)
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        return (*self.dtypes, "tf32")
+
     # ---- What a subclass says ----
 
     @abstractmethod
@@ -144,11 +148,16 @@ class KernelBackend(ABC):
         return self._padded(bias, (_C.packed_bias(bias.shape[0]),), "float32")
 
     def _padded(self, x: Array, shape: tuple[int, ...], dtype: str) -> Array:
-        """x with zeros behind its last axis, on the device; made where x is, then moved."""
+        """x with zeros behind its last axis, on the device; made where x is, then moved.
+
+        For tf32 rounded here, once, and not in every step of a kernel.
+        """
         with self.active(), np.errstate(over="ignore"):  # beyond float16 is infinite
             padded = (self.new_array if is_cupy(x) else self.host_array)(shape, dtype)
             padded[..., : x.shape[-1]] = x
             padded[..., x.shape[-1] :] = 0
+            if dtype == "tf32":
+                _round_to_tf32(padded)
             return self.asarray(padded, dtype)
 
     # ---- Operations ----
@@ -230,6 +239,14 @@ class KernelBackend(ABC):
             yield
         except MemoryError as error:  # CuPy's OutOfMemoryError is one
             raise failure(self.reported_bytes()) from error
+
+
+def _round_to_tf32(x: Array) -> None:
+    """x, float32, in place: to nearest, ties away from zero, as PTX's cvt.rna.tf32.f32."""
+    x[np.isnan(x)] = np.nan  # this one and infinities stay what they are below
+    bits = x.view(np.uint32)
+    bits += 0x1000  # half of the last digit that is kept
+    bits &= 0xFFFFE000
 
 
 def spec_of(x: Array) -> Spec:

@@ -9,6 +9,6 @@ namespace vgg::sm80 {
       OPERATION##_bf16_##VARIANT(const __grid_constant__ GemmParams p) {                       \
     gemm<Tile<__nv_bfloat16, M, N, ROW_BYTES, WARPS_M, WARPS_N, STAGES>, Rows::ROWS, POOL>(p); \
   }
-#include "kernels/sm80/gemm_16bit.def"
+#include "kernels/sm80/gemm_tensor_core.def"
 
 }  // namespace vgg::sm80

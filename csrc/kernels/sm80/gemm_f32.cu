@@ -14,6 +14,6 @@ __host__ __device__ constexpr int blocks_per_sm(int threads) { return threads ==
       OPERATION##_f32_##VARIANT(const __grid_constant__ GemmParams p) {                 \
     gemm<Tile<float, M, N, ROW_BYTES, WARPS_M, WARPS_N, STAGES>, Rows::ROWS, POOL>(p);  \
   }
-#include "kernels/sm80/gemm_32bit.def"
+#include "kernels/sm80/gemm_ffma.def"
 
 }  // namespace vgg::sm80

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/sm80/tile.cuh"
 #include "kernels/smxx/element.cuh"
@@ -23,12 +24,13 @@ struct WindowPixel {
   int window, dy, dx;
 };
 
-// float16 and bfloat16 on tensor cores. A thread holds, of every 32 channels, eight neighbours, in
-// rows lane / 4 of every eight.
+// float16, bfloat16 and tf32 on tensor cores. A thread holds, of every 32 channels, eight
+// neighbours, in rows lane / 4 of every eight. Factors of tf32 come as float32: of B rounded in
+// memory, of A to be rounded here.
 template <class Tile>
 class TensorCoreProduct {
-  using T = typename Tile::T;
-  static constexpr int MMA_M = 16, MMA_N = 8, MMA_K = 16;
+  using Operand = typename Tile::Operand;
+  static constexpr int MMA_M = 16, MMA_N = 8, MMA_K = 32 / sizeof(typename Tile::T);
   static constexpr int M = Tile::WARP_M / MMA_M, N = Tile::WARP_N / MMA_N;
   static_assert(Tile::WARP_M % MMA_M == 0 && Tile::WARP_N % 32 == 0);
 
@@ -53,7 +55,7 @@ class TensorCoreProduct {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int k = 0; k < Tile::BLOCK_K / MMA_K; ++k) {
-      // Lanes 0-15 address the rows of the first eight columns, 16-31 those of the last eight.
+      // Lanes 0-15 address the rows of the first 16 bytes of columns, 16-31 those of the last 16.
       a_[k] = ptx::kept(ptx::shared_address(a_smem) +
                         Tile::place(warp_m() + lane % 16, 2 * k + lane / 16));
       // Lanes 0-7 and 8-15 address both halves of the columns of eight rows, 16-31 of the next.
@@ -70,6 +72,10 @@ class TensorCoreProduct {
 #pragma unroll
       for (int i = 0; i < M; ++i) {
         ptx::ldmatrix_x4(a_frag[i], a_[k] + offset + i * MMA_M * Tile::ROW_BYTES);
+        if constexpr (std::is_same_v<Operand, ptx::Tf32>) {
+#pragma unroll
+          for (uint32_t& x : a_frag[i]) x = ptx::round_to_tf32(x);
+        }
       }
 #pragma unroll
       for (int j = 0; j < N / 2; ++j) {
@@ -79,8 +85,8 @@ class TensorCoreProduct {
       for (int i = 0; i < M; ++i) {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
-          ptx::mma_m16n8k16<T>(acc_[i][j], a_frag[i], b_frag[j / 2][j % 2 * 2],
-                               b_frag[j / 2][j % 2 * 2 + 1]);
+          ptx::mma<Operand>(acc_[i][j], a_frag[i], b_frag[j / 2][j % 2 * 2],
+                            b_frag[j / 2][j % 2 * 2 + 1]);
         }
       }
     }
@@ -231,15 +237,8 @@ class FfmaProduct {
   float sum_[THREAD_M][THREAD_N] = {}, partial_[THREAD_M][THREAD_N] = {};
 };
 
-template <class Tile, class T>
-struct ProductOf {
-  using type = TensorCoreProduct<Tile>;
-};
 template <class Tile>
-struct ProductOf<Tile, float> {
-  using type = FfmaProduct<Tile>;
-};
-template <class Tile>
-using Product = typename ProductOf<Tile, typename Tile::T>::type;
+using Product = std::conditional_t<std::is_same_v<typename Tile::Operand, float>, FfmaProduct<Tile>,
+                                   TensorCoreProduct<Tile>>;
 
 }  // namespace vgg::sm80

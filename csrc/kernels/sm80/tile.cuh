@@ -9,12 +9,25 @@
 
 #include <cstdint>
 
+#include "ptx/mma.cuh"
+
 namespace vgg::sm80 {
 
-template <class T_, int BLOCK_M_, int BLOCK_N_, int ROW_BYTES_, int WARPS_M_, int WARPS_N_,
+// What an operand of products is in memory.
+template <class Operand>
+struct StorageOf {
+  using T = Operand;
+};
+template <>
+struct StorageOf<ptx::Tf32> {
+  using T = float;
+};
+
+template <class Operand_, int BLOCK_M_, int BLOCK_N_, int ROW_BYTES_, int WARPS_M_, int WARPS_N_,
           int STAGES_>
 struct Tile {
-  using T = T_;
+  using Operand = Operand_;
+  using T = typename StorageOf<Operand>::T;
   static constexpr int BLOCK_M = BLOCK_M_, BLOCK_N = BLOCK_N_, ROW_BYTES = ROW_BYTES_;
   static constexpr int WARPS_M = WARPS_M_, WARPS_N = WARPS_N_, STAGES = STAGES_;
   static_assert(ROW_BYTES == 64 || ROW_BYTES == 128);
