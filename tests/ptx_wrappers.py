@@ -212,7 +212,9 @@ WRAPPERS = [
     ),
     Wrapper(
         "ptx_cp_async_16", CP_ASYNC,
-        lambda rng: {"x": integers(rng, LANES, 4), "valid": rng.integers(0, 2, (ITEMS, LANES), "i4")},
+        lambda rng: {
+            "x": integers(rng, LANES, 4), "valid": rng.integers(0, 2, (ITEMS, LANES), np.int32),
+        },
         lambda x, valid: np.where(valid[..., None] != 0, x, 0), ((LANES, 4), "uint32"),
     ),
     Wrapper(

@@ -29,7 +29,6 @@ from ptx_wrappers import (  # noqa: E402
 NAMES = [f"{wrapper.kernel}-{i}" for i, wrapper in enumerate(WRAPPERS)]
 each = pytest.mark.parametrize("wrapper", WRAPPERS, ids=NAMES)
 MISSING = why_missing("cuda")
-CUDA = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 
 def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
