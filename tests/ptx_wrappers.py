@@ -225,6 +225,6 @@ WRAPPERS = [
         "ptx_ldmatrix_x4", ("ldmatrix_x4", "shared_address"), draw_ldmatrix, ldmatrix,
         ((LANES, 4), "uint32"),
     ),
-    *mma("m16n8k16_f16", ("mma_m16n8k16<__half>",), 16, "float16"),
-    *mma("m16n8k16_bf16", ("mma_m16n8k16<__nv_bfloat16>",), 16, "bfloat16"),
+    *mma("f16", ("mma_m16n8k16<__half>",), 16, "float16"),
+    *mma("bf16", ("mma_m16n8k16<__nv_bfloat16>",), 16, "bfloat16"),
 ]  # fmt: skip

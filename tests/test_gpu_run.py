@@ -326,6 +326,8 @@ def test_the_machine_is_described_without_git(
 def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
     out = tmp_path / "out"
+    out.mkdir()
+    (out / "sanitizer.txt").write_text("of an earlier run")
     try:
         code = command.main(["--out", str(out), "--only", "tests", "bench", "ncu", "racecheck"])
     finally:
@@ -337,7 +339,9 @@ def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(path.name for path in out.iterdir())
     assert len(files) <= 8
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in files)
-    assert {"summary.json", "bench.json", "tests.json", "log.txt"} <= set(files)
+    assert set(files) <= set(command.FILES)
+    assert set(files) >= {"summary.json", "bench.json", "tests.json", "log.txt"}
+    assert "sanitizer.txt" not in files
     for name in files:
         if name.endswith(".json"):
             assert json.loads((out / name).read_text())["dry_run"] is True
@@ -345,6 +349,46 @@ def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kinds = {row["kind"] for row in report["rows"]}
     assert kinds == {"network", "layer", "ceiling"}
     assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
+
+
+@pytest.mark.skipif(why_missing("emulator") is not None, reason=str(why_missing("emulator")))
+def test_the_benchmark_of_a_gpu_with_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its CuPy is a fake one, whose launches go to the emulator; PyTorch computes on the CPU."""
+    torch = pytest.importorskip("torch")
+    from fake_cupy import fake_gpus
+    from gpu import benchmark, programs
+
+    made = programs.Torch.__init__
+
+    def on_cpu(self: Any, weights: Any, device: str, dtype: str, double: bool = False) -> None:
+        made(self, weights, "cpu", dtype, double)
+
+    def seen(self: Any, x: Any) -> Any:
+        tensor = torch.from_numpy(np.array(x.view(np.ndarray))).to(self.dtype)
+        return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+
+    monkeypatch.setattr(programs, "CupyClock", timing.HostClock)
+    monkeypatch.setattr(programs.Torch, "__init__", on_cpu)
+    monkeypatch.setattr(programs.Torch, "see", seen)
+    monkeypatch.setattr(timing, "LEAST", 1)
+    sizes = {"COPY_BYTES": 1 << 20, "MATMUL": 64, "ROTATED_BYTES": 1 << 15}
+    for name, value in sizes.items():
+        monkeypatch.setattr(benchmark, name, value)
+    out = tmp_path / "bench.json"
+    words = ["--out", str(out), "--network", "digits", "--size", "32", "--batch", "1", "2"]
+    monkeypatch.setattr(sys, "argv", ["", *words, "--layer-batch", "1", "--each", "0"])
+    with fake_gpus(monkeypatch, (9, 0)):
+        benchmark.main()
+    report = json.loads(out.read_text())
+    assert "errors" not in report
+    assert report["finished"]
+    rows = {(row["kind"], row["name"], row.get("batch")): row for row in report["rows"]}
+    assert {("network", "digits", 1), ("network", "digits", 2), ("layer", "fc8", 1)} <= set(rows)
+    assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
+    assert rows["layer", "conv2_1", 1]["plan"]["kernel"].startswith("conv3x3_f16")
+    assert rows["layer", "conv2_1", 1]["copies"] > 1
 
 
 def test_wrong_arguments_get_one_line(tmp_path: Path) -> None:

@@ -1,10 +1,9 @@
 """``make gpu [OUT=folder]``: builds, tests and measures on this machine's GPU, unattended.
 
-Writes at most seven files into OUT (default build/gpu/<date>): ``summary.json`` (everything
-essential), ``bench.json``, ``tests.json``, ``ptx.json``, ``sanitizer.txt``, ``ncu.txt``,
-``log.txt``. Ends at the deadline with what it has. Exit status 1 where a step failed that could
-run. Without a GPU it is a dry run of everything but the launches there, in the environment that
-it is run from, where that has the package with the emulator (after ``make test``, ``.venv``).
+Writes at most seven files, ``FILES``, into OUT (default build/gpu/<date>); everything essential is
+in ``summary.json``. Ends at the deadline with what it has. Exit status 1 where a step failed that
+could run. Without a GPU it is a dry run of everything but the launches there, in the environment
+that it is run from, where that has the package with the emulator (after ``make test``, ``.venv``).
 Without make and git: ``VGG_CUDA_COMMIT=... PYTHONPATH=bench python3 -m gpu --out folder``.
 """
 
@@ -24,6 +23,9 @@ from .runner import ROOT, Interrupted, Run, Step
 from .steps import all_steps
 
 DEADLINE_S = 540.0
+FILES = (
+    "summary.json", "bench.json", "tests.json", "ptx.json", "sanitizer.txt", "ncu.txt", "log.txt",
+)  # fmt: skip
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -96,6 +98,8 @@ def main(arguments: list[str] | None = None, steps: list[Step] | None = None) ->
     run = Run(
         out, work, deadline_s=args.deadline, dry_run=args.dry_run, env=child_environment(work)
     )
+    for name in FILES:  # of an earlier run
+        (out / name).unlink(missing_ok=True)
     run.facts["date"] = now.isoformat(timespec="seconds")
     chosen = all_steps(args.build) if steps is None else steps
     limits = dict(args.limit)

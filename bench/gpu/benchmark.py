@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .machine import nvidia_smi
 from .programs import Layer, Ours, Torch, layers, pictures
 from .runner import write_json
 from .timing import Call, Clock, Repeated, Sample, side_by_side
@@ -80,6 +81,7 @@ class Benchmark:
                 self.report.setdefault("errors", []).append(text)
                 print(text, flush=True)
             self.write()
+        self.report["nvidia_smi_after"] = nvidia_smi()
         self.report["finished"] = True
         self.write()
 

@@ -16,21 +16,17 @@ namespace {
 
 constexpr int LANES = 32;
 
-// 2 elements of 16 bits at an even column of a row-major matrix.
-__device__ uint32_t pair(const uint16_t* matrix, int columns, int row, int column) {
-  return *reinterpret_cast<const uint32_t*>(matrix + row * columns + column);
-}
-
-// out [16, 8] = acc [16, 8] + a [16, 16] b [8, 16]^T, through the fragments of mma.cuh.
+// out [16, 8] = acc [16, 8] + a [16, K] b [8, K]^T, through the fragments of mma.cuh; rows of K are
+// 8 words.
 template <class T>
-__device__ void mma_16(const uint16_t* a, const uint16_t* b, const float* acc, float* out) {
-  a += blockIdx.x * 256, b += blockIdx.x * 128, acc += blockIdx.x * 128, out += blockIdx.x * 128;
+__device__ void mma(const uint32_t* a, const uint32_t* b, const float* acc, float* out) {
+  a += blockIdx.x * 128, b += blockIdx.x * 64, acc += blockIdx.x * 128, out += blockIdx.x * 128;
   const int g = threadIdx.x / 4, t = threadIdx.x % 4;
-  const uint32_t a_frag[4] = {pair(a, 16, g, 2 * t), pair(a, 16, g + 8, 2 * t),
-                              pair(a, 16, g, 2 * t + 8), pair(a, 16, g + 8, 2 * t + 8)};
+  const uint32_t a_frag[4] = {a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4],
+                              a[(g + 8) * 8 + t + 4]};
   float sum[4];
   for (int i = 0; i < 4; ++i) sum[i] = acc[(g + i / 2 * 8) * 8 + 2 * t + i % 2];
-  ptx::mma_m16n8k16<T>(sum, a_frag, pair(b, 16, g, 2 * t), pair(b, 16, g, 2 * t + 8));
+  ptx::mma_m16n8k16<T>(sum, a_frag, b[g * 8 + t], b[g * 8 + t + 4]);
   for (int i = 0; i < 4; ++i) out[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sum[i];
 }
 
@@ -93,13 +89,13 @@ extern "C" __global__ void ptx_ldmatrix_x4(const uint4* x, const int* row, uint3
 }
 
 // a [16, 16], b [8, 16], acc, out [16, 8]
-extern "C" __global__ void ptx_mma_m16n8k16_f16(const uint16_t* a, const uint16_t* b,
-                                                const float* acc, float* out) {
-  mma_16<__half>(a, b, acc, out);
+extern "C" __global__ void ptx_mma_f16(const uint32_t* a, const uint32_t* b, const float* acc,
+                                       float* out) {
+  mma<__half>(a, b, acc, out);
 }
-extern "C" __global__ void ptx_mma_m16n8k16_bf16(const uint16_t* a, const uint16_t* b,
-                                                 const float* acc, float* out) {
-  mma_16<__nv_bfloat16>(a, b, acc, out);
+extern "C" __global__ void ptx_mma_bf16(const uint32_t* a, const uint32_t* b, const float* acc,
+                                        float* out) {
+  mma<__nv_bfloat16>(a, b, acc, out);
 }
 
 }  // namespace vgg
