@@ -39,7 +39,7 @@ def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
     assert covered - functions == set(), "no such function in csrc/ptx/"
     assert {wrapper.kernel for wrapper in WRAPPERS} == entries()
     text = (CSRC / "emulator" / "ptx_wrappers.cu").read_text()
-    called = set(re.findall(r"ptx::(\w+)", text))
+    called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
     assert called == {name.partition("<")[0] for name in functions}
 
 
