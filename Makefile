@@ -47,9 +47,11 @@ bench: $(VENV)/.installed-bench
 results:
 	$(PYTHON) bench/render.py
 
-# In .venv where there is one, else in PYTHON as it is: it installs nothing there, and fetches nothing.
+# In the PYTHON that is named, else in .venv where there is one, else in python3: it installs nothing
+# there, and fetches nothing.
+GPU_PYTHON = $(if $(findstring command,$(origin PYTHON)),,$(wildcard $(BIN)/python))
 gpu:
-	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(wildcard $(BIN)/python),$(PYTHON)) -m gpu \
+	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(GPU_PYTHON),$(PYTHON)) -m gpu \
 	  $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 lint: $(VENV)/.installed-lint

@@ -212,8 +212,8 @@ def test_what_a_sanitizer_says(output: str, code: int, status: str) -> None:
 def test_reports_of_tests(tmp_path: Path) -> None:
     """A row per test at once, so that a timeout leaves those that ended."""
     (tmp_path / "test_rows.py").write_text(
-        "import os, pytest\n"
-        "def test_good(): pass\n"
+        "import os, pytest, warnings\n"
+        "def test_good(): warnings.warn('of a package that is not the one that we test')\n"
         "def test_bad(): assert 1 == 2\n"
         "@pytest.fixture\n"
         "def broken(): raise OSError('planted')\n"
@@ -323,7 +323,10 @@ def test_the_machine_is_described_without_git(
 
 @pytest.mark.skipif(machine.gpus()[1] is None, reason="there is a GPU: make gpu is what runs there")
 @pytest.mark.skipif(why_missing("emulator") is not None, reason=str(why_missing("emulator")))
-def test_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "work_folder", lambda: tmp_path / "work")
     handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
     out = tmp_path / "out"
     out.mkdir()

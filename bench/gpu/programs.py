@@ -104,14 +104,15 @@ class Ours:
 
     def network(self, x: Any) -> tuple[Any, str]:
         """What to call for logits, and how: captured in a CUDA graph where the model can be."""
-        if hasattr(self.model, "capture") and self.device.startswith("cuda"):
-            try:
-                captured = self.model.capture(x.shape)
-                captured(x)
-                return lambda: captured(x), "captured"
-            except Exception as error:
-                return lambda: self.model(x), f"capture failed: {type(error).__name__}: {error}"
-        return lambda: self.model(x), "plain calls"
+        if not self.device.startswith("cuda") or not hasattr(self.model, "capture"):
+            return lambda: self.model(x), "plain calls"
+        try:
+            captured = self.model.capture(x.shape)
+            captured(x)
+        except Exception as error:
+            return lambda: self.model(x), f"capture failed: {type(error).__name__}: {error}"
+        # it holds x now: as PyTorch's graph, it copies none when it is called again
+        return captured, "captured"
 
 
 class Torch:
