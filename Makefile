@@ -20,7 +20,7 @@ export VGG_CUDA_TESTS_EXPECT_EMULATOR := 1
 SOURCES := pyproject.toml CMakeLists.txt README.md \
   $(shell find build_backend cmake csrc vgg_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-slow lint format bench results dev clean
+.PHONY: help demo test test-slow lint format bench results gpu dev clean
 
 help:
 	@echo "make demo       install, classify real images, time VGG-16    (<= 5 min)"
@@ -28,6 +28,7 @@ help:
 	@echo "make test-slow  the full-size set that make test leaves out"
 	@echo "make lint       ruff, mypy --strict, clang-format, codespell"
 	@echo "make bench      the CPU beside PyTorch and onnxruntime; writes bench/results/"
+	@echo "make gpu        builds, tests and measures on a GPU, with no network; OUT=folder (<= 9 min)"
 	@echo "make results    renders the newest results into the README"
 	@echo "make dev        editable install that rebuilds csrc/ when it is imported"
 
@@ -45,6 +46,13 @@ bench: $(VENV)/.installed-bench
 
 results:
 	$(PYTHON) bench/render.py
+
+# In the PYTHON that is named, else in .venv where there is one, else in python3: it installs nothing
+# there, and fetches nothing.
+GPU_PYTHON = $(if $(findstring command,$(origin PYTHON)),,$(wildcard $(BIN)/python))
+gpu:
+	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(GPU_PYTHON),$(PYTHON)) -m gpu \
+	  $(if $(OUT),--out "$(OUT)") $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

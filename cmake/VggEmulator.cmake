@@ -1,5 +1,6 @@
 # The emulator and the PTX that it runs: what nvcc's front end makes of every kernel source, with the
-# options of the build, put into the module as text.
+# options of the build, put into the module as text. Beside it a kernel for every PTX wrapper, for
+# tests alone.
 
 if(NOT VGG_CUDA_EMULATOR)
   target_sources(vgg_bindings PRIVATE csrc/bindings/no_emulator.cpp)
@@ -18,11 +19,11 @@ endif()
 set(_entries "")
 set(_symbols "")
 set(_files "")
-foreach(_item IN LISTS ptx_sources)
+foreach(_item IN LISTS ptx_sources ITEMS "compute_80:csrc/emulator/ptx_wrappers.cu")
   string(REPLACE ":" ";" _item "${_item}")
   list(GET _item 0 _front_end)
   list(GET _item 1 _source)
-  string(REGEX REPLACE "^csrc/kernels/(.*)\\.cu$" "\\1" _name "${_source}")
+  string(REGEX REPLACE "^csrc/(kernels/)?(.*)\\.cu$" "\\2" _name "${_source}")
   string(MAKE_C_IDENTIFIER "ptx_${_name}" _symbol)
   set(_ptx "${PROJECT_BINARY_DIR}/${_symbol}.ptx")
   add_custom_command(

@@ -1,0 +1,133 @@
+"""What this machine is; nothing is changed. As a script prints it as JSON."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = (
+    "numpy", "torch", "cupy-cuda13x", "ml_dtypes", "nvidia-cudnn-cu13", "triton", "pytest",
+    "pytest-xdist", "hypothesis", "pybind11", "scikit-build-core", "cmake", "ninja", "pip",
+)  # fmt: skip
+QUERY = (
+    "name", "driver_version", "memory.total", "compute_cap", "clocks.sm", "clocks.max.sm",
+    "clocks.mem", "clocks.max.mem", "power.limit", "temperature.gpu", "persistence_mode",
+)  # fmt: skip
+COMPUTE_CAPABILITY = (75, 76)  # CUdevice_attribute: major, minor
+SOURCES = ("CMakeLists.txt", "pyproject.toml", "build_backend", "cmake", "csrc", "vgg_cuda")
+
+
+def gpus() -> tuple[list[dict[str, Any]], str | None]:
+    """The GPUs that the driver has, without a context on any; else the reason for none."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return [], "no NVIDIA driver (libcuda.so.1)"
+    if code := driver.cuInit(0):
+        return [], f"cuInit: CUDA error {code}"
+    count, number = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    found = []
+    for index in range(count.value):
+        name = ctypes.create_string_buffer(256)
+        driver.cuDeviceGetName(name, 256, index)
+        capability = []
+        for attribute in COMPUTE_CAPABILITY:
+            driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, index)
+            capability.append(number.value)
+        found.append({"name": name.value.decode(), "compute_capability": capability})
+    return found, None if found else "the driver has no GPU"
+
+
+def output(*command: str) -> str | None:
+    """What a program prints; None where it is not there or fails."""
+    program = shutil.which(command[0])
+    if program is None:
+        return None
+    try:
+        run = subprocess.run(
+            [program, *command[1:]], capture_output=True, text=True, timeout=30, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip()
+
+
+def nvidia_smi() -> dict[str, str]:
+    """Of the first GPU, values as they are printed; empty where it says nothing."""
+    said = output("nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader")
+    first = said.splitlines()[0].split(", ") if said else []
+    return dict(zip(QUERY, first, strict=False))
+
+
+def commit() -> str:
+    """Of the sources; "unknown" without git and without a file that says it."""
+    sys.path.insert(0, str(ROOT / "build_backend"))
+    from vgg_commit import source_commit
+
+    return str(source_commit(ROOT))
+
+
+def sources_sha256() -> str:
+    """Of all that is built, so that a tree without git can be told from others."""
+    total = hashlib.sha256()
+    for top in SOURCES:
+        path = ROOT / top
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+        for file in files:
+            if "__pycache__" not in file.parts and file.suffix not in (".pyc", ".so"):
+                total.update(f"{file.relative_to(ROOT).as_posix()}\0".encode())
+                total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def package_version(name: str) -> str | None:
+    """Of an installed distribution."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def facts() -> dict[str, Any]:
+    """Everything, for ``summary.json``."""
+    found, reason = gpus()
+    known = commit()
+    nvcc = output("nvcc", "--version") or output("/usr/local/cuda/bin/nvcc", "--version")
+    return {
+        "gpu": found[0]["name"] if found else None,
+        "no_gpu": reason,
+        "driver": nvidia_smi().get("driver_version"),
+        "commit": known.removesuffix("-dirty"),
+        "dirty": None if known == "unknown" else known.endswith("-dirty"),
+        "sources_sha256": sources_sha256(),
+        "environment": {
+            "gpus": found,
+            "nvidia_smi": nvidia_smi(),
+            "nvcc": nvcc.splitlines()[-1] if nvcc else None,
+            "tools": {
+                name: shutil.which(name) or shutil.which(f"/usr/local/cuda/bin/{name}")
+                for name in ("g++", "cmake", "ninja", "git", "ncu", "compute-sanitizer")
+            },
+            "python": platform.python_version(),
+            "executable": sys.executable,
+            "platform": platform.platform(),
+            "cores": len(os.sched_getaffinity(0)),
+            "user": os.geteuid(),
+            "packages": {name: package_version(name) for name in PACKAGES},
+        },
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(facts()))

@@ -1,0 +1,80 @@
+"""Every kernel once, on small ragged shapes through the public operations: for compute-sanitizer.
+
+``python -m gpu.sanitized --device cuda --seconds 40``, with ``bench`` and ``tests`` on the
+PYTHONPATH. On a GPU, memory comes straight from the driver, so that a tool knows where each array
+ends. Prints how many of the build's kernels ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from kernel_cases import Case, all_cases
+
+from vgg_cuda import _C
+from vgg_cuda.backends import get_backend
+
+
+def reduced(cases: list[Case]) -> dict[str, Case]:
+    """For every kernel the case that has the fewest multiply-adds."""
+    found: dict[str, tuple[int, Case]] = {}
+    for case in cases:
+        plan = case.plan()
+        for launch in plan.as_dict()["launches"]:
+            work = found.get(launch["kernel"], (plan.macs + 1, case))[0]
+            if plan.macs < work:
+                found[launch["kernel"]] = plan.macs, case
+    return {kernel: case for kernel, (_, case) in found.items()}
+
+
+def on_device(device: str) -> Callable[[np.ndarray], Any]:
+    """Moves arrays to where they are computed."""
+    if not device.startswith("cuda"):
+        return lambda x: x
+    import cupy
+
+    cupy.cuda.set_allocator(None)
+    return lambda x: cupy.asarray(x)
+
+
+def runnable(case: Case, device: str) -> bool:
+    """Can the device run its plan, and hold its dtypes?"""
+    dtypes = {case.dtype, getattr(case, "x_dtype", "") or case.dtype}
+    if not dtypes <= {*get_backend(device).dtypes, "uint8"}:
+        return False
+    if not device.startswith("cuda"):
+        return True
+    major, minor = _C.device_info()["devices"][0]["compute_capability"]
+    return _C.can_run(_C.arch(case.arch), major, minor)
+
+
+def main() -> None:
+    """Runs them until the time is up."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--seconds", type=float, default=40)
+    args = parser.parse_args()
+    end = time.monotonic() + args.seconds
+    cases = reduced(all_cases())
+    place = on_device(args.device)
+    ran: set[str] = set()
+    for case in dict.fromkeys(cases.values()):
+        if time.monotonic() > end:
+            break
+        if not runnable(case, args.device):
+            continue
+        case.run(place, device=args.device, arch=case.arch)
+        ran |= {kernel for kernel, its in cases.items() if its is case}
+    if args.device.startswith("cuda"):
+        import cupy
+
+        cupy.cuda.Device().synchronize()
+    print(f"{len(ran)} of {len(_C.kernels())} kernels ran", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""The kernels of csrc/emulator/ptx_wrappers.cu: their data, their right answers, how to run them.
+
+A wrapper in csrc/ptx/ needs a kernel there and an entry in ``WRAPPERS`` here; a test fails without.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kernel_reference import numpy_dtype
+from ptx_programs import aligned
+
+from vgg_cuda import _C
+
+MODULE = "emulator/ptx_wrappers"
+CSRC = Path(__file__).parents[1] / "csrc"
+LANES = 32
+ITEMS = 64  # blocks of one warp
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """``covers``: the functions of csrc/ptx/ that ``kernel`` calls, "max_nan", "mma<__half>".
+
+    ``inputs`` draws the arrays; ``expected`` is what the instruction's description makes of them;
+    ``out`` is the result's shape per item and its dtype. ``bound``: how far a result on a GPU may
+    be from the exact one where that is not to be met to the bit.
+    """
+
+    kernel: str
+    covers: tuple[str, ...]
+    inputs: Callable[[np.random.Generator], Arrays]
+    expected: Callable[..., np.ndarray]
+    out: tuple[tuple[int, ...], str]
+    bound: Callable[..., np.ndarray] | None = None
+
+    def arrays(self) -> Arrays:
+        drawn = self.inputs(np.random.default_rng(1))
+        return {name: aligned(np.ascontiguousarray(x)) for name, x in drawn.items()}
+
+
+def sources() -> dict[str, set[str]]:
+    """Every function of each file in csrc/ptx/; of a template with specialisations, those."""
+    found = {}
+    for path in sorted((CSRC / "ptx").iterdir()):
+        text = re.sub(r"//[^\n]*", "", path.read_text())
+        names = set(re.findall(r"__device__[^;{}()]*?\b(\w+(?:<[^<>()]*>)?)\s*\(", text))
+        special = {name.partition("<")[0] for name in names if "<" in name}
+        found[path.name] = names - special
+    return found
+
+
+def ptx() -> str:
+    return _C.emulator_modules()[MODULE]
+
+
+def entries() -> set[str]:
+    return set(re.findall(r"\.entry (\w+)", ptx()))
+
+
+# ---- Running them ----
+
+
+def on_emulator(wrapper: Wrapper, inputs: Arrays) -> np.ndarray:
+    shape, dtype = wrapper.out
+    y = aligned(np.zeros((ITEMS, *shape), dtype))
+    arrays = [*inputs.items(), ("out", y)]
+    _C.Emulator(workers=1).launch(
+        ptx(), wrapper.kernel, grid=(ITEMS, 1, 1), block=(LANES, 1, 1),
+        params=struct.pack(f"<{len(arrays)}Q", *(x.ctypes.data for _, x in arrays)),
+        buffers=[(name, x, "write_once" if x is y else "read") for name, x in arrays],
+    )  # fmt: skip
+    return y
+
+
+def on_gpu(wrapper: Wrapper, inputs: Arrays, module: Any) -> np.ndarray:
+    """``module``: a ``cupy.RawModule`` of ``ptx()``."""
+    import cupy
+
+    shape, dtype = wrapper.out
+    y = cupy.zeros((ITEMS, *shape), dtype)
+    arrays = [cupy.asarray(x.view(f"u{x.itemsize}")) for x in inputs.values()]
+    module.get_function(wrapper.kernel)((ITEMS,), (LANES,), (*arrays, y))
+    return cupy.asnumpy(y)
+
+
+# ---- What the instructions do ----
+
+
+def max_nan(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """PTX ISA: NaN where one is, the canonical one; +0 is more than -0."""
+    larger = np.where((a > b) | ((a == b) & ~np.signbit(a)), a, b)
+    nan = np.uint32(0x7FFFFFFF).view(np.float32)
+    return np.where(np.isnan(a) | np.isnan(b), nan, larger)
+
+
+def draw_max_nan(rng: np.random.Generator) -> Arrays:
+    odd = np.float32([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1e-45, -1e-45, 1.5, 3e38])
+    odd = np.append(odd, np.uint32([0x7F800001, 0xFFC12345]).view(np.float32))  # other NaNs
+    a, b = (x.ravel() for x in np.meshgrid(odd, odd))
+    more = rng.standard_normal((2, ITEMS * LANES - a.size), np.float32)
+    shape = (ITEMS, LANES)
+    return {"a": np.append(a, more[0]).reshape(shape), "b": np.append(b, more[1]).reshape(shape)}
+
+
+def integers(rng: np.random.Generator, *shape: int, dtype: str = "uint32") -> np.ndarray:
+    kind = np.iinfo(dtype)
+    return rng.integers(kind.min, kind.max, (ITEMS, *shape), dtype, endpoint=True)
+
+
+def ldmatrix(x: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Of matrix i, lane l's register i holds elements 2 (l % 4), 2 (l % 4) + 1 of row l / 4."""
+    matrices = np.take_along_axis(x, row[:, :, None], axis=1).reshape(ITEMS, 4, 8, 4, 2)
+    return np.ascontiguousarray(matrices.reshape(ITEMS, 4, LANES, 2).swapaxes(1, 2)).view("u4")[
+        ..., 0
+    ]
+
+
+def draw_ldmatrix(rng: np.random.Generator) -> Arrays:
+    rows = np.stack([rng.permutation(40)[:LANES] for _ in range(ITEMS)])
+    return {"x": integers(rng, 40, 8, dtype="uint16"), "row": rows.astype(np.int32)}
+
+
+def product(a: np.ndarray, b: np.ndarray, acc: np.ndarray) -> np.ndarray:
+    """acc + a b^T in float64. A float32 where the sum, in any order, is exact."""
+    a, b = (x.astype(np.float64) for x in (a, b))
+    return acc.astype(np.float64) + a @ b.swapaxes(1, 2)
+
+
+def product_bound(a: np.ndarray, b: np.ndarray, acc: np.ndarray) -> np.ndarray:
+    """Of a tensor core's result around the exact one.
+
+    Fasi, Higham, Mikaitis, Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ CS 7, 2021:
+    products are exact; the terms of a block, no fewer than 4 products and the sum so far, are
+    aligned to the largest and cut to float32's 24 bits, and the block's sum is cut again. None of
+    these, each at most S = |acc| + |a| |b|^T (and what was cut before), loses more than 2^-23 of
+    it: K products, and twice per block. The emulator's K roundings, each 2^-24 S, stay below.
+    """
+    K = a.shape[-1]
+    cuts = K + 2 * K / 4
+    largest = product(np.abs(a), np.abs(b), np.abs(acc)) * (1 + cuts * 2.0**-23)
+    return cuts * 2.0**-23 * largest
+
+
+def draw_product(k: int, dtype: str, exact: bool) -> Callable[[np.random.Generator], Arrays]:
+    """``exact``: small integers times a power of two per item, so that no sum is rounded."""
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        shapes = (ITEMS, 16, k), (ITEMS, 8, k), (ITEMS, 16, 8)
+        if exact:
+            scale = 2.0 ** rng.integers(-6, 7, (ITEMS, 1, 1))
+            a, b, acc = (rng.integers(-100, 101, shape) for shape in shapes)
+            a, acc = a * scale, acc * scale
+        else:
+            a, b, acc = (rng.standard_normal(shape) for shape in shapes)
+            a *= 2.0 ** rng.integers(-4, 5, a.shape)  # of many exponents
+        a, b = (x.astype(numpy_dtype(dtype)) for x in (a, b))
+        return {"a": a, "b": b, "acc": acc.astype(np.float32)}
+
+    return draw
+
+
+def draw_special(k: int, dtype: str) -> Callable[[np.random.Generator], Arrays]:
+    """Infinities, NaN and products that cancel, in a few rows of an exact problem."""
+
+    def draw(rng: np.random.Generator) -> Arrays:
+        arrays = draw_product(k, dtype, True)(rng)
+        arrays["a"][:, 1, 2], arrays["a"][:, 2, 3], arrays["a"][:, 4] = np.inf, np.nan, -0.0
+        arrays["b"][:] = np.abs(arrays["b"].astype(np.float32)) + 1
+        arrays["acc"][:, 3, 5] = -np.inf
+        return arrays
+
+    return draw
+
+
+def mma(suffix: str, covers: tuple[str, ...], k: int, dtype: str) -> list[Wrapper]:
+    """Any data within the bound; data with exact sums, infinities and NaN to the bit."""
+    out = ((16, 8), "float32")
+    kernel = f"ptx_mma_{suffix}"
+
+    def exact(**arrays: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):
+            return product(**arrays).astype(np.float32)
+
+    return [
+        Wrapper(kernel, covers, draw_product(k, dtype, False), product, out, product_bound),
+        Wrapper(kernel, covers, draw_product(k, dtype, True), exact, out),
+        Wrapper(kernel, covers, draw_special(k, dtype), exact, out),
+    ]
+
+
+CP_ASYNC = ("cp_async_16", "cp_async_commit", "cp_async_wait", "shared_address")
+
+WRAPPERS = [
+    Wrapper("ptx_max_nan", ("max_nan",), draw_max_nan, max_nan, ((LANES,), "float32")),
+    Wrapper(
+        "ptx_kept", ("kept",), lambda rng: {"x": integers(rng, LANES, dtype="int32")},
+        lambda x: x, ((LANES,), "int32"),
+    ),
+    Wrapper(
+        "ptx_shared_address", ("shared_address",),
+        lambda rng: {"index": rng.integers(0, 256, (ITEMS, LANES), np.int32)},
+        lambda index: 4 * index.astype(np.uint32), ((LANES,), "uint32"),
+    ),
+    Wrapper(
+        "ptx_cp_async_16", CP_ASYNC,
+        lambda rng: {
+            "x": integers(rng, LANES, 4), "valid": rng.integers(0, 2, (ITEMS, LANES), np.int32),
+        },
+        lambda x, valid: np.where(valid[..., None] != 0, x, 0), ((LANES, 4), "uint32"),
+    ),
+    Wrapper(
+        "ptx_cp_async_groups", CP_ASYNC, lambda rng: {"x": integers(rng, 2, LANES, 4)},
+        lambda x: x, ((2, LANES, 4), "uint32"),
+    ),
+    Wrapper(
+        "ptx_ldmatrix_x4", ("ldmatrix_x4", "shared_address"), draw_ldmatrix, ldmatrix,
+        ((LANES, 4), "uint32"),
+    ),
+    *mma("f16", ("mma_m16n8k16<__half>",), 16, "float16"),
+    *mma("bf16", ("mma_m16n8k16<__nv_bfloat16>",), 16, "bfloat16"),
+]  # fmt: skip
