@@ -150,6 +150,26 @@ def product_bound(a: np.ndarray, b: np.ndarray, acc: np.ndarray) -> np.ndarray:
     return cuts * 2.0**-23 * largest
 
 
+def operand(x: np.ndarray, dtype: str) -> np.ndarray:
+    """As a product takes it: tf32 is a float32 whose low 13 bits are zero."""
+    if dtype == "tf32":
+        return round_to_tf32(x.astype(np.float32).view(np.uint32)).view(np.float32)
+    return x.astype(numpy_dtype(dtype))
+
+
+def round_to_tf32(x: np.ndarray) -> np.ndarray:
+    """PTX ISA, cvt.rna: to nearest, ties away from zero; beyond the range it is infinite."""
+    return (x + np.uint32(1 << 12)) & np.uint32(~((1 << 13) - 1) & 0xFFFFFFFF)
+
+
+def draw_round_to_tf32(rng: np.random.Generator) -> Arrays:
+    """Every exponent, ties, infinities; a NaN's bits are left open."""
+    x = integers(rng, LANES)
+    x[0, :4] = 0x3F801000, 0x3F800FFF, 0x7F800000, 0xFF800000
+    x[:, 4:8] = x[:, 4:8] & 0xFFFFE000 | 0x1000
+    return {"x": np.where((x & 0x7FFFFFFF) > 0x7F800000, np.uint32(0x3F800000), x)}
+
+
 def draw_product(k: int, dtype: str, exact: bool) -> Callable[[np.random.Generator], Arrays]:
     """``exact``: small integers times a power of two per item, so that no sum is rounded."""
 
@@ -162,7 +182,7 @@ def draw_product(k: int, dtype: str, exact: bool) -> Callable[[np.random.Generat
         else:
             a, b, acc = (rng.standard_normal(shape) for shape in shapes)
             a *= 2.0 ** rng.integers(-4, 5, a.shape)  # of many exponents
-        a, b = (x.astype(numpy_dtype(dtype)) for x in (a, b))
+        a, b = (operand(x, dtype) for x in (a, b))
         return {"a": a, "b": b, "acc": acc.astype(np.float32)}
 
     return draw
@@ -225,6 +245,11 @@ WRAPPERS = [
         "ptx_ldmatrix_x4", ("ldmatrix_x4", "shared_address"), draw_ldmatrix, ldmatrix,
         ((LANES, 4), "uint32"),
     ),
-    *mma("f16", ("mma_m16n8k16<__half>",), 16, "float16"),
-    *mma("bf16", ("mma_m16n8k16<__nv_bfloat16>",), 16, "bfloat16"),
+    *mma("f16", ("mma<__half>",), 16, "float16"),
+    *mma("bf16", ("mma<__nv_bfloat16>",), 16, "bfloat16"),
+    *mma("tf32", ("mma<Tf32>",), 8, "tf32"),
+    Wrapper(
+        "ptx_round_to_tf32", ("round_to_tf32",), draw_round_to_tf32, round_to_tf32,
+        ((LANES,), "uint32"),
+    ),
 ]  # fmt: skip

@@ -19,14 +19,14 @@ constexpr int LANES = 32;
 // out [16, 8] = acc [16, 8] + a [16, K] b [8, K]^T, through the fragments of mma.cuh; rows of K are
 // 8 words.
 template <class T>
-__device__ void mma(const uint32_t* a, const uint32_t* b, const float* acc, float* out) {
+__device__ void product(const uint32_t* a, const uint32_t* b, const float* acc, float* out) {
   a += blockIdx.x * 128, b += blockIdx.x * 64, acc += blockIdx.x * 128, out += blockIdx.x * 128;
   const int g = threadIdx.x / 4, t = threadIdx.x % 4;
   const uint32_t a_frag[4] = {a[g * 8 + t], a[(g + 8) * 8 + t], a[g * 8 + t + 4],
                               a[(g + 8) * 8 + t + 4]};
   float sum[4];
   for (int i = 0; i < 4; ++i) sum[i] = acc[(g + i / 2 * 8) * 8 + 2 * t + i % 2];
-  ptx::mma_m16n8k16<T>(sum, a_frag, b[g * 8 + t], b[g * 8 + t + 4]);
+  ptx::mma<T>(sum, a_frag, b[g * 8 + t], b[g * 8 + t + 4]);
   for (int i = 0; i < 4; ++i) out[(g + i / 2 * 8) * 8 + 2 * t + i % 2] = sum[i];
 }
 
@@ -91,11 +91,22 @@ extern "C" __global__ void ptx_ldmatrix_x4(const uint4* x, const int* row, uint3
 // a [16, 16], b [8, 16], acc, out [16, 8]
 extern "C" __global__ void ptx_mma_f16(const uint32_t* a, const uint32_t* b, const float* acc,
                                        float* out) {
-  mma<__half>(a, b, acc, out);
+  product<__half>(a, b, acc, out);
 }
 extern "C" __global__ void ptx_mma_bf16(const uint32_t* a, const uint32_t* b, const float* acc,
                                         float* out) {
-  mma<__nv_bfloat16>(a, b, acc, out);
+  product<__nv_bfloat16>(a, b, acc, out);
+}
+// a [16, 8], b [8, 8], acc, out [16, 8]
+extern "C" __global__ void ptx_mma_tf32(const uint32_t* a, const uint32_t* b, const float* acc,
+                                        float* out) {
+  product<ptx::Tf32>(a, b, acc, out);
+}
+
+// x, out [32]
+extern "C" __global__ void ptx_round_to_tf32(const uint32_t* x, uint32_t* out) {
+  const int i = blockIdx.x * LANES + threadIdx.x;
+  out[i] = ptx::round_to_tf32(x[i]);
 }
 
 }  // namespace vgg
