@@ -268,6 +268,7 @@ class VGG:
             else:
                 if not pooled:
                     x = ops.maxpool2x2(x, device=on)
+                pooled = False
                 yield layer.name, x
         if not self.config.dense:
             return

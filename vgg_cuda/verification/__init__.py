@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import require_float
 from ..backends import Stats, get_backend, recording
 from ..configs import MIN_SIZE
 from ..vgg import VGG
@@ -44,10 +45,11 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
             f"got {getattr(x, 'shape', type(x).__name__)}"
         )
     if x.dtype != np.uint8:
+        require_float(x, "verify: x")
         x = x.astype(np.float32)
     found = steps(model.config)
     limit = get_backend(model.device).batch_limit  # what one forward holds
-    most = len(x) if limit is None else max(1, limit * 224 * 224 // (x.shape[1] * x.shape[2]))
+    most = len(x) if limit is None else max(1, limit * 224 * 224 // max(1, x[0, ..., 0].size))
     parts = [_verified(model, weights, x[i : i + most], found) for i in range(0, len(x), most)]
     for i, part in enumerate(parts[1:], 1):
         parts[0].merge(part, i * most)
@@ -82,8 +84,9 @@ def _row(
     row = Row(step.name, step.tap, y.shape, kernels(group), y.dtype.name)
     w, bias = _parameters(weights, step)
     if w is not None:
+        given = w
         x, w = as_operand(x, model.dtype), as_operand(w, model.dtype)
-        row.infinite_weights = int((~np.isfinite(w)).sum())
+        row.infinite_weights = int((np.isinf(w) & np.isfinite(given)).sum())
     tensor_cores = model.device != "cpu" and model.dtype != "float32"
     input_finite = bool(np.isfinite(x).all())
     grid = model.config.pool_grid

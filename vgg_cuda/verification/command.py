@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..backends import get_backend
 from ..configs import MIN_SIZE, get_config
 from ..images import ImageError, batches, open_image
+from ..inputs import check_dtype
 from ..preprocess import Preset
 from ..runs import image_paths
 from ..terminal import plain
@@ -41,7 +42,7 @@ def run(
         raise ValueError(f"--size: expected at least {MIN_SIZE} (five pools halve it), got {size}")
     config = None if network is None else get_config(network)
     found = image_paths(paths)
-    get_backend(device, arch)  # a device that is not there is told before a long read
+    check_dtype(get_backend(device, arch), dtype)  # told before a long read
     source: Weights
     source = load_weights(weights or "digits") if config is None else he_weights(config, seed)
     model = VGG(source, device=device, dtype=dtype, arch=arch)

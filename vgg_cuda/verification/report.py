@@ -138,7 +138,7 @@ def _what(row: Row) -> str:
         )
     if counts["not finite"]:
         return f"{_of(counts['not finite'], total)} not finite where a finite number is expected"
-    return f"{_of(counts['inherited'], total)} not finite, nor is its input"
+    return f"{_of(counts['inherited'], total)} not finite, nor are its input or weights"
 
 
 def _of(count: int, total: int) -> str:
