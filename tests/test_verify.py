@@ -15,12 +15,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import vgg_cuda
-from vgg_cuda import _C, VGG, verify
+from vgg_cuda import _C, VGG, reference, verify
+from vgg_cuda.backends import winograd
 from vgg_cuda.cli import app
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.verification.operands import as_operand, rounded_from
 from vgg_cuda.verification.steps import steps
 from vgg_cuda.verification.sums import MMA_K, Order, U, in_order
+from vgg_cuda.verification.winograd import winograd_bound
 from vgg_cuda.weights import Weights, he_weights, load_weights, save
 
 EMULATED = [
@@ -95,7 +97,7 @@ def test_headless_networks_and_pools_alone() -> None:
 def test_batches_that_one_forward_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     from vgg_cuda.backends import get_backend
 
-    weights = load_weights("digits")
+    weights = he_weights(Config("x", (8, "M") * 5, ()), 0)
     model = VGG(weights, device="cpu")
     x = weights.preset.normalize(pixels(3, 160, 160))
     together = verify(model, weights, x)
@@ -208,6 +210,20 @@ def test_one_element_that_is_not_finite(device: str, dtype: str) -> None:
     assert (bad.tap, bad.verdict, bad.counts["wrong"]) == ("pool1", "wrong", 1)
 
 
+@pytest.mark.parametrize(("device", "dtype"), PLACES)
+def test_a_relu_that_was_left_out(device: str, dtype: str) -> None:
+    weights = he_weights(SMALL, 2)
+    model = VGG(weights, device=device, dtype=dtype)
+    raw = model.features(he_input(weights, 64, 80), "conv1_1")["conv1_1"]
+
+    def alter(y: np.ndarray) -> None:
+        y[...] = raw
+
+    bad = first_bad(device, dtype, relu1_1=alter)
+    assert (bad.tap, bad.verdict) == ("relu1_1", "wrong")
+    assert bad.counts["wrong"] == (raw < 0).sum()
+
+
 @pytest.mark.parametrize("tap", ["relu1_1", "pool1", "pool3", "relu6", "fc8"])
 @pytest.mark.parametrize(("device", "dtype"), EMULATED_16BIT)
 def test_one_element_four_ulp_off(device: str, dtype: str, tap: str) -> None:
@@ -299,15 +315,58 @@ def test_bounds_of_tensor_cores_hold_where_they_truncate(
         assert np.median(bound / naive) < 0.1  # what following the sums is for
 
 
-def test_bounds_of_ffma_are_nearly_reached() -> None:
-    """1 + 2^-24 is 1, to even: every addition loses as much as it may."""
-    gemm_k = 64
-    tiling = {"gemm_k": gemm_k, "split_k": 1, "steps": 4, "block_k": 16, "partial_sum": 64}
-    a = np.full((1, gemm_k), 2.0**-24)
+@pytest.mark.parametrize(
+    ("apart", "how"),
+    [
+        (1, {"split_k": 1, "partial_sum": 0}),
+        (16, {"split_k": 1, "partial_sum": 16}),
+        (16, {"split_k": 64, "partial_sum": 0}),
+    ],
+    ids=["a chain", "partial sums", "splits"],
+)
+def test_bounds_of_ffma_are_nearly_reached(apart: int, how: dict[str, int]) -> None:
+    """1 + 2^-24 is 1, to even: every addition of that loses as much as it may."""
+    gemm_k = 1024
+    tiling = {"gemm_k": gemm_k, "steps": 1, "block_k": 16, **how}
+    a = np.zeros((1, gemm_k))
+    a[0, ::apart] = 2.0**-24
     a[0, 0] = 1
     w = np.ones((gemm_k, 1))
     error = float(abs(accumulate(a, w.T, tiling) - a @ w)[0, 0])
     bound = float(in_order(a, w, Order.of_tiling(tiling, tensor_cores=False))[0, 0])
+    assert error <= bound < error + 17 * U  # the chain of 16 that the 1 is in
+
+
+@pytest.mark.parametrize("terms", [4, 8, 16])
+def test_bounds_of_tensor_cores_are_nearly_reached(terms: int) -> None:
+    """What is less than the last digit of the sum so far is lost: twice of what rounding loses."""
+    gemm_k = 1024
+    tiling = {"gemm_k": gemm_k, "split_k": 1, "steps": 1, "block_k": 32, "partial_sum": 0}
+    a, w = np.full((1, gemm_k), 2.0**-12), np.full((gemm_k, 1), 2.0**-11 * (1 - 2.0**-11))
+    a[0, 0], w[0, 0] = 1, 1
+    error = float(abs(truncated_sums(a, w, terms) - a @ w)[0, 0])
+    bound = float(in_order(a, w, Order.of_tiling(tiling, tensor_cores=True))[0, 0])
+    # the worst core also truncates its results, once every four products: here they are exact
+    assert error <= bound < 1.01 * error * 5 / 4
+
+
+def test_bounds_of_winograd_are_reached_by_the_worst_roundings() -> None:
+    """Every intermediate result off by as much as it may be, in the worst direction."""
+    rng = np.random.default_rng(0)
+    c, at = 40, (2, 1)
+    x, w = rng.standard_normal((4, 4, c)), rng.standard_normal((1, 3, 3, c))
+    bound = winograd_bound(x, w)[at][0]
+    into, out_of = winograd.INPUT_TRANSFORM.astype(float), winograd.OUTPUT_TRANSFORM.astype(float)
+    d = np.pad(x, ((1, 1), (1, 1), (0, 0))).reshape(36, c)
+    u = winograd.FILTER_TRANSFORM @ w[0].reshape(9, c)
+    row = out_of[at[0] * 4 + at[1]]
+    exact = float(row @ ((into @ d) * u).sum(axis=1))
+    assert exact == pytest.approx(float(reference.conv3x3(x[None], w)[0][at][0]))
+    worst = np.sign(row)[:, None] * np.sign(u)  # the direction that increases the result
+    v = into @ d + worst * 16 * U * (np.abs(into) @ np.abs(d))  # 4 x 4 terms of a row of B^T d B
+    m = v * u
+    m += np.sign(row)[:, None] * np.abs(m) * (1 + c + 25) * U  # U, channels, 5 x 5 of A^T m A
+    error = float(row @ m.sum(axis=1)) - exact
     assert 0.9 * bound < error <= bound
 
 
