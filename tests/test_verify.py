@@ -107,13 +107,15 @@ def test_batches_that_one_forward_does_not_hold(monkeypatch: pytest.MonkeyPatch)
     for a, b in zip(parts.rows, together.rows, strict=True):
         assert (a.shape, a.elements, a.kernels) == (b.shape, b.elements, b.kernels)
 
+    amounts = [1, 1000, 1]  # one batch after the other
+
     def alter(y: np.ndarray) -> None:
-        y[-1, 0, 0, 0] += 1
+        y[-1, 0, 0, 0] += amounts.pop()
 
     altered: Any = Altered(model, pool2=alter)
     bad = verify(altered, weights, x).first_bad
     assert bad
-    assert (bad.tap, bad.counts["wrong"], bad.worst.index) == ("pool2", 3, (0, 0, 0, 0))
+    assert (bad.tap, bad.counts["wrong"], bad.worst.index) == ("pool2", 3, (1, 0, 0, 0))
 
 
 def he_input(weights: Weights, h: int, w: int) -> np.ndarray:
@@ -541,7 +543,7 @@ def test_the_command_exits_with_1_for_a_fault(monkeypatch: pytest.MonkeyPatch) -
     result = run("--device", "cpu")
     assert result.exit_code == 1
     assert "first bad layer: conv3_2 relu3_2 pool3: " in result.stdout.splitlines()[-1]
-    assert "times the bound" in result.stdout
+    assert " elements are beyond what rounding explains; the worst at [0, " in result.stdout
     result = run("--device", "cpu", "--json")
     assert result.exit_code == 1
     found = json.loads(result.stdout)
@@ -556,7 +558,9 @@ def test_the_command_exits_with_1_for_a_fault(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(command, "VGG", lost)
     found = json.loads(run("--device", "cpu", "--json").stdout, parse_constant=pytest.fail)
     assert found["verdict"] == "not finite"
-    assert found["layers"][0]["worst"]["got"] == "nan"
+    first = found["layers"][0]
+    assert first["worst"]["got"] == first["relative_l2"] == "nan"
+    assert first["of_bound"] == "inf"
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")

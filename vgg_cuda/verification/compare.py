@@ -50,7 +50,7 @@ class Row:
     counts: dict[str, int] = field(
         default_factory=lambda: {"wrong": 0, "overflow": 0, "not finite": 0, "inherited": 0}
     )
-    _squares: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    _squares: list[float] = field(default_factory=lambda: [0.0] * 6)
 
     @property
     def verdict(self) -> str:
@@ -65,13 +65,13 @@ class Row:
 
     @property
     def relative_l2(self) -> float:
-        """Of the finite elements, from the step's own input."""
-        return _ratio(*self._squares[:2])
+        """Of the finite elements, from the step's own input; NaN where there is none."""
+        return _ratio(*self._squares[:3])
 
     @property
     def since_input(self) -> float:
-        """Of the finite elements, from the network's input."""
-        return _ratio(*self._squares[2:])
+        """Of the finite elements, from the network's input; NaN where there is none."""
+        return _ratio(*self._squares[3:])
 
     def add(self, step: Step, y: NDArray[Any], exact: Exact, input_finite: bool) -> None:
         """Holds a part of a result, ``y`` [N,...,K], against its exact value."""
@@ -106,7 +106,7 @@ class Row:
     def add_since_input(self, y: NDArray[Any], expected: Float64, exact: Exact) -> None:
         """The same part beside the forward in float64, ``expected``."""
         got = y[exact.images, ..., exact.channels].astype(np.float64)
-        self._count_squares(2, got, expected, np.isfinite(got) & np.isfinite(expected))
+        self._count_squares(3, got, expected, np.isfinite(got) & np.isfinite(expected))
 
     def merge(self, other: Row, images: int) -> None:
         """Adds the same step of another batch, whose first image is number ``images``."""
@@ -127,6 +127,7 @@ class Row:
         error, values = (got - expected)[where], expected[where]
         self._squares[first] += float(error @ error)
         self._squares[first + 1] += float(values @ values)
+        self._squares[first + 2] += error.size
 
     def _of_bound(self, step: Step, y: NDArray[Any], got: Float64, exact: Exact) -> Float64:
         """The least error that rounds to y, as a part of the most that there may be."""
@@ -156,7 +157,9 @@ class Row:
         self.worst = Worst(tuple(index), float(got[at]), float(expected[at]), bound)
 
 
-def _ratio(error: float, of: float) -> float:
+def _ratio(error: float, of: float, count: float) -> float:
+    if not count:
+        return math.nan
     if not error:
         return 0.0
     return math.sqrt(error / of) if of else math.inf

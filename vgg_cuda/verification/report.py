@@ -53,9 +53,11 @@ class Verification:
                 row.name,
                 "x".join(map(str, row.shape)),
                 " ".join(row.kernels),
-                f"{row.relative_l2:.1e}",
-                f"{row.since_input:.1e}",
-                f"{row.of_bound:.3f}" if row.of_bound < 100 else f"{row.of_bound:.1e}",
+                _shown(row.relative_l2, ".1e"),
+                _shown(row.since_input, ".1e"),
+                _shown(
+                    row.of_bound if row.worst else math.nan, ".3f" if row.of_bound < 100 else ".1e"
+                ),
                 row.verdict,
             )
             for row in self.rows
@@ -94,7 +96,7 @@ def _row(row: Row) -> dict[str, Any]:
         "kernels": row.kernels,
         "relative_l2": _number(row.relative_l2),
         "since_input": _number(row.since_input),
-        "of_bound": _number(row.of_bound),
+        "of_bound": _number(_of_bound(row)),
         "worst": worst
         and {
             "index": list(worst.index),
@@ -105,6 +107,14 @@ def _row(row: Row) -> dict[str, Any]:
         "counts": row.counts,
         "verdict": row.verdict,
     }
+
+
+def _of_bound(row: Row) -> float:
+    return row.of_bound if row.worst else math.nan
+
+
+def _shown(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
 
 
 def _number(value: float) -> float | str:
@@ -124,18 +134,16 @@ def _what(row: Row) -> str:
     if row.verdict == "wrong" and worst is not None:
         return (
             f"{_of(counts['wrong'], total)} beyond what rounding explains; the worst at "
-            f"{list(worst.index)}: got {worst.got:.9g}, expected {worst.expected:.9g} +- "
-            f"{worst.bound:.2g}, {row.of_bound:.3g} times the bound"
+            f"{list(worst.index)}: got {worst.got:.9g}, expected {worst.expected:.9g}, at most "
+            f"{worst.bound:.2g} off"
         )
     if row.verdict == "overflow":
         if row.infinite_weights:
             what = f"{row.infinite_weights:,} of its weights are"
         else:
             what = _of(counts["overflow"], total)
-        return (
-            f"{what} beyond {row.dtype}'s greatest number, {_greatest(row.dtype)}; "
-            "bfloat16 and float32 reach 3.4e38"
-        )
+        advice = "; bfloat16 and float32 reach 3.4e38" * (row.dtype == "float16")
+        return f"{what} beyond {row.dtype}'s greatest number, {_greatest(row.dtype)}{advice}"
     if counts["not finite"]:
         return f"{_of(counts['not finite'], total)} not finite where a finite number is expected"
     return f"{_of(counts['inherited'], total)} not finite, nor are its input or weights"
