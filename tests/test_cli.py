@@ -129,6 +129,10 @@ BAD = {
         ["a.png", "--weights", "digits", "--device", "cpu", "--dtype", "int8"],
         "expected float32",
     ),
+    "arch": (
+        ["a.png", "--weights", "digits", "--device", "cpu", "--arch", "sm_80"],
+        "the cpu runs no kernels of GPUs",
+    ),
     "output format": (["a.png", "--weights", "digits", "--output", "r.txt"], "ending in .json or"),
     "output folder": (["a.png", "--weights", "digits", "--output", "no/r.json"], "no/"),
     "output is a folder": (["a.png", "--weights", "digits", "--output", "d.json"], "is a folder"),

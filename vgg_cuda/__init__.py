@@ -7,6 +7,7 @@ from importlib.metadata import version as _version
 from . import configs, layers, ops
 from .images import ImageError
 from .preprocess import PRESETS, Preset, RangeWarning
+from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError
 
@@ -24,4 +25,5 @@ __all__ = [
     "configs",
     "layers",
     "ops",
+    "verify",
 ]

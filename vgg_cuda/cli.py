@@ -1,7 +1,7 @@
-"""The command ``vgg-cuda``: info, summary, classify, features, convert.
+"""The command ``vgg-cuda``: info, summary, classify, features, verify, convert.
 
-Exit codes: 0 good; 2 bad arguments, paths, weights, device or output, told before any work;
-3 finished, but some images were skipped.
+Exit codes: 0 good; 1 ``verify`` found a layer whose result is bad; 2 bad arguments, paths, weights,
+device or output, told before any work; 3 finished, but some images were skipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from .files import remove_unfinished
-from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
+from .terminal import BAD_RESULT, fail, finish, line, progress, skip, system_errors, user_errors
 
 if TYPE_CHECKING:
     from .preprocess import Preset
@@ -43,6 +43,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or emulator."
 Dtype = Annotated[
     str | None,
     typer.Option(help="float32 on the CPU; float16 (default), float32, tf32, bfloat16 on a GPU."),
+]
+Arch = Annotated[
+    str | None, typer.Option(help="Plan kernels for this GPU, sm_80 for example; not on the CPU.")
 ]
 PresetName = Annotated[
     str | None, typer.Option("--preset", help="How images are prepared; default: as trained.")
@@ -135,6 +138,7 @@ def classify(
     batch_size: BatchSize = 32,
     device: Device = "auto",
     dtype: Dtype = None,
+    arch: Arch = None,
     preset_name: PresetName = None,
     output: Annotated[Path | None, typer.Option(help="Write to this .json or .csv file.")] = None,
     strict: Strict = False,
@@ -150,7 +154,7 @@ def classify(
             if output is not None:
                 check_format(output)
                 target = stack.enter_context(_replacing(output))
-            model, preset = _load(weights, device, dtype, preset_name)
+            model, preset = _load(weights, device, dtype, arch, preset_name)
             if model.config.num_classes is None:
                 fail(f"{weights} has no dense head to classify with")
         records = []
@@ -176,6 +180,7 @@ def features(
     batch_size: BatchSize = 32,
     device: Device = "auto",
     dtype: Dtype = None,
+    arch: Arch = None,
     preset_name: PresetName = None,
     strict: Strict = False,
 ) -> None:
@@ -191,7 +196,7 @@ def features(
             target = stack.enter_context(_replacing(output))
             if not names:
                 fail("--layers: expected at least one name, such as relu3_3")
-            model, preset = _load(weights, device, dtype, preset_name)
+            model, preset = _load(weights, device, dtype, arch, preset_name)
             for name in names:
                 resolve_layer(model.config, name)
         sink = stack.enter_context(contextlib.closing(FeatureSink(names, output.parent)))
@@ -205,6 +210,49 @@ def features(
         sink.write(target, output.suffix)
     typer.echo(f"wrote {', '.join(names)} of {len(sink.paths)} images to {output}", err=True)
     finish(skipped, len(found))
+
+
+@app.command()
+def verify(
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Image files, folders and glob patterns.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help='"digits" (default), "imagenet" or a weights file.')
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="vgg11, vgg13, vgg16 or vgg19 with random weights instead.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of random images; default: what the network takes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random images and weights.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per forward, and how many are random.")
+    ] = 1,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    arch: Arch = None,
+    pixels: Annotated[
+        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Holds every layer against float64, with derived bounds; names the first bad one."""
+    from .verification.command import described, run
+
+    with system_errors(), user_errors():
+        found, description = run(
+            images or [], weights=weights, network=network, size=size, seed=seed,
+            batch_size=batch_size, device=device, dtype=dtype, arch=arch, pixels=pixels,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps({**description, **found.as_dict()}, indent=2, allow_nan=False))
+    else:
+        typer.echo(described(description, found))
+        typer.echo(found.table())
+    if not found.ok:
+        raise typer.Exit(BAD_RESULT)
 
 
 @app.command()
@@ -230,11 +278,11 @@ def _replacing(output: Path) -> contextlib.AbstractContextManager[Path]:
 
 
 def _load(
-    weights: str, device: str, dtype: str | None, preset_name: str | None
+    weights: str, device: str, dtype: str | None, arch: str | None, preset_name: str | None
 ) -> tuple[VGG, Preset]:
     from .preprocess import get_preset
     from .vgg import VGG
 
     preset = None if preset_name is None else get_preset(preset_name)
-    model = VGG.load(weights, device=device, dtype=dtype)
+    model = VGG.load(weights, device=device, dtype=dtype, arch=arch)
     return model, preset or model.preset

@@ -22,12 +22,13 @@ def conv3x3(
 ) -> Float64:  # fmt: skip
     """x [N,H,W,C], w [K,3,3,C], bias [K] -> [N,H,W,K]; padding 1, stride 1; pooled on request."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
-    n, h, width, _ = x.shape
+    n, h, width, c = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     y = np.zeros((n, h, width, w.shape[0]))
     for r in range(3):
         for s in range(3):
-            y += padded[:, r : r + h, s : s + width] @ w[:, r, s].T
+            shifted = padded[:, r : r + h, s : s + width].reshape(-1, c)
+            y += (shifted @ w[:, r, s].T).reshape(y.shape)
     if bias is not None:
         y += np.asarray(bias, np.float64)
     if relu:

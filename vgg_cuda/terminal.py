@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import typer
 
+BAD_RESULT = 1
 BAD_INPUT = 2
 SOME_SKIPPED = 3
 

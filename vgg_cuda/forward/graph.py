@@ -89,6 +89,7 @@ def forward(
         else:
             if not pooled:
                 x = run.maxpool2x2(x)
+            pooled = False
             yield layer.name, x
     if not config.dense:
         return

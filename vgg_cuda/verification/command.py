@@ -1,0 +1,134 @@
+"""``vgg-cuda verify`` without the command line: which network, which images."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..backends import get_backend
+from ..configs import MIN_SIZE, get_config
+from ..images import ImageError, batches, open_image
+from ..inputs import check_dtype
+from ..preprocess import Preset
+from ..runs import image_paths
+from ..terminal import plain
+from ..vgg import VGG
+from ..weights import Weights, he_weights, load_weights
+from . import verify
+from .report import Verification
+
+DEFAULT_SIZE = 224  # where the preset does not say
+
+
+def run(
+    paths: Sequence[str], *, weights: str | None, network: str | None, size: int | None, seed: int,
+    batch_size: int, device: str, dtype: str | None, arch: str | None, pixels: bool,
+) -> tuple[Verification, dict[str, Any]]:  # fmt: skip
+    """The verification, and what was verified, as JSON-ready values.
+
+    Raises ``ValueError``, ``FileNotFoundError`` and ``DeviceError`` for what a user can mend.
+    """
+    if weights is not None and network is not None:
+        raise ValueError("--weights and --network: expected one of them, got both")
+    if paths and size is not None:
+        raise ValueError("--size: expected none beside images, whose size the preset gives")
+    if size is not None and size < MIN_SIZE:
+        raise ValueError(f"--size: expected at least {MIN_SIZE} (five pools halve it), got {size}")
+    config = None if network is None else get_config(network)
+    found = image_paths(paths)
+    check_dtype(get_backend(device, arch), dtype)  # told before a long read
+    source: Weights
+    source = load_weights(weights or "digits") if config is None else he_weights(config, seed)
+    model = VGG(source, device=device, dtype=dtype, arch=arch)
+    if found:
+        inputs = _images(found, model.preset, batch_size, pixels)
+    else:
+        inputs = iter([_random(model.preset, size, seed, batch_size, pixels)])
+    total: Verification | None = None
+    count, shapes = 0, []
+    for x in inputs:
+        part = verify(model, source, x)
+        if total is None:
+            total = part
+        else:
+            total.merge(part, count)
+        count += len(x)
+        if list(x.shape[1:3]) not in shapes:
+            shapes.append(list(x.shape[1:3]))
+    assert total is not None
+    return total, {
+        "vgg_cuda": version("vgg-cuda"),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "network": source.config.name,
+        "weights": source.source,
+        "seed": seed,
+        "images": count,
+        "sizes": shapes,
+        "x_dtype": "uint8" if pixels else "float32",
+        "preset": model.preset.name,
+    }
+
+
+def described(description: dict[str, Any], found: Verification) -> str:
+    """One line for a person."""
+    sizes = ", ".join(f"{h}x{w}" for h, w in description["sizes"])
+    images = f"{description['images']} image{'s' * (description['images'] != 1)} of {sizes}"
+    place = found.device + (f" ({found.arch})" if found.arch else "")
+    x = description["x_dtype"]
+    return plain(f"{description['weights']}: {found.dtype} on {place}; {images}, {x}")
+
+
+def _random(
+    preset: Preset, size: int | None, seed: int, count: int, pixels: bool
+) -> NDArray[np.uint8] | NDArray[np.float32]:
+    h, w = (size, size) if size is not None else _natural_size(preset)
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (count, h, w, 3), dtype=np.uint8)
+    return x if pixels else preset.normalize(x)
+
+
+def _natural_size(preset: Preset) -> tuple[int, int]:
+    size = preset.crop or preset.resize or DEFAULT_SIZE
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def _images(
+    paths: Sequence[Path], preset: Preset, batch_size: int, pixels: bool
+) -> Iterator[NDArray[Any]]:
+    """The files prepared as always; one that cannot be read raises ``ImageError``."""
+    if pixels:
+        yield from _pixels(paths, preset, batch_size)
+        return
+    for batch in batches(paths, preset, batch_size, min_size=MIN_SIZE):
+        for failure in batch.failed:
+            raise failure.error
+        yield batch.x
+
+
+def _pixels(paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+    pending: list[NDArray[np.uint8]] = []
+    for path in paths:
+        x = np.asarray(preset.resized(open_image(path)), np.uint8)
+        if min(x.shape[:2]) < MIN_SIZE:
+            raise ImageError(f"{path}: expected at least {MIN_SIZE} x {MIN_SIZE} pixels")
+        if pending and (len(pending) == batch_size or x.shape != pending[0].shape):
+            yield np.stack(pending)
+            pending = []
+        pending.append(x)
+    yield np.stack(pending)
+
+
+def _commit() -> str | None:
+    try:
+        from .. import _C
+    except ImportError:
+        return None
+    return _C.commit()

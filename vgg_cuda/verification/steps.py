@@ -1,0 +1,230 @@
+"""What a forward launches, step by step, and each step in float64 with the bound of its error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import reference
+from ..backends import Stats
+from ..backends.threads import run_blocks
+from ..configs import Config, Conv, Dense, Pool
+from .sums import TINY, Order, U, any_order, in_order
+from .winograd import winograd_bound
+
+Float64 = NDArray[np.float64]
+
+BLOCK = 1 << 16  # sums that are followed at a time: they stay in a core's cache
+DENSE_ROWS = 512  # of a dense layer's weights that are in float64 at a time
+EXP_ULPS = (
+    3  # 2 of CUDA's expf (CUDA C++ Programming Guide, mathematical functions), 2.52 of NumPy's
+)
+SMALLEST_NORMAL = 2.0**-126
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a plain forward, with what is fused into it; ``tap`` is its result."""
+
+    op: str
+    tap: str
+    name: str
+    layer: Conv | Dense | None = None
+    relu: bool = False
+    pool: bool = False
+
+
+def steps(config: Config) -> list[Step]:
+    """Those of ``VGG``'s forward where nothing in between is asked for."""
+    found: list[Step] = []
+    fused = False
+    for layer, following in zip_longest(config.features, config.features[1:]):
+        if isinstance(layer, Conv):
+            fused = isinstance(following, Pool)
+            names = [layer.name, layer.relu_name, *([following.name] if fused else [])]
+            found.append(Step("conv3x3", names[-1], " ".join(names), layer, True, fused))
+        elif not fused:
+            found.append(Step("maxpool2x2", layer.name, layer.name))
+        else:
+            fused = False
+    if not config.dense:
+        return found
+    found.append(Step("avgpool", "avgpool", "avgpool"))
+    for dense in config.dense:
+        names = [dense.name, *([dense.relu_name] if dense.relu else [])]
+        found.append(Step("linear", names[-1], " ".join(names), dense, dense.relu))
+    return [*found, Step("softmax", "prob", "prob")]
+
+
+def launched_by(found: Sequence[Step], launched: Sequence[Stats]) -> list[list[Stats]]:
+    """The operations that were recorded, by step; what begins no step belongs to the one before.
+
+    Raises ``RuntimeError`` where a forward launched other operations than ``steps`` says.
+    """
+    groups: list[list[Stats]] = []
+    for stats in launched:
+        op = _operation(stats)
+        if len(groups) < len(found) and op == found[len(groups)].op:
+            groups.append([stats])
+        elif groups and op in ("relu", "maxpool2x2", "convert"):
+            groups[-1].append(stats)
+        elif op != "convert":
+            raise RuntimeError(f"a forward launched {stats['kernel']} where none was expected")
+    if len(groups) != len(found):
+        raise RuntimeError(f"a forward of {len(found)} steps launched {len(groups)} operations")
+    return groups
+
+
+def _operation(stats: Stats) -> str:
+    kernel = stats["kernel"].removeprefix("cpu_")
+    convolution = kernel in ("winograd", "im2col")
+    return str(stats["plan"].get("op", "conv3x3" if convolution else kernel))
+
+
+def kernels(group: Sequence[Stats]) -> list[str]:
+    """Names of what was launched."""
+    return [
+        launch["kernel"]
+        for stats in group
+        for launch in stats["plan"].get("launches", [{"kernel": stats["kernel"]}])
+    ]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A part of a step's result before its ReLU and last rounding, and how far off it may be.
+
+    ``images``, ``channels``: which part it is. ``low`` <= ``y`` <= ``high``, in float64.
+    """
+
+    images: slice
+    channels: slice
+    y: Float64
+    low: Float64
+    high: Float64
+
+
+def exactly(
+    step: Step, x: NDArray[Any], w: NDArray[Any] | None, bias: NDArray[Any] | None,
+    grid: int, stats: Stats | None, tensor_cores: bool,
+) -> Iterator[Exact]:  # fmt: skip
+    """The step of operands x and w, part by part; without ``stats`` no bound is computed.
+
+    x [N,H,W,C] or [N,C], w [K,3,3,C] or [K,C] as the device holds them, bias [K].
+    """
+    everything = slice(None)
+    if step.op == "linear":
+        assert w is not None
+        assert bias is not None
+        x64 = x.reshape(len(x), -1).astype(np.float64)
+        for start in range(0, len(w), DENSE_ROWS):
+            part = slice(start, min(start + DENSE_ROWS, len(w)))
+            w64 = w[part].astype(np.float64)
+            y = reference.linear(x64, w64, bias[part])
+            error = _matrix_error(x64, w64, y, stats, tensor_cores) if stats else 0.0
+            yield _exact(everything, part, y, error)
+        return
+    for n in range(len(x)):
+        image = slice(n, n + 1)
+        x64 = x[image].astype(np.float64)
+        if step.op == "conv3x3":
+            assert w is not None
+            assert bias is not None
+            w64 = w.astype(np.float64)
+            y = reference.conv3x3(x64, w64, bias)
+            error = _conv_error(x64, w64, bias, y, stats, tensor_cores) if stats else 0.0
+            yield _pooled(_exact(image, everything, y, error), step.pool)
+        elif step.op == "maxpool2x2":
+            yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)
+        elif step.op == "avgpool":
+            y = reference.avgpool(x64, grid)
+            most = math.prod(-(-side // grid) + 1 for side in x64.shape[1:3])  # pixels of a bin
+            magnitude = reference.avgpool(np.abs(x64), grid)
+            yield _exact(image, everything, y, any_order(magnitude, most + 1))
+        else:
+            yield _softmax(image, x64)
+
+
+def _exact(images: slice, channels: slice, y: Float64, error: Float64 | float) -> Exact:
+    if isinstance(error, float):  # none is asked for, or there is none
+        return Exact(images, channels, y, y, y)
+    return Exact(images, channels, y, y - error, y + error)
+
+
+def _pooled(exact: Exact, pool: bool) -> Exact:
+    """Sums grow with their terms, maxima with theirs: bounds of a maximum are maxima of bounds."""
+    if not pool:
+        return exact
+    y = reference.maxpool2x2(exact.y)
+    if exact.low is exact.y:
+        return Exact(exact.images, exact.channels, y, y, y)
+    low, high = reference.maxpool2x2(exact.low), reference.maxpool2x2(exact.high)
+    return Exact(exact.images, exact.channels, y, low, high)
+
+
+def _matrix_error(x: Float64, w: Float64, y: Float64, stats: Stats, tensor_cores: bool) -> Float64:
+    """Of y = x [N,C] w [K,C]^T + bias."""
+    if not stats["plan"]:
+        return any_order(np.abs(x) @ np.abs(w).T, x.shape[1])
+    order = Order.of_tiling(stats["plan"]["tiling"], tensor_cores)
+    error = np.empty(y.shape)
+    columns = max(1, BLOCK // len(x))
+
+    def job(first: int) -> None:
+        part = slice(first, first + columns)
+        error[:, part] = in_order(x, w[part].T, order)
+
+    run_blocks(job, list(range(0, len(w), columns)))
+    return _with_bias(error, y)
+
+
+def _conv_error(
+    x: Float64, w: Float64, bias: NDArray[Any], y: Float64, stats: Stats, tensor_cores: bool
+) -> Float64:
+    """Of y [1,H,W,K], the convolution of one image x [1,H,W,C] with w [K,3,3,C], and bias."""
+    if stats["kernel"] == "cpu_winograd":
+        return winograd_bound(x[0], w)[None]
+    h, width, c = x[0].shape
+    if not stats["plan"]:  # the bias is one of the products
+        return any_order(reference.conv3x3(np.abs(x), np.abs(w), np.abs(bias)), 9 * c + 1)
+    order = Order.of_tiling(stats["plan"]["tiling"], tensor_cores)
+    columns = np.ascontiguousarray(w.reshape(len(w), -1).T)
+    padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
+    error = np.empty(y.shape)
+    rows = max(1, BLOCK // (width * len(w)))
+
+    def job(top: int) -> None:
+        count = min(rows, h - top)
+        taps = [
+            padded[top + r : top + r + count, s : s + width] for r in range(3) for s in range(3)
+        ]
+        a = np.concatenate(taps, axis=-1).reshape(count * width, 9 * c)
+        error[0, top : top + count] = in_order(a, columns, order).reshape(count, width, -1)
+
+    run_blocks(job, list(range(0, h, rows)))
+    return _with_bias(error, y)
+
+
+def _with_bias(error: Float64, y: Float64) -> Float64:
+    """The sum and the bias are added in float32; a result's dtype may round that again."""
+    return np.asarray(error + U * (np.abs(y) + error))
+
+
+def _softmax(images: slice, x: Float64) -> Exact:
+    """exp's error, that of its argument, a difference, and of the sum in any order.
+
+    Numbers below the smallest normal one may be flushed to zero.
+    """
+    y = reference.softmax(x)
+    argument = np.abs(x - x.max(axis=1, keepdims=True))
+    of_exp = argument * U + 2 * EXP_ULPS * U
+    of_sum = (y * of_exp).sum(axis=1, keepdims=True) + x.shape[1] * U
+    relative = of_exp + of_sum + U
+    error = y * relative / (1 - relative) + 2 * SMALLEST_NORMAL + TINY
+    return _exact(images, slice(None), y, error)
