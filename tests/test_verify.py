@@ -27,9 +27,9 @@ from vgg_cuda.weights import Weights, he_weights, load_weights, save
 
 EMULATED = [
     pytest.param("emulator", dtype, marks=[] if _C.built_with_emulator() else pytest.mark.skip)
-    for dtype in ("float32", "float16", "bfloat16")
+    for dtype in ("float32", "tf32", "float16", "bfloat16")
 ]
-EMULATED_16BIT = EMULATED[1:]
+EMULATED_16BIT = EMULATED[2:]
 PLACES = [("cpu", "float32"), *EMULATED]
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 6))
 

@@ -98,7 +98,12 @@ class Row:
         both = finite & np.isfinite(expected)
         self._count_squares(0, got, expected, both)
         rank = np.where(both & known | wrong | lost, of_bound, -1.0)
-        at = np.unravel_index(int(rank.argmax()), rank.shape)
+        if not rank.any():  # the last rounding explains all: what it moved most
+            room = _room(y, got, exact)
+            off = np.abs(got - expected) / np.where(room > 0, room, 1)
+            at = np.unravel_index(int(np.where(both, off, -1).argmax()), off.shape)
+        else:
+            at = np.unravel_index(int(rank.argmax()), rank.shape)
         part = float(rank[at])
         if part >= 0 and (self.worst is None or part > self.of_bound):
             self._place(at, part, got, expected, exact, y)
@@ -148,13 +153,17 @@ class Row:
         index = [int(i) for i in at]
         index[0] += exact.images.start or 0
         index[-1] += exact.channels.start or 0
-        low, high = rounded_from(y[at][None])
-        side = (
-            exact.high[at] - exact.y[at] if got[at] > expected[at] else exact.y[at] - exact.low[at]
-        )
-        bound = float(side + (high[0] - low[0]) / 2)
+        bound = float(_room(y, got, exact)[at])
         self.of_bound = part
         self.worst = Worst(tuple(index), float(got[at]), float(expected[at]), bound)
+
+
+def _room(y: NDArray[Any], got: Float64, exact: Exact) -> Float64:
+    """How far off an element may be: its sum, and what the last rounding does to that."""
+    low, high = rounded_from(y)
+    above = exact.high - exact.y + got - low
+    below = exact.y - exact.low + high - got
+    return np.where(got > exact.y, above, below)
 
 
 def _ratio(error: float, of: float, count: float) -> float:

@@ -11,8 +11,11 @@ import numpy as np
 from ..arrays import numpy_dtype
 from .compare import Row
 
-HEADINGS = ("layer", "output", "kernels", "rel. L2", "since input", "of bound", "verdict")
-NUMBERS = (3, 4, 5)  # columns that are numbers
+HEADINGS = (
+    "layer", "output", "rel. L2", "since input", "worst at", "off by", "bound", "of bound",
+    "verdict", "kernels",
+)  # fmt: skip
+NUMBERS = range(2, 8)  # columns that are numbers
 
 
 @dataclass
@@ -52,13 +55,11 @@ class Verification:
             (
                 row.name,
                 "x".join(map(str, row.shape)),
-                " ".join(row.kernels),
                 _shown(row.relative_l2, ".1e"),
                 _shown(row.since_input, ".1e"),
-                _shown(
-                    row.of_bound if row.worst else math.nan, ".3f" if row.of_bound < 100 else ".1e"
-                ),
+                *_worst(row),
                 row.verdict,
+                " ".join(row.kernels),
             )
             for row in self.rows
         ]
@@ -86,6 +87,22 @@ class Verification:
             "verdict": "ok" if bad is None else bad.verdict,
             "sentence": self.sentence(),
         }
+
+
+def _worst(row: Row) -> tuple[str, str, str, str]:
+    """Where the worst element is, its error, its bound, and how much of that the sum must be off.
+
+    The bound leaves room for the last rounding, which that part does not count.
+    """
+    worst = row.worst
+    if worst is None:
+        return "-", "-", "-", "-"
+    return (
+        ",".join(map(str, worst.index)),
+        _shown(abs(worst.got - worst.expected), ".1e"),
+        _shown(worst.bound, ".1e"),
+        _shown(row.of_bound, ".3f" if row.of_bound < 100 else ".1e"),
+    )
 
 
 def _row(row: Row) -> dict[str, Any]:
