@@ -328,11 +328,12 @@ def test_dry_run(
 ) -> None:
     monkeypatch.setattr(command, "work_folder", lambda: tmp_path / "work")
     handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
+    chosen = ["tests", "verify", "bench", "ncu", "racecheck"]
     out = tmp_path / "out"
     out.mkdir()
     (out / "sanitizer.txt").write_text("of an earlier run")
     try:
-        code = command.main(["--out", str(out), "--only", "tests", "bench", "ncu", "racecheck"])
+        code = command.main(["--out", str(out), "--only", *chosen])
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -343,15 +344,38 @@ def test_dry_run(
     assert len(files) <= 8
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in files)
     assert set(files) <= set(command.FILES)
-    assert set(files) >= {"summary.json", "bench.json", "tests.json", "log.txt"}
+    assert set(files) >= {"summary.json", "bench.json", "tests.json", "verify.json", "log.txt"}
     assert "sanitizer.txt" not in files
     for name in files:
         if name.endswith(".json"):
             assert json.loads((out / name).read_text())["dry_run"] is True
+    (verified,) = json.loads((out / "verify.json").read_text())["runs"]
+    assert [verified[key] for key in ("weights", "dtype", "verdict")] == ["digits", "float16", "ok"]
     report = json.loads((out / "bench.json").read_text())
     kinds = {row["kind"] for row in report["rows"]}
     assert kinds == {"network", "layer", "ceiling"}
     assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
+
+
+def test_a_bad_layer_fails_and_a_timeout_keeps_the_rest(tmp_path: Path) -> None:
+    def report(verdict: str) -> Child:
+        found = {"weights": "digits", "dtype": "tf32", "verdict": verdict, "sentence": "it is"}
+        code = int(verdict != "ok")
+        return Child(code, f"warning: this\n{json.dumps(found, indent=2)}\n", False)
+
+    run = Run(tmp_path / "out", tmp_path / "work", deadline_s=60, dry_run=False)
+    answers = [report("ok"), Child(-9, "", True)]
+    run.python = lambda *_, **__: answers.pop(0)  # type: ignore[method-assign]
+    result = steps.verify(run)
+    assert (result.status, result.data["verified"], result.data["of"]) == ("ok", 1, 7)
+    answers += [report("ok"), report("wrong"), Child(-9, "", True)]
+    result = steps.verify(run)
+    assert (result.status, result.reason) == ("failed", "digits tf32: it is")
+    assert len(json.loads((run.out / "verify.json").read_text())["runs"]) == 2
+    answers += [Child(2, "error: no such device", False)]
+    assert steps.verify(run).status == "failed"
+    answers += [Child(-9, "", True)]
+    assert steps.verify(run).status == "timeout"
 
 
 @pytest.mark.skipif(why_missing("emulator") is not None, reason=str(why_missing("emulator")))

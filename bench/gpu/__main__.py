@@ -1,6 +1,6 @@
 """``make gpu [OUT=folder]``: builds, tests and measures on this machine's GPU, unattended.
 
-Writes at most seven files, ``FILES``, into OUT (default build/gpu/<date>); everything essential is
+Writes at most eight files, ``FILES``, into OUT (default build/gpu/<date>); everything essential is
 in ``summary.json``. Ends at the deadline with what it has. Exit status 1 where a step failed that
 could run. Without a GPU it is a dry run of everything but the launches there, in the environment
 that it is run from, where that has the package with the emulator (after ``make test``, ``.venv``).
@@ -24,7 +24,8 @@ from .steps import all_steps
 
 DEADLINE_S = 540.0
 FILES = (
-    "summary.json", "bench.json", "tests.json", "ptx.json", "sanitizer.txt", "ncu.txt", "log.txt",
+    "summary.json", "bench.json", "tests.json", "ptx.json", "verify.json", "sanitizer.txt",
+    "ncu.txt", "log.txt",
 )  # fmt: skip
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

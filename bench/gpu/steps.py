@@ -90,6 +90,32 @@ def gpu_tests(run: Run) -> Result:
     return result
 
 
+def verify(run: Run) -> Result:
+    """Every layer that a forward launches beside float64, the most telling networks first."""
+    full = ["--network", "vgg16", "--size", "224"]
+    asked = [["--dtype", dtype] for dtype in ("float16", "tf32", "bfloat16", "float32")]
+    asked += [[*full, "--dtype", dtype, "--uint8"] for dtype in ("float16", "tf32", "bfloat16")]
+    if run.dry_run:
+        asked = asked[:1]
+    path, found = run.out / "verify.json", []
+    device = "emulator" if run.dry_run else "cuda"
+    for options in asked:
+        child = run.python("-m", "vgg_cuda", "verify", "--device", device, *options, "--json")
+        if child.timed_out:
+            break
+        if child.code not in (0, 1):  # 1: a layer is bad, which the report tells
+            return child.result(f"verify {' '.join(options)}")
+        start, end = child.output.find("{"), child.output.rfind("}")
+        found.append(json.loads(child.output[start : end + 1]))
+        write_json(path, {"dry_run": run.dry_run, "runs": found})
+    bad = [f"{r['weights']} {r['dtype']}: {r['sentence']}" for r in found if r["verdict"] != "ok"]
+    data = {"verified": len(found), "of": len(asked), "bad": bad}
+    if bad:
+        return Result("failed", "; ".join(bad), data)
+    said = f"{len(found)} of {len(asked)} networks are within their bounds"
+    return Result("ok" if found else "timeout", said, data)
+
+
 def benchmark(run: Run) -> Result:
     """Networks and layers beside PyTorch; what was measured before a timeout stays."""
     path = run.out / "bench.json"
@@ -218,6 +244,7 @@ def all_steps(build: str) -> list[Step]:
         Step("build", 300, partial(package.build, mode=build), ("environment",)),
         Step("ptx", 60, ptx, needs),
         Step("tests", 120, gpu_tests, needs),
+        Step("verify", 60, verify, needs),
         Step("bench", 120, benchmark, needs),
         Step("memcheck", 60, partial(sanitizer, tool="memcheck"), needs),
         Step("racecheck", 60, partial(sanitizer, tool="racecheck"), needs),
