@@ -25,7 +25,7 @@ def test_figures_are_those_of_the_results() -> None:
 
 
 def test_the_examples_run(capsys) -> None:  # type: ignore[no-untyped-def]
-    use, kernels = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    use, kernels, forwards = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     scope: dict[str, Any] = {}
     exec(compile(use, "README.md", "exec"), scope)
     assert scope["logits"].shape == (2, 1000)
@@ -38,6 +38,9 @@ def test_the_examples_run(capsys) -> None:  # type: ignore[no-untyped-def]
     exec(compile(kernels, "README.md", "exec"), scope)
     assert scope["y"].shape == (1, 8, 8, 64)
     assert re.fullmatch(r"conv3x3_f16_\w+_pool \d+\n", capsys.readouterr().out)
+    exec(compile(forwards, "README.md", "exec"), scope)
+    assert capsys.readouterr().out.startswith("Memory(weights=")
+    assert scope["probabilities"].shape == (1, 10)
 
 
 def test_links_lead_somewhere() -> None:
