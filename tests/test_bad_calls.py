@@ -281,8 +281,10 @@ def test_tf32_of_the_cpu() -> None:
     ):
         with pytest.raises(TypeError, match=": dtype: expected float32 on cpu, got tf32"):
             call()
-    with pytest.raises(ValueError, match=r"unknown dtype 'tf32' on cpu: expected float32$"):
+    with pytest.raises(ValueError, match="unknown dtype 'tf32' on cpu: expected float32; .*emula"):
         VGG.load("digits", device="cpu", dtype="tf32")
+    with pytest.raises(ValueError, match=r"unknown dtype 'int8' on cpu: expected float32$"):
+        VGG.load("digits", device="cpu", dtype="int8")
 
 
 @NEEDS_EMULATOR
@@ -298,8 +300,15 @@ def test_tf32_is_no_dtype_of_arrays() -> None:
     with pytest.raises(TypeError, match=r"convert: dtype: expected float16 or .*, got tf32"):
         ops.convert(X, "tf32", **on)
     packed = ops.pack_conv3x3(get_backend("emulator"), W, None, dtype="tf32")
+    y = ops.conv3x3(X, W, dtype="tf32", **on)
+    assert ops.conv3x3(X, packed, **on).tobytes() == y.tobytes()  # packed for it
     with pytest.raises(TypeError, match="w: expected weights packed as float32, got tf32"):
-        ops.conv3x3(X, packed, **on)
+        ops.conv3x3(X, packed, dtype="float32", **on)
+    with pytest.raises(TypeError, match="w: expected weights packed as float16, got tf32"):
+        ops.conv3x3(X.astype(np.float16), packed, **on)
+    pixels = np.zeros((1, 4, 4, 3), np.uint8)
+    first = ops.pack_conv3x3(get_backend("emulator"), W[..., :3], None, dtype="tf32")
+    assert ops.conv3x3(pixels, first, **on).dtype == np.float32
     out = np.empty((2, 6, 4, 5), np.float16)
     with pytest.raises(TypeError, match="out: expected dtype float32, got float16"):
         ops.conv3x3(X, W, dtype="tf32", out=out, **on)

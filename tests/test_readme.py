@@ -40,7 +40,7 @@ def test_the_examples_run(capsys) -> None:  # type: ignore[no-untyped-def]
     assert re.fullmatch(r"conv3x3_f16_\w+_pool \d+\n", capsys.readouterr().out)
     exec(compile(forwards, "README.md", "exec"), scope)
     assert capsys.readouterr().out.startswith("Memory(weights=")
-    assert scope["probabilities"].shape == (1, 10)
+    assert scope["logits"].shape == (1, 10)
 
 
 def test_links_lead_somewhere() -> None:

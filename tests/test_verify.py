@@ -116,6 +116,48 @@ def test_a_batch_is_verified_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (bad.tap, bad.counts["wrong"], bad.worst.index) == ("pool2", 3, (1, 0, 0, 0))
 
 
+def test_a_batch_that_is_split_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fake_cupy import fake_gpus
+
+    weights = he_weights(SMALL, 3)
+    x = weights.preset.normalize(pixels(6, 32, 32))
+    with fake_gpus(monkeypatch, (8, 0)) as log:
+        model = VGG(weights, device="cuda", dtype="float16")
+        one = model.memory((1, 32, 32, 3))
+        log.capacity = log.memory.used + 20 * (one.total - one.weights)
+        found = verify(model, weights, x)
+        assert found.ok, found.table()
+        assert found.rows[0].shape[0] == 6
+        log.capacity = log.memory.used
+        with pytest.raises(MemoryError):
+            verify(model, weights, x)
+
+
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+def test_tensors_that_overlap_in_the_arena_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layer by layer they do not; nor does a graph differ that is right."""
+    from vgg_cuda.forward import planned
+
+    weights = he_weights(SMALL, 3)
+    model = VGG(weights, device="emulator", dtype="float16")
+    x = he_input(weights, 32, 32)
+    assert verify(model, weights, x).ok
+    run = planned.Forward.run
+
+    def disturbed(self: Any, on: Any, x: Any, arena: Any, results: Any) -> None:
+        run(self, on, x, arena, results)
+        if len(results) == 1:
+            next(iter(results.values()))[0, 1] += 1
+
+    monkeypatch.setattr(planned.Forward, "run", disturbed)
+    found = verify(model, weights, x)
+    assert (found.ok, found.first_bad, found.verdict) == (False, None, "differs")
+    assert found.sentence().endswith(
+        "bounds; a plain forward gives other bits; a graph gives other bits"
+    )
+    assert found.as_dict()["differs"] == ["a plain forward", "a graph"]
+
+
 def he_input(weights: Weights, h: int, w: int) -> np.ndarray:
     return weights.preset.normalize(pixels(1, h, w))
 
@@ -184,7 +226,8 @@ class Altered:
     def features(self, x: Any, layers: list[str]) -> dict[str, np.ndarray]:
         found = {name: y.copy() for name, y in self._model.features(x, layers).items()}
         for tap, alter in self._taps.items():
-            alter(found[tap])
+            if tap in found:
+                alter(found[tap])
         return found
 
 

@@ -166,8 +166,10 @@ class Call:
                 raise ValueError(f"{self.op}: out: expected memory of its own, it overlaps {name}")
 
 
-def computed_in(call: Call, dtype: Any) -> str:
+def computed_in(call: Call, dtype: Any, w: Any) -> str:
     """What a matrix product computes in: ``dtype``, by default x's, of pixels the backend's first.
+
+    Or by default what ``w`` is packed for, where x may be multiplied in that.
 
     A precision of x's dtype; images, which a first convolution reads as they are, may have any.
     Raises ``TypeError``, and ``ValueError`` for pixels of other than three channels.
@@ -176,7 +178,10 @@ def computed_in(call: Call, dtype: Any) -> str:
     if call.pixels and x.shape[3] != 3:
         raise ValueError(f"{call.op}: x: expected [N, H, W, 3] of uint8, got {x.shape}")
     if dtype is None:
-        return known[0] if call.pixels else str(x.dtype.name)
+        own = known[0] if call.pixels else str(x.dtype.name)
+        packed = str(w.dtype) if hasattr(w, "in_channels") or hasattr(w, "in_features") else own
+        multiplies = call.pixels or (packed in known and numpy_dtype(packed).name == own)
+        return packed if multiplies else own
     name = dtype_name(dtype)
     if name not in known:
         expected = f"{' or '.join(known)} on {call.backend.device}"

@@ -241,16 +241,18 @@ def verify(
     """Holds every layer against float64, with derived bounds; names the first bad one."""
     from .verification.command import described, run
 
-    with system_errors(), user_errors():
-        found, description = run(
-            images or [], weights=weights, network=network, size=size, seed=seed,
-            batch_size=batch_size, device=device, dtype=dtype, arch=arch, pixels=pixels,
-        )  # fmt: skip
-    if as_json:
-        typer.echo(json.dumps({**description, **found.as_dict()}, indent=2, allow_nan=False))
-    else:
-        typer.echo(described(description, found))
-        typer.echo(found.table())
+    with system_errors():
+        with user_errors():
+            found, description = run(
+                images or [], weights=weights, network=network, size=size, seed=seed,
+                batch_size=batch_size, device=device, dtype=dtype, arch=arch, pixels=pixels,
+            )  # fmt: skip
+        if as_json:
+            typer.echo(json.dumps({**description, **found.as_dict()}, indent=2, allow_nan=False))
+        else:
+            typer.echo(described(description, found))
+            typer.echo(found.table())
+        sys.stdout.flush()
     if not found.ok:
         raise typer.Exit(BAD_RESULT)
 

@@ -13,6 +13,8 @@ from .arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require
 from .backends import Array, Backend
 from .configs import IN_CHANNELS, MIN_SIZE
 
+MOST_PIXELS = 2**31 - 1025  # of a batch: kernels count them in int32
+
 
 def check_images(x: Any, layout: str, backend: Backend) -> tuple[Array, Restore]:
     """x [N,H,W,3], or [N,3,H,W] in ``layout`` "NCHW", as NumPy or CuPy array; the way back.
@@ -62,6 +64,12 @@ def check_images_to_come(
             f"{what}: shape: expected (N, H, W, 3) with N >= 1 and H, W >= {MIN_SIZE}, "
             f"got {shape!r}"
         )
+    most = MOST_PIXELS // (sizes[1] * sizes[2])
+    if sizes[0] > most:
+        raise ValueError(
+            f"{what}: shape: expected at most N = {most} images of {sizes[1]} x {sizes[2]} in one "
+            f"forward (2^31 pixels), got N = {sizes[0]}"
+        )
     name = dtype_name(dtype)
     if name not in dtypes:
         known = " or ".join(dict.fromkeys(dtypes))
@@ -89,5 +97,8 @@ def check_dtype(backend: Backend, dtype: Any) -> str:
     name = dtype_name(dtype)
     if name not in backend.precisions:
         known = " or ".join(backend.precisions)
-        raise ValueError(f"unknown dtype {name!r} on {backend.device}: expected {known}")
+        advice = ""
+        if backend.name == "cpu" and name in ("float16", "bfloat16", "tf32"):
+            advice = f'; GPUs and device "emulator" compute in {name}'
+        raise ValueError(f"unknown dtype {name!r} on {backend.device}: expected {known}{advice}")
     return name

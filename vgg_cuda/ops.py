@@ -26,7 +26,8 @@ dtypes are float32 on the CPU, float16, float32 and bfloat16 (with ``ml_dtypes``
 elsewhere. Sums are float32 and rounded to the dtype once; beyond float16 is infinite, as IEEE 754
 says. There ``conv3x3`` and ``linear`` have another precision, ``dtype="tf32"``, for float32 arrays:
 both factors of every product are rounded to eleven binary digits (ties away from zero) for the
-tensor cores; sums and result are float32.
+tensor cores; sums and result are float32. (A NaN in x that only its last 13 bits tell from an
+infinity becomes one; arithmetic makes none of these.)
 
 All raise ``ValueError`` for shapes, values, devices and layouts of ``out`` that do not fit,
 ``TypeError`` for dtypes and array kinds, ``DeviceError`` (a ``RuntimeError``) for a device that is
@@ -81,7 +82,8 @@ def conv3x3(
     host memory or beside x, or w as ``pack_conv3x3`` of the backend returned it (then no bias).
     Returns [N,H,W,K], or [N,H//2,W//2,K] with ``pool``.
 
-    ``dtype`` is what is computed in, by default x's, for float32 also "tf32". Images, x [N,H,W,3]
+    ``dtype`` is what is computed in, by default x's, or packed w's where x may have it: for float32
+    also "tf32". Images, x [N,H,W,3]
     of uint8 or float32, are read as they are, for a result of any ``dtype`` (of uint8 by default
     the backend's first). ``preset``, for uint8 RGB alone, normalizes the pixels on the way: the
     padding is zero after that, and w reads the preset's order of channels.
@@ -90,7 +92,7 @@ def conv3x3(
         "conv3x3", x, rank=4, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats, uint8=True,
     ) as call:  # fmt: skip
-        computed = computed_in(call, dtype)
+        computed = computed_in(call, dtype, w)
         call.at_least(2 if pool else 1)
         chosen = None if preset is None else as_preset(preset)
         if chosen is not None and not call.pixels:
@@ -124,13 +126,13 @@ def linear(
 
     x [N,C] with C >= 1; w [K,C] and bias [K], floating point, in host memory or beside x, or w as
     ``pack_linear`` of the backend returned it (then no bias). ``dtype`` is what is computed in, by
-    default x's, for float32 also "tf32". Returns [N,K].
+    default x's or packed w's, for float32 also "tf32". Returns [N,K].
     """
     with Call(
         "linear", x, rank=2, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats,
     ) as call:  # fmt: skip
-        computed = computed_in(call, dtype)
+        computed = computed_in(call, dtype, w)
         N, C = call.x.shape
         pack: Callable[[], PackedLinear]
         if is_packed(w, "linear"):

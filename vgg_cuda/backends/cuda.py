@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import threading
 from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,9 @@ Array = Any
 """A ``cupy.ndarray``."""
 
 OLDEST_COMPUTE_CAPABILITY = (8, 0)
+
+# CUDA lets nobody wait for a GPU while a stream of it captures.
+_capturing = threading.RLock()
 
 
 @cache
@@ -149,7 +153,7 @@ class CudaBackend(KernelBackend):
 
     def synchronize(self) -> None:
         """Returns when everything enqueued on the GPU so far is done."""
-        with self._cupy.cuda.Device(self._index) as device:
+        with _capturing, self._cupy.cuda.Device(self._index) as device:
             device.synchronize()
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
@@ -172,8 +176,8 @@ class CudaBackend(KernelBackend):
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
         """A CUDA graph. Waits for the GPU: what ``run`` uses may still be in use elsewhere."""
-        self.synchronize()
-        with self.active():
+        with _capturing, self.active():
+            self.synchronize()
             stream = self._cupy.cuda.Stream(non_blocking=True)
             with stream:
                 run()  # loads the kernels

@@ -220,17 +220,17 @@ class KernelBackend(ABC):
         return result, workspace
 
     @contextmanager
-    def reserving(self, what: str, needed: int, uses: Sequence[str]) -> Iterator[None]:
-        """Entered to allocate ``needed`` bytes; MemoryError says what they were ``uses`` for.
+    def reserving(
+        self, what: str, needed: int, uses: Sequence[str], less: str = "smaller batches"
+    ) -> Iterator[None]:
+        """Entered to allocate ``needed`` bytes; MemoryError says what for, and what needs ``less``.
 
-        Where the device says that it has less, that is told before anything is allocated.
+        Where the device says that it has too little, that is told before anything is allocated.
         """
 
         def failure(free: int | None) -> MemoryError:
             there = "" if free is None else f", {size(free)} are free on {self.device}"
-            return MemoryError(
-                f"{what}: needs {' and '.join(uses)}{there}; smaller batches need less"
-            )
+            return MemoryError(f"{what}: needs {' and '.join(uses)}{there}; {less} need less")
 
         free = self.free_bytes(needed)
         if free is not None and needed > free:

@@ -10,11 +10,10 @@ from collections.abc import Set
 from typing import Protocol
 
 from ..backends import Array
+from ..inputs import MOST_PIXELS
 from .graph import Network, pack
 
-__all__ = ["MOST_PIXELS", "Network", "Runner", "make_runner", "most_images", "pack"]
-
-MOST_PIXELS = 2**31 - 1025  # of a batch: kernels count them in int32
+__all__ = ["Network", "Runner", "make_runner", "most_images", "pack"]
 
 
 class Runner(Protocol):

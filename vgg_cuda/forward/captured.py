@@ -20,22 +20,22 @@ class CapturedForward:
 
     ``x`` [N,H,W,3] and ``y`` are arrays on the device, CuPy's (on the emulator NumPy's), where it
     reads and writes each time: fill ``x`` in place and call with no argument, or pass the images.
-    ``memory`` says what it holds until it is deleted. Not for several threads, or streams, at once.
+    Not for several threads, or streams, at once.
     """
 
     def __init__(self, network: Network, forward: Forward, x: Spec, tap: str) -> None:
         backend: Any = network.backend
         on = self._on = cast(KernelBackend, backend)
-        self.memory: Memory = memory(network, x, forward)
-        held = self.memory.total - self.memory.weights
+        self._memory = memory(network, x, forward)
+        held = self._memory.total - self._memory.weights
         with on.active():
             with on.reserving(f"a graph of {list(x.shape)}", held, [f"{size(held)} of its own"]):
-                self.x: Array = on.new_array(x.shape, x.dtype)
+                self._x: Array = on.new_array(x.shape, x.dtype)
                 arena = on.new_array((forward.arena_bytes,), "uint8")
                 y = forward.result_specs()[tap]
-                self.y: Array = on.new_array(y.shape, y.dtype)
-            self.x[...] = 0
-        images, results = self.x, {tap: self.y}
+                self._y: Array = on.new_array(y.shape, y.dtype)
+            self._x[...] = 0
+        images, results = self._x, {tap: self._y}
 
         def run() -> None:
             forward.run(on, images, arena, results)
@@ -43,11 +43,27 @@ class CapturedForward:
         self._launch = on.capture(run)
         self._alive = network, arena, images, results  # a graph knows addresses only
 
+    @property
+    def x(self) -> Array:
+        """What is read: fill it in place."""
+        return self._x
+
+    @property
+    def y(self) -> Array:
+        """What is written."""
+        return self._y
+
+    @property
+    def memory(self) -> Memory:
+        """What it holds, until it is deleted; the ``weights`` are the model's."""
+        return self._memory
+
     def __call__(self, x: Any = None) -> Any:
         """``y`` for x [N,H,W,3], by default for what ``self.x`` holds; the next call overwrites it.
 
         x is of ``self.x``'s shape and dtype, on the host or the device. Enqueued on the current
-        stream (PyTorch's for its tensors) without waiting. The result is of x's kind where x is on
+        stream (PyTorch's for its tensors) without waiting: x must stay as it is until then, unless
+        it is in pageable host memory. The result is of x's kind where x is on
         the device, else ``self.y``. Raises ``ValueError`` for another shape, ``TypeError`` for
         another dtype.
         """

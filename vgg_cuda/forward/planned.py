@@ -63,7 +63,10 @@ class PlannedRunner:
 
     def memory(self, shape: Sequence[int], dtype: Any, tap: str) -> Memory:
         """What a forward of x [N,H,W,3] of ``dtype``, in host memory, needs."""
-        return memory(self._network, *self._planned(shape, dtype, tap, "memory"))
+        host, _ = self._planned(shape, dtype, tap, "memory")
+        arrives = self._on.image_dtype(np.empty(0, numpy_dtype(host.dtype)), self._network.dtype)
+        x, forward = self._planned(shape, arrives, tap, "memory")
+        return memory(self._network, x, forward)
 
     def capture(self, shape: Sequence[int], dtype: Any, tap: str) -> CapturedForward:
         """A forward of x [N,H,W,3] of ``dtype`` to ``tap``, to be launched as a whole."""
@@ -88,7 +91,8 @@ class PlannedRunner:
         uses += [f"{size(forward.result_bytes)} for its results"]
         what = f"a forward of {list(x.shape)}"
         with on.active():
-            with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses):
+            smaller = "smaller batches" if len(x) > 1 else "smaller images"
+            with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses, smaller):
                 arena = on.new_array((forward.arena_bytes,), "uint8")
                 results = {t: on.new_array(y.shape, y.dtype) for t, y in self._specs(forward)}
             forward.run(on, x, arena, results)

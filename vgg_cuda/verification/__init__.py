@@ -1,10 +1,11 @@
 """Every layer of a network beside float64: is each element as near as its additions allow?
 
-A network is run as always, and the result of each step that it launches (a convolution with its
-ReLU and pool, say) is held against the same step in float64, computed from the device's own input
-of that step and from the weights as the device holds them. So errors do not add up along
-the network, and a bound can be derived for every element: nothing is chosen. ``sums.py``,
-``winograd.py`` and ``steps.py`` derive them; ``compare.py`` says what a verdict is.
+The result of each step that a network launches (a convolution with its ReLU and pool, say) is held
+against the same step in float64, computed from the device's own input of that step and from the
+weights as the device holds them. So errors do not add up along the network, and a bound can be
+derived for every element: nothing is chosen. ``sums.py``, ``winograd.py`` and ``steps.py`` derive
+them; ``compare.py`` says what a verdict is. A plain call, whose tensors in between share memory,
+and a graph must give the same bits.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ..weights import Source, Weights, load_weights
 from .compare import Row, Worst
 from .operands import as_operand, normalized, normalized_exactly
 from .report import Verification
-from .steps import Step, exactly, kernels, launched_by, steps
+from .steps import SplitError, Step, exactly, kernels, launched_by, steps
 
 __all__ = ["Row", "Verification", "Worst", "verify"]
 
-MOST_IMAGES = 8  # of 224x224 at a time, whose float64 tensors are all held; no backend splits them
+MOST_IMAGES = 8  # of 224x224 at a time, whose float64 tensors are all held
 
 
 def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verification:
@@ -51,10 +52,23 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
         x = x.astype(np.float32)
     found = steps(model.config)
     most = max(1, MOST_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
-    parts = [_verified(model, weights, x[i : i + most], found) for i in range(0, len(x), most)]
-    for i, part in enumerate(parts[1:], 1):
-        parts[0].merge(part, i * most)
-    return parts[0]
+    total: Verification | None = None
+    done = 0
+    while done < len(x):
+        try:
+            part = _verified(model, weights, x[done : done + most], found)
+        except SplitError:
+            if most == 1:
+                raise
+            most = -(-most // 2)
+            continue
+        if total is None:
+            total = part
+        else:
+            total.merge(part, done)
+        done += most
+    assert total is not None
+    return total
 
 
 def _verified(model: VGG, weights: Weights, x: NDArray[Any], found: list[Step]) -> Verification:
@@ -69,6 +83,7 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any], found: list[Step]) 
         preset = model.preset
         before = preset.normalize(x) if on_cpu else normalized(x, preset)
         exact_before = normalized_exactly(x, preset)
+    differs = _differs(model, x, taps)
     rows = []
     for step, group in zip(found, groups, strict=True):
         y = taps.pop(step.tap)
@@ -76,7 +91,18 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any], found: list[Step]) 
         exact_before = _since_input(model, weights, step, rows[-1], exact_before, y)
         before = y
     arch = launched[0]["plan"].get("arch")
-    return Verification(model.device, arch, model.dtype, rows)
+    return Verification(model.device, arch, model.dtype, rows, differs)
+
+
+def _differs(model: VGG, x: NDArray[Any], taps: dict[str, NDArray[Any]]) -> list[str]:
+    """What else computes the network's result, and gives other bits than layer by layer."""
+    dense = model.config.dense
+    tap = "pool5" if not dense else "prob" if model.activation else dense[-1].name
+    others = {"a plain forward": model.features(x, [tap])[tap]}
+    if model.device != "cpu":
+        y = model.capture(x.shape, x.dtype)(x)
+        others["a graph"] = y if isinstance(y, np.ndarray) else y.get()
+    return [what for what, y in others.items() if y.tobytes() != taps[tap].tobytes()]
 
 
 def _row(

@@ -20,17 +20,22 @@ NUMBERS = range(2, 8)  # columns that are numbers
 
 @dataclass
 class Verification:
-    """The rows of a network in the order of its forward."""
+    """The rows of a network in the order of its forward.
+
+    ``differs``: what else computes its result, and gives other bits.
+    """
 
     device: str
     arch: str | None
     dtype: str
     rows: list[Row] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
 
     def merge(self, other: Verification, images: int) -> None:
         """Adds another batch of the same network, whose first image is number ``images``."""
         for row, more in zip(self.rows, other.rows, strict=True):
             row.merge(more, images)
+        self.differs = list(dict.fromkeys([*self.differs, *other.differs]))
 
     @property
     def first_bad(self) -> Row | None:
@@ -39,14 +44,21 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Is every element of every layer within its bound?"""
-        return self.first_bad is None
+        """Is every element of every layer within its bound, and the same in every forward?"""
+        return self.first_bad is None and not self.differs
+
+    @property
+    def verdict(self) -> str:
+        """The first bad row's, else "ok", or "differs"."""
+        bad = self.first_bad
+        return bad.verdict if bad is not None else "differs" if self.differs else "ok"
 
     def sentence(self) -> str:
         """The verdict."""
         bad = self.first_bad
         if bad is None:
-            return f"all {len(self.rows)} layers are within their bounds"
+            within = f"all {len(self.rows)} layers are within their bounds"
+            return within + "".join(f"; {what} gives other bits" for what in self.differs)
         return f"first bad layer: {bad.name}: {_what(bad)}"
 
     def table(self) -> str:
@@ -84,7 +96,8 @@ class Verification:
             "dtype": self.dtype,
             "layers": [_row(row) for row in self.rows],
             "first_bad": None if bad is None else bad.name,
-            "verdict": "ok" if bad is None else bad.verdict,
+            "differs": self.differs,
+            "verdict": self.verdict,
             "sentence": self.sentence(),
         }
 

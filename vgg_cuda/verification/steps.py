@@ -62,10 +62,14 @@ def steps(config: Config) -> list[Step]:
     return [*found, Step("softmax", "prob", "prob")]
 
 
+class SplitError(RuntimeError):
+    """A forward that launched other operations than it consists of: more than once, in parts."""
+
+
 def launched_by(found: Sequence[Step], launched: Sequence[Stats]) -> list[list[Stats]]:
     """The operations that were recorded, by step; what begins no step belongs to the one before.
 
-    Raises ``RuntimeError`` where a forward launched other operations than ``steps`` says.
+    Raises :class:`SplitError` where a forward launched other operations than ``steps`` says.
     """
     groups: list[list[Stats]] = []
     for stats in launched:
@@ -75,9 +79,9 @@ def launched_by(found: Sequence[Step], launched: Sequence[Stats]) -> list[list[S
         elif groups and op in ("relu", "maxpool2x2", "convert"):
             groups[-1].append(stats)
         elif op != "convert":
-            raise RuntimeError(f"a forward launched {stats['kernel']} where none was expected")
+            raise SplitError(f"a forward launched {stats['kernel']} where none was expected")
     if len(groups) != len(found):
-        raise RuntimeError(f"a forward of {len(found)} steps launched {len(groups)} operations")
+        raise SplitError(f"a forward of {len(found)} steps launched {len(groups)} operations")
     return groups
 
 
