@@ -281,7 +281,7 @@ def test_tf32_of_the_cpu() -> None:
     ):
         with pytest.raises(TypeError, match=": dtype: expected float32 on cpu, got tf32"):
             call()
-    with pytest.raises(ValueError, match="unknown dtype 'tf32' on cpu: expected float32; .*emula"):
+    with pytest.raises(ValueError, match=r"unknown dtype 'tf32' on cpu: expected float32; .*emul"):
         VGG.load("digits", device="cpu", dtype="tf32")
     with pytest.raises(ValueError, match=r"unknown dtype 'int8' on cpu: expected float32$"):
         VGG.load("digits", device="cpu", dtype="int8")
