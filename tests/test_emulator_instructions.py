@@ -732,7 +732,7 @@ def test_constants() -> None:
         "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%r3}, "
         "{%f1,%f2,%f3,%f4};",
         "wgmma.fence.sync.aligned;",
-        "cp.async.bulk.commit_group;",
+        "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%rd1], [%r2], 16;",
         "shfl.down.b32 %r1, %r2, 1, 31;",
         "ldmatrix.sync.aligned.m16n16.x1.shared.b8 {%r1}, [%r2];",
         "ld.global.v8.f32 {%f1,%f2,%f3,%f4,%f5,%f6,%f7,%f8}, [%rd1];",

@@ -19,17 +19,42 @@ char letter_of_type(const std::string& type) {
   return found == letters.end() ? 0 : found->second;
 }
 
+constexpr int REGISTERS = 65536;             // of an SM
+constexpr int MOST_REGISTERS = 255;          // of a thread
+constexpr size_t MOST_INSTRUCTIONS = 65536;  // that the race detector can number
+
 bool logical_not(bool value) { return !value; }
 
 const std::unordered_map<std::string, Special>& special_registers() {
   static const std::unordered_map<std::string, Special> names = {
-      {"%tid.x", Special::tid_x},       {"%tid.y", Special::tid_y},
-      {"%tid.z", Special::tid_z},       {"%ctaid.x", Special::ctaid_x},
-      {"%ctaid.y", Special::ctaid_y},   {"%ctaid.z", Special::ctaid_z},
-      {"%ntid.x", Special::ntid_x},     {"%ntid.y", Special::ntid_y},
-      {"%ntid.z", Special::ntid_z},     {"%nctaid.x", Special::nctaid_x},
-      {"%nctaid.y", Special::nctaid_y}, {"%nctaid.z", Special::nctaid_z},
-      {"%warpid", Special::warpid},     {"%nwarpid", Special::nwarpid}};
+      {"%tid.x", Special::tid_x},
+      {"%tid.y", Special::tid_y},
+      {"%tid.z", Special::tid_z},
+      {"%ctaid.x", Special::ctaid_x},
+      {"%ctaid.y", Special::ctaid_y},
+      {"%ctaid.z", Special::ctaid_z},
+      {"%ntid.x", Special::ntid_x},
+      {"%ntid.y", Special::ntid_y},
+      {"%ntid.z", Special::ntid_z},
+      {"%nctaid.x", Special::nctaid_x},
+      {"%nctaid.y", Special::nctaid_y},
+      {"%nctaid.z", Special::nctaid_z},
+      {"%warpid", Special::warpid},
+      {"%nwarpid", Special::nwarpid},
+      {"%cluster_ctaid.x", Special::cluster_ctaid_x},
+      {"%cluster_ctaid.y", Special::cluster_ctaid_y},
+      {"%cluster_ctaid.z", Special::cluster_ctaid_z},
+      {"%cluster_nctaid.x", Special::cluster_nctaid_x},
+      {"%cluster_nctaid.y", Special::cluster_nctaid_y},
+      {"%cluster_nctaid.z", Special::cluster_nctaid_z},
+      {"%clusterid.x", Special::clusterid_x},
+      {"%clusterid.y", Special::clusterid_y},
+      {"%clusterid.z", Special::clusterid_z},
+      {"%nclusterid.x", Special::nclusterid_x},
+      {"%nclusterid.y", Special::nclusterid_y},
+      {"%nclusterid.z", Special::nclusterid_z},
+      {"%cluster_ctarank", Special::cluster_ctarank},
+      {"%cluster_nctarank", Special::cluster_nctarank}};
   return names;
 }
 
@@ -357,7 +382,30 @@ std::unique_ptr<Kernel> decode(const PtxFile& file, const PtxEntry& entry,
   auto kernel = std::make_unique<Kernel>();
   kernel->name = entry.name;
   kernel->file = file_name;
+  // Registers of a thread at its launch, where they are known: setmaxnreg counts from there.
+  const auto& directives = entry.directives;
+  auto number = [&](const char* name) {
+    const auto found = directives.find(name);
+    return found == directives.end() ? 0 : static_cast<int>(found->second);
+  };
+  const int threads = std::max(number(".maxntid"), number(".reqntid"));
+  if (number(".maxnreg") > 0) {
+    kernel->launch_registers = number(".maxnreg");
+  } else if (threads > 0 && number(".minnctapersm") > 0) {
+    kernel->launch_registers =
+        std::min(MOST_REGISTERS, REGISTERS / (threads * number(".minnctapersm")) / 8 * 8);
+  }
+  if (!entry.cluster.empty()) {
+    auto blocks = [&](size_t i) {
+      return i < entry.cluster.size() ? static_cast<uint32_t>(entry.cluster[i]) : 1;
+    };
+    kernel->cluster = {blocks(0), blocks(1), blocks(2)};
+  }
   Decoder(file, entry, *kernel).decode(variables);
+  if (kernel->code.size() > MOST_INSTRUCTIONS) {
+    throw Error("kernel " + entry.name + ": more than " + std::to_string(MOST_INSTRUCTIONS) +
+                " instructions are not modelled");
+  }
   return kernel;
 }
 
