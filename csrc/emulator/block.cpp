@@ -126,6 +126,7 @@ void Block::start(Dim3 index) {
   shared.start_block(launch_.shared_bytes);
   std::fill(std::begin(barriers_), std::end(barriers_), Barrier());
   mbarriers.start_block();
+  warpgroups.assign((warps_.size() + WARPGROUP - 1) / WARPGROUP, {});
   free_registers = 0;
   live_warps_ = static_cast<int>(warps_.size());
   for (Warp& warp : warps_) {
@@ -143,6 +144,11 @@ void Block::start(Dim3 index) {
     std::fill(std::begin(warp.polled), std::end(warp.polled), 0);
     warp.registers_held = kernel().launch_registers;
     warp.fenced.clear();
+    if (kernel().has_wgmma) {
+      warp.register_state.assign(kernel().register_bytes / REGISTER_BYTES + 1, 0);
+    }
+    warp.wgmma_committed = 0;
+    warp.wgmma_fenced = false;
     fill_specials(warp);
   }
   races.start_block(launch_.shared_bytes, kernel().shared_granularity, warps_, rank_,
@@ -406,6 +412,7 @@ void Block::check_exit(Warp& warp, const Instruction& in, uint32_t active) {
          "exits with a cp.async that it has not waited for (" + kernel().where(*copy.instruction) +
              ')');
   }
+  if (kernel().has_wgmma) check_products_at_exit(warp, in);
   for (const BulkStore& store : warp.bulk_stores) {
     if (!is_active(active, store.lane)) continue;
     fail(warp, in, store.lane,

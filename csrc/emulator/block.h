@@ -12,6 +12,7 @@
 #include "races.h"
 #include "shared_memory.h"
 #include "warp.h"
+#include "wgmma.h"
 
 namespace vgg::emulator {
 
@@ -61,6 +62,7 @@ class Block {
   RaceDetector races;
   SharedMemory shared;
   Mbarriers mbarriers;
+  std::vector<Warpgroup> warpgroups;
   int free_registers = 0;  // of a thread of one warp: see setmaxnreg
 
  private:

@@ -88,6 +88,8 @@ void add_async_copies(InstructionTable& table);
 void add_warp_operations(InstructionTable& table);
 void add_matrix_products(InstructionTable& table);
 void add_control_flow(InstructionTable& table);
+void add_matrix_stores(InstructionTable& table);
+void add_wgmma(InstructionTable& table);
 void add_mbarriers(InstructionTable& table);
 void add_fences(InstructionTable& table);
 void add_warp_control(InstructionTable& table);

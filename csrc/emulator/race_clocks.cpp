@@ -98,6 +98,16 @@ void RaceDetector::acquire_threads(Warp& warp, uint32_t active, const uint32_t* 
   warp.lanes_ahead |= active;
 }
 
+void RaceDetector::acquire_stamp(Warp& warp, int actor_in_block, uint32_t stamp) {
+  const int actor = first_actor_ + actor_in_block;
+  warp.seen[actor] = std::max(warp.seen[actor], stamp);
+  for_each_lane(warp.lanes_ahead, [&](int lane) {
+    uint32_t& seen = warp.lane_seen[lane * warp.seen.size() + actor];
+    seen = std::max(seen, stamp);
+  });
+  update_ordered(warp);
+}
+
 void RaceDetector::fence_proxy(Warp& warp, uint32_t active) {
   if (!actors_.proxies) return;
   const int all = actors_.all();

@@ -76,6 +76,8 @@ class RaceDetector {
   // synchronisation of the warp; what it publishes counts for its warp.
   void release_threads(Warp& warp, uint32_t active, uint32_t* seen);
   void acquire_threads(Warp& warp, uint32_t active, const uint32_t* seen);
+  // One that has seen what another actor of its block did up to `stamp`.
+  void acquire_stamp(Warp& warp, int actor_in_block, uint32_t stamp);
   // fence.proxy.async
   void fence_proxy(Warp& warp, uint32_t active);
   const uint32_t* seen_of(const Warp& warp, int lane) const;

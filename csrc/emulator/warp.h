@@ -79,6 +79,10 @@ struct Warp {
   uint32_t wait_object;
   uint64_t polled[LANES];  // the phase that a thread has last found incomplete: see mbarriers.h
 
+  std::vector<uint8_t> register_state;  // wgmma.h explains; empty without wgmma
+  uint32_t wgmma_committed;             // groups
+  bool wgmma_fenced;                    // ever
+
   int registers_held;  // of a thread, as setmaxnreg counts
 
   // What it has seen of the other actors; races.h explains.
