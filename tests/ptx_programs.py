@@ -81,11 +81,13 @@ def scratch(name: str, array: Any) -> Buffer:
     return Buffer(name, aligned(array), "any")
 
 
-def entry(body: str, pointers: Sequence[str] = (), extra_params: str = "") -> str:
+def entry(
+    body: str, pointers: Sequence[str] = (), extra_params: str = "", directives: str = ""
+) -> str:
     """The module: one kernel with a register ``%NAME`` for each pointer's address.
 
     Predefined: %tid, %lane, %warp, %block, %thread (over all blocks), and numbered registers %p
-    (.pred), %h (.b16), %r, %f (32 bits), %rd, %fd (64 bits).
+    (.pred), %h (.b16), %r, %f (32 bits), %rd, %fd (64 bits). ``directives``: ".maxntid 128".
     """
     params = [f".param .u64 param_{name}" for name in pointers]
     params += [extra_params] if extra_params else []
@@ -95,7 +97,7 @@ def entry(body: str, pointers: Sequence[str] = (), extra_params: str = "") -> st
         ".address_size 64",
         f'.file 1 "/somewhere/csrc/{SOURCE}"',
         ".extern .shared .align 16 .b8 dynamic_smem[];",
-        f".visible .entry {KERNEL}({', '.join(params)})",
+        f".visible .entry {KERNEL}({', '.join(params)}) {directives}",
         "{",
         REGISTERS,
         *(f".reg .b64 %{name};" for name in pointers),
@@ -122,19 +124,22 @@ def run(
     smem: int = 0,
     extra_params: str = "",
     extra_bytes: bytes = b"",
+    directives: str = "",
+    cluster: tuple[int, int, int] = (1, 1, 1),
     **options: Any,
 ) -> dict[str, int]:
     """Runs a program; its counters. ``options`` are those of ``_C.Emulator``."""
     emulator = _C.Emulator(**{"workers": 1, **options})
     addresses = [buffer.array.ctypes.data for buffer in buffers]
     emulator.launch(
-        entry(body, [buffer.name for buffer in buffers], extra_params),
+        entry(body, [buffer.name for buffer in buffers], extra_params, directives),
         KERNEL,
         grid=(grid, 1, 1) if isinstance(grid, int) else grid,
         block=(block, 1, 1) if isinstance(block, int) else block,
         params=struct.pack(f"<{len(addresses)}Q", *addresses) + extra_bytes,
         buffers=[(buffer.name, buffer.array, buffer.access) for buffer in buffers],
         smem_bytes=smem,
+        cluster=cluster,
     )
     return emulator.counters()
 

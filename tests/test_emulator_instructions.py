@@ -731,8 +731,8 @@ def test_constants() -> None:
         "cvt.rn.e4m3x2.f32 %h1, %f1, %f2;",
         "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%f1,%f2,%f3,%f4}, {%r1,%r2}, {%r3}, "
         "{%f1,%f2,%f3,%f4};",
-        "wgmma.fence.sync.aligned;",
-        "cp.async.bulk.commit_group;",
+        "wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.f16.f16 {%f1,%f2,%f3,%f4}, %rd1, %rd2, %r1;",
+        "cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [%rd1], [%r2], 16;",
         "shfl.down.b32 %r1, %r2, 1, 31;",
         "ldmatrix.sync.aligned.m16n16.x1.shared.b8 {%r1}, [%r2];",
         "ld.global.v8.f32 {%f1,%f2,%f3,%f4,%f5,%f6,%f7,%f8}, [%rd1];",

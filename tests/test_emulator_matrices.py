@@ -5,41 +5,20 @@ The definitions are in layouts/cute_sm80.json.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from cute_layouts import load, table
 from ptx_programs import address, compute, read, result, run, skip_without_emulator
 
 skip_without_emulator()
 
-TABLES = json.loads((Path(__file__).parent / "layouts" / "cute_sm80.json").read_text())
+TABLES = load("cute_sm80.json")
 MMA: dict[str, dict[str, Any]] = TABLES["mma"]
 LDMATRIX: dict[str, dict[str, Any]] = TABLES["ldmatrix"]
-
-Nested = int | list[Any]
-
-
-def offsets(shape: Nested, stride: Nested) -> np.ndarray:
-    """Where a CuTe mode sends its coordinates, the first of its parts counting fastest."""
-    if isinstance(shape, int):
-        return np.arange(shape) * stride
-    assert isinstance(stride, list)
-    total = np.zeros(1, int)
-    for inner, step in zip(shape, stride, strict=True):
-        total = (offsets(inner, step)[:, None] + total).ravel()
-    return total
-
-
-def table(layout: dict[str, list[Any]]) -> np.ndarray:
-    """[thread, value] -> index."""
-    threads, values = layout["shape"]
-    thread_stride, value_stride = layout["stride"]
-    return offsets(threads, thread_stride)[:, None] + offsets(values, value_stride)
 
 
 def test_the_evaluator_of_layouts() -> None:

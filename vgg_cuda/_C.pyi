@@ -155,10 +155,11 @@ class Emulator(Executor):
         params: bytes,
         buffers: Sequence[tuple[str, Any, str]],
         smem_bytes: int = 0,
+        cluster: tuple[int, int, int] = (1, 1, 1),
     ) -> None:
         """Runs any kernel of a PTX text. ``buffers``: (name, array in host memory, access), with
         access "read", "write_once", "update" or "any"; ``params`` are the parameters' bytes,
-        addresses of those arrays among them.
+        addresses of those arrays among them; ``cluster``: blocks of one.
         """
 
 class EmulatorError(RuntimeError):

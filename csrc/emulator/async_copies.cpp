@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "block.h"
+#include "bulk_copies.h"
 #include "decode.h"
 #include "instruction_table.h"
 #include "memory_access.h"
@@ -134,6 +135,7 @@ void decode_cp(Decoder& decoder, const PtxInstruction& from,
   auto is = [&](size_t i, const char* text) {
     return i < modifiers.size() && modifiers[i] == text;
   };
+  if (is(0, "async") && is(1, "bulk")) return decode_bulk_copy(decoder, from, modifiers, to);
   if (is(0, "async") && modifiers.size() == 2) {
     if (is(1, "commit_group")) {
       to.handler = commit_group;

@@ -1,5 +1,7 @@
 // Barriers of a block, and what happens if they are never completed.
 
+#include <algorithm>
+
 #include "block.h"
 #include "lanes.h"
 
@@ -47,7 +49,8 @@ void Block::arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t active
          "more threads arrive at barrier " + std::to_string(id) + " than it expects (" +
              std::to_string(barrier.expected) + ')');
   }
-  races.release(warp, barrier.seen, in.control == Control::arrive);
+  barrier.seen.resize(warp.seen.size());
+  races.release(warp, barrier.seen.data(), in.control == Control::arrive);
   if (in.control == Control::barrier) {
     warp.state = Warp::State::at_barrier;
     warp.at = &in;
@@ -64,7 +67,7 @@ void Block::arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t active
 }
 
 void Block::complete(Barrier& barrier) {
-  races.acquire(warps_, barrier.waiting, barrier.seen);
+  races.acquire(warps_, barrier.waiting, barrier.seen.data());
   for_each_lane(barrier.waiting, [&](int member) {
     Warp& warp = warps_[member];
     warp.state = Warp::State::ready;
@@ -77,34 +80,62 @@ void Block::complete(Barrier& barrier) {
       *warp.lanes<uint32_t>(in.operands[2]) = vote ? ALL_LANES : 0;
     }
   });
+  Clock seen = std::move(barrier.seen);  // its memory is kept
+  std::fill(seen.begin(), seen.end(), 0);
   barrier = Barrier();
+  barrier.seen = std::move(seen);
   ++counters.barriers;
 }
 
-void Block::fail_deadlock() {
-  std::string text = "kernel " + kernel().name + ": " + name() + ": deadlock:";
+std::string Block::status(const Warp& warp) const {
+  if (warp.state == Warp::State::done) return " exited, " + kernel().where(*warp.at);
+  if (warp.state == Warp::State::at_barrier) {
+    const Barrier& barrier = barriers_[warp.barrier];
+    return " at barrier " + std::to_string(warp.barrier) + " (" + std::to_string(barrier.arrived) +
+           " of " + std::to_string(barrier.expected) + " threads), " + kernel().where(*warp.at);
+  }
+  std::string text;
+  for (const Group& group : warp.groups) {
+    const std::string who = group.mask == warp.existing ? "" : ' ' + lanes_of(group.mask);
+    text += (text.empty() ? "" : " and") + who;
+    switch (group.wait) {
+      case Wait::threads:
+        text += " waiting for the other threads";
+        break;
+      case Wait::mbarrier:
+        text += " at " + mbarriers.describe(group.object);
+        break;
+      case Wait::registers:
+        text += " waiting for registers (" + std::to_string(free_registers) +
+                " are free for each of the 32 threads of a warp)";
+        break;
+      case Wait::warpgroup:
+        text += " waiting for the other warps of its warpgroup";
+        break;
+      case Wait::cluster:
+        text += " waiting at the barrier of its cluster";
+        break;
+    }
+    text += ", " + kernel().where(kernel().code[group.pc]);
+  }
+  return text;
+}
+
+std::string Block::waiting() const {
+  std::string text;
   for (size_t i = 0; i < warps_.size();) {
     const Warp& first = warps_[i];
+    const std::string what = status(first);
     size_t end = i + 1;
-    while (end < warps_.size() && warps_[end].state == first.state && warps_[end].at == first.at &&
-           warps_[end].barrier == first.barrier) {
-      ++end;
-    }
+    while (end < warps_.size() && status(warps_[end]) == what) ++end;
     text += i == 0 ? " " : "; ";
     text += end == i + 1
                 ? "warp " + std::to_string(i) + ' ' + threads_of(first.index, first.existing)
                 : "warps " + std::to_string(i) + '-' + std::to_string(end - 1);
-    if (first.state == Warp::State::done) {
-      text += " exited, " + kernel().where(*first.at);
-    } else {
-      const Barrier& barrier = barriers_[first.barrier];
-      text += " at barrier " + std::to_string(first.barrier) + " (" +
-              std::to_string(barrier.arrived) + " of " + std::to_string(barrier.expected) +
-              " threads), " + kernel().where(*first.at);
-    }
+    text += what;
     i = end;
   }
-  throw Error(text);
+  return text;
 }
 
 }  // namespace vgg::emulator

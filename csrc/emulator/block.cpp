@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <cstring>
 
+#include "cluster.h"
 #include "lanes.h"
 
 namespace vgg::emulator {
 namespace {
 
 constexpr uint32_t NOWHERE = ~0u;
+
+}  // namespace
 
 std::string lanes_of(uint32_t mask) {
   if (mask == ALL_LANES) return "all lanes";
@@ -23,8 +26,6 @@ std::string lanes_of(uint32_t mask) {
   }
   return (__builtin_popcount(mask) == 1 ? "lane " : "lanes ") + text;
 }
-
-}  // namespace
 
 std::string threads_of(int warp, uint32_t existing) {
   const int first = warp * LANES;
@@ -45,8 +46,12 @@ void fail(const Warp& warp, const Instruction& instruction, int lane, const std:
   throw Error(text + ", " + kernel.where(instruction) + ": " + what);
 }
 
-Block::Block(const LaunchState& launch)
-    : launch_(launch),
+Block::Block(const LaunchState& launch, Cluster& cluster, int rank)
+    : races(cluster.time),
+      mbarriers(*this),
+      launch_(launch),
+      cluster_(cluster),
+      rank_(rank),
       warps_((launch.block.x * launch.block.y * launch.block.z + LANES - 1) / LANES) {
   const Kernel& kernel = launch.kernel;
   const size_t lines = (kernel.register_bytes + sizeof(Line) - 1) / sizeof(Line) + 1;
@@ -74,6 +79,8 @@ void Block::fill_specials(Warp& warp) {
   const Dim3& block = launch_.block;
   for (const auto& [special, place] : launch_.kernel.specials) {
     auto* lanes = warp.lanes<uint32_t>(place);
+    const Dim3& cluster = launch_.cluster;
+    const Dim3 rank = cluster_.index_of(rank_);
     for (int lane = 0; lane < LANES; ++lane) {
       const uint32_t thread = warp.index * LANES + lane;
       const uint32_t values[] = {thread % block.x,
@@ -89,22 +96,39 @@ void Block::fill_specials(Warp& warp) {
                                  grid.y,
                                  grid.z,
                                  static_cast<uint32_t>(warp.index),
-                                 static_cast<uint32_t>(warps_.size())};
+                                 static_cast<uint32_t>(warps_.size()),
+                                 rank.x,
+                                 rank.y,
+                                 rank.z,
+                                 cluster.x,
+                                 cluster.y,
+                                 cluster.z,
+                                 index_.x / cluster.x,
+                                 index_.y / cluster.y,
+                                 index_.z / cluster.z,
+                                 grid.x / cluster.x,
+                                 grid.y / cluster.y,
+                                 grid.z / cluster.z,
+                                 static_cast<uint32_t>(rank_),
+                                 cluster.x * cluster.y * cluster.z};
       lanes[lane] = values[static_cast<int>(special)];
     }
   }
 }
 
-void Block::start(uint64_t number) {
+void Block::start(Dim3 index) {
   const Dim3& grid = launch_.grid;
-  number_ = static_cast<uint32_t>(number);
-  index_ = {static_cast<uint32_t>(number % grid.x), static_cast<uint32_t>(number / grid.x % grid.y),
-            static_cast<uint32_t>(number / grid.x / grid.y)};
+  number_ = static_cast<uint32_t>((uint64_t{index.z} * grid.y + index.y) * grid.x + index.x);
+  index_ = index;
   random_ = (options().seed + 1) * 2654435761u ^ (number_ + 1) * 2246822519u;
   if (random_ == 0) random_ = 1;
   last_warp_ = options().schedule == Schedule::reverse ? static_cast<int>(warps_.size()) - 1 : 0;
   shared.start_block(launch_.shared_bytes);
   std::fill(std::begin(barriers_), std::end(barriers_), Barrier());
+  mbarriers.start_block();
+  warpgroups.assign((warps_.size() + WARPGROUP - 1) / WARPGROUP, {});
+  free_registers = 0;
+  live_warps_ = static_cast<int>(warps_.size());
   for (Warp& warp : warps_) {
     warp.state = Warp::State::ready;
     warp.live = warp.existing;
@@ -115,9 +139,20 @@ void Block::start(uint64_t number) {
     warp.first_copy = 0;
     warp.barrier = 0;
     std::fill(std::begin(warp.committed), std::end(warp.committed), 0);
+    warp.bulk_stores.clear();
+    std::fill(std::begin(warp.bulk_committed), std::end(warp.bulk_committed), 0);
+    std::fill(std::begin(warp.polled), std::end(warp.polled), 0);
+    warp.registers_held = kernel().launch_registers;
+    warp.fenced.clear();
+    if (kernel().has_wgmma) {
+      warp.register_state.assign(kernel().register_bytes / REGISTER_BYTES + 1, 0);
+    }
+    warp.wgmma_committed = 0;
+    warp.wgmma_fenced = false;
     fill_specials(warp);
   }
-  races.start_block(launch_.shared_bytes, kernel().shared_granularity, warps_, options().races);
+  races.start_block(launch_.shared_bytes, kernel().shared_granularity, warps_, rank_,
+                    kernel().reads_other_blocks, options().races);
 }
 
 int Block::next_warp() {
@@ -158,19 +193,24 @@ uint64_t Block::time_slice() {
   }
 }
 
-bool Block::run(uint64_t number) {
-  start(number);
-  for (;;) {
-    const int warp = next_warp();
-    if (warp < 0) break;
-    run_warp(warps_[warp], time_slice());
-    if (launch_.stopped.load(std::memory_order_relaxed)) return false;
-  }
-  for (const Warp& warp : warps_) {
-    if (warp.state != Warp::State::done) fail_deadlock();
-    counters.instructions += warp.executed;
-  }
+bool Block::step() {
+  const int warp = next_warp();
+  if (warp < 0) return false;
+  run_warp(warps_[warp], time_slice());
   return true;
+}
+
+void Block::wake(Wait wait, uint32_t object) {
+  for (Warp& warp : warps_) {
+    bool woken = false;
+    for (Group& group : warp.groups) {
+      if (!group.waits || group.wait != wait) continue;
+      if (object != ANY_OBJECT && group.object != ANY_OBJECT && group.object != object) continue;
+      group.waits = false;
+      woken = true;
+    }
+    if (woken && warp.state == Warp::State::waiting) warp.state = Warp::State::ready;
+  }
 }
 
 size_t Block::pick_group(Warp& warp) {
@@ -181,6 +221,7 @@ size_t Block::pick_group(Warp& warp) {
       if (groups[i].pc != groups[j].pc) continue;
       groups[i].mask |= groups[j].mask;
       groups[i].waits = false;
+      groups[i].wait = Wait::threads;
       groups.erase(groups.begin() + j);
     }
   }
@@ -188,7 +229,11 @@ size_t Block::pick_group(Warp& warp) {
   for (size_t i = 0; i < groups.size(); ++i) {
     if (!groups[i].waits && (best == groups.size() || groups[i].pc < groups[best].pc)) best = i;
   }
-  if (best == groups.size()) fail_never_meet(warp);
+  if (best < groups.size()) return best;
+  for (const Group& group : groups) {
+    if (group.wait != Wait::threads) warp.state = Warp::State::waiting;
+  }
+  if (warp.state != Warp::State::waiting) fail_never_meet(warp);
   return best;
 }
 
@@ -196,11 +241,12 @@ void Block::run_warp(Warp& warp, uint64_t budget) {
   const Instruction* code = kernel().code.data();
   const uint64_t limit = options().instruction_limit;
   while (warp.state == Warp::State::ready && budget > 0) {
+    const size_t current = pick_group(warp);
+    if (warp.state == Warp::State::waiting) return;
     if (warp.executed >= limit) {
-      fail(warp, code[warp.groups[pick_group(warp)].pc], -1,
+      fail(warp, code[warp.groups[current].pc], -1,
            "still runs after " + std::to_string(limit) + " instructions: an endless loop?");
     }
-    const size_t current = pick_group(warp);
     uint32_t pc = warp.groups[current].pc;
     const uint32_t mask = warp.groups[current].mask;
     const bool alone = warp.groups.size() == 1;
@@ -221,8 +267,7 @@ void Block::run_warp(Warp& warp, uint64_t budget) {
         ++pc;
       } else if (in.control == Control::branch && alone && (active == mask || active == 0)) {
         pc = active != 0 ? in.target : pc + 1;
-      } else if (in.handler != nullptr && active == ALL_LANES &&
-                 in.control != Control::member_mask) {
+      } else if (in.control == Control::aligned && active == ALL_LANES) {
         in.handler(warp, in, active);
         ++pc;
       } else {
@@ -271,7 +316,9 @@ void Block::control(Warp& warp, size_t current, const Instruction& in, uint32_t 
       break;
   }
   if (active != mask) split(warp, current, mask & ~active, pc + 1);
+  if (in.control == Control::wait) return ask(warp, current, in, active);
   if (!gather(warp, current, in, active)) return;
+  if (in.control == Control::wait_aligned) return ask(warp, current, in, active);
   if (in.control == Control::barrier || in.control == Control::arrive) {
     warp.groups[current].pc = pc + 1;
     arrive_at_barrier(warp, in, active);
@@ -279,6 +326,19 @@ void Block::control(Warp& warp, size_t current, const Instruction& in, uint32_t 
     in.handler(warp, in, active);
     warp.groups[current].pc = pc + 1;
   }
+}
+
+void Block::ask(Warp& warp, size_t current, const Instruction& in, uint32_t active) {
+  warp.must_wait = false;
+  in.handler(warp, in, active);
+  Group& group = warp.groups[current];
+  if (!warp.must_wait) {
+    ++group.pc;
+    return;
+  }
+  group.waits = true;
+  group.wait = warp.wait;
+  group.object = warp.wait_object;
 }
 
 bool Block::gather(Warp& warp, size_t current, const Instruction& in, uint32_t& active) {
@@ -297,11 +357,13 @@ bool Block::gather(Warp& warp, size_t current, const Instruction& in, uint32_t& 
     fail(warp, in, -1,
          "needs every thread of the warp, but " + lanes_of(needed & ~warp.live) +
              (warp.at != nullptr ? " exited (" + kernel().where(*warp.at) + ')' : " exited"));
-  } else if (in.control == Control::aligned && needed != ALL_LANES) {
+  } else if ((in.control == Control::aligned || in.control == Control::wait_aligned) &&
+             needed != ALL_LANES) {
     fail(warp, in, -1, "needs 32 threads in the warp");
   }
   if ((needed & ~active) == 0) return true;
   warp.groups[current].waits = true;
+  warp.groups[current].wait = Wait::threads;
   return false;
 }
 
@@ -318,12 +380,7 @@ void Block::branch_to_table(Warp& warp, size_t current, const Instruction& in, u
 }
 
 void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t active) {
-  for (const AsyncCopy& copy : warp.copies) {
-    if ((copy.mask & active) == 0) continue;
-    fail(warp, in, __builtin_ctz(copy.mask & active),
-         "exits with a cp.async that it has not waited for (" + kernel().where(*copy.instruction) +
-             ')');
-  }
+  check_exit(warp, in, active);
   const uint32_t staying = warp.groups[current].mask & ~active;
   warp.live &= ~active;
   warp.at = &in;
@@ -336,12 +393,31 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   for (Group& group : warp.groups) group.waits = false;  // to look again who is missing
   if (warp.live != 0) return;
   warp.state = Warp::State::done;
+  --live_warps_;
+  counters.instructions += warp.executed;
+  if (is_done()) cluster_.check_exit(*this, warp, in);
   for (int id = 0; id < MAX_BARRIERS; ++id) {
     const Barrier& barrier = barriers_[id];
     if (barrier.arrived == 0 || !barrier.whole_block) continue;
     fail(warp, in, -1,
          "exits while others wait for it at barrier " + std::to_string(id) + " (" +
              kernel().where(*barrier.first) + ')');
+  }
+}
+
+void Block::check_exit(Warp& warp, const Instruction& in, uint32_t active) {
+  for (const AsyncCopy& copy : warp.copies) {
+    if ((copy.mask & active) == 0) continue;
+    fail(warp, in, __builtin_ctz(copy.mask & active),
+         "exits with a cp.async that it has not waited for (" + kernel().where(*copy.instruction) +
+             ')');
+  }
+  if (kernel().has_wgmma) check_products_at_exit(warp, in);
+  for (const BulkStore& store : warp.bulk_stores) {
+    if (!is_active(active, store.lane)) continue;
+    fail(warp, in, store.lane,
+         "exits with a bulk store that it has not waited for (" +
+             kernel().where(*store.instruction) + ')');
   }
 }
 

@@ -8,16 +8,20 @@
 #include <vector>
 
 #include "global_memory.h"
+#include "mbarriers.h"
 #include "races.h"
 #include "shared_memory.h"
 #include "warp.h"
+#include "wgmma.h"
 
 namespace vgg::emulator {
+
+class Cluster;
 
 // What the blocks of a launch have in common.
 struct LaunchState {
   const Kernel& kernel;
-  Dim3 grid, block;
+  Dim3 grid, block, cluster;
   uint32_t shared_bytes;
   const char* params;
   const Options& options;
@@ -28,12 +32,17 @@ struct LaunchState {
 // Used for one block after the other.
 class Block {
  public:
-  explicit Block(const LaunchState& launch);
+  Block(const LaunchState& launch, Cluster& cluster, int rank);
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
-  // False if it was stopped before its end.
-  bool run(uint64_t number);
+  void start(Dim3 index);
+  // Runs one of its warps for a while. False if all of them wait or have ended.
+  bool step();
+  bool is_done() const { return live_warps_ == 0; }
+  // Threads that wait for this may look again.
+  void wake(Wait wait, uint32_t object = ANY_OBJECT);
+  std::string waiting() const;  // "warp 0 (threads 0-31) at barrier 1 ..."
 
   const Kernel& kernel() const { return launch_.kernel; }
   const Options& options() const { return launch_.options; }
@@ -44,11 +53,17 @@ class Block {
            static_cast<size_t>(warp.index * LANES + lane) * launch_.kernel.local_bytes;
   }
   uint32_t number() const { return number_; }
+  int rank() const { return rank_; }  // in its cluster
+  Cluster& cluster() { return cluster_; }
   std::string name() const;  // "block (3,0,0)"
+  std::vector<Warp>& warps() { return warps_; }
 
   Counters counters;
   RaceDetector races;
   SharedMemory shared;
+  Mbarriers mbarriers;
+  std::vector<Warpgroup> warpgroups;
+  int free_registers = 0;  // of a thread of one warp: see setmaxnreg
 
  private:
   struct Barrier {
@@ -59,10 +74,9 @@ class Block {
     const Instruction* first = nullptr;
     int popc = 0;  // of bar.red
     bool all = true, any = false;
-    uint32_t seen[MAX_WARPS] = {};
+    Clock seen;
   };
 
-  void start(uint64_t number);
   void fill_specials(Warp& warp);
   int next_warp();
   uint64_t time_slice();
@@ -74,6 +88,7 @@ class Block {
   void control(Warp& warp, size_t current, const Instruction& in, uint32_t active);
   // True if all threads that the instruction needs are here; else the group waits for them.
   bool gather(Warp& warp, size_t current, const Instruction& in, uint32_t& active);
+  void ask(Warp& warp, size_t current, const Instruction& in, uint32_t active);
   void branch_to_table(Warp& warp, size_t current, const Instruction& in, uint32_t active);
   void split(Warp& warp, size_t current, uint32_t leaving, uint32_t pc);
   void exit(Warp& warp, size_t current, const Instruction& in, uint32_t active);
@@ -82,10 +97,15 @@ class Block {
   uint32_t uniform_value(const Warp& warp, const Instruction& in, Operand operand,
                          uint32_t active) const;
 
+  std::string status(const Warp& warp) const;
+  void check_exit(Warp& warp, const Instruction& in, uint32_t active);
+
   [[noreturn]] void fail_never_meet(const Warp& warp);
-  [[noreturn]] void fail_deadlock();
 
   const LaunchState& launch_;
+  Cluster& cluster_;
+  const int rank_;
+  int live_warps_ = 0;
   uint32_t number_ = 0;
   Dim3 index_;
   uint32_t random_ = 1;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "instruction_table.h"
+#include "wgmma.h"
 
 namespace vgg::emulator {
 namespace {
@@ -19,17 +20,42 @@ char letter_of_type(const std::string& type) {
   return found == letters.end() ? 0 : found->second;
 }
 
+constexpr int REGISTERS = 65536;             // of an SM
+constexpr int MOST_REGISTERS = 255;          // of a thread
+constexpr size_t MOST_INSTRUCTIONS = 65536;  // that the race detector can number
+
 bool logical_not(bool value) { return !value; }
 
 const std::unordered_map<std::string, Special>& special_registers() {
   static const std::unordered_map<std::string, Special> names = {
-      {"%tid.x", Special::tid_x},       {"%tid.y", Special::tid_y},
-      {"%tid.z", Special::tid_z},       {"%ctaid.x", Special::ctaid_x},
-      {"%ctaid.y", Special::ctaid_y},   {"%ctaid.z", Special::ctaid_z},
-      {"%ntid.x", Special::ntid_x},     {"%ntid.y", Special::ntid_y},
-      {"%ntid.z", Special::ntid_z},     {"%nctaid.x", Special::nctaid_x},
-      {"%nctaid.y", Special::nctaid_y}, {"%nctaid.z", Special::nctaid_z},
-      {"%warpid", Special::warpid},     {"%nwarpid", Special::nwarpid}};
+      {"%tid.x", Special::tid_x},
+      {"%tid.y", Special::tid_y},
+      {"%tid.z", Special::tid_z},
+      {"%ctaid.x", Special::ctaid_x},
+      {"%ctaid.y", Special::ctaid_y},
+      {"%ctaid.z", Special::ctaid_z},
+      {"%ntid.x", Special::ntid_x},
+      {"%ntid.y", Special::ntid_y},
+      {"%ntid.z", Special::ntid_z},
+      {"%nctaid.x", Special::nctaid_x},
+      {"%nctaid.y", Special::nctaid_y},
+      {"%nctaid.z", Special::nctaid_z},
+      {"%warpid", Special::warpid},
+      {"%nwarpid", Special::nwarpid},
+      {"%cluster_ctaid.x", Special::cluster_ctaid_x},
+      {"%cluster_ctaid.y", Special::cluster_ctaid_y},
+      {"%cluster_ctaid.z", Special::cluster_ctaid_z},
+      {"%cluster_nctaid.x", Special::cluster_nctaid_x},
+      {"%cluster_nctaid.y", Special::cluster_nctaid_y},
+      {"%cluster_nctaid.z", Special::cluster_nctaid_z},
+      {"%clusterid.x", Special::clusterid_x},
+      {"%clusterid.y", Special::clusterid_y},
+      {"%clusterid.z", Special::clusterid_z},
+      {"%nclusterid.x", Special::nclusterid_x},
+      {"%nclusterid.y", Special::nclusterid_y},
+      {"%nclusterid.z", Special::nclusterid_z},
+      {"%cluster_ctarank", Special::cluster_ctarank},
+      {"%cluster_nctarank", Special::cluster_nctarank}};
   return names;
 }
 
@@ -295,6 +321,7 @@ void Decoder::decode_instruction(const PtxInstruction& from) {
 
   Instruction to;
   to.location = from.location;
+  const size_t first_use = uses_.size();
   first_operand_.push_back(kernel_.operands.size());
   if (from.guard.empty()) {
     to.guard = constant(1, PREDICATE);
@@ -309,6 +336,9 @@ void Decoder::decode_instruction(const PtxInstruction& from) {
   if (!InstructionTable::get().decode(*this, rewritten, to)) {
     fail("this instruction is not modelled");
   }
+  if (!wgmma_registers_.empty() && from.opcode.compare(0, 6, "wgmma.") != 0) {
+    check_wgmma_registers(first_use, to);
+  }
   kernel_.code.push_back(to);
 }
 
@@ -316,6 +346,8 @@ void Decoder::decode(const std::vector<Buffer>& variables) {
   kernel_.locations = body_.locations;
   kernel_.ptx = &file_;
   lay_out(variables);
+
+  find_wgmma_registers();
 
   std::vector<uint32_t> code_index;  // of each statement
   for (const PtxInstruction& instruction : body_.instructions) {
@@ -352,12 +384,89 @@ void Decoder::decode(const std::vector<Buffer>& variables) {
   }
 }
 
+void Decoder::find_wgmma_registers() {
+  for (const PtxInstruction& instruction : body_.instructions) {
+    if (instruction.opcode.compare(0, 15, "wgmma.mma_async") != 0) continue;
+    current_ = &instruction;
+    for (size_t i = 0; i < 2 && i < instruction.operands.size(); ++i) {
+      for (const PtxOperand& part : instruction.operands[i].parts) {
+        const int reg = find_register(part.name);
+        if (reg >= 0) wgmma_registers_.push_back(reg);
+      }
+    }
+  }
+  std::sort(wgmma_registers_.begin(), wgmma_registers_.end());
+  wgmma_registers_.erase(std::unique(wgmma_registers_.begin(), wgmma_registers_.end()),
+                         wgmma_registers_.end());
+}
+
+void Decoder::read_wgmma_registers() {
+  for (const int reg : wgmma_registers_) {
+    use(reg, WORD, false);
+    append(0);
+  }
+}
+
+// An instruction in front of one that accesses such registers: see check_registers.
+void Decoder::check_wgmma_registers(size_t first_use, const Instruction& before) {
+  std::vector<int> written, read;
+  for (size_t i = first_use; i < uses_.size(); ++i) {
+    const int reg = static_cast<int>(uses_[i].reg);
+    if (!std::binary_search(wgmma_registers_.begin(), wgmma_registers_.end(), reg)) continue;
+    (uses_[i].is_written ? written : read).push_back(reg);
+  }
+  if (written.empty() && read.empty()) return;
+  const auto index = static_cast<uint32_t>(kernel_.code.size());
+  const std::vector<RegisterUse> own(uses_.begin() + first_use, uses_.end());
+  uses_.resize(first_use);
+  Instruction check;
+  check.handler = check_registers;
+  check.location = before.location;
+  check.guard = constant(1, PREDICATE);
+  check.count = static_cast<uint8_t>(written.size() + read.size());
+  check.extra = written.size();
+  first_operand_.insert(first_operand_.end() - 1, kernel_.operands.size());
+  written.insert(written.end(), read.begin(), read.end());
+  for (const int reg : written) {
+    use(reg, registers_[reg].letter, false);
+    append(0);
+  }
+  kernel_.code.push_back(check);
+  for (RegisterUse moved : own) {
+    moved.instruction = index + 1;
+    uses_.push_back(moved);
+  }
+}
+
 std::unique_ptr<Kernel> decode(const PtxFile& file, const PtxEntry& entry,
                                const std::string& file_name, const std::vector<Buffer>& variables) {
   auto kernel = std::make_unique<Kernel>();
   kernel->name = entry.name;
   kernel->file = file_name;
+  // Registers of a thread at its launch, where they are known: setmaxnreg counts from there.
+  const auto& directives = entry.directives;
+  auto number = [&](const char* name) {
+    const auto found = directives.find(name);
+    return found == directives.end() ? 0 : static_cast<int>(found->second);
+  };
+  const int threads = std::max(number(".maxntid"), number(".reqntid"));
+  if (number(".maxnreg") > 0) {
+    kernel->launch_registers = number(".maxnreg");
+  } else if (threads > 0 && number(".minnctapersm") > 0) {
+    kernel->launch_registers =
+        std::min(MOST_REGISTERS, REGISTERS / (threads * number(".minnctapersm")) / 8 * 8);
+  }
+  if (!entry.cluster.empty()) {
+    auto blocks = [&](size_t i) {
+      return i < entry.cluster.size() ? static_cast<uint32_t>(entry.cluster[i]) : 1;
+    };
+    kernel->cluster = {blocks(0), blocks(1), blocks(2)};
+  }
   Decoder(file, entry, *kernel).decode(variables);
+  if (kernel->code.size() > MOST_INSTRUCTIONS) {
+    throw Error("kernel " + entry.name + ": more than " + std::to_string(MOST_INSTRUCTIONS) +
+                " instructions are not modelled");
+  }
   return kernel;
 }
 

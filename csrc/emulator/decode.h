@@ -38,6 +38,7 @@ class Decoder {
   void write(const PtxOperand& operand, char letter);  // a destination; "_" is a dummy
   void read(const PtxOperand& operand, char letter);
   void read_constant(uint64_t bits, char letter);
+  void read_wgmma_registers();  // all of the kernel's
   // The base of an address as a 64-bit (or WORD) register or constant; the offset goes to
   // `to.immediate`.
   void read_address(const PtxOperand& operand, Instruction& to);
@@ -60,6 +61,8 @@ class Decoder {
   void lay_out(const std::vector<Buffer>& variables);
   void lay_out_shared(const std::vector<PtxVariable>& variables);
   void decode_instruction(const PtxInstruction& from);
+  void find_wgmma_registers();
+  void check_wgmma_registers(size_t first_use, const Instruction& before);
   int find_register(const std::string& name);
   bool special(const std::string& name, char letter, Operand& place);
   Operand constant(uint64_t bits, char letter);
@@ -78,7 +81,8 @@ class Decoder {
   std::unordered_map<std::string, int> table_index_;
   std::unordered_map<int, Operand> special_index_;
   std::vector<RegisterUse> uses_;
-  uint32_t pinned_bytes_ = 0;  // special registers, at the start of the register file
+  std::vector<int> wgmma_registers_;  // sorted
+  uint32_t pinned_bytes_ = 0;         // special registers, at the start of the register file
   std::vector<size_t> first_operand_;
 };
 

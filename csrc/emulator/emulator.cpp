@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "block.h"
+#include "cluster.h"
 
 namespace vgg::emulator {
 namespace {
@@ -22,12 +23,21 @@ void for_each_counter(C& counters, F f) {
   f("instructions", counters.instructions);
   f("mma", counters.mma);
   f("mma_macs", counters.mma_macs);
+  f("wgmma", counters.wgmma);
+  f("wgmma_macs", counters.wgmma_macs);
+  f("wgmma_shared_bytes", counters.wgmma_shared_bytes);
   f("fma", counters.fma);
   f("ldmatrix", counters.ldmatrix);
+  f("stmatrix", counters.stmatrix);
   f("shared_wavefronts", counters.shared_wavefronts);
   f("shared_ideal", counters.shared_ideal);
   f("cp_async", counters.cp_async);
   f("cp_async_bytes", counters.cp_async_bytes);
+  f("bulk_copies", counters.bulk_copies);
+  f("bulk_load_bytes", counters.bulk_load_bytes);
+  f("bulk_zero_bytes", counters.bulk_zero_bytes);
+  f("bulk_shared_bytes", counters.bulk_shared_bytes);
+  f("bulk_store_bytes", counters.bulk_store_bytes);
   f("load_bytes", counters.load_bytes);
   f("store_bytes", counters.store_bytes);
   f("load_sectors", counters.load_sectors);
@@ -37,21 +47,22 @@ void for_each_counter(C& counters, F f) {
   f("atomics", counters.atomics);
 }
 
-// Runs all blocks on several threads of the CPU. Of several errors, that of the block that was
-// begun first is the one reported: blocks are begun in order, and those that were begun are
-// finished.
+// Runs all clusters, of one block mostly, on several threads of the CPU. Of several errors, that of
+// the cluster that was begun first is the one reported: they are begun in order, and those that
+// were begun are finished.
 class Workers {
  public:
   Workers(const LaunchState& launch, std::atomic<bool>& stopped)
       : launch_(launch),
         stopped_(stopped),
-        blocks_(uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z),
-        failed_(blocks_) {}
+        clusters_(uint64_t{launch.grid.x / launch.cluster.x} * (launch.grid.y / launch.cluster.y) *
+                  (launch.grid.z / launch.cluster.z)),
+        failed_(clusters_) {}
 
   Counters run() {
     const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
     const unsigned wanted = launch_.options.workers > 0 ? launch_.options.workers : cores;
-    start(static_cast<unsigned>(std::min<uint64_t>({wanted, MOST_WORKERS, blocks_})));
+    start(static_cast<unsigned>(std::min<uint64_t>({wanted, MOST_WORKERS, clusters_})));
     if (threads_.empty()) {
       ++working_;
       work();  // with no thread to be had, in this one
@@ -95,14 +106,14 @@ class Workers {
     std::exception_ptr error;
     Counters counters;
     try {
-      Block block(launch_);
+      Cluster cluster(launch_);
       for (;;) {
         number = next_++;
         if (number >= failed_.load()) break;
         const bool reversed = launch_.options.schedule == Schedule::reverse;
-        if (!block.run(reversed ? blocks_ - 1 - number : number)) break;
+        if (!cluster.run(reversed ? clusters_ - 1 - number : number)) break;
       }
-      counters = block.counters;
+      counters = cluster.counters();
     } catch (...) {
       error = std::current_exception();
     }
@@ -118,8 +129,8 @@ class Workers {
 
   const LaunchState& launch_;
   std::atomic<bool>& stopped_;
-  const uint64_t blocks_;
-  std::atomic<uint64_t> next_{0}, failed_;  // no block from failed_ on is begun
+  const uint64_t clusters_;
+  std::atomic<uint64_t> next_{0}, failed_;  // no cluster from failed_ on is begun
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable done_;
@@ -205,13 +216,26 @@ const Kernel& Module::kernel(const std::string& name) const {
 constexpr uint64_t MOST_SHARED_BYTES = 227 * 1024;  // of a block, on sm_90 and sm_100
 
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
-                size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options) {
+                size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options,
+                Dim3 cluster) {
   auto check = [&](bool ok, const std::string& what) {
     if (!ok) throw Error("kernel " + kernel.name + ": launch with " + what);
   };
   const uint64_t threads = uint64_t{block.x} * block.y * block.z;
   check(threads > 0 && threads <= 1024, std::to_string(threads) + " threads in a block");
   check(grid.x > 0 && grid.y > 0 && grid.z > 0, "an empty grid");
+  const Dim3& own = kernel.cluster;
+  if (own.x * own.y * own.z > 0) {
+    check(cluster.x * cluster.y * cluster.z == 1 ||
+              (cluster.x == own.x && cluster.y == own.y && cluster.z == own.z),
+          "clusters of another size than its .reqnctapercluster");
+    cluster = own;
+  }
+  const uint64_t cluster_blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
+  check(cluster_blocks > 0 && cluster_blocks <= MOST_CLUSTER_BLOCKS,
+        "clusters of " + std::to_string(cluster_blocks) + " blocks");
+  check(grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0,
+        "a grid that is no multiple of its clusters");
   check(params_bytes == kernel.param_bytes, std::to_string(params_bytes) +
                                                 " bytes of parameters, it has " +
                                                 std::to_string(kernel.param_bytes));
@@ -231,6 +255,7 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
   const LaunchState state{kernel,
                           grid,
                           block,
+                          cluster,
                           kernel.shared_bytes + static_cast<uint32_t>(smem_bytes),
                           reinterpret_cast<const char*>(param_copy.data()),
                           options,

@@ -68,23 +68,32 @@ struct Buffer {
 
 // What a launch did, summed over its blocks.
 struct Counters {
-  uint64_t instructions = 0;       // warp instructions
-  uint64_t mma = 0;                // mma.sync, warp instructions
-  uint64_t mma_macs = 0;           // multiply-adds issued by them
-  uint64_t fma = 0;                // float32 fused multiply-adds, thread instructions
-  uint64_t ldmatrix = 0;           // warp instructions
-  uint64_t shared_wavefronts = 0;  // passes over the 32 banks that all shared accesses needed
-  uint64_t shared_ideal = 0;       // passes without any bank conflict
-  uint64_t cp_async = 0;           // warp instructions
-  uint64_t cp_async_bytes = 0;     // read from global memory by them
-  uint64_t load_bytes = 0;         // by ld.global
-  uint64_t store_bytes = 0;        // by st.global
-  uint64_t load_sectors = 0;       // 32-byte sectors that ld.global and cp.async touched, a warp
-                                   // instruction at a time
-  uint64_t store_sectors = 0;      // the same of st.global
-  uint64_t barriers = 0;           // barriers that were completed, a block at a time
-  uint64_t shuffles = 0;           // warp instructions
-  uint64_t atomics = 0;            // thread instructions
+  uint64_t instructions = 0;        // warp instructions
+  uint64_t mma = 0;                 // mma.sync, warp instructions
+  uint64_t mma_macs = 0;            // multiply-adds issued by them
+  uint64_t wgmma = 0;               // wgmma.mma_async, warpgroup instructions
+  uint64_t wgmma_macs = 0;          // multiply-adds issued by them
+  uint64_t wgmma_shared_bytes = 0;  // of their operands that are in shared memory
+  uint64_t fma = 0;                 // float32 fused multiply-adds, thread instructions
+  uint64_t ldmatrix = 0;            // warp instructions
+  uint64_t stmatrix = 0;            // warp instructions
+  uint64_t shared_wavefronts = 0;   // passes over the 32 banks that all shared accesses needed
+  uint64_t shared_ideal = 0;        // passes without any bank conflict
+  uint64_t cp_async = 0;            // warp instructions
+  uint64_t cp_async_bytes = 0;      // read from global memory by them
+  uint64_t bulk_copies = 0;         // cp.async.bulk, with tensor maps or not; thread instructions
+  uint64_t bulk_load_bytes = 0;     // read from global memory by them, once for all of a multicast
+  uint64_t bulk_zero_bytes = 0;     // out of a tensor's bounds: zeros, for which nothing was read
+  uint64_t bulk_shared_bytes = 0;   // written to shared memory, of every block
+  uint64_t bulk_store_bytes = 0;    // written to global memory
+  uint64_t load_bytes = 0;          // by ld.global
+  uint64_t store_bytes = 0;         // by st.global
+  uint64_t load_sectors = 0;        // 32-byte sectors that ld.global and cp.async touched, a warp
+                                    // instruction at a time
+  uint64_t store_sectors = 0;       // the same of st.global
+  uint64_t barriers = 0;            // barriers that were completed, a block at a time
+  uint64_t shuffles = 0;            // warp instructions
+  uint64_t atomics = 0;             // thread instructions
 
   std::vector<std::pair<const char*, uint64_t>> items() const;  // by name, in this order
   Counters& operator+=(const Counters& other);
@@ -114,8 +123,10 @@ class Module {
 };
 
 // Runs a kernel to its end. `smem_bytes` is dynamic shared memory, beside the kernel's own.
-// `params` are the bytes of its parameters, laid out as in the .param space.
+// `params` are the bytes of its parameters, laid out as in the .param space. `cluster`: blocks of
+// it, where the kernel does not say (.reqnctapercluster).
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
-                size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options);
+                size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options,
+                Dim3 cluster = {});
 
 }  // namespace vgg::emulator

@@ -224,6 +224,25 @@ void GlobalMemory::check_atomic(const Warp& warp, const Instruction& in, uint32_
   });
 }
 
+void GlobalMemory::check_bulk_read(const Warp& warp, const Instruction& in, int lane,
+                                   uint64_t address, uint32_t bytes, uint32_t block) {
+  const uint64_t end = address + bytes;
+  for (const Region& region : regions_) {
+    if (address < region.begin || end > region.end) continue;
+    if (region.may_read_freely()) return;
+    return check_written(warp, in, lane, region, address, bytes, block);
+  }
+  for (; address < end; address += 16) find(warp, in, lane, address, 16, "reads");
+}
+
+void GlobalMemory::check_bulk_write(const Warp& warp, const Instruction& in, int lane,
+                                    uint64_t address, uint32_t bytes, uint32_t block) {
+  for (const uint64_t end = address + bytes; address < end; address += 16) {
+    const Region& region = find(warp, in, lane, address, 16, "writes");
+    note_write(warp, in, lane, region, address, 16, block);
+  }
+}
+
 void GlobalMemory::check_all_written(const std::string& kernel) const {
   for (const Region& region : regions_) {
     if (region.written == nullptr) continue;

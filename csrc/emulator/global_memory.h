@@ -28,6 +28,12 @@ class GlobalMemory {
   void check_read_one(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                       uint32_t bytes, uint32_t block);
 
+  // Of a bulk copy: `bytes` bytes, a multiple of 16.
+  void check_bulk_read(const Warp& warp, const Instruction& in, int lane, uint64_t address,
+                       uint32_t bytes, uint32_t block);
+  void check_bulk_write(const Warp& warp, const Instruction& in, int lane, uint64_t address,
+                        uint32_t bytes, uint32_t block);
+
   // At the end of a launch: throws Error if bytes were left unwritten.
   void check_all_written(const std::string& kernel) const;
 

@@ -19,6 +19,11 @@ InstructionTable::InstructionTable() {
   add_warp_operations(*this);
   add_matrix_products(*this);
   add_control_flow(*this);
+  add_matrix_stores(*this);
+  add_wgmma(*this);
+  add_mbarriers(*this);
+  add_fences(*this);
+  add_warp_control(*this);
 }
 
 const InstructionTable& InstructionTable::get() {

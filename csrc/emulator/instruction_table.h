@@ -3,8 +3,11 @@
 
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "lanes.h"
@@ -49,6 +52,30 @@ class InstructionTable {
   std::unordered_map<std::string, Decode> families_;
 };
 
+// The modifiers of an instruction, of which each is to be taken once, in any order.
+class Modifiers {
+ public:
+  explicit Modifiers(std::vector<std::string> words) : words_(std::move(words)) {}
+  bool take(const char* word) {
+    const auto found = std::find(words_.begin(), words_.end(), word);
+    if (found == words_.end()) return false;
+    words_.erase(found);
+    return true;
+  }
+  // The first of these that is there, or "".
+  std::string take_one_of(std::initializer_list<const char*> words) {
+    for (const char* word : words) {
+      if (take(word)) return word;
+    }
+    return "";
+  }
+  bool empty() const { return words_.empty(); }
+  const std::string& first() const { return words_.front(); }
+
+ private:
+  std::vector<std::string> words_;
+};
+
 void add_integer_arithmetic(InstructionTable& table);
 void add_float_arithmetic(InstructionTable& table);
 void add_half_arithmetic(InstructionTable& table);
@@ -61,5 +88,10 @@ void add_async_copies(InstructionTable& table);
 void add_warp_operations(InstructionTable& table);
 void add_matrix_products(InstructionTable& table);
 void add_control_flow(InstructionTable& table);
+void add_matrix_stores(InstructionTable& table);
+void add_wgmma(InstructionTable& table);
+void add_mbarriers(InstructionTable& table);
+void add_fences(InstructionTable& table);
+void add_warp_control(InstructionTable& table);
 
 }  // namespace vgg::emulator

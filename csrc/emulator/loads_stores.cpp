@@ -278,10 +278,6 @@ void decode_red(Decoder& decoder, const PtxInstruction& from,
   decode_atomic(decoder, from, modifiers, to, false);
 }
 
-void memory_fence(Warp&, const Instruction&, uint32_t) {
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-}
-
 }  // namespace
 
 void add_loads_and_stores(InstructionTable& table) {
@@ -292,14 +288,6 @@ void add_loads_and_stores(InstructionTable& table) {
 void add_atomics(InstructionTable& table) {
   table.add_family("atom", decode_atom);
   table.add_family("red", decode_red);
-  for (const char* scope : {"cta", "gl", "sys"}) {
-    table.add(std::string("membar.") + scope, memory_fence, "");
-  }
-  for (const char* scope : {"cta", "gpu", "sys"}) {
-    for (const char* order : {"fence.", "fence.sc.", "fence.acq_rel."}) {
-      table.add(std::string(order) + scope, memory_fence, "");
-    }
-  }
 }
 
 }  // namespace vgg::emulator

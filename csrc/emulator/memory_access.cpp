@@ -4,6 +4,7 @@
 #include <unordered_set>
 
 #include "block.h"
+#include "cluster.h"
 #include "decode.h"
 
 namespace vgg::emulator {
@@ -104,6 +105,43 @@ Space space_of(uint64_t generic, uint64_t& address) {
   return window == SHARED_WINDOW  ? Space::shared
          : window == LOCAL_WINDOW ? Space::local
                                   : Space::param;
+}
+
+SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uint64_t address,
+                          Space space, uint32_t bytes, uint32_t align, const char* verb) {
+  if (space == Space::generic && space_of(address, address) != Space::shared) {
+    fail(warp, in, lane, std::string(verb) + " through an address that is none of shared memory");
+  }
+  Block* block = warp.block;
+  const uint64_t rank = address >> RANK_SHIFT;
+  if (rank != 0) {
+    if (rank > static_cast<uint64_t>(block->cluster().size())) {
+      fail(warp, in, lane,
+           std::string(verb) + " shared memory of block " + std::to_string(rank - 1) +
+               " of a cluster of " + std::to_string(block->cluster().size()));
+    }
+    block = &block->cluster().block(static_cast<int>(rank) - 1);
+    address &= (uint64_t{1} << RANK_SHIFT) - 1;
+    if (block->is_done()) {
+      fail(warp, in, lane,
+           std::string(verb) + " shared memory of " + block->name() + ", which has ended");
+    }
+  }
+  const auto offset = static_cast<int64_t>(address) - SHARED_BASE;
+  auto range = [&] {
+    return std::string(verb) + " shared memory bytes " + std::to_string(offset) + " to " +
+           std::to_string(offset + bytes);
+  };
+  if (offset < 0 || offset + bytes > block->shared.bytes()) {
+    fail(warp, in, lane,
+         range() + ", outside the block's " + std::to_string(block->shared.bytes()));
+  }
+  if (offset % align != 0) {
+    fail(warp, in, lane,
+         range() + ", which is misaligned: the address must be a multiple of " +
+             std::to_string(align));
+  }
+  return {block, static_cast<uint32_t>(offset)};
 }
 
 void resolve(Warp& warp, const Instruction& in, uint32_t active, Space space, uint32_t bytes,

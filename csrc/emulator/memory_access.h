@@ -32,6 +32,17 @@ void resolve(Warp& warp, const Instruction& in, uint32_t active, Space space, ui
              AccessKind kind, Addresses& addresses);
 Space space_of(uint64_t generic, uint64_t& address);
 
+// Shared memory of some block of the cluster. Addresses of another block have its rank + 1 from
+// RANK_SHIFT on.
+constexpr int RANK_SHIFT = 24;
+struct SharedPlace {
+  Block* block;
+  uint32_t offset;
+};
+// Of one thread's access to `bytes` bytes at a multiple of `align`; `space` is shared or generic.
+SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uint64_t address,
+                          Space space, uint32_t bytes, uint32_t align, const char* verb);
+
 template <class F>
 void access_memory(Warp& warp, const Instruction& in, uint32_t active, Operand base, uint32_t bytes,
                    AccessKind kind, F f) {

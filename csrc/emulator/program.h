@@ -16,10 +16,15 @@ namespace vgg::emulator {
 constexpr int LANES = 32;
 constexpr uint32_t ALL_LANES = 0xffffffffu;
 constexpr int MAX_WARPS = 32, MAX_BARRIERS = 16;
+constexpr int WARPGROUP = 4;        // warps
+constexpr int MOST_MBARRIERS = 64;  // of a block; a limit of the emulator's
+constexpr uint32_t MBARRIER_BYTES = 8;
+constexpr int MOST_CLUSTER_BLOCKS = 16;
 
-// Where the state spaces begin. None begins at 0, so that null pointers are caught. A generic
+// Where the state spaces begin. None begins at 0, so that null pointers are caught. Shared memory
+// begins where it does on sm_90: descriptors of wgmma have 18 bits for its addresses. A generic
 // address is a global one, or lies in one of the windows.
-constexpr uint32_t SHARED_BASE = 1u << 20;
+constexpr uint32_t SHARED_BASE = 1024;
 constexpr uint32_t PARAM_BASE = 1u << 12, LOCAL_BASE = 1u << 16;
 constexpr uint64_t SHARED_WINDOW = 0xfffd'0000'0000'0000u, LOCAL_WINDOW = 0xfffe'0000'0000'0000u,
                    PARAM_WINDOW = 0xffff'0000'0000'0000u, WINDOW_MASK = 0xffff'0000'0000'0000u;
@@ -49,6 +54,8 @@ enum class Control : uint8_t {
   exit,          //
   barrier,       // bar.sync, bar.red
   arrive,        // bar.arrive
+  wait,          // call it, of any threads; it may say that they have to wait
+  wait_aligned,  // the same of whole warps
 };
 
 enum class Space : uint8_t { global, shared, local, param, generic };
@@ -57,6 +64,7 @@ struct Instruction {
   Handler handler = nullptr;
   const Operand* operands = nullptr;
   int64_t immediate = 0;    // the offset of an address, or what the handler says
+  uint64_t extra = 0;       // what the handler says
   uint32_t guard = 0;       // offset of a predicate; ALL_LANES where there is none
   uint32_t guard_flip = 0;  // ALL_LANES for @!p
   uint32_t target = 0;      // of a branch
@@ -85,6 +93,20 @@ enum class Special : uint8_t {
   nctaid_z,
   warpid,
   nwarpid,
+  cluster_ctaid_x,
+  cluster_ctaid_y,
+  cluster_ctaid_z,
+  cluster_nctaid_x,
+  cluster_nctaid_y,
+  cluster_nctaid_z,
+  clusterid_x,
+  clusterid_y,
+  clusterid_z,
+  nclusterid_x,
+  nclusterid_y,
+  nclusterid_z,
+  cluster_ctarank,
+  cluster_nctarank,
   none
 };
 
@@ -107,7 +129,12 @@ struct Kernel {
   bool has_dynamic_shared = false;
   uint32_t local_bytes = 0;                                 // of a thread
   uint32_t shared_granularity = 4, global_granularity = 4;  // bytes of the smallest access, <= 4
-  std::vector<Buffer> variables;                            // of the module, in .global and .const
+  bool has_mbarriers = false, has_wgmma = false;
+  bool has_async_proxy = false;     // bulk copies or wgmma
+  bool reads_other_blocks = false;  // shared memory of its cluster
+  Dim3 cluster = {0, 0, 0};         // blocks of one, if .reqnctapercluster says
+  int launch_registers = 0;         // of a thread, if .maxnreg or .maxntid and .minnctapersm say
+  std::vector<Buffer> variables;    // of the module, in .global and .const
 
   std::vector<SourceLocation> locations;
   const PtxFile* ptx = nullptr;

@@ -55,7 +55,19 @@ PtxEntry parse_entry(Cursor& cursor) {
       cursor.accept(',');
     }
   }
-  cursor.until("{");  // .maxntid 256, 1, 1 and the like say nothing that changes what happens
+  while (cursor.peek() != '{') {
+    const std::string directive = cursor.word();
+    if (directive[0] != '.') cursor.fail("expected a directive or the body of " + entry.name);
+    std::vector<int64_t> numbers;
+    while (std::isdigit(static_cast<unsigned char>(cursor.peek()))) {
+      numbers.push_back(parse_integer(cursor));
+      cursor.accept(',');
+    }
+    int64_t product = 1;
+    for (const int64_t number : numbers) product *= number;
+    entry.directives[directive] = product;
+    if (directive == ".reqnctapercluster") entry.cluster = numbers;
+  }
   entry.body_begin = cursor.position() + 1;
   entry.body_line = cursor.line();
   cursor.skip_braces();

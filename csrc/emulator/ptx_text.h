@@ -73,6 +73,9 @@ struct PtxBody {
 struct PtxEntry {
   std::string name;
   std::vector<PtxVariable> params;
+  // .maxntid and the like, by name: the product of the numbers behind them.
+  std::map<std::string, int64_t> directives;
+  std::vector<int64_t> cluster;         // of .reqnctapercluster
   size_t body_begin = 0, body_end = 0;  // in PtxFile::text
   int body_line = 1;
 };

@@ -1,6 +1,7 @@
 #include "races.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "block.h"
 #include "lanes.h"
@@ -8,77 +9,130 @@
 namespace vgg::emulator {
 namespace {
 
-// An access in 32 bits: instruction, atomic, whole warp, warp, lane.
-constexpr uint32_t LANE_MASK = 31, WARP_SHIFT = 5, TOGETHER_BIT = 1u << 10, ATOMIC_BIT = 1u << 11,
-                   INSTRUCTION_SHIFT = 12;
+// An access in 32 bits: instruction, kind, rank of the block, warp, lane.
+constexpr uint32_t LANE_MASK = 31, WARP_SHIFT = 5, RANK_SHIFT = 10, RANK_MASK = 15, KIND_SHIFT = 14,
+                   INSTRUCTION_SHIFT = 16;
+enum Kind : uint32_t { THREAD, TOGETHER, ATOMIC, ASYNC };
 
 int warp_of(uint32_t access) { return access >> WARP_SHIFT & (MAX_WARPS - 1); }
+int rank_of(uint32_t access) { return access >> RANK_SHIFT & RANK_MASK; }
+uint32_t kind_of(uint32_t access) { return access >> KIND_SHIFT & 3; }
 int lane_of(uint32_t access) {
-  return access & TOGETHER_BIT ? RaceDetector::ALL_TOGETHER : access & LANE_MASK;
+  return kind_of(access) == TOGETHER ? RaceDetector::ALL_TOGETHER : access & LANE_MASK;
 }
 
 }  // namespace
 
+bool RaceDetector::is_async(uint32_t access) { return kind_of(access) == ASYNC; }
+uint32_t RaceDetector::as_async(uint32_t access) { return access | ASYNC << KIND_SHIFT; }
+uint32_t RaceDetector::instruction_of(uint32_t access) { return access >> INSTRUCTION_SHIFT; }
+
 void RaceDetector::start_block(uint32_t shared_bytes, uint32_t granularity,
-                               std::vector<Warp>& warps, bool races) {
+                               std::vector<Warp>& warps, int rank, bool remote, bool races) {
+  const Actors& actors = time_.actors;
   races_ = races;
+  rank_ = rank;
+  remote_ = remote;
   shift_ = granularity == 1 ? 0 : granularity == 2 ? 1 : 2;
   const size_t cells = (shared_bytes >> shift_) + 16;
-  if (time_ > 1u << 30 || stride_ != cells || warps_ != static_cast<int>(warps.size())) {
-    time_ = 1;
-    warps_ = static_cast<int>(warps.size());
+  if (time_.now < forgotten_ || stride_ != cells || !(actors_ == actors)) {
+    actors_ = actors;
     stride_ = cells;
+    first_actor_ = rank * actors.of_block();
+    readers_ = actors.warps * (remote ? actors.blocks : 1) + actors.groups;
     write_access_.assign(cells, 0);
     read_time_.assign(cells, 0);
-    reads_.assign(races ? cells * warps_ : 0, 0);
+    reads_.assign(races ? cells * readers_ : 0, 0);
+    if (actors.proxies) {
+      write_actor_.assign(cells, 0);
+      reading_.assign(cells, 0);
+      reading_access_.assign(cells, 0);
+    }
   }
+  forgotten_ = time_.now;
   write_time_.assign(cells, NEVER);
-  ++time_;  // reads of earlier blocks lie in the past: they need not be erased
-  for (Warp& warp : warps) {
+  for (Warp& warp : warps) {  // reads of earlier blocks lie in the past: they need not be erased
     kernel_ = &warp.block->kernel();
-    std::fill(std::begin(warp.seen), std::end(warp.seen), time_ - 1);
-    warp.stamp = time_;
-    warp.ordered = races ? time_ - 1 : IN_FLIGHT - 2;
+    warp.actor = first_actor_ + warp.index;
+    warp.seen.assign(actors.clock_size(), time_.now - 1);
+    warp.lanes_ahead = 0;
+    warp.stamp = time_.now;
+    warp.ordered = races ? time_.now - 1 : MBARRIER - 2;
   }
 }
 
 uint32_t RaceDetector::describe(const Warp& warp, const Instruction& in, int lane) const {
   const auto index = static_cast<uint32_t>(&in - kernel_->code.data());
-  const uint32_t who = lane == ALL_TOGETHER ? TOGETHER_BIT : static_cast<uint32_t>(lane);
-  return index << INSTRUCTION_SHIFT | static_cast<uint32_t>(warp.index) << WARP_SHIFT | who;
+  const uint32_t who = lane == ALL_TOGETHER ? TOGETHER << KIND_SHIFT : static_cast<uint32_t>(lane);
+  const auto rank = static_cast<uint32_t>(warp.block->rank());
+  return index << INSTRUCTION_SHIFT | rank << RANK_SHIFT |
+         static_cast<uint32_t>(warp.index) << WARP_SHIFT | who;
 }
 
 std::string RaceDetector::who(uint32_t access) const {
   const int warp = warp_of(access), lane = lane_of(access);
-  const std::string text = "warp " + std::to_string(warp);
+  std::string text = "warp " + std::to_string(warp);
+  if (rank_of(access) != rank_)
+    text = "cluster block " + std::to_string(rank_of(access)) + ' ' + text;
   if (lane == ALL_TOGETHER) return text + ' ' + threads_of(warp);
   return text + " lane " + std::to_string(lane) + " (thread " +
          std::to_string(warp * LANES + lane) + ')';
 }
 
+int RaceDetector::actor_of(uint32_t access, size_t cell) const {
+  if (kind_of(access) == ASYNC) return write_actor_[cell];
+  return rank_of(access) * actors_.of_block() + warp_of(access);
+}
+
+int RaceDetector::reader_of(const Warp& warp) const {
+  return remote_ ? warp.block->rank() * actors_.warps + warp.index : warp.index;
+}
+
+int RaceDetector::actor_of_reader(int reader) const {
+  const int warps = readers_ - actors_.groups;
+  if (reader >= warps) return first_actor_ + actors_.warps + reader - warps;
+  if (!remote_) return first_actor_ + reader;
+  return reader / actors_.warps * actors_.of_block() + reader % actors_.warps;
+}
+
+const uint32_t* RaceDetector::seen_of(const Warp& warp, int lane) const {
+  if (lane == ALL_TOGETHER || !is_active(warp.lanes_ahead, lane)) return warp.seen.data();
+  return warp.lane_seen.data() + lane * warp.seen.size();
+}
+
 void RaceDetector::report(const Warp& warp, const Instruction& in, int lane, size_t cell,
                           const char* verb, uint32_t other, const char* other_verb) const {
   const std::string at = kernel_->where(kernel_->code[other >> INSTRUCTION_SHIFT]);
-  const bool same_warp = warp_of(other) == warp.index;
+  const bool same_warp = warp_of(other) == warp.index && rank_of(other) == warp.block->rank();
   const bool in_flight = write_time_[cell] == IN_FLIGHT;
+  const bool async = kind_of(other) == ASYNC || !std::strcmp(other_verb, "is reading");
   fail(warp, in, lane,
        std::string("race: ") + verb + " shared memory byte " + std::to_string(cell << shift_) +
            " that " + who(other) + ' ' + other_verb + " (" + at + ") " +
-           (in_flight   ? "by a cp.async that has not been waited for"
+           (async       ? "asynchronously, and which has not been waited for"
+            : in_flight ? "by a cp.async that has not been waited for"
             : same_warp ? "without a __syncwarp or a barrier in between"
                         : "without a barrier in between"));
 }
 
-void RaceDetector::explain_read(const Warp& warp, const Instruction& in, int lane, size_t cell) {
+void RaceDetector::explain_read(const Warp& warp, const Instruction& in, int lane,
+                                size_t cell) const {
   const uint32_t time = write_time_[cell], access = write_access_[cell];
   if (time == NEVER) {
     fail(
         warp, in, lane,
         "reads shared memory byte " + std::to_string(cell << shift_) + ", which was never written");
   }
-  const int writer = warp_of(access);
-  if (time != IN_FLIGHT && (!races_ || time <= warp.seen[writer])) return;
-  if (time != IN_FLIGHT && writer == warp.index && lane_of(access) == lane) return;
+  if (time == MBARRIER) {
+    fail(warp, in, lane,
+         "reads shared memory byte " + std::to_string(cell << shift_) + " of an mbarrier (" +
+             kernel_->where(kernel_->code[access >> INSTRUCTION_SHIFT]) + ')');
+  }
+  if (time != IN_FLIGHT) {
+    const int writer = actor_of(access, cell);
+    if (!races_ || time <= seen_of(warp, lane)[writer]) return;
+    if (writer == warp.actor && lane_of(access) == lane) return;
+  }
   report(warp, in, lane, cell, "reads", access, time == IN_FLIGHT ? "is writing" : "wrote");
 }
 
@@ -86,17 +140,28 @@ void RaceDetector::explain_write(const Warp& warp, const Instruction& in, int la
                                  bool is_atomic) {
   const uint32_t time = write_time_[cell], access = write_access_[cell];
   if (time == IN_FLIGHT) report(warp, in, lane, cell, "writes", access, "is writing");
+  if (time == MBARRIER) {
+    fail(warp, in, lane,
+         "writes shared memory byte " + std::to_string(cell << shift_) + " of an mbarrier (" +
+             kernel_->where(kernel_->code[access >> INSTRUCTION_SHIFT]) + ')');
+  }
+  if (read_time_[cell] == READING) {
+    report(warp, in, lane, cell, "writes", reading_access_[cell], "is reading");
+  }
   if (!races_) return;
-  const int writer = warp_of(access);
-  const bool ordered = time == NEVER || time <= warp.seen[writer] ||
-                       (writer == warp.index && lane_of(access) == lane) ||
-                       (is_atomic && (access & ATOMIC_BIT) != 0);
+  const uint32_t* seen = seen_of(warp, lane);
+  const int writer = actor_of(access, cell);
+  const bool ordered = time == NEVER || time <= seen[writer] ||
+                       (writer == warp.actor && lane_of(access) == lane) ||
+                       (is_atomic && kind_of(access) == ATOMIC);
   if (!ordered) report(warp, in, lane, cell, "writes", access, "wrote");
-  for (int other = 0; other < warps_; ++other) {
+  for (int other = 0; other < readers_; ++other) {
     const uint64_t read = reads_[other * stride_ + cell];
-    if (read >> 32 <= warp.seen[other]) continue;
+    const int reader_actor = actor_of_reader(other);
+    if (read >> 32 <= seen[reader_actor]) continue;
     const auto reader = static_cast<uint32_t>(read);
-    if (other == warp.index && (lane_of(reader) == lane || lane_of(reader) == ALL_TOGETHER)) {
+    if (reader_actor == warp.actor &&
+        (lane_of(reader) == lane || lane_of(reader) == ALL_TOGETHER)) {
       continue;
     }
     report(warp, in, lane, cell, "writes", reader, "read");
@@ -110,7 +175,7 @@ void RaceDetector::note_reads_of(const Warp& warp, const Instruction& in, uint32
   const uint32_t ordered = warp.ordered, stamp = warp.stamp;
   const uint32_t* write_time = write_time_.data();
   uint32_t* read_time = read_time_.data();
-  uint64_t* reads = reads_.data() + warp.index * stride_;
+  uint64_t* reads = reads_.data() + reader_of(warp) * stride_;
   const uint64_t high = static_cast<uint64_t>(stamp) << 32;
   const uint64_t together = high | describe(warp, in, ALL_TOGETHER);
   const uint64_t first_lane = high | describe(warp, in, 0);
@@ -161,7 +226,7 @@ void RaceDetector::note_writes_of(const Warp& warp, const Instruction& in, uint3
   uint32_t* write_time = write_time_.data();
   uint32_t* write_access = write_access_.data();
   const uint32_t* read_time = read_time_.data();
-  const uint32_t first_lane = describe(warp, in, 0) | (is_atomic ? ATOMIC_BIT : 0);
+  const uint32_t first_lane = describe(warp, in, 0) | (is_atomic ? ATOMIC << KIND_SHIFT : 0);
   for_each_lane(active, [&](int lane) {
     const size_t first = offsets[lane] >> shift_;
     uint32_t unsure = 0;
@@ -211,38 +276,6 @@ void RaceDetector::end_copy(const Warp& warp, uint32_t offset, uint32_t bytes) {
   for (size_t i = offset >> shift_; i < (offset + bytes) >> shift_; ++i) {
     write_time_[i] = warp.stamp;
   }
-}
-
-void RaceDetector::update_ordered(Warp& warp) const {
-  if (races_) warp.ordered = *std::min_element(warp.seen, warp.seen + warps_);
-}
-
-void RaceDetector::sync_warp(Warp& warp) {
-  warp.seen[warp.index] = warp.stamp;
-  warp.stamp = ++time_;
-  update_ordered(warp);
-}
-
-void RaceDetector::release(Warp& warp, uint32_t* seen, bool tick) {
-  warp.seen[warp.index] = warp.stamp;
-  for (int i = 0; i < warps_; ++i) seen[i] = std::max(seen[i], warp.seen[i]);
-  if (tick) {
-    warp.stamp = ++time_;
-    update_ordered(warp);
-  }
-}
-
-void RaceDetector::acquire(std::vector<Warp>& warps, uint32_t mask, const uint32_t* seen) {
-  ++time_;
-  for_each_lane(mask, [&](int member) {
-    Warp& warp = warps[member];
-    for (int i = 0; i < warps_; ++i) {
-      // All that a member did before has a stamp below the new time.
-      warp.seen[i] = mask >> i & 1 ? time_ - 1 : std::max(warp.seen[i], seen[i]);
-    }
-    warp.stamp = time_;
-    update_ordered(warp);
-  });
 }
 
 }  // namespace vgg::emulator

@@ -12,6 +12,7 @@ namespace vgg::emulator {
 class SharedMemory {
  public:
   void start_block(uint32_t bytes);
+  uint32_t bytes() const { return bytes_; }
   char* data() { return reinterpret_cast<char*>(lines_.data()); }
 
   // Bounds and alignment; turns the addresses into offsets.

@@ -89,7 +89,6 @@ class EmulatorBackend(KernelBackend):
         counted: dict[str, int] = executor.counters()
         return {
             **counted,
-            "wgmma": 0,  # no kernel has it yet
             "useful_macs": plan.macs,
             "bank_conflicts": counted["shared_wavefronts"] - counted["shared_ideal"],
         }
