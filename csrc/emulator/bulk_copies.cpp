@@ -187,6 +187,9 @@ void decode_bulk_copy(Decoder& decoder, const PtxInstruction& from,
     to.handler = do_nothing;
     return;
   }
+  if (is(0, "tensor") || (is(0, "prefetch") && is(1, "tensor"))) {
+    return decode_tensor_copy(decoder, from, kind, to);
+  }
   const bool loads = (is(0, "shared::cluster") || is(0, "shared::cta")) && is(1, "global");
   const bool stores = is(0, "global") && is(1, "shared::cta");
   Modifiers modifiers({kind.begin() + std::min<size_t>(2, kind.size()), kind.end()});

@@ -24,7 +24,9 @@ void begin_store(Warp& warp, const Instruction& in, int lane, uint32_t offset, u
 // Operands of an instruction: an mbarrier's address among several.
 uint64_t address_of(const Warp& warp, Operand base, bool wide, int64_t offset, int lane);
 
-class Modifiers;
+// cp.async.bulk.*, and those of them with a tensor map.
+void decode_tensor_copy(Decoder& decoder, const PtxInstruction& from,
+                        const std::vector<std::string>& words, Instruction& to);
 void decode_bulk_copy(Decoder& decoder, const PtxInstruction& from,
                       const std::vector<std::string>& words, Instruction& to);
 
