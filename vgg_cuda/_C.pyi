@@ -165,6 +165,24 @@ class Emulator(Executor):
 class EmulatorError(RuntimeError):
     """What a kernel did wrong: the kernel, line, block and threads are named."""
 
+def emulator_tensor_map(
+    address: int,
+    dtype: str,
+    dims: Sequence[int],
+    strides: Sequence[int],
+    *,
+    box: Sequence[int] | None = None,
+    element_strides: Sequence[int] | None = None,
+    swizzle: int = 0,
+    fill: str = "zero",
+    im2col: tuple[Sequence[int], Sequence[int], int, int] | None = None,
+) -> bytes:
+    """A tensor map as kernels on the emulator take it, for ``params``: csrc/launch/tensor_map.h.
+    ``dims`` from the contiguous one on, ``strides`` in bytes of the others; ``swizzle`` 0, 32, 64
+    or 128 bytes; ``fill`` "zero" or "nan"; ``im2col``: lower and upper corner, channels per pixel,
+    pixels per column, in place of ``box``. ValueError for what the driver would refuse.
+    """
+
 def emulator_modules() -> dict[str, str]:
     """The PTX that the emulator runs, by name: what nvcc made of csrc/kernels/."""
 

@@ -129,6 +129,7 @@ void Block::start(Dim3 index) {
   warpgroups.assign((warps_.size() + WARPGROUP - 1) / WARPGROUP, {});
   free_registers = 0;
   live_warps_ = static_cast<int>(warps_.size());
+  accesses_.clear();
   for (Warp& warp : warps_) {
     warp.state = Warp::State::ready;
     warp.live = warp.existing;
@@ -147,6 +148,8 @@ void Block::start(Dim3 index) {
     if (kernel().has_wgmma) {
       warp.register_state.assign(kernel().register_bytes / REGISTER_BYTES + 1, 0);
     }
+    warp.cluster_arrived = 0;
+    warp.cluster_phase = 0;
     warp.wgmma_committed = 0;
     warp.wgmma_fenced = false;
     fill_specials(warp);
@@ -384,6 +387,7 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   const uint32_t staying = warp.groups[current].mask & ~active;
   warp.live &= ~active;
   warp.at = &in;
+  cluster_.leave();
   if (staying != 0) {
     warp.groups[current].mask = staying;
     ++warp.groups[current].pc;
@@ -395,13 +399,36 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   warp.state = Warp::State::done;
   --live_warps_;
   counters.instructions += warp.executed;
-  if (is_done()) cluster_.check_exit(*this, warp, in);
+  if (is_done()) {
+    cluster_.check_exit(*this, warp, in);
+    check_accesses(warp, in);
+  }
   for (int id = 0; id < MAX_BARRIERS; ++id) {
     const Barrier& barrier = barriers_[id];
     if (barrier.arrived == 0 || !barrier.whole_block) continue;
     fail(warp, in, -1,
          "exits while others wait for it at barrier " + std::to_string(id) + " (" +
              kernel().where(*barrier.first) + ')');
+  }
+}
+
+void Block::note_access(int actor, uint32_t stamp, const Warp& by, const Instruction& in) {
+  accesses_.resize(cluster_.time.actors.all());
+  accesses_[actor] = {stamp, &in, &by};
+}
+
+void Block::check_accesses(const Warp& warp, const Instruction& in) {
+  if (accesses_.empty() || !options().races) return;
+  Clock seen = warp.seen;
+  for (const Warp& other : warps_)
+    join(seen.data(), other.seen.data(), static_cast<int>(seen.size()));
+  for (size_t actor = 0; actor < accesses_.size(); ++actor) {
+    const Access& access = accesses_[actor];
+    if (access.stamp <= seen[actor]) continue;
+    fail(warp, in, -1,
+         "ends its block while warp " + std::to_string(access.warp->index) + " of " +
+             access.warp->block->name() + " may still access its shared memory (" +
+             kernel().where(*access.instruction) + "): a barrier.cluster is to come in between");
   }
 }
 

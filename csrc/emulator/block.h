@@ -42,6 +42,8 @@ class Block {
   bool is_done() const { return live_warps_ == 0; }
   // Threads that wait for this may look again.
   void wake(Wait wait, uint32_t object = ANY_OBJECT);
+  // Somebody else accesses the shared memory: the block must not end before that is over.
+  void note_access(int actor, uint32_t stamp, const Warp& by, const Instruction& in);
   std::string waiting() const;  // "warp 0 (threads 0-31) at barrier 1 ..."
 
   const Kernel& kernel() const { return launch_.kernel; }
@@ -98,6 +100,7 @@ class Block {
                          uint32_t active) const;
 
   std::string status(const Warp& warp) const;
+  void check_accesses(const Warp& warp, const Instruction& in);
   void check_exit(Warp& warp, const Instruction& in, uint32_t active);
 
   [[noreturn]] void fail_never_meet(const Warp& warp);
@@ -113,6 +116,12 @@ class Block {
   std::vector<Warp> warps_;
   std::vector<Line> registers_;
   std::vector<char> local_;
+  struct Access {
+    uint32_t stamp = 0;
+    const Instruction* instruction = nullptr;
+    const Warp* warp = nullptr;
+  };
+  std::vector<Access> accesses_;  // the last one by actor of the cluster
   Barrier barriers_[MAX_BARRIERS];
 };
 

@@ -25,7 +25,7 @@ void begin_load(Warp& warp, const Instruction& in, int lane, const BulkLoad& loa
     fail(warp, in, lane,
          "copies to blocks that a cluster of " + std::to_string(cluster.size()) + " does not have");
   }
-  ++warp.block->counters.bulk_copies;
+  if (!load.generic_proxy) ++warp.block->counters.bulk_copies;
   for (int rank = 0; rank < cluster.size(); ++rank) {
     Block* block = &cluster.block(rank);
     if (multicast ? !is_active(load.blocks, rank) : block != load.to.block) continue;
@@ -33,14 +33,15 @@ void begin_load(Warp& warp, const Instruction& in, int lane, const BulkLoad& loa
       fail(warp, in, lane, "copies to shared memory of " + block->name() + ", which has ended");
     }
     const uint32_t offset = load.to.offset, mbarrier = load.mbarrier.offset, bytes = load.bytes;
-    block->mbarriers.find(warp, in, lane, mbarrier, true);
-    block->races.begin_async_write(warp, in, lane, offset, bytes);
-    block->counters.bulk_shared_bytes += bytes;
+    block->mbarriers.find(warp, in, lane, mbarrier, !load.generic_proxy);
+    block->races.begin_async_write(warp, in, lane, offset, bytes, load.generic_proxy);
+    if (!load.generic_proxy) block->counters.bulk_shared_bytes += bytes;
     auto complete = [=, &warp, &in, &cluster, copy = load.copy] {
       copy(block->shared.data(), offset);
       Mbarrier& counts = block->mbarriers.at_end_of_copy(warp, in, lane, mbarrier);
       const uint32_t stamp = cluster.time.tick();
       block->races.end_async_write(offset, bytes, counts.actor, stamp);
+      block->note_access(counts.actor, stamp, warp, in);
       block->mbarriers.complete(warp, in, lane, counts, bytes, stamp);
     };
     cluster.start({&warp, &in, lane, block, complete});
@@ -186,6 +187,9 @@ void decode_bulk_copy(Decoder& decoder, const PtxInstruction& from,
     decoder.expect_operands(2);
     to.handler = do_nothing;
     return;
+  }
+  if (is(0, "tensor") || (is(0, "prefetch") && is(1, "tensor"))) {
+    return decode_tensor_copy(decoder, from, kind, to);
   }
   const bool loads = (is(0, "shared::cluster") || is(0, "shared::cta")) && is(1, "global");
   const bool stores = is(0, "global") && is(1, "shared::cta");

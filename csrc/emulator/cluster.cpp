@@ -41,6 +41,8 @@ bool Cluster::run(uint64_t number) {
   time.last.assign(time.actors.all(), 0);
   random_ = (launch_.options.seed + 1) * 2654435761u ^ static_cast<uint32_t>(number);
   in_flight_.clear();
+  phase_ = 1;
+  released_.assign(time.actors.clock_size(), 0);
   last_block_ = launch_.options.schedule == Schedule::reverse ? size() - 1 : 0;
   for (int rank = 0; rank < size(); ++rank) {
     const Dim3 in_cluster = index_of(rank);
@@ -98,6 +100,56 @@ bool Cluster::complete_one() {
   const AsyncOperation operation = std::move(in_flight_[i]);
   in_flight_.erase(in_flight_.begin() + static_cast<std::ptrdiff_t>(i));
   operation.complete();
+  return true;
+}
+
+void Cluster::arrive(Warp& warp, const Instruction& in, uint32_t active, bool releases) {
+  if (warp.cluster_arrived & active) {
+    fail(warp, in, __builtin_ctz(warp.cluster_arrived & active),
+         "arrives at the barrier of its cluster again, without barrier.cluster.wait");
+  }
+  RaceDetector& races = warp.block->races;
+  if (!releases) {
+    // What a fence.mbarrier_init before it released, goes with it.
+    if (!warp.fenced.empty()) {
+      join(released_.data(), warp.fenced.data(), static_cast<int>(released_.size()));
+    }
+  } else if (active == warp.live) {
+    races.release(warp, released_.data(), true);
+  } else {
+    races.release_threads(warp, active, released_.data());
+  }
+  warp.cluster_arrived |= active;
+  warp.cluster_phase = phase_;
+  complete_barrier();
+}
+
+void Cluster::complete_barrier() {
+  bool any = false;
+  for (const auto& block : blocks_) {
+    for (const Warp& warp : block->warps()) {
+      const uint32_t arrived = warp.cluster_phase == phase_ ? warp.cluster_arrived : 0;
+      if (warp.live & ~arrived) return;
+      any |= arrived != 0;
+    }
+  }
+  if (!any) return;
+  ++phase_;
+  acquired_ = released_;
+  ++blocks_[0]->counters.barriers;
+  for (const auto& block : blocks_) block->wake(Wait::cluster);
+}
+
+void Cluster::leave() { complete_barrier(); }
+
+bool Cluster::has_completed(Warp& warp, const Instruction& in, uint32_t active) {
+  if (active & ~warp.cluster_arrived) {
+    fail(warp, in, __builtin_ctz(active & ~warp.cluster_arrived),
+         "waits at the barrier of its cluster without barrier.cluster.arrive");
+  }
+  if (warp.cluster_phase == phase_) return false;
+  warp.cluster_arrived &= ~active;
+  warp.block->races.acquire_threads(warp, active, acquired_.data());
   return true;
 }
 

@@ -36,6 +36,11 @@ class Cluster {
 
   // At once, or when nobody can run otherwise.
   void start(AsyncOperation operation);
+  // barrier.cluster, by some threads of a warp. `releases`: with what they have seen.
+  void arrive(Warp& warp, const Instruction& in, uint32_t active, bool releases);
+  bool has_completed(Warp& warp, const Instruction& in, uint32_t active);
+  void leave();  // threads have ended, and are not waited for
+
   // Nothing may be in flight to a block that has ended.
   void check_exit(const Block& block, const Warp& warp, const Instruction& in) const;
 
@@ -44,12 +49,15 @@ class Cluster {
  private:
   bool step();
   bool complete_one();
+  void complete_barrier();
   [[noreturn]] void fail_deadlock() const;
   uint32_t random();
 
   const LaunchState& launch_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<AsyncOperation> in_flight_;
+  uint64_t phase_ = 1;  // of the barrier
+  Clock released_, acquired_;
   uint32_t random_ = 1;
   int last_block_ = 0;
 };

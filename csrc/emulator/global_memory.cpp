@@ -43,6 +43,13 @@ bool mark(std::atomic<uint8_t>* written, uint32_t bytes) {
   }
 }
 
+// The largest piece of at most 16 bytes, aligned to its size, with which the range begins.
+uint32_t aligned_part(uint64_t address, uint64_t end) {
+  uint32_t part = 16;
+  while (address % part != 0 || address + part > end) part /= 2;
+  return part;
+}
+
 }  // namespace
 
 GlobalMemory::GlobalMemory(const std::vector<Buffer>& buffers, uint32_t granularity, bool races)
@@ -232,14 +239,20 @@ void GlobalMemory::check_bulk_read(const Warp& warp, const Instruction& in, int 
     if (region.may_read_freely()) return;
     return check_written(warp, in, lane, region, address, bytes, block);
   }
-  for (; address < end; address += 16) find(warp, in, lane, address, 16, "reads");
+  while (address < end) {
+    const uint32_t part = aligned_part(address, end);
+    find(warp, in, lane, address, part, "reads");
+    address += part;
+  }
 }
 
 void GlobalMemory::check_bulk_write(const Warp& warp, const Instruction& in, int lane,
                                     uint64_t address, uint32_t bytes, uint32_t block) {
-  for (const uint64_t end = address + bytes; address < end; address += 16) {
-    const Region& region = find(warp, in, lane, address, 16, "writes");
-    note_write(warp, in, lane, region, address, 16, block);
+  for (const uint64_t end = address + bytes; address < end;) {
+    const uint32_t part = aligned_part(address, end);
+    const Region& region = find(warp, in, lane, address, part, "writes");
+    note_write(warp, in, lane, region, address, part, block);
+    address += part;
   }
 }
 

@@ -28,7 +28,7 @@ class GlobalMemory {
   void check_read_one(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                       uint32_t bytes, uint32_t block);
 
-  // Of a bulk copy: `bytes` bytes, a multiple of 16.
+  // Of a bulk copy: any number of bytes.
   void check_bulk_read(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                        uint32_t bytes, uint32_t block);
   void check_bulk_write(const Warp& warp, const Instruction& in, int lane, uint64_t address,

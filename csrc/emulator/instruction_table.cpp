@@ -21,6 +21,8 @@ InstructionTable::InstructionTable() {
   add_control_flow(*this);
   add_matrix_stores(*this);
   add_wgmma(*this);
+  add_tensor_prefetches(*this);
+  add_cluster_operations(*this);
   add_mbarriers(*this);
   add_fences(*this);
   add_warp_control(*this);

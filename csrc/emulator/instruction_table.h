@@ -90,6 +90,11 @@ void add_matrix_products(InstructionTable& table);
 void add_control_flow(InstructionTable& table);
 void add_matrix_stores(InstructionTable& table);
 void add_wgmma(InstructionTable& table);
+void add_tensor_prefetches(InstructionTable& table);
+void add_cluster_operations(InstructionTable& table);
+// barrier.cluster.*
+void decode_cluster_barrier(Decoder& decoder, const PtxInstruction& from,
+                            const std::vector<std::string>& words, Instruction& to);
 void add_mbarriers(InstructionTable& table);
 void add_fences(InstructionTable& table);
 void add_warp_control(InstructionTable& table);

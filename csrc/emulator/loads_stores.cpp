@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "block.h"
+#include "bulk_copies.h"
 #include "decode.h"
 #include "instruction_table.h"
 #include "memory_access.h"
@@ -101,7 +102,8 @@ char letter_for(int bytes) { return bytes == 8 ? DOUBLE : bytes == 4 ? WORD : HA
 void note_granularity(Decoder& decoder, Space space, int bytes) {
   Kernel& kernel = decoder.kernel();
   const auto size = static_cast<uint32_t>(bytes);
-  if (space == Space::shared || space == Space::generic) {
+  if (space == Space::cluster) kernel.reads_other_blocks = true;
+  if (space == Space::shared || space == Space::cluster || space == Space::generic) {
     kernel.shared_granularity = std::min(kernel.shared_granularity, size);
   }
   if (space == Space::global || space == Space::generic) {
@@ -158,6 +160,9 @@ void decode_load(Decoder& decoder, const PtxInstruction& from,
 
 void decode_store(Decoder& decoder, const PtxInstruction& from,
                   const std::vector<std::string>& modifiers, Instruction& to) {
+  if (!modifiers.empty() && modifiers[0] == "async") {
+    return decode_store_async(decoder, from, modifiers, to);
+  }
   decode_load_or_store(decoder, from, modifiers, to, false);
 }
 

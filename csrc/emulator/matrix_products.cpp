@@ -15,6 +15,7 @@
 #include "decode.h"
 #include "float16.h"
 #include "instruction_table.h"
+#include "transpose.h"
 
 #if defined(__F16C__) || defined(__FMA__)
 #include <immintrin.h>
@@ -39,38 +40,11 @@ inline void multiply_add(float factor, const Row& column, Row& sum) {
 #endif
 }
 
-// Columns of B in the order in which the registers of C have them.
-constexpr int COLUMN[N] = {0, 2, 4, 6, 1, 3, 5, 7};
-
-typedef uint16_t Vector16 __attribute__((vector_size(16)));
-
-inline Vector16 interleave_low(Vector16 a, Vector16 b) {
-#ifdef __clang__
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-#else
-  return __builtin_shuffle(a, b, Vector16{0, 8, 1, 9, 2, 10, 3, 11});
-#endif
-}
-inline Vector16 interleave_high(Vector16 a, Vector16 b) {
-#ifdef __clang__
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#else
-  return __builtin_shuffle(a, b, Vector16{4, 12, 5, 13, 6, 14, 7, 15});
-#endif
-}
-
-// An 8x8 block of 16-bit elements, transposed: three rounds of interleaving the rows of its first
-// half with those of its second.
-inline void transpose(const uint32_t* lanes, Vector16* to /* [8] */) {
+// An 8x8 block of B, its columns in the order of C's.
+inline void transpose_columns(const uint32_t* lanes, Vector16* to /* [8] */) {
   Vector16 from[8];
   for (int i = 0; i < 8; ++i) std::memcpy(&from[i], lanes + 4 * COLUMN[i], 16);
-  for (int round = 0; round < 3; ++round) {
-    for (int i = 0; i < 4; ++i) {
-      to[2 * i] = interleave_low(from[i], from[i + 4]);
-      to[2 * i + 1] = interleave_high(from[i], from[i + 4]);
-    }
-    for (int i = 0; i < 8; ++i) from[i] = to[i];
-  }
+  transpose(from, to);
 }
 
 // `expand`: the elements of one register as float32, in the order of memory. `expand_transposed`:
@@ -80,7 +54,7 @@ struct Format16 {
   static constexpr int BLOCK_K = 8;
   static void expand_transposed(const uint32_t* lanes, float* to /* [8, N] */) {
     Vector16 transposed[8];
-    transpose(lanes, transposed);
+    transpose_columns(lanes, transposed);
     Format::expand(transposed, to);
   }
 };

@@ -19,8 +19,10 @@ constexpr int COUNT_BITS = 20;
 uint64_t state_of(const Mbarrier& barrier) { return barrier.phase << COUNT_BITS | barrier.pending; }
 
 SharedPlace place_of(const Warp& warp, const Instruction& in, const Addresses& at, int lane) {
-  return locate_shared(warp, in, lane, at.of[lane], in.space, MBARRIER_BYTES, MBARRIER_BYTES,
-                       "uses as an mbarrier");
+  const SharedPlace place = locate_shared(warp, in, lane, at.of[lane], in.space, MBARRIER_BYTES,
+                                          MBARRIER_BYTES, "uses as an mbarrier");
+  if (place.block != warp.block) place.block->note_access(warp.actor, warp.stamp, warp, in);
+  return place;
 }
 
 SharedPlace own_place(const Warp& warp, const Instruction& in, const Addresses& at, int lane) {

@@ -89,7 +89,7 @@ Mbarrier& Mbarriers::find(const Warp& warp, const Instruction& in, int lane, uin
   const uint32_t* seen = block_.races.seen_of(warp, lane);
   const int own = found->init_actor;
   auto who = [&] {
-    return " that " + block_.races.who(found->init_access) + " initialised (" +
+    return " that " + block_.races.who(found->init_access, warp) + " initialised (" +
            block_.kernel().where(*found->init) + ')';
   };
   if (found->init_stamp > seen[own] && !(own == warp.actor && found->init_lane == lane)) {

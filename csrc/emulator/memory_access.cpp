@@ -1,5 +1,6 @@
 #include "memory_access.h"
 
+#include <algorithm>
 #include <cstring>
 #include <unordered_set>
 
@@ -33,6 +34,27 @@ void resolve_shared(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   }
   const auto host = reinterpret_cast<uint64_t>(block.shared.data());
   for (uint64_t& address : addresses.of) address += host;
+}
+
+// Thread by thread, as each may mean another block.
+void resolve_cluster(Warp& warp, const Instruction& in, uint32_t active, uint32_t bytes,
+                     AccessKind kind, Addresses& addresses) {
+  for_each_lane(active, [&](int lane) {
+    const SharedPlace place = locate_shared(warp, in, lane, addresses.of[lane], Space::shared,
+                                            bytes, bytes, verb_of(kind));
+    RaceDetector& races = place.block->races;
+    if (place.block != warp.block) place.block->note_access(warp.actor, warp.stamp, warp, in);
+    uint64_t offsets[LANES];
+    std::fill(std::begin(offsets), std::end(offsets), place.offset);
+    if (kind == AccessKind::read) {
+      races.read(warp, in, 1u << lane, offsets, bytes);
+    } else if (kind == AccessKind::write) {
+      races.write(warp, in, 1u << lane, offsets, bytes);
+    } else {
+      races.atomic(warp, in, 1u << lane, offsets, bytes);
+    }
+    addresses.of[lane] = reinterpret_cast<uint64_t>(place.block->shared.data()) + place.offset;
+  });
 }
 
 void resolve_global(Warp& warp, const Instruction& in, uint32_t active, uint32_t bytes,
@@ -102,15 +124,18 @@ Space space_of(uint64_t generic, uint64_t& address) {
     return Space::global;
   }
   address = generic & ~WINDOW_MASK;
-  return window == SHARED_WINDOW  ? Space::shared
+  return window == SHARED_WINDOW  ? (address >> RANK_SHIFT != 0 ? Space::cluster : Space::shared)
          : window == LOCAL_WINDOW ? Space::local
                                   : Space::param;
 }
 
 SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                           Space space, uint32_t bytes, uint32_t align, const char* verb) {
-  if (space == Space::generic && space_of(address, address) != Space::shared) {
-    fail(warp, in, lane, std::string(verb) + " through an address that is none of shared memory");
+  if (space == Space::generic) {
+    space = space_of(address, address);
+    if (space != Space::shared && space != Space::cluster) {
+      fail(warp, in, lane, std::string(verb) + " through an address that is none of shared memory");
+    }
   }
   Block* block = warp.block;
   const uint64_t rank = address >> RANK_SHIFT;
@@ -149,6 +174,8 @@ void resolve(Warp& warp, const Instruction& in, uint32_t active, Space space, ui
   switch (space) {
     case Space::shared:
       return resolve_shared(warp, in, active, bytes, kind, addresses);
+    case Space::cluster:
+      return resolve_cluster(warp, in, active, bytes, kind, addresses);
     case Space::global:
       return resolve_global(warp, in, active, bytes, kind, addresses);
     default:
@@ -167,13 +194,17 @@ int bytes_of_type(const std::string& type) {
 
 MemoryModifiers parse_memory_modifiers(Decoder& decoder, const std::string& instruction,
                                        const std::vector<std::string>& modifiers) {
-  static const std::unordered_map<std::string, Space> spaces = {
-      {"global", Space::global},      {"const", Space::global}, {"shared", Space::shared},
-      {"shared::cta", Space::shared}, {"local", Space::local},  {"param", Space::param},
-      {"param::entry", Space::param}};
+  static const std::unordered_map<std::string, Space> spaces = {{"global", Space::global},
+                                                                {"const", Space::global},
+                                                                {"shared", Space::shared},
+                                                                {"shared::cta", Space::shared},
+                                                                {"shared::cluster", Space::cluster},
+                                                                {"local", Space::local},
+                                                                {"param", Space::param},
+                                                                {"param::entry", Space::param}};
   // These change when and through which cache memory is reached, not what is read.
-  static const std::unordered_set<std::string> scopes = {"weak", "volatile", "relaxed",
-                                                         "cta",  "gpu",      "sys"};
+  static const std::unordered_set<std::string> scopes = {"weak",    "volatile", "relaxed", "cta",
+                                                         "cluster", "gpu",      "sys"};
   static const std::unordered_set<std::string> load_caches = {"ca", "cg", "cs", "lu", "cv", "nc"};
   static const std::unordered_set<std::string> store_caches = {"wb", "cg", "cs", "wt"};
   static const std::unordered_set<std::string> hints = {"L1::evict_normal", "L1::evict_unchanged",

@@ -58,7 +58,8 @@ enum class Control : uint8_t {
   wait_aligned,  // the same of whole warps
 };
 
-enum class Space : uint8_t { global, shared, local, param, generic };
+// `cluster`: shared memory of any block of the cluster.
+enum class Space : uint8_t { global, shared, cluster, local, param, generic };
 
 struct Instruction {
   Handler handler = nullptr;

@@ -167,6 +167,7 @@ class BodyParser {
         operand.offset = static_cast<int64_t>(operand.bits);
       }
       operand.kind = PtxOperand::Kind::address;
+      if (cursor_.accept(',')) operand.parts = single_operand().parts;
       cursor_.expect(']');
       return operand;
     }

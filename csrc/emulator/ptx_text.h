@@ -18,7 +18,7 @@ struct PtxOperand {
     integer,  // bits
     float32,  // 0f3F800000
     float64,  // 0d3FF0000000000000
-    address,  // [name + offset]
+    address,  // [name + offset], or [name + offset, {a, b}]
     vector,   // {a, b}
     pair,     // a|b
   };
@@ -27,7 +27,7 @@ struct PtxOperand {
   bool negated = false;  // !%p1
   uint64_t bits = 0;
   int64_t offset = 0;
-  std::vector<PtxOperand> parts;  // of a vector or a pair
+  std::vector<PtxOperand> parts;  // of a vector, a pair or an address
 };
 
 struct PtxInstruction {

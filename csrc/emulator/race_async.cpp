@@ -21,13 +21,13 @@ void RaceDetector::fail_unfenced(const Warp& warp, const Instruction& in, int la
   const uint32_t access = write_access_[cell];
   fail(warp, in, lane,
        std::string(verb) + " shared memory byte " + std::to_string(cell << shift_) +
-           " through the async proxy, which " + who(access) + " wrote (" +
+           " through the async proxy, which " + who(access, warp) + " wrote (" +
            kernel_->where(kernel_->code[instruction_of(access)]) +
            ") without a fence.proxy.async in between");
 }
 
 void RaceDetector::begin_async_write(const Warp& warp, const Instruction& in, int lane,
-                                     uint32_t offset, uint32_t bytes) {
+                                     uint32_t offset, uint32_t bytes, bool generic_proxy) {
   const uint32_t* seen = seen_of(warp, lane);
   const uint32_t access = as_async(describe(warp, in, lane));
   const uint32_t ordered = warp.block->rank() == rank_ ? warp.ordered : 0;
@@ -35,7 +35,8 @@ void RaceDetector::begin_async_write(const Warp& warp, const Instruction& in, in
     if (write_time_[i] + 1 > ordered + 1 || read_time_[i] > ordered) {
       explain_write(warp, in, lane, i, false);
     }
-    if (races_ && is_unfenced(seen, i)) fail_unfenced(warp, in, lane, i, "writes");
+    if (races_ && !generic_proxy && is_unfenced(seen, i))
+      fail_unfenced(warp, in, lane, i, "writes");
     write_time_[i] = IN_FLIGHT;
     write_access_[i] = access;
   }

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "block.h"
+#include "cluster.h"
 #include "lanes.h"
 
 namespace vgg::emulator {
@@ -69,11 +70,10 @@ uint32_t RaceDetector::describe(const Warp& warp, const Instruction& in, int lan
          static_cast<uint32_t>(warp.index) << WARP_SHIFT | who;
 }
 
-std::string RaceDetector::who(uint32_t access) const {
-  const int warp = warp_of(access), lane = lane_of(access);
+std::string RaceDetector::who(uint32_t access, const Warp& by) {
+  const int warp = warp_of(access), lane = lane_of(access), rank = rank_of(access);
   std::string text = "warp " + std::to_string(warp);
-  if (rank_of(access) != rank_)
-    text = "cluster block " + std::to_string(rank_of(access)) + ' ' + text;
+  if (rank != by.block->rank()) text = by.block->cluster().block(rank).name() + ' ' + text;
   if (lane == ALL_TOGETHER) return text + ' ' + threads_of(warp);
   return text + " lane " + std::to_string(lane) + " (thread " +
          std::to_string(warp * LANES + lane) + ')';
@@ -108,7 +108,7 @@ void RaceDetector::report(const Warp& warp, const Instruction& in, int lane, siz
   const bool async = kind_of(other) == ASYNC || !std::strcmp(other_verb, "is reading");
   fail(warp, in, lane,
        std::string("race: ") + verb + " shared memory byte " + std::to_string(cell << shift_) +
-           " that " + who(other) + ' ' + other_verb + " (" + at + ") " +
+           " that " + who(other, warp) + ' ' + other_verb + " (" + at + ") " +
            (async       ? "asynchronously, and which has not been waited for"
             : in_flight ? "by a cp.async that has not been waited for"
             : same_warp ? "without a __syncwarp or a barrier in between"

@@ -50,7 +50,7 @@ class RaceDetector {
   // Of the async proxy: one thread's (or, lane ALL_TOGETHER, one warp's) copy or read of `bytes`
   // bytes. Ends are given the actor that did it, and a stamp.
   void begin_async_write(const Warp& warp, const Instruction& in, int lane, uint32_t offset,
-                         uint32_t bytes);
+                         uint32_t bytes, bool generic_proxy = false);
   void end_async_write(uint32_t offset, uint32_t bytes, int actor, uint32_t stamp);
   // The first cell that may not be read by whoever has seen `clock`, or -1; then explain.
   int64_t find_unreadable(const uint32_t* clock, uint32_t offset, uint32_t bytes) const;
@@ -82,7 +82,8 @@ class RaceDetector {
   void fence_proxy(Warp& warp, uint32_t active);
   const uint32_t* seen_of(const Warp& warp, int lane) const;
   uint32_t describe(const Warp& warp, const Instruction& in, int lane) const;
-  std::string who(uint32_t access) const;
+  // "warp 0 lane 3 (thread 3)", with its block where that is not the one of `by`.
+  static std::string who(uint32_t access, const Warp& by);
 
  private:
   // Stamps of cells that no comparison lets pass.

@@ -83,6 +83,9 @@ struct Warp {
   uint32_t wgmma_committed;             // groups
   bool wgmma_fenced;                    // ever
 
+  uint32_t cluster_arrived;  // threads that have arrived at the cluster's barrier and not waited,
+  uint64_t cluster_phase;    // in this phase of it
+
   int registers_held;  // of a thread, as setmaxnreg counts
 
   // What it has seen of the other actors; races.h explains.

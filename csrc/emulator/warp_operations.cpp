@@ -182,6 +182,9 @@ void sync_warp(Warp& warp, const Instruction&, uint32_t) { warp.block->races.syn
 
 void decode_bar(Decoder& decoder, const PtxInstruction& from,
                 const std::vector<std::string>& modifiers, Instruction& to) {
+  if (!modifiers.empty() && modifiers[0] == "cluster") {
+    return decode_cluster_barrier(decoder, from, modifiers, to);
+  }
   std::string kind;
   for (const std::string& modifier : modifiers) {
     if (modifier == "cta" || modifier == "aligned") continue;

@@ -189,14 +189,14 @@ void begin_a_registers(Warp** warps, const Instruction& in, const Operand* regis
 void compute(Block& block, Product& product) {
   const Instruction& in = *product.instruction;
   const int columns = 2 * product.c->count;
-  const MatrixFormat format = {(in.mode & BFLOAT) != 0, false};
+  const bool bfloat = in.mode & BFLOAT;
   alignas(64) static thread_local float a[WGMMA_M * WGMMA_K], b[WGMMA_K * 256];
   const float* left = product.a_registers.data();
   if (product.a_registers.empty()) {
-    expand_a(block.shared.data(), product.a, {format.bfloat, (in.mode & NEGATED) != 0}, a);
+    expand_a(block.shared.data(), product.a, bfloat, in.mode & NEGATED, a);
     left = a;
   }
-  expand_b(block.shared.data(), product.b, columns, format, b);
+  expand_b(block.shared.data(), product.b, columns, bfloat, b);
   multiply_tiles(left, b, product.c->tile.data(), columns, product.keep);
   product.computed = true;
 }

@@ -39,17 +39,12 @@ struct MatrixOperand {
                                  // [16][rows / 8] if transposed
 };
 
-struct MatrixFormat {
-  bool bfloat = false, negated = false;
-};
-
 constexpr int WGMMA_M = 64, WGMMA_K = 16;
 
 // Row-major tiles as float32. B and C have their columns in the order of registers: of each eight
 // 0 2 4 6 1 3 5 7.
-void expand_a(const char* shared, const MatrixOperand& a, MatrixFormat format, float* to);
-void expand_b(const char* shared, const MatrixOperand& b, int columns, MatrixFormat format,
-              float* to);
+void expand_a(const char* shared, const MatrixOperand& a, bool bfloat, bool negated, float* to);
+void expand_b(const char* shared, const MatrixOperand& b, int columns, bool bfloat, float* to);
 void expand_block(const void* lanes, bool bfloat, float* to);  // a register: an 8x8 block
 // c [64, columns] += a [64, 16] b [16, columns], K ascending; c = ... unless `keep`.
 void multiply_tiles(const float* a, const float* b, float* c, int columns, bool keep);

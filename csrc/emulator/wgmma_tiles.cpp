@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "float16.h"
+#include "transpose.h"
 #include "wgmma.h"
 
 #if defined(__F16C__) || defined(__FMA__)
@@ -47,9 +48,6 @@ void expand8(const char* from, bool bfloat, float* to) {
     to[i] = bfloat ? float_from_bfloat(elements[i]) : float_from_half(elements[i]);
   }
 }
-
-// Columns in the order in which registers of C have them.
-constexpr int COLUMN[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 
 // ROWS rows of c by WIDTH vectors, in registers.
 template <int ROWS, int WIDTH>
@@ -100,10 +98,10 @@ void expand_block(const void* lanes, bool bfloat, float* to) {
   for (int i = 0; i < 8; ++i) expand8(static_cast<const char*>(lanes) + 16 * i, bfloat, to + 8 * i);
 }
 
-void expand_a(const char* shared, const MatrixOperand& a, MatrixFormat format, float* to) {
+void expand_a(const char* shared, const MatrixOperand& a, bool bfloat, bool negated, float* to) {
   float piece[8];
   for (size_t i = 0; i < a.pieces.size(); ++i) {
-    expand8(shared + a.pieces[i], format.bfloat, piece);
+    expand8(shared + a.pieces[i], bfloat, piece);
     if (!a.transposed) {
       std::memcpy(to + i * 8, piece, sizeof(piece));
       continue;
@@ -111,29 +109,30 @@ void expand_a(const char* shared, const MatrixOperand& a, MatrixFormat format, f
     const size_t k = i / (WGMMA_M / 8), row = i % (WGMMA_M / 8) * 8;
     for (int j = 0; j < 8; ++j) to[(row + j) * WGMMA_K + k] = piece[j];
   }
-  if (!format.negated) return;
+  if (!negated) return;
   for (int i = 0; i < WGMMA_M * WGMMA_K; ++i) to[i] = -to[i];
 }
 
-void expand_b(const char* shared, const MatrixOperand& b, int columns, MatrixFormat format,
-              float* to) {
-  float block[8][8];
-  const float sign = format.negated ? -1 : 1;
+void expand_b(const char* shared, const MatrixOperand& b, int columns, bool bfloat, float* to) {
   if (b.transposed) {
+    float piece[8];
     for (size_t i = 0; i < b.pieces.size(); ++i) {
-      expand8(shared + b.pieces[i], format.bfloat, block[0]);
-      for (int j = 0; j < 8; ++j) to[i * 8 + j] = sign * block[0][COLUMN[j]];
+      expand8(shared + b.pieces[i], bfloat, piece);
+      for (int j = 0; j < 8; ++j) to[i * 8 + j] = piece[COLUMN[j]];
     }
     return;
   }
   for (int column = 0; column < columns; column += 8) {
     for (int half = 0; half < 2; ++half) {
+      Vector16 from[8], lines[8];
       for (int j = 0; j < 8; ++j) {
-        expand8(shared + b.pieces[(column + COLUMN[j]) * 2 + half], format.bfloat, block[j]);
+        const uint32_t piece = b.pieces[(column + COLUMN[j]) * 2 + half];
+        std::memcpy(&from[j], shared + piece, sizeof(from[j]));
       }
+      transpose(from, lines);
       for (int k = 0; k < 8; ++k) {
-        float* line = to + (half * 8 + k) * columns + column;
-        for (int j = 0; j < 8; ++j) line[j] = sign * block[j][k];
+        expand8(reinterpret_cast<const char*>(&lines[k]), bfloat,
+                to + (half * 8 + k) * columns + column);
       }
     }
   }

@@ -16,6 +16,7 @@ class CudaExecutor : public Executor {
   explicit CudaExecutor(Stream stream) : stream_(stream) {}
   void launch(const Launch& launch, const void* params, size_t params_bytes,
               std::initializer_list<Buffer> buffers) override;
+  TensorMapBytes encode(const TensorMap& map) const override { return encode_for_gpu(map); }
 
  private:
   Stream stream_;

@@ -25,6 +25,7 @@ class EmulatorExecutor : public Executor {
 
   void launch(const Launch& launch, const void* params, size_t params_bytes,
               std::initializer_list<Buffer> buffers) override;
+  TensorMapBytes encode(const TensorMap& map) const override { return encode_for_emulator(map); }
 
   emulator::Counters counters;  // summed over launches
 

@@ -7,6 +7,7 @@
 #include <initializer_list>
 #include <stdexcept>
 
+#include "launch/tensor_map.h"
 #include "plan/plan.h"
 
 namespace vgg {
@@ -31,6 +32,9 @@ class Executor {
   // emulator::Error.
   virtual void launch(const Launch& launch, const void* params, size_t params_bytes,
                       std::initializer_list<Buffer> buffers) = 0;
+
+  // The map as kernels of this executor take it, in a struct of their parameters.
+  virtual TensorMapBytes encode(const TensorMap& map) const = 0;
 
   template <class Params>
   void operator()(const Launch& to_launch, const Params& params,
