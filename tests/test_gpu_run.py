@@ -187,6 +187,11 @@ def test_json_is_found_among_what_else_is_printed(tmp_path: Path) -> None:
     assert run.python("-c", "print('{cut')", apart=True).objects() == []
 
 
+def test_a_program_that_is_not_there_fails_in_one_line(tmp_path: Path) -> None:
+    child = fresh(tmp_path).child(["no-such-program", "x"])
+    assert (child.code, child.output) == (1, "no-such-program: No such file or directory\n")
+
+
 def test_a_closed_stdout_ends_nothing(tmp_path: Path) -> None:
     program = PROGRAM.format(hangs="print('done')").replace("main([", "main(['--only', 'hangs', ")
     env = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}

@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
+# not by preexec_fn, which is unsafe where this process has threads
+ENDS_WITH = f"""
+import ctypes, os, signal, sys
+try:
+    ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL, 0, 0, 0)
+except (OSError, AttributeError):  # not Linux
+    pass
+if os.getppid() != int(sys.argv[1]):  # it died before
+    sys.exit(1)
+try:
+    os.execvp(sys.argv[2], sys.argv[2:])
+except OSError as error:
+    sys.exit(f"{{sys.argv[2]}}: {{error.strerror}}")
+"""
 
-def ends_with_this() -> Callable[[], None] | None:
-    """What a child calls first so that it is killed when this process dies, even by SIGKILL.
 
-    What the child has started lives on. None where the system is not Linux.
+def ends_with_this(command: Sequence[str]) -> list[str]:
+    """``command`` so that it is killed when this process dies, even by SIGKILL; on Linux.
+
+    What it has started itself lives on.
     """
-    try:
-        prctl = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError):
-        return None
-    parent = os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died before it could be asked
-            os._exit(1)
-
-    return ask
+    return [sys.executable, "-I", "-S", "-c", ENDS_WITH, str(os.getpid()), *command]
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:

@@ -166,9 +166,9 @@ class Run:
         paths = self.work / "output.txt", self.work / "errors.txt"
         with paths[0].open("wb") as file, paths[1].open("wb") as errors:
             process = subprocess.Popen(
-                words, cwd=self.work, env=self.env | dict(env or {}), stdin=subprocess.DEVNULL,
-                stdout=file, stderr=errors if apart else subprocess.STDOUT, start_new_session=True,
-                preexec_fn=ends_with_this(),
+                ends_with_this(words), cwd=self.work, env=self.env | dict(env or {}),
+                stdin=subprocess.DEVNULL, stdout=file,
+                stderr=errors if apart else subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             timed_out = False
             try:
