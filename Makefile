@@ -47,9 +47,9 @@ bench: $(VENV)/.installed-bench
 results:
 	$(PYTHON) bench/render.py
 
-# In the PYTHON that is named, else in .venv where there is one, else in python3: it installs nothing
-# there, and fetches nothing.
-GPU_PYTHON = $(if $(findstring command,$(origin PYTHON)),,$(wildcard $(BIN)/python))
+# In the PYTHON that the command line or the environment names, else in .venv where there is one, else
+# in python3: it installs nothing there, and fetches nothing.
+GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python))
 gpu:
 	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(GPU_PYTHON),$(PYTHON)) -m gpu \
 	  $(if $(OUT),--out "$(OUT)") $(ARGS)

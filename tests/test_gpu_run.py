@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,18 +17,33 @@ from typing import Any
 import numpy as np
 import pytest
 from gpu import __main__ as command
-from gpu import machine, package, pytest_report, runner, steps, timing
+from gpu import machine, package, processes, pytest_report, runner, steps, timing, tools
 from gpu.runner import Child, Result, Run, Step
 
+from vgg_cuda import _C
 from vgg_cuda.backends import why_missing
+from vgg_cuda.configs import Config
+from vgg_cuda.weights import he_weights
+from vgg_cuda.weights.native import save
 
 ROOT = Path(__file__).parents[1]
+EMULATED = pytest.mark.skipif(
+    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
+)
 HANGS = "import time, subprocess, sys; print('begun', flush=True); {}; time.sleep(60)"
 
 
 def fresh(tmp_path: Path, deadline_s: float = 60, dry_run: bool = True) -> Run:
     env = command.child_environment(tmp_path / "work")
     return Run(tmp_path / "out", tmp_path / "work", deadline_s=deadline_s, dry_run=dry_run, env=env)
+
+
+def state(pid: int) -> str:
+    """Of a process, as /proc has it; X where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def summary(run: Run) -> dict[str, Any]:
@@ -61,6 +77,26 @@ def test_a_failing_step_stops_no_other(tmp_path: Path) -> None:
     assert "why" in (run.out / "log.txt").read_text()
 
 
+def test_a_run_passes_where_something_ran_and_nothing_was_late(tmp_path: Path) -> None:
+    def skipped(run: Run) -> Result:
+        return Result("skipped", "no GPU")
+
+    run = fresh(tmp_path)
+    assert not run.steps([Step("skipped", 20, skipped)])
+    assert not summary(run)["passed"]
+    assert run.steps([Step("skipped", 20, skipped), Step("fine", 20, fine)])
+    run = fresh(tmp_path, deadline_s=runner.LEAST_S + 0.5)
+
+    def slow(run: Run) -> Result:
+        time.sleep(0.6)
+        return Result()
+
+    late = Step("late", 20, fine)
+    assert not run.steps([Step("slow", 20, slow), late, Step("needing", 20, fine, ("late",))])
+    assert [row["status"] for row in run.rows] == ["ok", "skipped", "skipped"]
+    assert run.rows[2]["reason"] == "needs late"
+
+
 def test_an_optional_step_may_fail(tmp_path: Path) -> None:
     run = fresh(tmp_path)
     assert run.steps([Step("raises", 20, raises, optional=True), Step("fine", 20, fine)])
@@ -71,7 +107,7 @@ def test_the_deadline_kills_a_step_and_all_that_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also a process in another group, and one that ignores SIGTERM."""
-    monkeypatch.setattr(runner, "GRACE_S", 0.3)
+    monkeypatch.setattr(processes, "GRACE_S", 0.3)
     monkeypatch.setattr(runner, "LEAST_S", 0.5)
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
     more = f"p = subprocess.Popen([sys.executable, '-c', {stubborn!r}], process_group=0)"
@@ -87,13 +123,11 @@ def test_the_deadline_kills_a_step_and_all_that_it_started(
     assert hangs["status"] == "timeout"
     assert hangs["tail"].startswith("begun")
     assert (late["status"], late["reason"]) == ("skipped", "no time: the deadline is 3 s")
-    child = int(hangs["tail"].split()[1])
-    stat = Path(f"/proc/{child}/stat")
-    assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+    assert state(int(hangs["tail"].split()[1])) in "ZX"
 
 
 def test_a_step_has_a_limit_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "GRACE_S", 0.3)
+    monkeypatch.setattr(processes, "GRACE_S", 0.3)
     run = fresh(tmp_path)
     hangs = Step("hangs", 1, lambda run: run.python("-c", HANGS.format("0")).result())
     assert not run.steps([hangs, Step("fine", 20, fine)])
@@ -132,8 +166,44 @@ def test_the_summary_is_whole_after_a_kill(tmp_path: Path, number: signal.Signal
         assert states == ["ok", "failed", "skipped"]
     else:
         assert states == ["ok", "running", "pending"]
-        for child in children:
-            os.kill(int(child), signal.SIGKILL)
+    assert children
+    end = time.monotonic() + 10
+    while any(state(int(child)) not in "ZX" for child in children):
+        assert time.monotonic() < end, "a child outlives the runner"
+        time.sleep(0.05)
+
+
+def test_json_is_found_among_what_else_is_printed(tmp_path: Path) -> None:
+    run = fresh(tmp_path)
+    program = (
+        "import json, sys; print('{noise'); print(json.dumps({'a': {'b': 1}}, indent=1), 'more')\n"
+        "print('{\"c\": 2}'); print('{\"d\": 3}', file=sys.stderr)"
+    )
+    child = run.python("-c", program, apart=True)
+    assert child.objects() == [{"a": {"b": 1}}, {"c": 2}]
+    assert child.last_line() == '{"d": 3}'
+    assert '"d"' not in child.output
+    assert '"d"' in (run.out / "log.txt").read_text()
+    assert run.python("-c", "print('{cut')", apart=True).objects() == []
+
+
+def test_a_program_that_is_not_there_fails_in_one_line(tmp_path: Path) -> None:
+    child = fresh(tmp_path).child(["no-such-program", "x"])
+    assert (child.code, child.output) == (1, "no-such-program: No such file or directory\n")
+
+
+def test_a_closed_stdout_ends_nothing(tmp_path: Path) -> None:
+    program = PROGRAM.format(hangs="print('done')").replace("main([", "main(['--only', 'hangs', ")
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        words, env=env, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, timeout=30, check=False
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert json.loads((tmp_path / "summary.json").read_text())["passed"]
 
 
 def test_a_long_output_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +242,7 @@ def test_the_build_needs_no_network_and_touches_no_environment(tmp_path: Path) -
 
 
 def test_a_failed_build_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = fresh(tmp_path)
-    run.facts["commit"] = "0" * 40
+    run, real = fresh(tmp_path), package.probe
     monkeypatch.setattr(package, "command", lambda *_: [sys.executable, "-c", "exit(2)"])
     result = package.build(run, "always")
     assert result.status == "failed"
@@ -185,35 +254,71 @@ def test_a_failed_build_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(package, "probe", lambda _: None)
     assert "cannot be imported" in package.build(run, "always").reason
     assert package.build(run, "never").status == "failed"
+    for program, expected in (
+        ("print('')", None),
+        ("print('hello'); print('{\"wrappers\": 1}'); print('bye')", {"wrappers": 1}),
+    ):
+        monkeypatch.setattr(package, "PROBE", program)
+        assert real(run) == expected
 
 
 HAZARDS = "========= RACECHECK SUMMARY: {0} hazards displayed ({0} errors, 0 warnings)\n"
 CLEAN = "========= ERROR SUMMARY: 0 errors\n"
-RAN = "100 of 100 kernels ran\n"
+RAN = "0 of 100 kernels ran; relu f16\n100 of 100 kernels ran\n"
+SOME = "60 of 100 kernels ran"
 
 
 @pytest.mark.parametrize(
-    ("output", "code", "status"),
+    ("output", "code", "status", "reason"),
     [
-        (RAN + CLEAN, 0, "ok"),
-        (RAN + HAZARDS.format(0), 0, "ok"),
-        (RAN + HAZARDS.format(2), 0, "failed"),
-        (RAN + "========= ERROR SUMMARY: 3 errors\n", 99, "failed"),
-        (CLEAN, 0, "failed"),  # nothing ran
-        (RAN, 0, "failed"),  # nothing watched
-        (RAN + CLEAN, 1, "failed"),
-        ("========= Error: Device not supported\n", 1, "skipped"),
+        (RAN + CLEAN, 0, "ok", "100 of 100"),
+        (RAN + HAZARDS.format(0), 0, "ok", "100 of 100"),
+        (RAN + HAZARDS.format(2), 0, "failed", "2 hazards"),
+        (RAN + "========= ERROR SUMMARY: 3 errors\n", 99, "failed", "3 errors"),
+        (CLEAN, 0, "failed", "no kernel is known to have run"),
+        (RAN, 0, "failed", "no summary"),
+        (RAN + CLEAN, 1, "failed", "exit status 1"),
+        ("========= Error: Device not supported\n", 1, "skipped", "not support"),
+        (f"{SOME}\n{CLEAN}", 0, "failed", "60 of 100 kernels ran; 40 more did not"),
+        (f"{SOME}\n40 left out: no bfloat16\n{CLEAN}", 0, "ok", "40 left out: no bfloat16"),
+        (f"{SOME}\n39 left out: no bfloat16\n{CLEAN}", 0, "failed", "1 more did not"),
+        (f"{SOME}; the time is up\n{SOME}\n{CLEAN}", 0, "timeout", "40 more had no time"),
+        (f"{SOME}; conv3x3 n1\n", None, "timeout", "60 of 100 kernels ran; 40 more had no time"),
+        (f"{SOME}; conv3x3 n1\n{HAZARDS.format(1)}", None, "failed", "1 hazards"),
+        ("", None, "timeout", "no kernel"),
     ],
 )
-def test_what_a_sanitizer_says(output: str, code: int, status: str) -> None:
-    assert steps.judged(output, Child(code, output, False).result()).status == status
+def test_what_a_sanitizer_says(output: str, code: int | None, status: str, reason: str) -> None:
+    child = Child(-9 if code is None else code, output, code is None)
+    result = tools.judged(output, child.result())
+    assert (result.status, reason in result.reason) == (status, True), result.reason
+
+
+@EMULATED
+def test_every_kernel_runs_under_a_sanitizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of tf32; without bfloat16 in CuPy all but its own."""
+    from gpu import sanitized
+    from kernel_cases import all_cases
+
+    def runnable() -> dict[str, Any]:
+        return sanitized.reduced([c for c in all_cases() if sanitized.runnable(c, "emulator")])
+
+    assert runnable().keys() == set(_C.kernels())
+    assert sanitized.unable(runnable(), "emulator") == ""
+    without = SimpleNamespace(precisions=("float16", "float32", "tf32"))
+    monkeypatch.setattr(sanitized, "get_backend", lambda _: without)
+    own = {kernel for kernel in _C.kernels() if "_bf16" in kernel}
+    assert runnable().keys() == set(_C.kernels()) - own
+    assert sanitized.unable(runnable(), "cuda").startswith(f"{len(own)} left out")
 
 
 def test_reports_of_tests(tmp_path: Path) -> None:
     """A row per test at once, so that a timeout leaves those that ended."""
     (tmp_path / "test_rows.py").write_text(
         "import os, pytest, warnings\n"
-        "def test_good(): warnings.warn('of a package that is not the one that we test')\n"
+        "def test_good():\n"
+        "    warnings.warn('of a package that is not the one that we test')\n"
+        "    assert os.environ['OPENBLAS_NUM_THREADS'] == '2'\n"
         "def test_bad(): assert 1 == 2\n"
         "@pytest.fixture\n"
         "def broken(): raise OSError('planted')\n"
@@ -321,14 +426,91 @@ def test_the_machine_is_described_without_git(
     assert machine.facts()["commit"] == "abc123"
 
 
-@pytest.mark.skipif(machine.gpus()[1] is None, reason="there is a GPU: make gpu is what runs there")
-@pytest.mark.skipif(why_missing("emulator") is not None, reason=str(why_missing("emulator")))
+def test_nvidia_smi_is_asked_once_and_not_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "nvidia-smi"
+    script.write_text('#!/bin/sh\necho "$0" >> "$0.log"\necho "GPU X, 1.2"\nsleep ${WAIT:-0}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(tmp_path), os.environ["PATH"]]))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = machine.facts()
+    assert found["driver"] == "1.2"
+    assert len((tmp_path / "nvidia-smi.log").read_text().splitlines()) == 1
+    assert next(s.limit_s for s in steps.all_steps("auto")) > machine.PATIENCE_S * 3
+    monkeypatch.setenv("WAIT", "20")
+    monkeypatch.setattr(machine, "PATIENCE_S", 0.2)
+    begun = time.monotonic()
+    assert machine.nvidia_smi() == {}
+    assert time.monotonic() - begun < 10
+
+
+def says(*objects: dict[str, Any], code: int = 0, timed_out: bool = False) -> Any:
+    """A run's ``python`` whose children print those."""
+    printed = "".join(f"{json.dumps(each)}\n" for each in objects)
+    return lambda *_, **__: Child(code, f"hello\n{printed}bye", timed_out, "the end")
+
+
+def test_a_gpu_that_cuda_cannot_use_is_no_dry_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def environment(answer: Any, trace: str | None, dry_run: bool = False) -> tuple[Result, Run]:
+        run = fresh(tmp_path, dry_run=dry_run)
+        monkeypatch.setattr(run, "python", answer)
+        monkeypatch.setattr(machine, "driver_trace", lambda: trace)
+        return steps.environment(run), run
+
+    none = {"gpu": None, "gpus": [], "no_gpu": "cuInit: CUDA error 999"}
+    some, facts = {"gpu": "X", "gpus": [], "no_gpu": None}, {"commit": "abc"}
+    result, run = environment(says(none, facts), "/proc/driver/nvidia/version")
+    assert (result.status, run.dry_run) == ("failed", False)
+    assert (
+        "there is a GPU (/proc/driver/nvidia/version), but cuInit: CUDA error 999" in result.reason
+    )
+    result, run = environment(says(none, facts), None)
+    assert (result.status, run.dry_run) == ("ok", True)
+    result, run = environment(says(none, facts), "/bin/nvidia-smi", dry_run=True)
+    assert (result.status, run.dry_run) == ("ok", True)
+    result, run = environment(says(some, facts), "/bin/nvidia-smi")
+    assert (result.status, run.dry_run, result.reason) == ("ok", False, "X")
+    # the rest hung: the GPU is known all the same
+    result, run = environment(says(some, timed_out=True), "/bin/nvidia-smi")
+    assert (result.status, run.dry_run, run.facts["gpu"]) == ("timeout", False, "X")
+    result, run = environment(says(), None)
+    assert (result.status, result.reason) == ("failed", "gpu.machine said nothing: the end")
+
+
+def test_what_a_gpu_leaves_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
+    assert machine.driver_trace() is None
+    (tmp_path / "version").write_text("NVRM version")
+    assert machine.driver_trace() == str(tmp_path / "version")
+    (tmp_path / "nvidia-smi").touch(mode=0o755)
+    assert machine.driver_trace() == str(tmp_path / "nvidia-smi")
+
+
+def test_limits_fit_the_deadline() -> None:
+    """With 110 s for the build; of what fails each step has those that it cannot do without."""
+    given = steps.all_steps("auto")
+    assert sum(s.limit_s for s in given if not s.optional and s.name != "build") + 110 <= 540
+    assert [s.optional for s in given] == sorted(s.optional for s in given)
+    assert {s.name: s.needs for s in given if s.needs != ("build",)} == {
+        "environment": (), "build": (), "ncu": ("build", "bench"),
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(
+    machine.gpus()[1] is None or machine.driver_trace() is not None,
+    reason="there is a GPU: make gpu is what runs there",
+)
+@EMULATED
 def test_dry_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "work_folder", lambda: tmp_path / "work")
     handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
-    chosen = ["tests", "verify", "bench", "ncu", "racecheck"]
+    chosen = ["tests", "verify", "ncu", "racecheck"]  # and bench, which ncu needs
     out = tmp_path / "out"
     out.mkdir()
     (out / "sanitizer.txt").write_text("of an earlier run")
@@ -357,67 +539,173 @@ def test_dry_run(
     assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
 
 
-def test_a_bad_layer_fails_and_a_timeout_keeps_the_rest(tmp_path: Path) -> None:
-    def report(verdict: str) -> Child:
-        found = {"weights": "digits", "dtype": "tf32", "verdict": verdict, "sentence": "it is"}
-        code = int(verdict != "ok")
-        return Child(code, f"warning: this\n{json.dumps(found, indent=2)}\n", False)
-
-    run = Run(tmp_path / "out", tmp_path / "work", deadline_s=60, dry_run=False)
-    answers = [report("ok"), Child(-9, "", True)]
-    run.python = lambda *_, **__: answers.pop(0)  # type: ignore[method-assign]
-    result = steps.verify(run)
-    assert (result.status, result.data["verified"], result.data["of"]) == ("ok", 1, 7)
-    answers += [report("ok"), report("wrong"), Child(-9, "", True)]
-    result = steps.verify(run)
-    assert (result.status, result.reason) == ("failed", "digits tf32: it is")
-    assert len(json.loads((run.out / "verify.json").read_text())["runs"]) == 2
-    answers += [Child(2, "error: no such device", False)]
-    assert steps.verify(run).status == "failed"
-    answers += [Child(-9, "", True)]
-    assert steps.verify(run).status == "timeout"
+def verified(*verdicts: str | None) -> list[Child]:
+    """What ``vgg-cuda verify`` prints in turn, with warnings around it; None: it hangs."""
+    answers = []
+    for verdict in verdicts:
+        if verdict is None:
+            answers.append(Child(-9, "", True))
+        elif verdict in ("ok", "wrong"):
+            report = {"weights": "w", "dtype": "d", "verdict": verdict, "sentence": "it is"}
+            text = f"{{warning}}\n{json.dumps(report, indent=2)}\nand {{this\n"
+            answers.append(Child(int(verdict != "ok"), text, False, "warning: {that}"))
+        else:
+            answers.append(Child(1, "", False, f"Traceback:\n{verdict}\n"))
+    return answers
 
 
-@pytest.mark.skipif(why_missing("emulator") is not None, reason=str(why_missing("emulator")))
-def test_the_benchmark_of_a_gpu_with_no_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("verdicts", "status", "reason", "verified_n"),
+    [
+        (["ok"] * 7, "ok", "7 of 7 networks are within their bounds", 7),
+        (
+            ["ok", None], "timeout", "killed at the limit in vgg16 float16; 1 of 7 networks are "
+            "within their bounds: digits float16", 1,
+        ),
+        ([None], "timeout", "killed at the limit in digits float16; 0 of 7", 0),
+        (["ok", "ok", "wrong", None], "failed", "digits tf32: it is; killed at the limit in", 3),
+        (
+            ["ok", "KeyError: 3", *["ok"] * 5], "failed",
+            "vgg16 float16: exit status 1: KeyError: 3", 6,
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_verified(
+    tmp_path: Path, verdicts: list[str | None], status: str, reason: str, verified_n: int
 ) -> None:
-    """Its CuPy is a fake one, whose launches go to the emulator; PyTorch computes on the CPU."""
+    run = fresh(tmp_path, dry_run=False)
+    answers, asked = verified(*verdicts), []
+
+    def python(*words: str, **options: Any) -> Child:
+        assert options["apart"]
+        asked.append(words)
+        return answers.pop(0)
+
+    run.python = python  # type: ignore[assignment]
+    result = steps.verify(run)
+    assert (result.status, result.data["verified"]) == (status, verified_n)
+    assert result.reason.startswith(reason)
+    assert not answers
+    if verified_n:
+        assert len(json.loads((run.out / "verify.json").read_text())["runs"]) == verified_n
+    if len(asked) > 1:
+        assert {"vgg16", "224", "float16"} <= set(asked[1])
+
+
+TINY = Config("tiny", (8, "M", 16, "M", 16, "M", 16, "M", 16, "M"), (16, 10), pool_grid=1)
+
+
+@EMULATED
+@pytest.mark.parametrize("dtype", ["float16", "float32", "tf32", "bfloat16"])
+def test_the_benchmark_of_a_gpu_with_no_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
+) -> None:
+    """Its CuPy is a fake one, whose launches go to the emulator; PyTorch computes on the CPU.
+
+    There it has no tf32, but factors that are rounded before give the same products.
+    """
     torch = pytest.importorskip("torch")
     from fake_cupy import fake_gpus
     from gpu import benchmark, programs
+    from kernel_reference import factors
 
-    made = programs.Torch.__init__
+    made, layer = programs.Torch.__init__, programs.Torch.layer
+
+    def low(x: Any) -> Any:
+        return torch.from_numpy(factors(x.numpy(), "tf32"))
 
     def on_cpu(self: Any, weights: Any, device: str, dtype: str, double: bool = False) -> None:
         made(self, weights, "cpu", dtype, double)
+        self.tf32 = dtype == "tf32" and not double
+        if self.tf32:
+            self.w = {name: low(w) for name, w in self.w.items()}
+        allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        assert allowed == (dtype == "tf32",) * 2
 
-    def seen(self: Any, x: Any) -> Any:
-        tensor = torch.from_numpy(np.array(x.view(np.ndarray))).to(self.dtype)
-        return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+    def rounded(self: Any, its: Any, x: Any) -> Any:
+        return layer(self, its, low(x) if self.tf32 else x)
 
     monkeypatch.setattr(programs, "CupyClock", timing.HostClock)
     monkeypatch.setattr(programs.Torch, "__init__", on_cpu)
-    monkeypatch.setattr(programs.Torch, "see", seen)
+    monkeypatch.setattr(programs.Torch, "layer", rounded)
     monkeypatch.setattr(timing, "LEAST", 1)
     sizes = {"COPY_BYTES": 1 << 20, "MATMUL": 64, "ROTATED_BYTES": 1 << 15}
     for name, value in sizes.items():
         monkeypatch.setattr(benchmark, name, value)
-    out = tmp_path / "bench.json"
-    words = ["--out", str(out), "--network", "digits", "--size", "32", "--batch", "1", "2"]
-    monkeypatch.setattr(sys, "argv", ["", *words, "--layer-batch", "1", "--each", "0"])
+    out, weights = tmp_path / "bench.json", tmp_path / "tiny.safetensors"
+    save(he_weights(TINY, 3), weights)
+    words = ["--out", str(out), "--network", str(weights), "--size", "32", "--batch", "1", "2"]
+    words += ["--dtype", dtype, "--layer-batch", "1", "--each", "0"]
+    also = ["tf32", "bfloat16", "float8"] if dtype == "float16" else []
+    monkeypatch.setattr(sys, "argv", ["", *words, *(["--also", *also] if also else [])])
     with fake_gpus(monkeypatch, (9, 0)):
         benchmark.main()
     report = json.loads(out.read_text())
     assert "errors" not in report
     assert report["finished"]
-    rows = {(row["kind"], row["name"], row.get("batch")): row for row in report["rows"]}
-    assert {("network", "digits", 1), ("network", "digits", 2), ("layer", "fc8", 1)} <= set(rows)
+    rows = {(r["dtype"], r["kind"], r["name"], r.get("batch")): r for r in report["rows"]}
+    network = str(weights)
+    expected = {(dtype, "network", network, 1), (dtype, "network", network, 2)}
+    expected |= {(dtype, "layer", "fc7", 1)} | {(d, "network", network, 1) for d in also[:2]}
+    assert expected <= set(rows)
+    assert [left[1] for left in report["left_out"]] == also[2:]
     assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
-    assert rows["layer", "conv2_1", 1]["plan"]["kernel"].startswith("conv3x3_f16")
-    assert rows["layer", "conv2_1", 1]["copies"] > 1
+    short = {"float16": "f16", "float32": "f32", "bfloat16": "bf16"}.get(dtype, dtype)
+    conv = rows[dtype, "layer", "conv2_1", 1]
+    assert conv["plan"]["kernel"].startswith(f"conv3x3_{short}_")
+    assert conv["copies"] > 1
 
 
-def test_wrong_arguments_get_one_line(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match="no step tests2: expected one of environment, build"):
-        command.main(["--out", str(tmp_path), "--only", "tests2"])
+def test_wrong_arguments_get_one_line_and_touch_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier, file = tmp_path / "summary.json", tmp_path / "file"
+    earlier.write_text("of an earlier run")
+    file.touch()
+    (tmp_path / "taken" / "log.txt").mkdir(parents=True)
+    for words, said in (
+        (["--only", "tests2"], "no step tests2: expected one of environment, build"),
+        (["--limit", "bench2=3"], "no step bench2: expected one of environment, build"),
+        (["--limit", "bench=-1"], "bench: expected a positive number of seconds, got -1"),
+        (["--deadline", "0"], "--deadline: expected a positive number of seconds, got 0"),
+        (["--deadline", "nan"], "--deadline: expected a positive number of seconds, got nan"),
+        (["--out", str(file)], f"{file}: expected a folder for the results: File exists"),
+        (["--out", str(file / "x")], f"{file / 'x'}: expected a folder for the results: Not a"),
+        (["--out", str(tmp_path / "taken")], "expected a folder for the results: Is a directory"),
+        (["--out", "/proc/here"], "/proc/here: expected a folder for the results: "),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            command.main(["--out", str(tmp_path), *words])
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert earlier.read_text() == "of an earlier run"
+
+
+def test_only_runs_what_the_steps_need() -> None:
+    def names(*words: str) -> list[str]:
+        return [s.name for s in command.chosen(steps.all_steps("auto"), command.parse([*words]))]
+
+    assert names("--only", "ncu") == ["environment", "build", "bench", "ncu"]
+    assert names("--only", "environment") == ["environment"]
+    assert len(names()) == len(steps.all_steps("auto"))
+    (step,) = command.chosen([Step("a", 3, fine)], command.parse(["--limit", "a=7"]))
+    assert step.limit_s == 7
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+def test_a_python_that_is_named_wins(tmp_path: Path) -> None:
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.touch()
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")}
+
+    def told(*words: str, **more: str) -> str:
+        command = ["make", "-n", "-C", str(ROOT), "gpu", *words]
+        ran = subprocess.run(command, env=env | more, capture_output=True, text=True, check=True)
+        return str(re.findall(r"(\S+) -m gpu", ran.stdout)[0])
+
+    assert told(f"VENV={tmp_path}") == str(python)
+    assert told(f"VENV={tmp_path / 'none'}") == "python3"
+    assert told(f"VENV={tmp_path}", "PYTHON=mine") == "mine"
+    assert told(f"VENV={tmp_path}", PYTHON="mine") == "mine"

@@ -2,24 +2,27 @@
 
 Writes at most eight files, ``FILES``, into OUT (default build/gpu/<date>); everything essential is
 in ``summary.json``. Ends at the deadline with what it has. Exit status 1 where a step failed that
-could run. Without a GPU it is a dry run of everything but the launches there, in the environment
-that it is run from, where that has the package with the emulator (after ``make test``, ``.venv``).
-Without make and git: ``VGG_CUDA_COMMIT=... PYTHONPATH=bench python3 -m gpu --out folder``.
+could run, had no time, or none ran; 2 for bad arguments. Without a GPU it is a dry run of
+everything but the launches there, in the environment that it is run from, where that has the
+package with the emulator (after ``make test``, ``.venv``). Without make and git:
+``VGG_CUDA_COMMIT=... PYTHONPATH=bench python3 -m gpu --out folder``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import math
 import os
 import signal
 import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from .runner import ROOT, Interrupted, Run, Step
+from .runner import ROOT, Interrupted, Run, Step, say
 from .steps import all_steps
 
 DEADLINE_S = 540.0
@@ -63,6 +66,13 @@ def child_environment(work: Path) -> dict[str, str]:
     return env
 
 
+def fail(text: str) -> NoReturn:
+    """For what the caller can mend."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"gpu: {text}", file=sys.stderr, flush=True)
+    raise SystemExit(2)
+
+
 def limit(text: str) -> tuple[str, float]:
     """``bench=200``, as ``--limit`` takes it."""
     name, _, seconds = text.partition("=")
@@ -90,33 +100,55 @@ def interrupt(number: int, frame: Any) -> None:
     raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 
 
+def chosen(steps: list[Step], args: argparse.Namespace) -> list[Step]:
+    """Those of ``--only`` and all that they need, with the limits of ``--limit``."""
+    limits = dict(args.limit)
+    if unknown := {*args.only, *limits} - {step.name for step in steps}:
+        names = ", ".join(step.name for step in steps)
+        fail(f"no step {', '.join(sorted(unknown))}: expected one of {names}")
+    for name, seconds in [("--deadline", args.deadline), *limits.items()]:
+        if not 0 < seconds < math.inf:
+            fail(f"{name}: expected a positive number of seconds, got {seconds:g}")
+    wanted = {*args.only, "environment"} if args.only else {step.name for step in steps}
+    for step in reversed(steps):  # what one needs is before it
+        wanted |= {*step.needs} if step.name in wanted else set()
+    return [
+        replace(step, limit_s=limits.get(step.name, step.limit_s))
+        for step in steps
+        if step.name in wanted
+    ]
+
+
+def cleared(out: Path) -> None:
+    """A folder that can be written to, without the files of an earlier run."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            for name in FILES:
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        fail(f"{out}: expected a folder for the results: {error.strerror or error}")
+
+
 def main(arguments: list[str] | None = None, steps: list[Step] | None = None) -> int:
     """Runs the steps and prints a table."""
     args = parse(arguments)
+    todo = chosen(all_steps(args.build) if steps is None else steps, args)
     now = datetime.datetime.now(datetime.timezone.utc)
     out = (args.out or ROOT / "build" / "gpu" / now.strftime("%Y-%m-%dT%H%M%S")).resolve()
+    cleared(out)
     work = work_folder()
     run = Run(
         out, work, deadline_s=args.deadline, dry_run=args.dry_run, env=child_environment(work)
     )
-    for name in FILES:  # of an earlier run
-        (out / name).unlink(missing_ok=True)
     run.facts["date"] = now.isoformat(timespec="seconds")
-    chosen = all_steps(args.build) if steps is None else steps
-    limits = dict(args.limit)
-    if unknown := {*args.only, *limits} - {step.name for step in chosen}:
-        names = ", ".join(step.name for step in chosen)
-        raise SystemExit(f"no step {', '.join(sorted(unknown))}: expected one of {names}")
-    if args.only:
-        wanted = {*args.only, "environment", "build"}
-        chosen = [step for step in chosen if step.name in wanted]
-    chosen = [replace(step, limit_s=limits.get(step.name, step.limit_s)) for step in chosen]
     for number in SIGNALS:
         signal.signal(number, interrupt)
-    passed = run.steps(chosen)
-    print(f"\n{run.facts.get('gpu') or 'no GPU: a dry run'}, commit {run.facts.get('commit')}")
-    print(run.table())
-    print(f"results in {out}")
+    passed = run.steps(todo)
+    where = run.facts.get("gpu") or "no GPU"
+    say(f"\n{where}{', a dry run' if run.dry_run else ''}, commit {run.facts.get('commit')}")
+    say(run.table())
+    say(f"results in {out}")
     return 0 if passed else 1
 
 

@@ -2,8 +2,9 @@
 
 ``python -m gpu.benchmark --out bench.json --seconds 90``, with ``bench`` on the PYTHONPATH. Both
 programs have the same weights, inputs and dtype; a result that is further from float64 than
-twice PyTorch's own error is marked wrong, and its time means nothing. ``--profile conv1_2`` runs
-one layer a few times, for a profiler.
+twice PyTorch's own error is marked wrong, and its time means nothing. ``--also tf32`` measures the
+whole network in another dtype with the time that is left: in tf32 both have float32 arrays, in
+float32 PyTorch may not take tf32. ``--profile conv1_2`` runs one layer a few times, for a profiler.
 """
 
 from __future__ import annotations
@@ -38,17 +39,24 @@ class Benchmark:
         self.args = args
         self.end = time.monotonic() + args.seconds
         known = args.network in CONFIGS
-        weights = he_weights(get_config(args.network), 0) if known else load_weights(args.network)
-        self.config = weights.config
+        self.weights = (
+            he_weights(get_config(args.network), 0) if known else load_weights(args.network)
+        )
+        self.config = self.weights.config
         self.on_gpu = args.device.startswith("cuda")
-        self.ours = Ours(weights, args.device, args.dtype)
-        self.torch = Torch(weights, args.device, args.dtype)
-        self.exact = Torch(weights, args.device, args.dtype, double=True)
+        self.compare(args.dtype)
         self.report: dict[str, Any] = {
             "schema": 1, "network": args.network, "device": args.device, "dtype": args.dtype,
             "size": args.size, "versions": self.versions(), "finished": False, "left_out": [],
             "rows": [],
         }  # fmt: skip
+
+    def compare(self, dtype: str) -> None:
+        """The programs from here on compute in ``dtype``."""
+        self.dtype = dtype
+        self.ours = Ours(self.weights, self.args.device, dtype)
+        self.torch = Torch(self.weights, self.args.device, dtype)
+        self.exact = Torch(self.weights, self.args.device, dtype, double=True)
 
     def versions(self) -> dict[str, Any]:
         """What was compared."""
@@ -70,6 +78,7 @@ class Benchmark:
         plan = [(self.network, (n,)) for n in self.args.batch if n not in large]
         plan += [(self.ceilings, ()), (self.all_layers, ())]
         plan += [(self.network, (n,)) for n in large]
+        plan += [(self.other, (dtype,)) for dtype in self.args.also]
         for measure, arguments in plan:
             if time.monotonic() > self.end:
                 self.report["left_out"].append([measure.__name__, *arguments])
@@ -85,15 +94,24 @@ class Benchmark:
         self.report["finished"] = True
         self.write()
 
+    def other(self, dtype: str) -> None:
+        """The network in another dtype, where arrays on the device can hold it."""
+        if dtype not in self.ours.backend.precisions:
+            self.report["left_out"].append(["network", dtype, "there are no arrays of it"])
+            return
+        self.compare(dtype)
+        self.network(self.args.layer_batch)
+
     def seconds(self) -> float:
         """For one comparison."""
         return float(min(self.args.each, max(0.1, self.end - time.monotonic())))
 
     def add(self, row: dict[str, Any]) -> None:
         """A figure, on the screen and in the file."""
+        row["dtype"] = self.dtype
         self.report["rows"].append(row)
         self.write()
-        found = [f"{row['kind']} {row['name']}"]
+        found = [f"{row['kind']} {row['name']} {row['dtype']}"]
         if "batch" in row:
             found.append(f"N={row['batch']}")
         found += [
@@ -245,6 +263,7 @@ def main() -> None:
     parser.add_argument("--each", type=float, default=1.0, help="seconds of one comparison")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="float16")
+    parser.add_argument("--also", nargs="+", default=[], help="dtypes of the whole network, too")
     parser.add_argument("--network", default="vgg16")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 16, 64, 256])

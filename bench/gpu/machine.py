@@ -1,4 +1,4 @@
-"""What this machine is; nothing is changed. As a script prints it as JSON."""
+"""What this machine is; nothing is changed. As a script prints it as two objects of JSON."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ QUERY = (
     "clocks.mem", "clocks.max.mem", "power.limit", "temperature.gpu", "persistence_mode",
 )  # fmt: skip
 COMPUTE_CAPABILITY = (75, 76)  # CUdevice_attribute: major, minor
+DRIVER = Path("/proc/driver/nvidia/version")
+PATIENCE_S = 8  # of each program that is asked: the whole step has 30 s
 SOURCES = ("CMakeLists.txt", "pyproject.toml", "build_backend", "cmake", "csrc", "vgg_cuda")
 
 
@@ -49,6 +51,12 @@ def gpus() -> tuple[list[dict[str, Any]], str | None]:
     return found, None if found else "the driver has no GPU"
 
 
+def driver_trace() -> str | None:
+    """What says that there is a GPU, whether CUDA can use it or not; None where nothing does."""
+    program = shutil.which("nvidia-smi")
+    return program or (str(DRIVER) if DRIVER.exists() else None)
+
+
 def output(*command: str) -> str | None:
     """What a program prints; None where it is not there or fails."""
     program = shutil.which(command[0])
@@ -56,7 +64,7 @@ def output(*command: str) -> str | None:
         return None
     try:
         run = subprocess.run(
-            [program, *command[1:]], capture_output=True, text=True, timeout=30, check=True
+            [program, *command[1:]], capture_output=True, text=True, timeout=PATIENCE_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -99,21 +107,24 @@ def package_version(name: str) -> str | None:
         return None
 
 
-def facts() -> dict[str, Any]:
-    """Everything, for ``summary.json``."""
+def device() -> dict[str, Any]:
+    """The first GPU, or why there is none; asks the driver alone."""
     found, reason = gpus()
+    return {"gpu": found[0]["name"] if found else None, "gpus": found, "no_gpu": reason}
+
+
+def facts() -> dict[str, Any]:
+    """Everything else, for ``summary.json``."""
     known = commit()
+    smi = nvidia_smi()
     nvcc = output("nvcc", "--version") or output("/usr/local/cuda/bin/nvcc", "--version")
     return {
-        "gpu": found[0]["name"] if found else None,
-        "no_gpu": reason,
-        "driver": nvidia_smi().get("driver_version"),
+        "driver": smi.get("driver_version"),
         "commit": known.removesuffix("-dirty"),
         "dirty": None if known == "unknown" else known.endswith("-dirty"),
         "sources_sha256": sources_sha256(),
         "environment": {
-            "gpus": found,
-            "nvidia_smi": nvidia_smi(),
+            "nvidia_smi": smi,
             "nvcc": nvcc.splitlines()[-1] if nvcc else None,
             "tools": {
                 name: shutil.which(name) or shutil.which(f"/usr/local/cuda/bin/{name}")
@@ -130,4 +141,5 @@ def facts() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(facts()))
+    for part in (device, facts):  # the GPU is known where anything else hangs
+        print(json.dumps(part()), flush=True)

@@ -7,7 +7,6 @@ Ninja, g++ and nvcc.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -42,11 +41,10 @@ def command(site: Path, cmake: Path) -> list[str]:
 
 def probe(run: Run) -> dict[str, Any] | None:
     """The vgg_cuda that this run's children import; None where they cannot."""
-    child = run.python("-c", PROBE, limit_s=60)
+    child = run.python("-c", PROBE, limit_s=60, apart=True)
     if child.code or child.timed_out:
         return None
-    found: dict[str, Any] = json.loads(child.output.splitlines()[-1])
-    return found
+    return next((found for found in child.objects() if "wrappers" in found), None)
 
 
 def build(run: Run, mode: str = "auto") -> Result:
@@ -75,4 +73,4 @@ def build(run: Run, mode: str = "auto") -> Result:
         return Result("failed", f"{found['path']} is imported instead: an editable install?")
     if not run.dry_run and not found["device"]["available"]:
         return Result("failed", f"it sees no GPU: {found['device']['reason']}")
-    return Result("ok", f"sources {run.facts['commit'][:12]}", {"built": True})
+    return Result("ok", f"sources {run.facts.get('commit', 'unknown')[:12]}", {"built": True})

@@ -80,17 +80,19 @@ class Ours:
 
     def empty(self, shape: tuple[int, ...]) -> Any:
         """An uninitialised array on the device."""
+        from vgg_cuda.arrays import numpy_dtype
+
         if not self.device.startswith("cuda"):
-            return np.empty(shape, self.dtype)
+            return np.empty(shape, numpy_dtype(self.dtype))
         import cupy
 
-        return cupy.empty(shape, self.dtype)
+        return cupy.empty(shape, numpy_dtype(self.dtype))
 
     def layer(self, layer: Layer, x: Any, out: Any = None) -> Any:
         """One layer's result."""
         packed, where = self.packed[layer.name], {"out": out, "device": self.device}
         if layer.kind == "dense":
-            return self.ops.linear(x, packed, relu=layer.relu, **where)
+            return self.ops.linear(x, packed, relu=layer.relu, dtype=self.dtype, **where)
         return self.ops.conv3x3(
             x, packed, relu=layer.relu, pool=layer.pool, dtype=self.dtype, **where
         )
@@ -116,34 +118,42 @@ class Ours:
 
 
 class Torch:
-    """PyTorch with cuDNN in benchmark mode; ``double``: the reference, in float64."""
+    """PyTorch with cuDNN in benchmark mode; ``double``: the reference, in float64.
+
+    In "tf32" its tensors are float32, as this package's arrays are. Whether PyTorch may take tf32
+    for those holds for the whole process: the one that was made last says so.
+    """
 
     def __init__(self, weights: Any, device: str, dtype: str, double: bool = False) -> None:
         import torch
 
         self.torch: Any = torch
-        self.dtype = torch.float64 if double else getattr(torch, dtype)
+        stored = getattr(torch, "float32" if dtype == "tf32" else dtype)
+        self.dtype = torch.float64 if double else stored
         self.device = "cuda" if device.startswith("cuda") else "cpu"
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = dtype == "tf32"
+        torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
         self.clock: Clock = TorchClock() if self.device == "cuda" else HostClock()
         self.config = weights.config
         self.layers = layers(weights.config)
         self.w: dict[str, Any] = {}
         self.bias: dict[str, Any] = {}
-        rounded = getattr(torch, dtype)  # the reference has the same weights
         for layer in self.layers:
             w, bias = (
                 torch.from_numpy(np.ascontiguousarray(weights.tensors[f"{layer.name}.{part}"]))
                 for part in ("weight", "bias")
             )
-            w = w.to(self.device).to(rounded).to(self.dtype)
+            w = w.to(self.device).to(stored).to(self.dtype)  # the reference has the same weights
             self.w[layer.name] = w.permute(0, 3, 1, 2) if layer.kind == "conv" else w
             self.bias[layer.name] = bias.to(self.device).to(self.dtype)
 
     def see(self, x: Any) -> Any:
         """An array of ``Ours`` as a tensor: the same memory, NCHW in channels_last."""
-        tensor = self.torch.from_dlpack(x)
+        if x.dtype.name == "bfloat16":  # DLPack takes its bits
+            tensor = self.torch.from_dlpack(x.view(np.int16)).view(self.torch.bfloat16)
+        else:
+            tensor = self.torch.from_dlpack(x)
         tensor = tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
         return tensor.to(self.dtype)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -21,9 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .processes import end_session, ends_with_this
+
 ROOT = Path(__file__).resolve().parents[2]
 LEAST_S = 3.0  # a step with less time than this is not begun
-GRACE_S = 2.0  # between SIGTERM and SIGKILL
 TAIL = 3000  # characters of a step's output in the summary
 LOG_BYTES = 1 << 20  # of one child's output in the log
 
@@ -52,11 +54,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Child:
-    """A process that has ended; ``output`` is stdout and stderr together."""
+    """A process that has ended; ``output`` is stdout, and stderr unless that was kept apart."""
 
     code: int
     output: str
     timed_out: bool
+    errors: str = ""
 
     def result(self, reason: str = "", **data: Any) -> Result:
         """Fails for a code other than 0 and for a timeout."""
@@ -65,6 +68,19 @@ class Child:
         if self.code:
             return Result("failed", f"exit status {self.code}; {reason}".rstrip("; "), data)
         return Result("ok", reason, data)
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Those of JSON in ``output`` that begin a line, whatever is around them."""
+        found = []
+        for start in re.finditer(r"^\{", self.output, re.MULTILINE):
+            with contextlib.suppress(json.JSONDecodeError):
+                found.append(json.JSONDecoder().raw_decode(self.output, start.start())[0])
+        return found
+
+    def last_line(self) -> str:
+        """What it said last, on stderr where that was kept apart."""
+        lines = (self.errors.strip() or self.output.strip()).splitlines()
+        return lines[-1] if lines else ""
 
 
 class Interrupted(BaseException):
@@ -87,6 +103,8 @@ class Run:
         self._end = self._start + deadline_s
         self._step_end = self._end
         self._said = ""
+        self._unmet: set[str] = set()
+        self._late: set[str] = set()
         for folder in (out, work):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -106,15 +124,18 @@ class Run:
             self._step_end = min(begun + step.limit_s, self._end)
             self._said = ""
             self.write_summary()
-            print(f"{step.name} ...", flush=True)
-            bad = {r["name"] for r in self.rows if r["status"] in ("failed", "timeout")}
+            say(f"{step.name} ...")
+            missing = [name for name in step.needs if name in self._unmet]
             try:
                 if interrupted:
                     result = Result("skipped", interrupted)
+                elif missing:
+                    self._unmet.add(step.name)
+                    result = Result("skipped", f"needs {', '.join(missing)}")
                 elif self._end - begun < LEAST_S:
+                    self._unmet.add(step.name)
+                    self._late.add(step.name)
                     result = Result("skipped", f"no time: the deadline is {self.deadline_s:.0f} s")
-                elif bad.intersection(step.needs):
-                    result = Result("skipped", f"needs {', '.join(step.needs)}")
                 else:
                     result = step.run(self)
             except Interrupted as reason:
@@ -125,6 +146,8 @@ class Run:
                 result = Result("failed", f"{type(error).__name__}: {error}")
             row |= {"status": result.status, "seconds": round(time.monotonic() - begun, 1)}
             row |= {"reason": result.reason, **result.data}
+            if result.status in ("failed", "timeout"):
+                self._unmet.add(step.name)
             if result.status != "ok":
                 row["tail"] = self._said[-TAIL:]
             self.write_summary()
@@ -132,16 +155,20 @@ class Run:
 
     def child(
         self, command: Sequence[str | Path], *, limit_s: float | None = None,
-        env: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None, apart: bool = False,
     ) -> Child:  # fmt: skip
-        """Runs a program in ``work`` until it ends or the time is up, and logs its output."""
+        """Runs a program in ``work`` until it ends or the time is up, and logs its output.
+
+        ``apart``: its ``output`` is stdout alone, for a program to read.
+        """
         words = [str(word) for word in command]
         limit = self.left() if limit_s is None else min(limit_s, self.left())
-        output = self.work / "output.txt"
-        with output.open("wb") as file:
+        paths = self.work / "output.txt", self.work / "errors.txt"
+        with paths[0].open("wb") as file, paths[1].open("wb") as errors:
             process = subprocess.Popen(
-                words, cwd=self.work, env=self.env | dict(env or {}), stdin=subprocess.DEVNULL,
-                stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+                ends_with_this(words), cwd=self.work, env=self.env | dict(env or {}),
+                stdin=subprocess.DEVNULL, stdout=file,
+                stderr=errors if apart else subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             timed_out = False
             try:
@@ -150,21 +177,22 @@ class Run:
                 timed_out = True
             finally:  # also what it left running, and where this process was interrupted
                 end_session(process)
-        text = output.read_bytes()[-LOG_BYTES:].decode(errors="replace")
+        texts = [path.read_bytes()[-LOG_BYTES:].decode(errors="replace") for path in paths]
         with (self.out / "log.txt").open("a", encoding="utf-8") as log:
-            log.write(f"$ {shlex.join(words)}\n{text}\n")
-        self._said += text
+            log.write(f"$ {shlex.join(words)}\n{''.join(texts)}\n")
+        self._said += "".join(texts)
         code = process.returncode  # None for what not even SIGKILL ends
-        return Child(-signal.SIGKILL if code is None else code, text, timed_out)
+        return Child(-signal.SIGKILL if code is None else code, texts[0], timed_out, texts[1])
 
     def python(self, *arguments: str | Path, **options: Any) -> Child:
         """As ``child``, of this Python."""
         return self.child([sys.executable, *arguments], **options)
 
     def passed(self) -> bool:
-        """Has everything that could run, and must?"""
-        needed = [row["status"] for row in self.rows if not row["optional"]]
-        return set(needed) <= {"ok", "skipped"}
+        """Has everything that could run, and must? Not where nothing ran, or time ran out."""
+        needed = {row["name"]: row["status"] for row in self.rows if not row["optional"]}
+        states = set(needed.values())
+        return states <= {"ok", "skipped"} and "ok" in states and not self._late & set(needed)
 
     def write_summary(self) -> None:
         """What there is, as ``summary.json``."""
@@ -191,39 +219,19 @@ class Run:
         )
 
 
+def say(text: str) -> None:
+    """Prints it where somebody reads; nothing depends on that."""
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):  # closed: what is still in its buffer has to go somewhere
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)
-
-
-def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Ends what is left of the session that ``process`` leads, whatever groups it made."""
-    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        end = time.monotonic() + patience
-        first = True
-        while members := session(process.pid):
-            if first or number == signal.SIGKILL:
-                for pid in members:
-                    with contextlib.suppress(ProcessLookupError, PermissionError):
-                        os.kill(pid, number)
-            first = False
-            process.poll()
-            if time.monotonic() > end:
-                break
-            time.sleep(0.02)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(GRACE_S)
-
-
-def session(leader: int) -> list[int]:
-    """The processes of a session that have not ended."""
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # after the name, which may hold anything: state, parent, group, session
-            words = stat.read_text(errors="replace").rpartition(")")[2].split()
-            if int(words[3]) == leader and words[0] not in "ZX":
-                found.append(int(stat.parent.name))
-    return found

@@ -2,7 +2,8 @@
 
 ``python -m gpu.sanitized --device cuda --seconds 40``, with ``bench`` and ``tests`` on the
 PYTHONPATH. On a GPU, memory comes straight from the driver, so that a tool knows where each array
-ends. Prints how many of the build's kernels ran.
+ends. Prints how many of the build's kernels ran so far before each case, so that a killed run tells
+where it was; at the end also which could not.
 """
 
 from __future__ import annotations
@@ -44,12 +45,20 @@ def on_device(device: str) -> Callable[[np.ndarray], Any]:
 def runnable(case: Case, device: str) -> bool:
     """Can the device run its plan, and hold its dtypes?"""
     dtypes = {case.dtype, getattr(case, "x_dtype", "") or case.dtype}
-    if not dtypes <= {*get_backend(device).dtypes, "uint8"}:
+    if not dtypes <= {*get_backend(device).precisions, "uint8"}:
         return False
     if not device.startswith("cuda"):
         return True
     major, minor = _C.device_info()["devices"][0]["compute_capability"]
     return _C.can_run(_C.arch(case.arch), major, minor)
+
+
+def unable(cases: dict[str, Case], device: str) -> str:
+    """How many kernels of bfloat16 are left out, where the device's arrays cannot hold it."""
+    left = [kernel for kernel in _C.kernels() if kernel not in cases and "_bf16" in kernel]
+    if not left or "bfloat16" in get_backend(device).precisions:
+        return ""
+    return f"{len(left)} left out: CuPy holds no bfloat16 here"
 
 
 def main() -> None:
@@ -59,21 +68,22 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40)
     args = parser.parse_args()
     end = time.monotonic() + args.seconds
-    cases = reduced(all_cases())
+    cases = reduced([case for case in all_cases() if runnable(case, args.device)])
     place = on_device(args.device)
     ran: set[str] = set()
     for case in dict.fromkeys(cases.values()):
+        said = f"{len(ran)} of {len(_C.kernels())} kernels ran"
         if time.monotonic() > end:
+            print(f"{said}; the time is up", flush=True)
             break
-        if not runnable(case, args.device):
-            continue
+        print(f"{said}; {case.op} {case.id}", flush=True)
         case.run(place, device=args.device, arch=case.arch)
         ran |= {kernel for kernel, its in cases.items() if its is case}
     if args.device.startswith("cuda"):
         import cupy
 
         cupy.cuda.Device().synchronize()
-    print(f"{len(ran)} of {len(_C.kernels())} kernels ran", flush=True)
+    print(f"{len(ran)} of {len(_C.kernels())} kernels ran", unable(cases, args.device), sep="\n")
 
 
 if __name__ == "__main__":

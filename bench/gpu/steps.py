@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import re
-import shutil
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import package
+from . import machine, package
 from .pytest_report import read
 from .runner import ROOT, Result, Run, Step, write_json
+from .tools import profile, sanitizer
 
 WRAPPERS = ROOT / "tests" / "test_ptx_wrappers.py"
 WORKERS = 8  # of pytest-xdist, where there is one
+# of a worker: 8 with as many as there are cores each get in one another's way
+FEW_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
 PYTEST_ENDED = (0, 1, 5)  # passed, failed, nothing collected
-NCU_LINES = 400
+ALSO = ("tf32", "bfloat16")  # after float16, the network alone
 
 
 def environment(run: Run) -> Result:
-    """GPU, driver, versions, commit; decides whether this is a dry run."""
-    child = run.python("-m", "gpu.machine")
-    if child.code or child.timed_out:
-        return child.result()
-    run.facts |= json.loads(child.output.splitlines()[-1])
-    run.dry_run = run.dry_run or run.facts["gpu"] is None
-    return Result("ok", run.facts["gpu"] or f"no GPU, a dry run: {run.facts['no_gpu']}")
+    """GPU, driver, versions, commit; decides whether this is a dry run.
+
+    A GPU that CUDA cannot use is a failure, and no reason for a dry run.
+    """
+    child = run.python("-m", "gpu.machine", apart=True)
+    for found in child.objects():
+        run.facts |= found
+    gpu, why = run.facts.get("gpu"), run.facts.get("no_gpu", "the driver did not answer")
+    if gpu is None and not run.dry_run:
+        trace = machine.driver_trace()
+        if trace is not None:
+            return Result("failed", f"there is a GPU ({trace}), but {why}; see --dry-run")
+        run.dry_run = True
+    said = str(gpu) if gpu else f"no GPU: {why}"
+    result = child.result(f"{said}; a dry run" if run.dry_run else said)
+    if result.status == "ok" and "commit" not in run.facts:
+        return Result("failed", f"gpu.machine said nothing: {child.last_line()}")
+    return result
 
 
 def pytest(run: Run, name: str, arguments: list[str], files: list[Path]) -> Result:
@@ -43,7 +53,7 @@ def pytest(run: Run, name: str, arguments: list[str], files: list[Path]) -> Resu
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "gpu.pytest_report"]
     command += ["--continue-on-collection-errors"]
     command += ["-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT), "-W", "default"]
-    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "VGG_GPU_REPORT": str(report)}
+    env = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "VGG_GPU_REPORT": str(report), **FEW_THREADS}
     several = importlib.util.find_spec("xdist") is not None and not run.dry_run
     child = None
     ways: list[list[str]] = [["-p", "xdist.plugin", "-n", str(WORKERS)]] if several else []
@@ -91,29 +101,43 @@ def gpu_tests(run: Run) -> Result:
 
 
 def verify(run: Run) -> Result:
-    """Every layer that a forward launches beside float64, the most telling networks first."""
-    full = ["--network", "vgg16", "--size", "224"]
-    asked = [["--dtype", dtype] for dtype in ("float16", "tf32", "bfloat16", "float32")]
-    asked += [[*full, "--dtype", dtype, "--uint8"] for dtype in ("float16", "tf32", "bfloat16")]
+    """Every layer that a forward launches beside float64, the most telling networks first.
+
+    One at 224x224 is the second, so that what hangs there is seen early.
+    """
+    digits, vgg16 = ["--weights", "digits"], ["--network", "vgg16", "--size", "224", "--uint8"]
+    asked = [(digits, "float16"), (vgg16, "float16")]
+    asked += [(digits, dtype) for dtype in ("tf32", "bfloat16", "float32")]
+    asked += [(vgg16, dtype) for dtype in ("tf32", "bfloat16")]
     if run.dry_run:
         asked = asked[:1]
-    path, found = run.out / "verify.json", []
     device = "emulator" if run.dry_run else "cuda"
-    for options in asked:
-        child = run.python("-m", "vgg_cuda", "verify", "--device", device, *options, "--json")
+    found: list[dict[str, Any]] = []
+    good: list[str] = []
+    bad: list[str] = []
+    late = ""
+    for options, dtype in asked:
+        name = f"{options[1]} {dtype}"
+        words = ["--device", device, *options, "--dtype", dtype, "--json"]
+        child = run.python("-m", "vgg_cuda", "verify", *words, apart=True)
         if child.timed_out:
+            late = name
             break
-        if child.code not in (0, 1):  # 1: a layer is bad, which the report tells
-            return child.result(f"verify {' '.join(options)}")
-        start, end = child.output.find("{"), child.output.rfind("}")
-        found.append(json.loads(child.output[start : end + 1]))
-        write_json(path, {"dry_run": run.dry_run, "runs": found})
-    bad = [f"{r['weights']} {r['dtype']}: {r['sentence']}" for r in found if r["verdict"] != "ok"]
+        report = next((each for each in child.objects() if "verdict" in each), None)
+        if report is None:
+            bad.append(f"{name}: exit status {child.code}: {child.last_line()}")
+        else:
+            found.append(report)
+            right = report["verdict"] == "ok" and child.code == 0
+            (good if right else bad).append(name if right else f"{name}: {report.get('sentence')}")
+        write_json(run.out / "verify.json", {"dry_run": run.dry_run, "bad": bad, "runs": found})
     data = {"verified": len(found), "of": len(asked), "bad": bad}
+    said = f"{len(good)} of {len(asked)} networks are within their bounds"
+    said += f": {', '.join(good)}" if late and good else ""
+    said = f"killed at the limit in {late}; {said}" if late else said
     if bad:
-        return Result("failed", "; ".join(bad), data)
-    said = f"{len(found)} of {len(asked)} networks are within their bounds"
-    return Result("ok" if found else "timeout", said, data)
+        return Result("failed", "; ".join([*bad, said] if late else bad), data)
+    return Result("timeout" if late else "ok", said, data)
 
 
 def benchmark(run: Run) -> Result:
@@ -123,15 +147,20 @@ def benchmark(run: Run) -> Result:
     if run.dry_run:
         options += ["--device", "cpu", "--dtype", "float32", "--network", "digits", "--size", "32"]
         options += ["--batch", "1", "2", "--layer-batch", "1", "--each", "0.01", "--seconds", "20"]
+    else:
+        options += ["--also", *ALSO]
     child = run.python("-m", "gpu.benchmark", *options)
     if not path.exists():
         return child.result("measured nothing")
     report = json.loads(path.read_text())
     write_json(path, {"dry_run": run.dry_run} | report)
     rows = report["rows"]
-    wrong = [f"{row['kind']} {row['name']}" for row in rows if row.get("right") is False]
+    wrong = [
+        f"{row['dtype']} {row['kind']} {row['name']}" for row in rows if row.get("right") is False
+    ]
     networks = [
-        f"N={row['batch']}: {row['vgg_cuda']['median_s'] * 1e3:.3f} ms, {row['ratio']:.2f}x PyTorch"
+        f"{row['dtype']} N={row['batch']}: {row['vgg_cuda']['median_s'] * 1e3:.3f} ms, "
+        f"{row['ratio']:.2f}x PyTorch"
         for row in rows
         if row["kind"] == "network"
     ]
@@ -143,112 +172,24 @@ def benchmark(run: Run) -> Result:
     return result
 
 
-def sanitizer(run: Run, tool: str) -> Result:
-    """All kernels under one tool of compute-sanitizer."""
-    path = os.pathsep.join([run.env["PYTHONPATH"], str(ROOT / "tests")])
-    script = ["-m", "gpu.sanitized", "--seconds", f"{max(run.left() - 15, 5):.0f}"]
-    if run.dry_run:
-        if tool != "memcheck":
-            return Result("skipped", "no GPU")
-        child = run.python(*script, "--device", "emulator", env={"PYTHONPATH": path})
-        append(run.out / "sanitizer.txt", f"dry run, on the emulator\n{child.output}")
-        return child.result(last_line(child.output))
-    program = find("compute-sanitizer")
-    if program is None:
-        return Result("skipped", "there is no compute-sanitizer")
-    child = run.child(
-        [
-            program, "--tool", tool, "--error-exitcode", "99", "--target-processes", "all",
-            # CuPy asks for what may fail, and copes
-            *(("--report-api-errors", "no") if tool == "memcheck" else ()),
-            "--print-limit", "20", sys.executable, *script,
-        ],
-        env={"PYTHONPATH": path},
-    )  # fmt: skip
-    append(run.out / "sanitizer.txt", f"== {tool}\n{child.output}")
-    return judged(child.output, child.result())
-
-
-def judged(output: str, result: Result) -> Result:
-    """What a tool's output says; ``result`` is what its exit status says."""
-    if "Device not supported" in output:
-        return Result("skipped", "compute-sanitizer does not support this device")
-    summaries = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
-    ran = re.findall(r"\d+ of \d+ kernels ran", output)
-    found = re.findall(r"(\d+) (?:errors?|hazards?)", " ".join(summaries))
-    data = {"summaries": summaries, "ran": ran}
-    reason = "; ".join([*ran, *dict.fromkeys(summaries)])
-    if any(int(number) for number in found):
-        return Result("failed", reason, data)
-    if result.status != "ok":
-        return Result(result.status, f"{result.reason}; {reason}".rstrip("; "), data)
-    if not summaries or not ran:
-        return Result("failed", f"no summary; {reason}".rstrip("; "), data)
-    return Result("ok", reason, data)
-
-
-def profile(run: Run) -> Result:
-    """Nsight Compute on the slowest layer's kernel."""
-    rows = []
-    if (run.out / "bench.json").exists():
-        rows = json.loads((run.out / "bench.json").read_text())["rows"]
-    layers = [row for row in rows if row["kind"] == "layer"]
-    if not layers:
-        return Result("skipped", "no layer was measured")
-    slowest = max(layers, key=lambda row: row["vgg_cuda"]["median_s"])
-    if run.dry_run:
-        return Result("skipped", f"no GPU; it would be {slowest['name']}")
-    program = find("ncu")
-    if program is None:
-        return Result("skipped", "there is no ncu")
-    sections = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "WarpStateStats")
-    child = run.child(
-        [
-            program, "--clock-control", "none", "--target-processes", "all",
-            "--profile-from-start", "off", "--kernel-name", slowest["plan"]["kernel"],
-            "--launch-count", "1",
-            *(word for section in sections for word in ("--section", section)),
-            sys.executable, "-m", "gpu.benchmark", "--profile", slowest["name"],
-        ]
-    )  # fmt: skip
-    lines = child.output.splitlines()[:NCU_LINES]
-    (run.out / "ncu.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    failed = "==ERROR==" in child.output or "No kernels were profiled" in child.output
-    if failed and not child.timed_out:
-        return Result("failed", next((x for x in lines if "==ERROR==" in x), "no kernel matched"))
-    return child.result(f"{slowest['name']}: {slowest['plan']['kernel']}")
-
-
-def find(program: str) -> str | None:
-    """Where a tool of the CUDA toolkit is."""
-    return shutil.which(program) or shutil.which(f"/usr/local/cuda/bin/{program}")
-
-
-def append(path: Path, text: str) -> None:
-    """More of a text file."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text + "\n")
-
-
-def last_line(text: str) -> str:
-    """The last one that says something."""
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
-
-
 def all_steps(build: str) -> list[Step]:
-    """Limits in seconds; together they are hardly more than the deadline."""
-    needs = ("environment", "build")
+    """The most important first. Limits in seconds are caps: what a step leaves, later ones have.
+
+    The build takes some 300 s of CPU time. Where that is 110 s, all that must run has its limit
+    within the 540 s of ``make gpu``; where it is longer, the last steps have what is left. Optional
+    ones run in what the others did not need.
+    """
+    needs = ("build",)
     return [
         Step("environment", 30, environment),
-        Step("build", 300, partial(package.build, mode=build), ("environment",)),
-        Step("ptx", 60, ptx, needs),
-        Step("tests", 120, gpu_tests, needs),
-        Step("verify", 60, verify, needs),
-        Step("bench", 120, benchmark, needs),
-        Step("memcheck", 60, partial(sanitizer, tool="memcheck"), needs),
-        Step("racecheck", 60, partial(sanitizer, tool="racecheck"), needs),
-        Step("ncu", 60, profile, needs, optional=True),
+        Step("build", 240, partial(package.build, mode=build)),
+        Step("ptx", 40, ptx, needs),
+        Step("tests", 110, gpu_tests, needs),
+        Step("verify", 50, verify, needs),
+        Step("bench", 100, benchmark, needs),
+        Step("memcheck", 50, partial(sanitizer, tool="memcheck"), needs),
+        Step("racecheck", 50, partial(sanitizer, tool="racecheck"), needs),
+        Step("ncu", 60, profile, (*needs, "bench"), optional=True),
         Step("synccheck", 30, partial(sanitizer, tool="synccheck"), needs, optional=True),
         Step("initcheck", 30, partial(sanitizer, tool="initcheck"), needs, optional=True),
     ]

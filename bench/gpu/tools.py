@@ -1,0 +1,120 @@
+"""Steps that run a program of the CUDA toolkit: compute-sanitizer and Nsight Compute."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from .runner import ROOT, Result, Run
+
+NCU_LINES = 400
+
+
+def sanitizer(run: Run, tool: str) -> Result:
+    """All kernels under one tool of compute-sanitizer."""
+    path = os.pathsep.join([run.env["PYTHONPATH"], str(ROOT / "tests")])
+    script = ["-m", "gpu.sanitized", "--seconds", f"{max(run.left() - 15, 5):.0f}"]
+    if run.dry_run:
+        if tool != "memcheck":
+            return Result("skipped", "no GPU")
+        child = run.python(*script, "--device", "emulator", env={"PYTHONPATH": path})
+        append(run.out / "sanitizer.txt", f"dry run, on the emulator\n{child.output}")
+        return counted(child.output, child.result())
+    program = find("compute-sanitizer")
+    if program is None:
+        return Result("skipped", "there is no compute-sanitizer")
+    child = run.child(
+        [
+            program, "--tool", tool, "--error-exitcode", "99", "--target-processes", "all",
+            # CuPy asks for what may fail, and copes
+            *(("--report-api-errors", "no") if tool == "memcheck" else ()),
+            "--print-limit", "20", sys.executable, *script,
+        ],
+        env={"PYTHONPATH": path},
+    )  # fmt: skip
+    append(run.out / "sanitizer.txt", f"== {tool}\n{child.output}")
+    return judged(child.output, child.result())
+
+
+def judged(output: str, result: Result) -> Result:
+    """What a tool's output says; ``result`` is what its exit status says."""
+    if "Device not supported" in output:
+        return Result("skipped", "compute-sanitizer does not support this device")
+    summaries = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
+    found = re.findall(r"(\d+) (?:errors?|hazards?)", " ".join(summaries))
+    ran = counted(output, result)
+    reason = "; ".join([ran.reason, *dict.fromkeys(summaries)])
+    data = {"summaries": summaries, **ran.data}
+    if any(int(number) for number in found):
+        return Result("failed", reason, data)
+    if ran.status == "ok" and not summaries:
+        return Result("failed", f"no summary; {reason}", data)
+    return Result(ran.status, reason, data)
+
+
+def counted(output: str, result: Result) -> Result:
+    """What gpu.sanitized says of the kernels that ran; ``result``: how it ended.
+
+    All must, but those that it could not run and those that there was no time for.
+    """
+    counts = re.findall(r"(\d+) of (\d+) kernels ran", output)
+    ran, known = (int(number) for number in counts[-1]) if counts else (0, 0)
+    said = [f"{ran} of {known} kernels ran"] if counts else ["no kernel is known to have run"]
+    unable = re.findall(r"(\d+) left out: .*", output)
+    said += re.findall(r"\d+ left out: .*", output)
+    late = known - ran - sum(int(number) for number in unable)
+    data = {"ran": ran, "kernels": known, "left_out": known - ran}
+    if result.status == "timeout" or (result.status == "ok" and "the time is up" in output):
+        return Result("timeout", "; ".join([*said, f"{late} more had no time"]), data)
+    if result.status != "ok":
+        return Result(result.status, "; ".join([result.reason, *said]), data)
+    if not ran or late:
+        return Result("failed", "; ".join([*said, f"{late} more did not"] if late else said), data)
+    return Result("ok", "; ".join(said), data)
+
+
+def profile(run: Run) -> Result:
+    """Nsight Compute on the slowest layer's kernel."""
+    rows = []
+    if (run.out / "bench.json").exists():
+        rows = json.loads((run.out / "bench.json").read_text())["rows"]
+    layers = [row for row in rows if row["kind"] == "layer"]
+    if not layers:
+        return Result("skipped", "no layer was measured")
+    slowest = max(layers, key=lambda row: row["vgg_cuda"]["median_s"])
+    if run.dry_run:
+        return Result("skipped", f"no GPU; it would be {slowest['name']}")
+    program = find("ncu")
+    if program is None:
+        return Result("skipped", "there is no ncu")
+    sections = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "WarpStateStats")
+    child = run.child(
+        [
+            program, "--clock-control", "none", "--target-processes", "all",
+            "--profile-from-start", "off", "--kernel-name", slowest["plan"]["kernel"],
+            "--launch-count", "1",
+            *(word for section in sections for word in ("--section", section)),
+            sys.executable, "-m", "gpu.benchmark", "--profile", slowest["name"],
+        ]
+    )  # fmt: skip
+    lines = child.output.splitlines()[:NCU_LINES]
+    (run.out / "ncu.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    failed = "==ERROR==" in child.output or "No kernels were profiled" in child.output
+    if failed and not child.timed_out:
+        return Result("failed", next((x for x in lines if "==ERROR==" in x), "no kernel matched"))
+    return child.result(f"{slowest['name']}: {slowest['plan']['kernel']}")
+
+
+def find(program: str) -> str | None:
+    """Where a tool of the CUDA toolkit is."""
+    return shutil.which(program) or shutil.which(f"/usr/local/cuda/bin/{program}")
+
+
+def append(path: Path, text: str) -> None:
+    """More of a text file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
