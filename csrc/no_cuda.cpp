@@ -1,4 +1,4 @@
-// Stands in for device.cu and launch/cuda.cu in a build without CUDA, so that nothing above asks.
+// Stands in for device.cu, launch/cuda.cu and launch/tensor_map.cu in a build without CUDA, so that nothing above asks.
 
 #include "device.h"
 #include "launch/cuda.h"
@@ -13,10 +13,20 @@ bool built_with_cuda() { return false; }
 const char* cuda_version() { return ""; }
 const char* architectures() { return ""; }
 
-void CudaExecutor::launch(const Launch&, const void*, size_t, std::initializer_list<Buffer>) {
+namespace {
+
+[[noreturn]] void refuse() {
   throw CudaError(
       "vgg_cuda was built without CUDA: reinstall without VGG_CUDA_TOOLKIT=none "
       "(pip install --force-reinstall --no-deps vgg-cuda)");
 }
+
+}  // namespace
+
+void CudaExecutor::launch(const Launch&, const void*, size_t, std::initializer_list<Buffer>) {
+  refuse();
+}
+
+TensorMapBytes encode_for_gpu(const TensorMap&) { refuse(); }
 
 }  // namespace vgg
