@@ -1,4 +1,5 @@
-// Stands in for device.cu, launch/cuda.cu and launch/tensor_map.cu in a build without CUDA, so that nothing above asks.
+// Stands in for device.cu, launch/cuda.cu and launch/tensor_map.cu in a build without CUDA, so that
+// nothing above asks.
 
 #include "device.h"
 #include "launch/cuda.h"
