@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include "instruction_table.h"
-#include "wgmma.h"
 
 namespace vgg::emulator {
 namespace {
@@ -25,60 +24,6 @@ constexpr int MOST_REGISTERS = 255;          // of a thread
 constexpr size_t MOST_INSTRUCTIONS = 65536;  // that the race detector can number
 
 bool logical_not(bool value) { return !value; }
-
-const std::unordered_map<std::string, Special>& special_registers() {
-  static const std::unordered_map<std::string, Special> names = {
-      {"%tid.x", Special::tid_x},
-      {"%tid.y", Special::tid_y},
-      {"%tid.z", Special::tid_z},
-      {"%ctaid.x", Special::ctaid_x},
-      {"%ctaid.y", Special::ctaid_y},
-      {"%ctaid.z", Special::ctaid_z},
-      {"%ntid.x", Special::ntid_x},
-      {"%ntid.y", Special::ntid_y},
-      {"%ntid.z", Special::ntid_z},
-      {"%nctaid.x", Special::nctaid_x},
-      {"%nctaid.y", Special::nctaid_y},
-      {"%nctaid.z", Special::nctaid_z},
-      {"%warpid", Special::warpid},
-      {"%nwarpid", Special::nwarpid},
-      {"%cluster_ctaid.x", Special::cluster_ctaid_x},
-      {"%cluster_ctaid.y", Special::cluster_ctaid_y},
-      {"%cluster_ctaid.z", Special::cluster_ctaid_z},
-      {"%cluster_nctaid.x", Special::cluster_nctaid_x},
-      {"%cluster_nctaid.y", Special::cluster_nctaid_y},
-      {"%cluster_nctaid.z", Special::cluster_nctaid_z},
-      {"%clusterid.x", Special::clusterid_x},
-      {"%clusterid.y", Special::clusterid_y},
-      {"%clusterid.z", Special::clusterid_z},
-      {"%nclusterid.x", Special::nclusterid_x},
-      {"%nclusterid.y", Special::nclusterid_y},
-      {"%nclusterid.z", Special::nclusterid_z},
-      {"%cluster_ctarank", Special::cluster_ctarank},
-      {"%cluster_nctarank", Special::cluster_nctarank}};
-  return names;
-}
-
-// Of %laneid and %lanemask_*, which are the same in every warp.
-bool lane_register(const std::string& name, uint32_t lane, uint32_t& value) {
-  const uint32_t bit = 1u << lane;
-  if (name == "%laneid") {
-    value = lane;
-  } else if (name == "%lanemask_eq") {
-    value = bit;
-  } else if (name == "%lanemask_lt") {
-    value = bit - 1;
-  } else if (name == "%lanemask_le") {
-    value = bit | (bit - 1);
-  } else if (name == "%lanemask_gt") {
-    value = ~(bit | (bit - 1));
-  } else if (name == "%lanemask_ge") {
-    value = ~(bit - 1);
-  } else {
-    return false;
-  }
-  return true;
-}
 
 }  // namespace
 
@@ -160,38 +105,6 @@ Operand Decoder::constant(uint64_t bits, char letter) {
     kernel_.constants.insert(kernel_.constants.end(), 2, line);
   }
   return inserted.first->second;
-}
-
-bool Decoder::special(const std::string& name, char letter, Operand& place) {
-  if (name[0] != '%') {
-    if (name != "WARP_SZ") return false;
-    place = constant(LANES, letter);
-    return true;
-  }
-  if (letter != WORD && letter != HALF) return false;
-  uint32_t value;
-  if (lane_register(name, 0, value)) {
-    const Operand first = kernel_.constants.size() * sizeof(Line);
-    const auto inserted = constant_index_.emplace(name, first | CONSTANT_OPERAND);
-    place = inserted.first->second;
-    if (!inserted.second) return true;
-    kernel_.constants.resize(kernel_.constants.size() + 2);
-    auto* lanes = kernel_.constants.data() + first / sizeof(Line);
-    for (int lane = 0; lane < LANES; ++lane) {
-      lane_register(name, lane, value);
-      std::memcpy(&lanes[lane / 16].bytes[lane % 16 * 4], &value, 4);
-    }
-    return true;
-  }
-  const auto found = special_registers().find(name);
-  if (found == special_registers().end()) return false;
-  const auto inserted = special_index_.emplace(static_cast<int>(found->second), pinned_bytes_);
-  place = inserted.first->second;
-  if (inserted.second) {
-    kernel_.specials.emplace_back(found->second, place);
-    pinned_bytes_ += LANES * 4;
-  }
-  return true;
 }
 
 void Decoder::use(int reg, char letter, bool written) {
@@ -381,60 +294,6 @@ void Decoder::decode(const std::vector<Buffer>& variables) {
   }
   for (size_t i = 0; i < kernel_.code.size(); ++i) {
     kernel_.code[i].operands = kernel_.operands.data() + first_operand_[i];
-  }
-}
-
-void Decoder::find_wgmma_registers() {
-  for (const PtxInstruction& instruction : body_.instructions) {
-    if (instruction.opcode.compare(0, 15, "wgmma.mma_async") != 0) continue;
-    current_ = &instruction;
-    for (size_t i = 0; i < 2 && i < instruction.operands.size(); ++i) {
-      for (const PtxOperand& part : instruction.operands[i].parts) {
-        const int reg = find_register(part.name);
-        if (reg >= 0) wgmma_registers_.push_back(reg);
-      }
-    }
-  }
-  std::sort(wgmma_registers_.begin(), wgmma_registers_.end());
-  wgmma_registers_.erase(std::unique(wgmma_registers_.begin(), wgmma_registers_.end()),
-                         wgmma_registers_.end());
-}
-
-void Decoder::read_wgmma_registers() {
-  for (const int reg : wgmma_registers_) {
-    use(reg, WORD, false);
-    append(0);
-  }
-}
-
-// An instruction in front of one that accesses such registers: see check_registers.
-void Decoder::check_wgmma_registers(size_t first_use, const Instruction& before) {
-  std::vector<int> written, read;
-  for (size_t i = first_use; i < uses_.size(); ++i) {
-    const int reg = static_cast<int>(uses_[i].reg);
-    if (!std::binary_search(wgmma_registers_.begin(), wgmma_registers_.end(), reg)) continue;
-    (uses_[i].is_written ? written : read).push_back(reg);
-  }
-  if (written.empty() && read.empty()) return;
-  const auto index = static_cast<uint32_t>(kernel_.code.size());
-  const std::vector<RegisterUse> own(uses_.begin() + first_use, uses_.end());
-  uses_.resize(first_use);
-  Instruction check;
-  check.handler = check_registers;
-  check.location = before.location;
-  check.guard = constant(1, PREDICATE);
-  check.count = static_cast<uint8_t>(written.size() + read.size());
-  check.extra = written.size();
-  first_operand_.insert(first_operand_.end() - 1, kernel_.operands.size());
-  written.insert(written.end(), read.begin(), read.end());
-  for (const int reg : written) {
-    use(reg, registers_[reg].letter, false);
-    append(0);
-  }
-  kernel_.code.push_back(check);
-  for (RegisterUse moved : own) {
-    moved.instruction = index + 1;
-    uses_.push_back(moved);
   }
 }
 

@@ -16,8 +16,7 @@
 namespace vgg::emulator {
 namespace {
 
-enum Flags : uint8_t {  // Instruction::mode
-  A_IN_REGISTERS = 1,
+enum Flags : uint8_t {  // Instruction::mode, besides A_IN_REGISTERS
   BFLOAT = 2,
   TRANSPOSED_A = 4,
   TRANSPOSED_B = 8,
@@ -25,31 +24,6 @@ enum Flags : uint8_t {  // Instruction::mode
 };
 constexpr uint32_t ALL_WARPS = (1u << WARPGROUP) - 1;
 constexpr uint32_t POISON = 0x7fc0dead;  // NaN: what is in flight has no value
-
-Warpgroup& group_of(const Warp& warp) { return warp.block->warpgroups[warp.index / WARPGROUP]; }
-int in_group(const Warp& warp) { return warp.index % WARPGROUP; }
-uint8_t& state_of(Warp& warp, Operand place) { return warp.register_state[place / REGISTER_BYTES]; }
-
-// Whether `product` uses the register, for a warp that has not waited for it.
-bool uses(const Product& product, int warp, Operand place) {
-  if (is_active(product.waited, warp)) return false;
-  const Accumulators& c = *product.c;
-  if (std::find(c.registers, c.registers + c.count, place) != c.registers + c.count) return true;
-  if (!(product.instruction->mode & A_IN_REGISTERS)) return false;
-  const Operand* a = product.instruction->operands + 2 * c.count;
-  return std::find(a, a + 4, place) != a + 4;
-}
-
-[[noreturn]] void fail_in_flight(const Warp& warp, const Instruction& in, Operand place,
-                                 const std::string& what) {
-  for (const Product& product : group_of(warp).products) {
-    if (!uses(product, in_group(warp), place)) continue;
-    fail(warp, in, -1,
-         what + " that a wgmma.mma_async in flight uses (" +
-             warp.block->kernel().where(*product.instruction) + ')');
-  }
-  fail(warp, in, -1, what + " that a wgmma.mma_async in flight uses");
-}
 
 // Between registers and the rows of the tile that are the warp's.
 template <bool TO_TILE>
@@ -111,13 +85,15 @@ void begin_operand(Warp** warps, const Instruction& in, uint64_t bits, int rows,
       operand.pieces.push_back(offset);
     }
   }
-  for (const uint32_t offset : operand.pieces) {
-    if (block.races.find_unreadable(seen, offset, 16) >= 0) {
+  operand.merge();
+  const uint32_t bytes = operand.range_bytes;
+  for (const uint32_t offset : operand.ranges) {
+    if (block.races.find_unreadable(seen, offset, bytes) >= 0) {
       for (int w = 0; w < WARPGROUP; ++w) {
-        block.races.check_async_read(*warps[w], in, RaceDetector::ALL_TOGETHER, offset, 16);
+        block.races.check_async_read(*warps[w], in, RaceDetector::ALL_TOGETHER, offset, bytes);
       }
     }
-    block.races.begin_async_read(*warps[0], in, RaceDetector::ALL_TOGETHER, offset, 16);
+    block.races.begin_async_read(*warps[0], in, RaceDetector::ALL_TOGETHER, offset, bytes);
   }
   block.counters.wgmma_shared_bytes += operand.pieces.size() * 16;
 }
@@ -273,9 +249,9 @@ void end_reads(Block& block, int group, Product& product) {
   product.stamp = time.tick();
   time.last[block.rank() * time.actors.of_block() + time.actors.warps + group] = product.stamp;
   for (const MatrixOperand* operand : {&product.a, &product.b}) {
-    for (const uint32_t offset : operand->pieces) {
+    for (const uint32_t offset : operand->ranges) {
       block.races.end_async_read(first, *product.instruction, RaceDetector::ALL_TOGETHER, group,
-                                 offset, 16, product.stamp);
+                                 offset, operand->range_bytes, product.stamp);
     }
   }
 }
@@ -401,27 +377,6 @@ void decode_wgmma(Decoder& decoder, const PtxInstruction& from,
 }
 
 }  // namespace
-
-void check_registers(Warp& warp, const Instruction& in, uint32_t) {
-  for (int i = 0; i < in.count; ++i) {
-    const bool writes = static_cast<uint64_t>(i) < in.extra;
-    uint8_t& state = state_of(warp, in.operands[i]);
-    if (state & (writes ? ACCUMULATES | MULTIPLIES : ACCUMULATES)) {
-      fail_in_flight(warp, in, in.operands[i],
-                     std::string(writes ? "writes" : "reads") + " a register");
-    }
-    state |= UNFENCED;
-  }
-}
-
-void check_products_at_exit(const Warp& warp, const Instruction& in) {
-  for (const Product& product : group_of(warp).products) {
-    if (is_active(product.waited, in_group(warp))) continue;
-    fail(warp, in, -1,
-         "exits with a wgmma.mma_async that it has not waited for (" +
-             warp.block->kernel().where(*product.instruction) + ')');
-  }
-}
 
 void add_wgmma(InstructionTable& table) { table.add_family("wgmma", decode_wgmma); }
 

@@ -37,8 +37,13 @@ struct MatrixOperand {
   bool transposed = false;
   std::vector<uint32_t> pieces;  // offsets in shared memory of 16 bytes each: [rows][2], or
                                  // [16][rows / 8] if transposed
+  // The same bytes, in pieces that are as large as can be: 16 or 32 bytes.
+  std::vector<uint32_t> ranges;
+  uint32_t range_bytes = 16;
+  void merge();
 };
 
+constexpr uint8_t A_IN_REGISTERS = 1;  // Instruction::mode of mma_async, among others
 constexpr int WGMMA_M = 64, WGMMA_K = 16;
 
 // Row-major tiles as float32. B and C have their columns in the order of registers: of each eight
@@ -75,7 +80,16 @@ struct Warpgroup {
   std::vector<Product> products;             // in flight
 };
 
-// Of a warp that exits or accesses a register; throws Error.
+Warpgroup& group_of(const Warp& warp);
+inline int in_group(const Warp& warp) { return warp.index % WARPGROUP; }
+inline uint8_t& state_of(Warp& warp, Operand place) {
+  return warp.register_state[place / REGISTER_BYTES];
+}
+
+// Throws Error: `what`, of the register at `place`, and which product uses it.
+[[noreturn]] void fail_in_flight(const Warp& warp, const Instruction& in, Operand place,
+                                 const std::string& what);
+// Of a warp that exits; throws Error.
 void check_products_at_exit(const Warp& warp, const Instruction& in);
 // Before an instruction: accesses registers that products may use. Operands: registers[count], of
 // which the first Instruction::extra are written.

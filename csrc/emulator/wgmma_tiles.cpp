@@ -94,6 +94,16 @@ uint32_t MatrixDescriptor::address(uint32_t line, uint32_t i, bool transposed) c
   return at ^ phase << 4;
 }
 
+void MatrixOperand::merge() {
+  range_bytes = 32;
+  for (size_t i = 0; i + 1 < pieces.size(); i += 2) {
+    if ((pieces[i] ^ pieces[i + 1]) != 16) range_bytes = 16;
+  }
+  for (size_t i = 0; i < pieces.size(); i += range_bytes / 16) {
+    ranges.push_back(pieces[i] & ~(range_bytes - 16));
+  }
+}
+
 void expand_block(const void* lanes, bool bfloat, float* to) {
   for (int i = 0; i < 8; ++i) expand8(static_cast<const char*>(lanes) + 16 * i, bfloat, to + 8 * i);
 }
