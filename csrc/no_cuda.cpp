@@ -19,4 +19,8 @@ void CudaExecutor::launch(const Launch&, const void*, size_t, std::initializer_l
       "(pip install --force-reinstall --no-deps vgg-cuda)");
 }
 
+TensorMapBytes encode_for_gpu(const TensorMap&) {
+  throw CudaError("tensor map: vgg_cuda was built without CUDA");
+}
+
 }  // namespace vgg
