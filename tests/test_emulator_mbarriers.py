@@ -209,6 +209,13 @@ def test_more_registers_than_there_are(schedule: str, lazy: bool) -> None:
         run(body, block=384, directives=DIRECTIVES, schedule=schedule, lazy=lazy)
 
 
+@every_order
+def test_registers_of_a_part_of_a_warpgroup(schedule: str, lazy: bool) -> None:
+    body = "setp.lt.u32 %p1, %warp, 3; @%p1 bra END; setmaxnreg.dec.sync.aligned.u32 40; END:"
+    with pytest.raises(_C.EmulatorError, match=r"setmaxnreg is for all warps of a warpgroup"):
+        run(body, block=128, directives=DIRECTIVES, schedule=schedule, lazy=lazy)
+
+
 @pytest.mark.parametrize(
     ("body", "directives", "message"),
     [

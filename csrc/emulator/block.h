@@ -101,6 +101,7 @@ class Block {
 
   std::string status(const Warp& warp) const;
   void check_accesses(const Warp& warp, const Instruction& in);
+  void check_registers_held(const Warp& warp, const Instruction& in);
   void check_exit(Warp& warp, const Instruction& in, uint32_t active);
 
   [[noreturn]] void fail_never_meet(const Warp& warp);

@@ -1,5 +1,7 @@
 // What threads, warps and blocks must have done before they end.
 
+#include <algorithm>
+
 #include "block.h"
 #include "cluster.h"
 #include "lanes.h"
@@ -22,6 +24,7 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   if (warp.live != 0) return;
   warp.state = Warp::State::done;
   --live_warps_;
+  check_registers_held(warp, in);
   counters.instructions += warp.executed;
   if (is_done()) {
     cluster_.check_exit(*this, warp, in);
@@ -53,6 +56,18 @@ void Block::check_accesses(const Warp& warp, const Instruction& in) {
          "ends its block while warp " + std::to_string(access.warp->index) + " of " +
              access.warp->block->name() + " may still access its shared memory (" +
              kernel().where(*access.instruction) + "): a barrier.cluster is to come in between");
+  }
+}
+
+void Block::check_registers_held(const Warp& warp, const Instruction& in) {
+  const size_t first = warp.index / WARPGROUP * WARPGROUP;
+  for (size_t i = first; i < std::min(first + WARPGROUP, warps_.size()); ++i) {
+    const Warp& other = warps_[i];
+    if (other.state != Warp::State::done || other.registers_held == warp.registers_held) continue;
+    fail(warp, in, -1,
+         "ends with " + std::to_string(warp.registers_held) + " registers, warp " +
+             std::to_string(other.index) + " of its warpgroup with " +
+             std::to_string(other.registers_held) + ": setmaxnreg is for all warps of a warpgroup");
   }
 }
 
