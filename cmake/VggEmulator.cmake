@@ -19,7 +19,9 @@ endif()
 set(_entries "")
 set(_symbols "")
 set(_files "")
-foreach(_item IN LISTS ptx_sources ITEMS "compute_80:csrc/emulator/ptx_wrappers.cu")
+foreach(_item IN LISTS ptx_sources ITEMS
+    "compute_80:csrc/emulator/ptx_wrappers.cu"
+    "compute_90a:csrc/emulator/ptx_wrappers_sm90.cu")
   string(REPLACE ":" ";" _item "${_item}")
   list(GET _item 0 _front_end)
   list(GET _item 1 _source)

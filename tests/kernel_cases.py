@@ -28,7 +28,7 @@ from vgg_cuda.configs import CONFIGS, Conv, Pool, get_config
 Place = Callable[[np.ndarray], Any]
 """Moves an array to where it is computed."""
 
-Tiling = dict[str, int]
+Tiling = dict[str, Any]
 
 
 def dtypes() -> list[str]:
@@ -270,6 +270,17 @@ def conv_cases() -> Iterator[ConvCase]:
             yield ConvCase(1, 12, 13, c, 1000, dtype, pool, arch="sm_87")
 
 
+def halo_cases() -> Iterator[ConvCase]:
+    """Planned for Hopper: ragged slabs, one and several tiles to a block, every width of tile."""
+    sizes = [(7, 7), (8, 8), (9, 17), (16, 8), (15, 7), (33, 12), (2, 2), (14, 14), (1, 1)]
+    for dtype in ("float16", "bfloat16"):
+        for i, (c, k) in enumerate(product((64, 128), (64, 128, 192, 256))):
+            for j in (i, i + 3):
+                h, w = sizes[j % len(sizes)]
+                pool = bool(j % 2) and min(h, w) > 1
+                yield ConvCase(1 + j % 3, h, w, c, k, dtype, pool, relu=i % 3 != 0, arch="sm_90a")
+
+
 def first_layer_cases() -> Iterator[ConvCase]:
     """Images: uint8 with every kind of preset and without, float32 in all dtypes."""
     for dtype in precisions():
@@ -340,5 +351,7 @@ def simple_cases() -> Iterator[SimpleCase]:
 
 
 def all_cases() -> list[Case]:
-    makers = (conv_cases, first_layer_cases, vgg_cases, linear_cases, simple_cases)
+    makers = (
+        conv_cases, halo_cases, first_layer_cases, vgg_cases, linear_cases, simple_cases,
+    )  # fmt: skip
     return [case for maker in makers for case in maker()]

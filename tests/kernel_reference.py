@@ -105,7 +105,7 @@ def assert_same_bits(y: Any, y_same: np.ndarray, what: str = "") -> None:
         )
 
 
-def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, int]) -> np.ndarray:
+def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, Any]) -> np.ndarray:
     """float32 sums a [M,GEMM_K] b [N,GEMM_K]^T -> [M,N], in the order that the plan's tiling says.
 
     Fused multiply-adds one after the other, in partial sums that are added one after the other, in
@@ -113,6 +113,9 @@ def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, int]) -> np.ndarr
     """
     a, b = a.astype(np.float64).T.copy(), b.astype(np.float64).T.copy()
     gemm_k = a.shape[0]
+    if tiling.get("walk") == "csr":  # columns (r, s, c) by block_k channels, s, r
+        order = np.arange(gemm_k).reshape(3, 3, -1, tiling["block_k"]).transpose(2, 1, 0, 3).ravel()
+        a, b = a[order], b[order]
     columns = tiling["steps"] * tiling["block_k"] if tiling["split_k"] > 1 else gemm_k
     partial = tiling["partial_sum"] or columns
     y = np.zeros((a.shape[1], b.shape[1]), np.float32)

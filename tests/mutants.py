@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,14 +58,27 @@ class Statement:
         return [part.strip() for part in re.findall(r"(?:\{[^}]*\}|\[[^]]*\]|[^,{\[])+", text)]
 
 
+def entries(lines: list[str]) -> Iterator[tuple[str, int, int]]:
+    """Every kernel's name, the number of its first line and that of the one with its last brace."""
+    name, first, depth = "", 0, 0
+    for number, line in enumerate(lines):
+        if found := ".entry" in line and re.match(r"\s*(?:\.visible )?\.entry (\w+)\(", line):
+            name, first = found[1], number
+        depth += line.count("{") - line.count("}")
+        if name and depth == 0 and "}" in line:
+            yield name, first, number
+            name = ""
+
+
 class Text:
-    """A module; edits change one entry of it, whose stages have ``stage_bytes``."""
+    """One kernel of a module, whose stages have ``stage_bytes``; the others are left out."""
 
     def __init__(self, ptx: str, kernel: str, stage_bytes: int) -> None:
         self.lines = ptx.splitlines()
-        start = rf"\s*(\.visible )?\.entry {kernel}\("
-        self.first = next(i for i, line in enumerate(self.lines) if re.match(start, line))
-        self.last = next(i for i in range(self.first, len(self.lines)) if self.lines[i] == "}")
+        for name, first, last in reversed(list(entries(self.lines))):
+            if name != kernel:
+                del self.lines[first : last + 1]
+        [(_, self.first, self.last)] = entries(self.lines)
         files = re.findall(r'^\s*\.file\s+(\d+) "([^"]*)"', ptx, re.MULTILINE)
         self.files = {int(n): path.split("csrc/")[-1] for n, path in files}
         self.kernel = kernel
@@ -131,15 +145,17 @@ class Case:
     pool: bool = False
     relu: bool = True
     arch: str = "sm_80"
+    sm_count: int = 0  # of sm_90a; 0: as many as the architecture has
 
     @property
     def id(self) -> str:
         size = "x".join(map(str, self.shape))
-        return f"{self.op}-{size}-{self.dtype}" + "-pool" * self.pool
+        sms = f"-{self.sm_count}sm" if self.sm_count else ""
+        return f"{self.op}-{size}-{self.dtype}-{self.arch}{sms}" + "-pool" * self.pool
 
     @property
     def plan(self) -> _C.Plan:
-        arch = _C.arch(self.arch)
+        arch = _C.device_arch(9, 0, self.sm_count) if self.sm_count else _C.arch(self.arch)
         if self.op == "convert":
             return _C.plan_convert(*self.shape, x_dtype="float32", dtype=self.dtype, arch=arch)
         options: dict[str, Any] = {"dtype": self.dtype, "aligned": True, "arch": arch}
@@ -183,10 +199,11 @@ class Case:
         packed_bias = np.zeros(_C.packed_bias(K), np.float32)
         packed_bias[:K] = bias
         workspace = np.empty(plan.workspace_bytes, np.uint8) if plan.workspace_bytes else None
-        out = np.empty(self.expected()[0].shape, w.dtype)
+        out = np.empty(self.expected[0].shape, w.dtype)
         getattr(_C, self.op)(plan, x, packed, packed_bias, out, workspace, executor)
         return out
 
+    @cached_property
     def expected(self) -> tuple[np.ndarray, np.ndarray]:
         x = self.x.astype(np.float64)
         unit = {"float16": 2.0**-11}.get(self.dtype, 2.0**-24)
@@ -209,7 +226,7 @@ class Case:
         return y, size + unit * np.abs(y) + 2.0**-25
 
     def is_right(self, y: np.ndarray) -> bool:
-        expected, bound = self.expected()
+        expected, bound = self.expected
         return bool((np.abs(y.astype(np.float64) - expected) <= bound).all())  # false for NaN
 
 
@@ -255,8 +272,8 @@ FIRST_COMMIT = (GEMM, "ptx::cp_async_commit();  // an empty group")
 NEXT_STAGE = (GEMM, "multiplied = multiplied + STAGE_BYTES == STAGES * STAGE_BYTES")
 
 
-def deletes(opcode: str, file: str, marker: str) -> Edit:
-    return lambda text: text.delete(opcode, file, marker)
+def deletes(opcode: str, file: str, marker: str, lines: int = 1) -> Edit:
+    return lambda text: text.delete(opcode, file, marker, lines)
 
 
 def waits(change: int) -> Edit:
@@ -396,7 +413,7 @@ def _older(text: Text, a: str, b: str) -> str:
 
 @dataclass(frozen=True)
 class Mutant:
-    """``found``: what the errors may say, or WRONG."""
+    """``found``: what the errors may say, or WRONG; ``only_races``: by the race detector alone."""
 
     name: str
     module: str
@@ -404,6 +421,7 @@ class Mutant:
     edit: Edit
     found: tuple[str, ...]
     launch: int = 0  # which of the plan's launches is edited
+    only_races: bool = False
 
     @property
     def kernel(self) -> str:
@@ -551,5 +569,3 @@ HARMLESS = [
         (),
     ),
 ]
-
-CASES = {mutant.case: None for mutant in (*MUTANTS, *HARMLESS)}

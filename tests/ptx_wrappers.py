@@ -1,6 +1,7 @@
-"""The kernels of csrc/emulator/ptx_wrappers.cu: their data, their right answers, how to run them.
+"""The kernels of csrc/emulator/ptx_wrappers*.cu: their data, their right answers, how to run them.
 
-A wrapper in csrc/ptx/ needs a kernel there and an entry in ``WRAPPERS`` here; a test fails without.
+A wrapper in csrc/ptx/ needs a kernel there and an entry in ``WRAPPERS``, here or, of those that
+only sm_90a has, in ptx_wrappers_sm90.py; a test fails without.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,28 @@ from ptx_programs import aligned
 
 from vgg_cuda import _C
 
-MODULE = "emulator/ptx_wrappers"
+PORTABLE, SM90 = MODULES = ("emulator/ptx_wrappers", "emulator/ptx_wrappers_sm90")
 CSRC = Path(__file__).parents[1] / "csrc"
 LANES = 32
-ITEMS = 64  # blocks of one warp
+ITEMS = 64  # blocks
 
 Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Map:
+    """How an array is given to a kernel: as a tensor map of all of it, 128-byte swizzled.
+
+    ``box``: sizes of what one copy takes, the contiguous dimension first.
+    """
+
+    ALIGNMENT = 64
+    box: tuple[int, ...]
+
+    def encode(self, encoder: Callable[..., bytes], address: int, array: np.ndarray) -> bytes:
+        """``encoder``: ``_C.emulator_tensor_map``, or for a GPU ``_C.gpu_tensor_map``."""
+        dims, strides = array.shape[::-1], array.strides[-2::-1]
+        return encoder(address, array.dtype.name, dims, strides, box=self.box, swizzle=128)
 
 
 @dataclass(frozen=True)
@@ -32,7 +49,8 @@ class Wrapper:
 
     ``inputs`` draws the arrays; ``expected`` is what the instruction's description makes of them;
     ``out`` is the result's shape per item and its dtype. ``bound``: how far a result on a GPU may
-    be from the exact one where that is not to be met to the bit.
+    be from the exact one where that is not to be met to the bit. ``maps``: which arrays, "out"
+    among them, are given as tensor maps; ``access``: the emulator's to "out".
     """
 
     kernel: str
@@ -41,6 +59,11 @@ class Wrapper:
     expected: Callable[..., np.ndarray]
     out: tuple[tuple[int, ...], str]
     bound: Callable[..., np.ndarray] | None = None
+    module: str = PORTABLE
+    threads: int = LANES
+    smem: int = 0
+    maps: dict[str, Map] = field(default_factory=dict)
+    access: str = "write_once"
 
     def arrays(self) -> Arrays:
         drawn = self.inputs(np.random.default_rng(1))
@@ -58,12 +81,12 @@ def sources() -> dict[str, set[str]]:
     return found
 
 
-def ptx() -> str:
-    return _C.emulator_modules()[MODULE]
+def ptx(module: str) -> str:
+    return _C.emulator_modules()[module]
 
 
-def entries() -> set[str]:
-    return set(re.findall(r"\.entry (\w+)", ptx()))
+def entries(module: str) -> set[str]:
+    return set(re.findall(r"\.entry (\w+)", ptx(module)))
 
 
 # ---- Running them ----
@@ -72,23 +95,38 @@ def entries() -> set[str]:
 def on_emulator(wrapper: Wrapper, inputs: Arrays) -> np.ndarray:
     shape, dtype = wrapper.out
     y = aligned(np.zeros((ITEMS, *shape), dtype))
-    arrays = [*inputs.items(), ("out", y)]
+    arrays = {**inputs, "out": y}
+    params = b""
+    for name, x in arrays.items():
+        if name in wrapper.maps:
+            params += bytes(-len(params) % Map.ALIGNMENT)
+            params += wrapper.maps[name].encode(_C.emulator_tensor_map, x.ctypes.data, x)
+        else:
+            params += struct.pack("<Q", x.ctypes.data)
     _C.Emulator(workers=1).launch(
-        ptx(), wrapper.kernel, grid=(ITEMS, 1, 1), block=(LANES, 1, 1),
-        params=struct.pack(f"<{len(arrays)}Q", *(x.ctypes.data for _, x in arrays)),
-        buffers=[(name, x, "write_once" if x is y else "read") for name, x in arrays],
+        ptx(wrapper.module), wrapper.kernel, grid=(ITEMS, 1, 1), block=(wrapper.threads, 1, 1),
+        params=params, smem_bytes=wrapper.smem,
+        buffers=[(name, x, wrapper.access if x is y else "read") for name, x in arrays.items()],
     )  # fmt: skip
     return y
 
 
 def on_gpu(wrapper: Wrapper, inputs: Arrays, module: Any) -> np.ndarray:
-    """``module``: a ``cupy.RawModule`` of ``ptx()``."""
+    """``module``: a ``cupy.RawModule`` of ``ptx(wrapper.module)``."""
     import cupy
 
     shape, dtype = wrapper.out
     y = cupy.zeros((ITEMS, *shape), dtype)
-    arrays = [cupy.asarray(x.view(f"u{x.itemsize}")) for x in inputs.values()]
-    module.get_function(wrapper.kernel)((ITEMS,), (LANES,), (*arrays, y))
+    arrays = {name: cupy.asarray(x.view(f"u{x.itemsize}")) for name, x in inputs.items()}
+    arguments = []
+    for name, x in {**arrays, "out": y}.items():
+        if name in wrapper.maps:  # a NumPy array of one element is given by value
+            tensor_map = wrapper.maps[name].encode(_C.gpu_tensor_map, x.data.ptr, x)
+            arguments.append(np.frombuffer(tensor_map, f"V{len(tensor_map)}"))
+        else:
+            arguments.append(x)
+    kernel = module.get_function(wrapper.kernel)
+    kernel((ITEMS,), (wrapper.threads,), tuple(arguments), shared_mem=wrapper.smem)
     return cupy.asnumpy(y)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -145,6 +146,30 @@ def parse_code(text: str) -> tuple[tuple[str, ...], tuple[Loop, ...]]:
             begin = labels[branch[1]]
             loops.append(Loop(begin, tuple(instructions[begin : index + 1])))
     return tuple(instructions), tuple(loops)
+
+
+def is_ptxas_of(ptx: str) -> bool:
+    """Is there a ptxas, and of the release whose front end made this PTX?"""
+    ptxas = shutil.which("ptxas")
+    if ptxas is None:
+        return False
+    version = subprocess.run([ptxas, "--version"], check=True, capture_output=True, text=True)
+    release = re.search(r"release .*, V[\d.]+", version.stdout)
+    return release is not None and release[0] in ptx
+
+
+def assemble(ptx: str, arch: str) -> tuple[list[Kernel], str]:
+    """The kernels as ptxas makes them for ``arch``, and what it says about them."""
+    with tempfile.TemporaryDirectory() as temporary:
+        cubin = Path(temporary) / f"module.{arch}.cubin"
+        done = subprocess.run(
+            ["ptxas", f"-arch={arch}", "-o", str(cubin), "-"],
+            input=ptx,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return disassemble_cubin(cubin), done.stdout + done.stderr
 
 
 def embedded_ptx(module: Path) -> list[str]:

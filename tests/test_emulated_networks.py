@@ -26,8 +26,8 @@ pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 SMALL_HEAD = (256, 256, 1000)  # where another case has the published one
 
 
-def check(weights: Weights, x: np.ndarray, dtype: str) -> None:
-    model = VGG(weights, device="emulator", dtype=dtype)
+def check(weights: Weights, x: np.ndarray, dtype: str, arch: str = "sm_80") -> None:
+    model = VGG(weights, device="emulator", dtype=dtype, arch=arch)
     expected = reference.forward(weights, x)
     same = rounded_forward(weights, x, dtype)
     found = model.features(x, list(same))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from kernel_cases import (  # noqa: E402 (asks the build for its kernels)
 )
 
 from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
+from vgg_cuda.backends.operations import Planner  # noqa: E402
 
 CASES = all_cases()
 ON = {"device": "emulator"}
@@ -110,6 +112,9 @@ def deterministic_cases() -> Iterator[Case]:
             yield ConvCase(1, 6, 7, 16, 72, dtype, pool)
             yield ConvCase(2, 5, 6, 5, 8, dtype, pool)
         yield ConvCase(1, 4, 4, 256, 8, dtype, True)
+        if dtype in ("float16", "bfloat16"):
+            yield ConvCase(1, 9, 10, 64, 64, dtype, arch="sm_90a")
+            yield ConvCase(2, 9, 10, 64, 128, dtype, True, arch="sm_90a")
         yield ConvCase(1, 6, 6, 3, 64, dtype, False, True, "uint8", "torchvision")
         yield LinearCase(3, 1024, 40, dtype)
         yield LinearCase(2, 33, 5, dtype)
@@ -124,14 +129,67 @@ def deterministic_cases() -> Iterator[Case]:
     "case", list(deterministic_cases()), ids=lambda case: f"{case.op}-{case.id}"
 )
 def test_same_bits_in_every_legal_order(case: Case) -> None:
-    first = case.run(on_host, **ON).tobytes()
-    assert case.run(on_host, **ON).tobytes() == first
+    on = {**ON, "arch": case.arch}
+    first = case.run(on_host, **on).tobytes()
+    assert case.run(on_host, **on).tobytes() == first
     for schedule, lazy in product(SCHEDULES, (True, False)):
         with ops.emulator_options(schedule=schedule, lazy=lazy, seed=7):
-            assert case.run(on_host, **ON).tobytes() == first, (schedule, lazy)
+            assert case.run(on_host, **on).tobytes() == first, (schedule, lazy)
     for workers in (1, 2, 3):
         with ops.emulator_options(workers=workers, races=False):
-            assert case.run(on_host, **ON).tobytes() == first, workers
+            assert case.run(on_host, **on).tobytes() == first, workers
+
+
+@pytest.mark.parametrize("sms", [1, 2, 3])
+@pytest.mark.parametrize(
+    "case",
+    [
+        ConvCase(2, 36, 17, 64, 128, "float16", arch="sm_90a"),
+        ConvCase(2, 66, 18, 64, 64, "bfloat16", True, arch="sm_90a"),
+        ConvCase(3, 34, 18, 64, 128, "float16", True, arch="sm_90a"),
+        ConvCase(2, 16, 24, 128, 256, "float16", arch="sm_90a"),
+    ],
+    ids=lambda case: case.id,
+)
+def test_a_block_that_computes_several_tiles(case: ConvCase, sms: int) -> None:
+    """As on a GPU with few SMs: rings go on from one tile to the next, in every legal order."""
+    backend: Any = EmulatorBackend(case.arch)
+    backend.plan = Planner(_C.device_arch(9, 0, sms))
+    y, stats = case.run(on_host, device=backend, return_stats=True)
+    plan = stats["plan"]
+    assert "_halo_" in stats["kernel"]
+    assert plan["launches"][0]["grid"] == (sms, 1, 1)
+    pixels, channels = plan["tiling"]["block_m"], plan["tiling"]["block_n"]
+    assert plan["tiling"]["gemm_m"] // pixels * (case.k // channels) > sms
+    assert_same_bits(y, case.same(plan["tiling"]), case.id)
+    for schedule, lazy in product(SCHEDULES, (True, False)):
+        with ops.emulator_options(schedule=schedule, lazy=lazy, seed=sms):
+            assert case.run(on_host, device=backend).tobytes() == y.tobytes(), (schedule, lazy)
+
+
+def test_hopper_multiplies_with_wgmma() -> None:
+    """Wherever C and K are multiples of 64, in both dtypes; the rest is as on other GPUs."""
+    for dtype in ("float16", "bfloat16"):
+        for h, w, c, k, pool in (
+            (7, 7, 64, 64, False),
+            (7, 9, 192, 320, True),
+            (8, 7, 64, 576, False),
+        ):
+            case = ConvCase(1, h, w, c, k, dtype, pool, arch="sm_90a")
+            y, stats = case.run(on_host, **ON, arch="sm_90a", return_stats=True)
+            counters = stats["counters"]
+            assert counters["wgmma"] > 0
+            assert counters["mma"] == 0
+            assert counters["wgmma_macs"] >= counters["useful_macs"] > 0
+            assert counters["bank_conflicts"] == 0
+            assert_same_bits(y, case.same(stats["plan"]["tiling"]), case.id)
+    for case in (
+        ConvCase(1, 7, 7, 32, 64, "float16"), ConvCase(1, 7, 7, 64, 72, "float16"),
+        ConvCase(1, 7, 7, 64, 64, "tf32"), ConvCase(1, 7, 7, 64, 64, "float16", offset=1),
+    ):  # fmt: skip
+        _, stats = case.run(on_host, **ON, arch="sm_90a", return_stats=True)
+        assert stats["counters"]["wgmma"] == 0
+        assert stats["counters"]["mma"] > 0
 
 
 @pytest.fixture(params=dtypes())

@@ -53,7 +53,7 @@ MAX_THREADS = 1024
 KERNELS = set(_C.kernels())
 TILING = {
     *("gemm_m", "gemm_n", "gemm_k", "block_m", "block_n", "block_k"),
-    *("stages", "split_k", "steps", "partial_sum"),
+    *("stages", "split_k", "steps", "partial_sum", "walk"),
 }
 
 
@@ -91,7 +91,12 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     assert (tiling["gemm_n"], tiling["gemm_k"]) == (n, k)
     grid = found["launches"][0]["grid"]
     tiles = ceil_div(tiling["gemm_m"], tiling["block_m"]) * ceil_div(n, tiling["block_n"])
-    assert tuple(grid) == (tiles, tiling["split_k"], 1)
+    if tiling["walk"] == "csr":  # persistent blocks, of slabs that may be ragged
+        assert (arch.name, n % tiling["block_n"], k % tiling["block_k"]) == ("sm_90a", 0, 0)
+        assert min(tiles, arch.sm_count) <= grid[0] <= arch.sm_count
+        assert tuple(grid[1:]) == (1, 1)
+    else:
+        assert tuple(grid) == (tiles, tiling["split_k"], 1)
     columns = tiling["steps"] * tiling["block_k"]
     assert tiling["steps"] >= 1
     assert tiling["split_k"] * columns >= k  # all of GEMM_K
@@ -171,6 +176,23 @@ def test_ragged_sizes(dtype: str) -> None:
                     tiling = plan.as_dict()["tiling"]
                     assert rows <= tiling["gemm_m"] <= 3 * h * h
                     check_launches(plan, arch)
+
+
+@pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
+def test_hopper_layers(layer: tuple[int, int, int, bool]) -> None:
+    """The widest tile that the channels allow, where there are enough of them for every SM."""
+    size, c, k, pool = layer
+    for dtype in ("float16", "bfloat16"):
+        plan = conv(64, size, c, k, _C.arch("sm_90a"), dtype=dtype, pool=pool).as_dict()
+        kernel = plan["launches"][0]["kernel"]
+        assert ("_halo_" in kernel) == (c > 3)
+        assert kernel.endswith("_pool") == pool
+        if c > 3:
+            assert plan["tiling"]["block_n"] == min(k, 256)
+            assert plan["launches"][0]["smem_bytes"] > 180_000  # rings as deep as they can be
+        for other in ("tf32", "float32"):
+            plan = conv(64, size, c, k, _C.arch("sm_90a"), dtype=other, pool=pool).as_dict()
+            assert plan["tiling"]["walk"] == "rsc"
 
 
 def test_plans_are_plain_data() -> None:

@@ -14,6 +14,8 @@ import sass
 from vgg_cuda import _C
 
 ARCHITECTURES = [arch for arch in _C.architectures() if arch.startswith("sm_")]
+HOPPER = "sm_90a"
+PORTABLE = [arch for arch in ARCHITECTURES if arch != HOPPER]
 REASON = (
     "the build has no CUDA kernels"
     if not _C.built_with_cuda()
@@ -57,16 +59,35 @@ TENSOR_CORES = {
 }
 FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 
+# Kernels for sm_90a alone, of which no PTX ships; all others are for the other architectures.
+HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_pool)?"
+# Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
+HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
+# Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
+SLOTS_PER_HGMMA: Limits = {
+    "halo_one_m_tile": (r"conv3x3_(f16|bf16)_halo_m128n256(_pool)?", 13),
+    "halo": (HALO, 8),
+}
+
 
 @pytest.fixture(scope="session")
 def all_kernels() -> list[sass.Kernel]:
     return sass.disassemble(Path(_C.__file__))
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=PORTABLE)
 def kernels(request: pytest.FixtureRequest, all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
     """Those for one architecture."""
     return [kernel for kernel in all_kernels if kernel.arch == request.param]
+
+
+@pytest.fixture
+def halo_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    return matching(HALO, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+
+
+def names_for(arch: str) -> list[str]:
+    return sorted(n for n in _C.kernels() if bool(re.fullmatch(HALO, n)) == (arch == HOPPER))
 
 
 @pytest.fixture(scope="session")
@@ -92,24 +113,34 @@ def members(family: str, limits: Limits, kernels: list[sass.Kernel]) -> list[sas
     return found
 
 
-def test_every_kernel_is_there(kernels: list[sass.Kernel]) -> None:
-    names = [kernel.name for kernel in kernels]
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_kernel_is_there(arch: str, all_kernels: list[sass.Kernel]) -> None:
+    names = [kernel.name for kernel in all_kernels if kernel.arch == arch]
     assert names
-    assert sorted(names) == sorted(_C.kernels())
+    assert sorted(names) == names_for(arch)
+
+
+def test_every_kernel_is_for_some_architecture() -> None:
+    assert HOPPER in ARCHITECTURES
+    assert PORTABLE
+    assert sorted(names_for(HOPPER) + names_for(PORTABLE[0])) == sorted(_C.kernels())
 
 
 def test_every_kernel_is_there_as_ptx(ptx: list[str]) -> None:
     names = [name for text in ptx for name in sass.ENTRY.findall(text)]
     assert names
-    assert sorted(names) == sorted(_C.kernels())
+    assert sorted(names) == names_for(PORTABLE[0])
 
 
-def test_nothing_is_spilled_to_local_memory(kernels: list[sass.Kernel]) -> None:
-    assert kernels
+def test_nothing_is_spilled_to_local_memory(all_kernels: list[sass.Kernel]) -> None:
+    assert all_kernels
     spilled = {
-        kernel.name: f"stack {kernel.stack_bytes}, local {kernel.local_bytes} bytes, "
+        (
+            kernel.arch,
+            kernel.name,
+        ): f"stack {kernel.stack_bytes}, local {kernel.local_bytes} bytes, "
         f"{kernel.opcodes['LDL']} LDL, {kernel.opcodes['STL']} STL"
-        for kernel in kernels
+        for kernel in all_kernels
         if kernel.stack_bytes
         or kernel.local_bytes
         or kernel.opcodes["LDL"]
@@ -214,14 +245,75 @@ def test_main_loop_is_the_innermost_with_the_opcode() -> None:
     assert kernel.main_loop("LDGSTS") is None
 
 
+def test_halo_kernels_copy_by_tensor_maps(halo_kernels: list[sass.Kernel]) -> None:
+    """Pixels, filters and results; nothing else is stored, and only the bias is loaded."""
+    for kernel in halo_kernels:
+        copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
+        assert copies == {"UTMALDG.4D", "UTMALDG.2D", "UTMASTG.4D"}, kernel.name
+        assert not {"STG", "LDGSTS", "LDS", "HMMA"} & kernel.opcodes.keys(), kernel.name
+        assert kernel.opcodes["LDG"], kernel.name
+        assert kernel.opcodes["STSM"], kernel.name
+
+
+def test_halo_kernels_divide_the_registers(halo_kernels: list[sass.Kernel]) -> None:
+    warpgroups = CONSUMERS + 1
+    assert HALO_REGISTERS * warpgroups * 128 <= REGISTERS_PER_SM
+    divided = PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS
+    assert divided <= HALO_REGISTERS * warpgroups
+    for kernel in halo_kernels:
+        changes = [i.split() for i in kernel.instructions if i.startswith("USETMAXREG.")]
+        assert {(opcode.split(".")[1], int(last, 16)) for opcode, *_, last in changes} == {
+            ("DEALLOC", PRODUCER_REGISTERS),
+            ("TRY_ALLOC", CONSUMER_REGISTERS),
+        }, kernel.name
+        assert kernel.registers == HALO_REGISTERS, kernel.name
+
+
+def test_halo_kernels_multiply_in_warpgroups(halo_kernels: list[sass.Kernel]) -> None:
+    """Every HGMMA is in the main loop, once for each tap of the column: ptxas, where it cannot see
+    what products may overlap, waits for each (its warnings C7508 and so on).
+    """
+    for kernel in halo_kernels:
+        m, n = map(int, re.findall(r"_m(\d+)n(\d+)", kernel.name)[0])
+        opcode = f"HGMMA.64x{n}x16.F32" + ".BF16" * ("_bf16_" in kernel.name)
+        assert {i.split()[0] for i in kernel.instructions if i.startswith("HGMMA")} == {opcode}
+        loop = kernel.main_loop("HGMMA")
+        assert loop, kernel.name
+        assert loop.opcodes["HGMMA"] == kernel.opcodes["HGMMA"] == 3 * 4 * m // (64 * CONSUMERS)
+        assert loop.opcodes["WARPGROUP"] == 3 * 2, kernel.name  # fence and wait of each tap
+
+
+@pytest.mark.parametrize("family", SLOTS_PER_HGMMA)
+def test_halo_main_loops_issue_little(family: str, halo_kernels: list[sass.Kernel]) -> None:
+    wrong = {}
+    for kernel in members(family, SLOTS_PER_HGMMA, halo_kernels):
+        loop = kernel.main_loop("HGMMA")
+        assert loop, kernel.name
+        if len(loop.instructions) > SLOTS_PER_HGMMA[family][1] * loop.opcodes["HGMMA"]:
+            wrong[kernel.name] = f"{len(loop.instructions)} slots: {dict(loop.opcodes)}"
+    assert not wrong
+
+
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
+def test_the_emulator_runs_the_ptx_of_the_halo_kernels(halo_kernels: list[sass.Kernel]) -> None:
+    """Which does not ship: ptxas makes the machine code that ships from it, without a warning."""
+    ptx = _C.emulator_modules()["sm90/halo"]
+    if not sass.is_ptxas_of(ptx):
+        pytest.skip("there is no ptxas of the release that compiled the kernels")
+    assembled, warnings = sass.assemble(ptx, HOPPER)
+    assert not warnings
+    assert {k.name: k for k in assembled} == {k.name: k for k in halo_kernels}
+
+
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
 def test_the_emulator_runs_the_ptx_that_ships(ptx: list[str]) -> None:
     shipped = {name: text for each in ptx for name, text in by_entry(each).items()}
     emulated = {
         name: text
         for module, each in _C.emulator_modules().items()
-        if module != "emulator/ptx_wrappers"  # for test_ptx_wrappers.py alone
+        if not module.startswith("emulator/")  # for test_ptx_wrappers.py alone
         for name, text in by_entry(each).items()
+        if not re.fullmatch(HALO, name)
     }
     assert shipped
     assert shipped.keys() == emulated.keys()

@@ -94,6 +94,19 @@ def test_headless_networks_and_pools_alone() -> None:
     ]
 
 
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_hoppers_order_of_additions(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config("x", (64, "M", 128, "M", 64, "M", 64, "M", 64, "M"), ())
+    weights = he_weights(config, 0)
+    model = VGG(weights, device="emulator", dtype=dtype, arch="sm_90a")
+    found = verify(model, weights, he_input(weights, 45, 34))
+    assert found.ok, found.table()
+    assert all("_halo_" in row.kernels[0] for row in found.rows[1:])
+    bad = changed(weights, conv3_1_weight=weights.tensors["conv3_1.weight"][:, ::-1])
+    assert verify(model, bad, he_input(weights, 45, 34)).first_bad.tap == "pool3"
+
+
 def test_a_batch_is_verified_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = he_weights(Config("x", (8, "M") * 5, ()), 0)
     model = VGG(weights, device="cpu")

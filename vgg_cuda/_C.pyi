@@ -183,6 +183,22 @@ def emulator_tensor_map(
     pixels per column, in place of ``box``. ValueError for what the driver would refuse.
     """
 
+def gpu_tensor_map(
+    address: int,
+    dtype: str,
+    dims: Sequence[int],
+    strides: Sequence[int],
+    *,
+    box: Sequence[int] | None = None,
+    element_strides: Sequence[int] | None = None,
+    swizzle: int = 0,
+    fill: str = "zero",
+    im2col: tuple[Sequence[int], Sequence[int], int, int] | None = None,
+) -> bytes:
+    """The same for a GPU, ``address`` in its memory, as its driver encodes it. RuntimeError where
+    the build has no CUDA or the driver refuses.
+    """
+
 def emulator_modules() -> dict[str, str]:
     """The PTX that the emulator runs, by name: what nvcc made of csrc/kernels/."""
 

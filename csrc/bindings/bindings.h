@@ -11,7 +11,9 @@
 #include <pybind11/stl.h>
 
 #include <initializer_list>
+#include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <variant>
 
@@ -38,6 +40,17 @@ struct PyPlan {
   Plan plan;
 };
 
+// The one of `known` that is called `name`; ValueError, about `what`, for another.
+template <class T>
+T find(const std::map<std::string, T>& known, const char* what, const std::string& name) {
+  const auto found = known.find(name);
+  if (found != known.end()) return found->second;
+  std::string expected;
+  for (const auto& entry : known) expected += (expected.empty() ? "" : ", ") + entry.first;
+  throw std::invalid_argument(std::string(what) + ": expected one of " + expected + ", got '" +
+                              name + "'");
+}
+
 // The one of `known` that is called `name`; TypeError, about `what`, for another.
 DType parse_dtype(const std::string& name, const std::string& what,
                   std::initializer_list<DType> known);
@@ -49,6 +62,7 @@ py::tuple tuple_of(const Dim3& dim);
 void bind_plans(py::module_& m);
 void bind_operations(py::module_& m);
 void bind_executors(py::module_& m);
+void bind_tensor_maps(py::module_& m);
 void bind_emulator(py::module_& m);  // emulator.cpp, or no_emulator.cpp
 
 }  // namespace vgg::bindings

@@ -2,7 +2,6 @@
 
 #include "launch/emulator.h"
 
-#include <algorithm>
 #include <map>
 #include <optional>
 #include <string>
@@ -14,16 +13,6 @@
 namespace vgg::bindings {
 
 namespace {
-
-template <class T>
-T find(const std::map<std::string, T>& known, const char* what, const std::string& name) {
-  const auto found = known.find(name);
-  if (found != known.end()) return found->second;
-  std::string expected;
-  for (const auto& entry : known) expected += (expected.empty() ? "" : ", ") + entry.first;
-  throw std::invalid_argument(std::string("emulator: ") + what + ": expected one of " + expected +
-                              ", got '" + name + "'");
-}
 
 class PyEmulator : public PyExecutor {
  public:
@@ -59,7 +48,8 @@ class PyEmulator : public PyExecutor {
       const auto info =
           object.attr("__array_interface__")["data"].cast<std::pair<uintptr_t, bool>>();
       unpacked.push_back({name, reinterpret_cast<void*>(info.first),
-                          object.attr("nbytes").cast<int64_t>(), find(ACCESSES, "access", access)});
+                          object.attr("nbytes").cast<int64_t>(),
+                          find(ACCESSES, "emulator: access", access)});
     }
     const std::string bytes = params;
     py::gil_scoped_release release;
@@ -83,7 +73,7 @@ class PyEmulator : public PyExecutor {
                                   std::to_string(workers));
     }
     emulator::Options options;
-    options.schedule = find(SCHEDULES, "schedule", schedule);
+    options.schedule = find(SCHEDULES, "emulator: schedule", schedule);
     options.lazy = lazy;
     options.races = races;
     options.seed = seed;
@@ -100,56 +90,6 @@ class PyEmulator : public PyExecutor {
 };
 
 }  // namespace
-
-py::bytes tensor_map(
-    uint64_t address, const std::string& dtype, const std::vector<uint64_t>& dims,
-    const std::vector<uint64_t>& strides, const std::optional<std::vector<uint32_t>>& box,
-    const std::optional<std::vector<uint32_t>>& element_strides, int swizzle,
-    const std::string& fill,
-    const std::optional<std::tuple<std::vector<int>, std::vector<int>, uint32_t, uint32_t>>&
-        im2col) {
-  using Type = TensorMap::Type;
-  static const std::map<std::string, Type> TYPES = {
-      {"uint8", Type::uint8},      {"uint16", Type::uint16},   {"uint32", Type::uint32},
-      {"int32", Type::int32},      {"uint64", Type::uint64},   {"int64", Type::int64},
-      {"float16", Type::float16},  {"float32", Type::float32}, {"float64", Type::float64},
-      {"bfloat16", Type::bfloat16}};
-  static const std::map<std::string, TensorMap::Swizzle> SWIZZLES = {
-      {"0", TensorMap::Swizzle::none},
-      {"32", TensorMap::Swizzle::bytes32},
-      {"64", TensorMap::Swizzle::bytes64},
-      {"128", TensorMap::Swizzle::bytes128}};
-  static const std::map<std::string, TensorMap::Fill> FILLS = {{"zero", TensorMap::Fill::zero},
-                                                               {"nan", TensorMap::Fill::nan}};
-  TensorMap map;
-  map.type = find(TYPES, "dtype", dtype);
-  map.rank = static_cast<int>(dims.size());
-  map.address = address;
-  map.swizzle = find(SWIZZLES, "swizzle", std::to_string(swizzle));
-  map.fill = find(FILLS, "fill", fill);
-  auto copy = [](const char* name, const auto& from, auto* to, size_t most) {
-    if (from.size() > most) {
-      throw std::invalid_argument(std::string("tensor map: ") + name + ": at most " +
-                                  std::to_string(most) + " numbers");
-    }
-    std::copy(from.begin(), from.end(), to);
-  };
-  copy("dims", dims, map.dims, MOST_DIMENSIONS);
-  copy("strides", strides, map.strides + 1, MOST_DIMENSIONS - 1);
-  if (box) copy("box", *box, map.box, MOST_DIMENSIONS);
-  if (element_strides) {
-    copy("element_strides", *element_strides, map.element_strides, MOST_DIMENSIONS);
-  }
-  if (im2col) {
-    map.im2col = true;
-    copy("lower_corner", std::get<0>(*im2col), map.lower_corner, 3);
-    copy("upper_corner", std::get<1>(*im2col), map.upper_corner, 3);
-    map.channels_per_pixel = std::get<2>(*im2col);
-    map.pixels_per_column = std::get<3>(*im2col);
-  }
-  const TensorMapBytes bytes = encode_for_emulator(map);
-  return py::bytes(reinterpret_cast<const char*>(bytes.bytes), sizeof(bytes));
-}
 
 void bind_emulator(py::module_& m) {
   py::register_local_exception_translator([](std::exception_ptr error) {
@@ -169,9 +109,6 @@ void bind_emulator(py::module_& m) {
       .def("reset", &PyEmulator::reset)
       .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,
            "params"_a, "buffers"_a, "smem_bytes"_a = 0, "cluster"_a = std::make_tuple(1, 1, 1));
-  m.def("emulator_tensor_map", &tensor_map, "address"_a, "dtype"_a, "dims"_a, "strides"_a,
-        py::kw_only(), "box"_a = py::none(), "element_strides"_a = py::none(), "swizzle"_a = 0,
-        "fill"_a = "zero", "im2col"_a = py::none(), "128 bytes of a kernel's parameters.");
   m.def("emulator_modules", &ptx_texts, "The PTX that the emulator runs, by name.");
   m.def("built_with_emulator", [] { return true; });
 }

@@ -78,6 +78,7 @@ PYBIND11_MODULE(_C, m) {
   bind_queries(m);
   bind_plans(m);
   bind_executors(m);
+  bind_tensor_maps(m);
   bind_operations(m);
 }
 

@@ -20,7 +20,6 @@ void bind_emulator(py::module_& m) {
   m.attr("EmulatorError") = PyErr_NewException("vgg_cuda._C.EmulatorError", PyExc_RuntimeError, {});
   py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Not in this build.")
       .def(py::init([](const py::kwargs&) -> std::unique_ptr<PyEmulator> { refuse(); }));
-  m.def("emulator_tensor_map", [](const py::args&, const py::kwargs&) -> py::bytes { refuse(); });
   m.def("emulator_modules", [] { return py::dict(); });
   m.def("built_with_emulator", [] { return false; });
 }

@@ -118,7 +118,8 @@ py::dict as_dict(const Plan& plan) {
       "tiling"_a = py::dict("gemm_m"_a = t.gemm_m, "gemm_n"_a = t.gemm_n, "gemm_k"_a = t.gemm_k,
                             "block_m"_a = t.block_m, "block_n"_a = t.block_n,
                             "block_k"_a = t.block_k, "stages"_a = t.stages, "split_k"_a = t.split_k,
-                            "steps"_a = t.steps, "partial_sum"_a = t.partial_sum));
+                            "steps"_a = t.steps, "partial_sum"_a = t.partial_sum,
+                            "walk"_a = t.walk == Walk::rsc ? "rsc" : "csr"));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // A kernel for every wrapper in csrc/ptx/, with nothing around it, so that a GPU and the emulator
-// can be asked what an instruction does and give the same answer. Part of a build with the
-// emulator, as PTX alone; tests/ptx_wrappers.py says what each must compute and knows how to run
-// it.
+// can be asked what an instruction does and give the same answer; of wrappers that only sm_90a has,
+// see ptx_wrappers_sm90.cu. Part of a build with the emulator, as PTX alone; tests/ptx_wrappers*.py
+// say what each must compute and how to run it.
 //
 // One warp a block. Every array holds one item per block, [gridDim.x, ...]; shapes are of an item.
 

@@ -60,6 +60,24 @@ struct FirstParams {
   FastDivmod n_tiles, P, Q;
 };
 
+// A tensor map as an executor encoded it; launch/tensor_map.h describes them.
+struct alignas(64) TensorMapBytes {
+  unsigned char bytes[128];
+};
+
+// A convolution whose pixels and filters are copied by TMA; see sm90/halo.cuh.
+struct HaloParams {
+  TensorMapBytes x;   // [N, H, W, C], boxes of [SLAB_H + 2, 8, 64]
+  TensorMapBytes w;   // [K, 9 C], boxes of [BLOCK_N, 64]
+  TensorMapBytes y;   // [N, P, Q, K], boxes of [8, 8, 64], with pool [4, 4, 64]
+  const float* bias;  // [K]
+  int C;
+  int tiles;  // of two slabs by BLOCK_N channels
+  int relu;
+  FastDivmod n_tiles;           // along K
+  FastDivmod slabs_w, slabs_h;  // that cover an image
+};
+
 // y = relu(pool(sum over s of partial[s]) + bias)
 struct ReduceParams {
   static constexpr int THREADS = 256;

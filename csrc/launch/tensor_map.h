@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/params.h"
+
 namespace vgg {
 
 constexpr int MOST_DIMENSIONS = 5;
@@ -60,10 +62,6 @@ struct TensorMap {
 
 // Throws std::invalid_argument for what the driver's documentation does not allow.
 void check(const TensorMap& map);
-
-struct alignas(64) TensorMapBytes {
-  unsigned char bytes[128];
-};
 
 // The emulator's own encoding of a map, which is checked.
 TensorMapBytes encode_for_emulator(const TensorMap& map);

@@ -7,6 +7,7 @@
 #include "kernels/params.h"
 #include "ops.h"
 #include "plan/gemm_tiles.h"
+#include "plan/halo.h"
 
 namespace vgg {
 
@@ -134,6 +135,7 @@ Plan plan(const Conv3x3& op, const ArchSpec& arch) {
                                 name(op.dtype) +
                                 ": expected C = 3, got C = " + std::to_string(op.C));
   }
+  if (has_halo(op, arch)) return plan_halo(op, arch);
   const int64_t out_size = (op.pool ? int64_t{op.N} * (op.H / 2) * (op.W / 2) : pixels) * op.K;
   const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
   const GemmProblem problem{Operation::conv3x3,
@@ -151,6 +153,7 @@ Plan plan(const Conv3x3& op, const ArchSpec& arch) {
 
 void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
          const Normalization& normalization, Executor& executor) {
+  if (plan.tiling.walk == Walk::csr) return run_halo(op, plan, arrays, executor);
   const bool pooled = op.pool && plan.tiling.split_k == 1;  // in registers
   const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
   const int64_t pixels = int64_t{op.N} * op.H * op.W, out_size = int64_t{op.N} * P * Q * op.K;

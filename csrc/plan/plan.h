@@ -19,6 +19,10 @@ struct Launch {
   int smem_bytes = 0;  // dynamic shared memory
 };
 
+// The order in which GEMM_K is walked: as w's columns are, (r, s, c); or by block_k channels, then
+// s, then r.
+enum class Walk { rsc, csr };
+
 // How a matrix product is cut; of operations that are none, all zeros.
 struct Tiling {
   int64_t gemm_m = 0, gemm_n = 0, gemm_k = 0;  // implicit GEMM: pixels (or images), channels, taps
@@ -27,6 +31,7 @@ struct Tiling {
   int steps = 0;        // of block_k columns, that each of them walks
   int partial_sum = 0;  // products that one accumulator adds before it is added to the sum of
                         // such sums; 0: all of the block's columns
+  Walk walk = Walk::rsc;
 };
 
 struct Plan {

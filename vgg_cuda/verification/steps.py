@@ -15,7 +15,7 @@ from .. import reference
 from ..backends import Stats
 from ..backends.threads import run_blocks
 from ..configs import Config, Conv, Dense, Pool
-from .sums import TINY, Order, U, any_order, in_order
+from .sums import TINY, Order, U, any_order, in_order, walked
 from .winograd import winograd_bound
 
 Float64 = NDArray[np.float64]
@@ -198,7 +198,8 @@ def _conv_error(
     if not stats["plan"]:  # the bias is one of the products
         return any_order(reference.conv3x3(np.abs(x), np.abs(w), np.abs(bias)), 9 * c + 1)
     order = Order.of_tiling(stats["plan"]["tiling"], tensor_cores)
-    columns = np.ascontiguousarray(w.reshape(len(w), -1).T)
+    walk = walked(stats["plan"]["tiling"])
+    columns = np.ascontiguousarray(w.reshape(len(w), -1).T)[walk]
     padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
     error = np.empty(y.shape)
     rows = max(1, BLOCK // (width * len(w)))
@@ -208,7 +209,7 @@ def _conv_error(
         taps = [
             padded[top + r : top + r + count, s : s + width] for r in range(3) for s in range(3)
         ]
-        a = np.concatenate(taps, axis=-1).reshape(count * width, 9 * c)
+        a = np.concatenate(taps, axis=-1).reshape(count * width, 9 * c)[:, walk]
         error[0, top : top + count] = in_order(a, columns, order).reshape(count, width, -1)
 
     run_blocks(job, list(range(0, h, rows)))

@@ -2,7 +2,7 @@
 
 Wilkinson's running error analysis: every addition is off by at most u times what it yields, so the
 error of a sum is at most u times the sum of the magnitudes of all partial sums, which are computed
-here in float64, in the order that the plan's tiling says (columns ascending). That is far
+here in float64, in the order that the plan's tiling says. That is far
 sharper than n u |x| |w|: partial sums grow as a random walk where |x| |w| grows straight. Higham,
 "Accuracy and Stability of Numerical Algorithms", 2002, section 3.3.
 
@@ -21,6 +21,7 @@ sum of their magnitudes. What is done to them there:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,12 +46,20 @@ class Order:
     cost: int
 
     @classmethod
-    def of_tiling(cls, tiling: dict[str, int], tensor_cores: bool) -> Order:
+    def of_tiling(cls, tiling: dict[str, Any], tensor_cores: bool) -> Order:
         """As ``Plan.as_dict()["tiling"]`` says."""
         gemm_k = tiling["gemm_k"]
         columns = tiling["steps"] * tiling["block_k"] if tiling["split_k"] > 1 else gemm_k
         cost = 2 * (MMA_K + MMA_K // 4) if tensor_cores else MMA_K
         return cls(columns, tiling["partial_sum"] or columns, cost)
+
+
+def walked(tiling: dict[str, Any]) -> NDArray[np.intp] | slice:
+    """The order in which a convolution takes its columns, which are (r, s, c)."""
+    if tiling["walk"] == "rsc":
+        return slice(None)
+    columns = np.arange(tiling["gemm_k"]).reshape(3, 3, -1, tiling["block_k"])
+    return np.asarray(columns.transpose(2, 1, 0, 3).ravel())
 
 
 def any_order(magnitude: Float64, roundings: int) -> Float64:

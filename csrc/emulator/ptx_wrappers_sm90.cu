@@ -1,0 +1,231 @@
+// ptx_wrappers.cu for the wrappers that only sm_90a has.
+//
+// Arrays hold one item per block, [gridDim.x, ...]; shapes are of an item. A tensor map is of a
+// whole array, `at` the coordinates of each block's boxes, the contiguous dimension first. Blocks
+// have as many threads as a kernel's comment says, else one warp.
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "kernels/params.h"
+#include "ptx/cp_async.cuh"
+#include "ptx/mbarrier.cuh"
+#include "ptx/tma.cuh"
+#include "ptx/warpgroup.cuh"
+#include "ptx/wgmma.cuh"
+
+namespace vgg {
+namespace {
+
+constexpr int LANES = 32;
+
+// A barrier for one arrival, which all threads may use.
+__device__ void make_barrier(uint32_t barrier_smem) {
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(barrier_smem, 1);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+}
+
+// out [CHUNKS] = the block's box in shared memory, as `load` put it there.
+template <int CHUNKS, class Load>
+__device__ void loaded(uint4* out, Load load) {
+  __shared__ __align__(1024) uint4 box[CHUNKS];
+  __shared__ __align__(8) uint64_t full;
+  const uint32_t barrier = ptx::shared_address(&full);
+  make_barrier(barrier);
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_arrive_expect_tx(barrier, sizeof(box));
+    load(ptx::shared_address(box), barrier);
+  }
+  ptx::mbarrier_wait(barrier, 0);
+  for (int i = threadIdx.x; i < CHUNKS; i += LANES) out[blockIdx.x * CHUNKS + i] = box[i];
+}
+
+// 16-byte chunk i of an operand of wgmma, rows of 8: how far from the start of its memory, groups
+// of eight rows being `group_bytes` apart.
+__device__ int chunk_bytes(int i, int group_bytes) {
+  const int row = i / 8;
+  return row / 8 * group_bytes + row % 8 * 128 + ((i % 8 ^ row % 8) << 4);
+}
+
+// out [64, N] = a [64, 64] b [N, 64]^T, and acc [64, N] where `add`, as wgmma.cuh says who holds
+// what; two groups of products. 128 threads.
+template <class T, int N>
+__device__ void product(const uint4* a, const uint4* b, const float* acc, const int* add,
+                        float* out) {
+  constexpr int A_GROUP = 2048, B_GROUP = 1024, A_AT = N / 8 * B_GROUP;  // bytes
+  extern __shared__ __align__(1024) unsigned char dynamic_smem[];
+  const int t = threadIdx.x;
+  a += blockIdx.x * 64 * 8, b += blockIdx.x * N * 8;
+  acc += blockIdx.x * 64 * N, out += blockIdx.x * 64 * N;
+  for (int i = t; i < 64 * 8; i += 128) {
+    *reinterpret_cast<uint4*>(dynamic_smem + A_AT + chunk_bytes(i, A_GROUP)) = a[i];
+  }
+  for (int i = t; i < N * 8; i += 128) {
+    *reinterpret_cast<uint4*>(dynamic_smem + chunk_bytes(i, B_GROUP)) = b[i];
+  }
+  const auto at = [&](int i) {
+    return (16 * (t / 32) + t % 32 / 4 + i % 4 / 2 * 8) * N + i / 4 * 8 + t % 4 * 2 + i % 2;
+  };
+  float sum[N / 2];
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) sum[i] = acc[at(i)];
+  ptx::fence_proxy_async();
+  __syncthreads();
+  const uint32_t smem = ptx::shared_address(dynamic_smem);
+  const uint32_t a_low = ptx::wgmma_descriptor_low(smem + A_AT);
+  const uint32_t b_low = ptx::wgmma_descriptor_low(smem);
+  ptx::wgmma_fence();
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    ptx::wgmma<T>(sum, ptx::wgmma_descriptor<A_GROUP>(a_low + 2 * k),
+                  ptx::wgmma_descriptor<B_GROUP>(b_low + 2 * k), k > 0 ? 1 : add[blockIdx.x]);
+    if (k % 2 == 1) ptx::wgmma_commit();
+  }
+  ptx::wgmma_wait<1>();
+  ptx::wgmma_wait<0>();
+  ptx::wgmma_read(sum);
+#pragma unroll
+  for (int i = 0; i < N / 2; ++i) out[at(i)] = sum[i];
+}
+
+}  // namespace
+
+// x, out [5, 32]. Two warps: one passes rows to the other through one row of shared memory, each
+// value to the neighbouring lane.
+extern "C" __global__ void ptx_mbarrier(const uint32_t* x, uint32_t* out) {
+  constexpr int ROUNDS = 5;
+  __shared__ uint32_t row[LANES];
+  __shared__ __align__(8) uint64_t barriers[2];
+  const uint32_t full = ptx::shared_address(barriers), empty = full + 8;
+  const int lane = threadIdx.x % LANES;
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(full, LANES);
+    ptx::mbarrier_init(empty, LANES);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  for (int round = 0; round < ROUNDS; ++round) {
+    const int i = (blockIdx.x * ROUNDS + round) * LANES + lane;
+    if (threadIdx.x < LANES) {
+      ptx::mbarrier_wait(empty, round % 2 ^ 1);
+      row[lane ^ 1] = x[i];
+      ptx::mbarrier_arrive(full);
+    } else {
+      ptx::mbarrier_wait(full, round % 2);
+      out[i] = row[lane];
+      ptx::mbarrier_arrive(empty);
+    }
+  }
+}
+
+// at [2]; out [16, 64] of 16 bits.
+extern "C" __global__ void ptx_tma_load_2d(const __grid_constant__ TensorMapBytes x, const int* at,
+                                           uint4* out) {
+  at += blockIdx.x * 2;
+  loaded<16 * 8>(out, [&](uint32_t to_smem, uint32_t barrier) {
+    ptx::tma_load_2d(to_smem, &x, barrier, at[0], at[1]);
+  });
+}
+
+// at [4]; out [2, 3, 5, 64] of 16 bits.
+extern "C" __global__ void ptx_tma_load_4d(const __grid_constant__ TensorMapBytes x, const int* at,
+                                           uint4* out) {
+  at += blockIdx.x * 4;
+  loaded<2 * 3 * 5 * 8>(out, [&](uint32_t to_smem, uint32_t barrier) {
+    ptx::tma_load_4d(to_smem, &x, barrier, at[0], at[1], at[2], at[3]);
+  });
+}
+
+// x [3, 12, 64] of 16 bits, at [3, 4]: boxes of 12 pixels; the third is written where the first
+// was, once that has been read.
+extern "C" __global__ void ptx_tma_store_4d(const uint4* x, const int* at,
+                                            const __grid_constant__ TensorMapBytes out) {
+  constexpr int BOXES = 3, CHUNKS = 12 * 8, PLACE = 128;  // 2048 bytes
+  __shared__ __align__(1024) uint4 memory[2 * PLACE];
+  for (int box = 0; box < BOXES; ++box) {
+    uint4* const from = memory + box % 2 * PLACE;
+    if (box == 2) {
+      if (threadIdx.x == 0) ptx::bulk_wait_read<1>();
+      __syncthreads();
+    }
+    for (int i = threadIdx.x; i < CHUNKS; i += LANES) {
+      from[i] = x[(blockIdx.x * BOXES + box) * CHUNKS + i];
+    }
+    ptx::fence_proxy_async();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      const int* a = at + (blockIdx.x * BOXES + box) * 4;
+      ptx::tma_store_4d(&out, ptx::shared_address(from), a[0], a[1], a[2], a[3]);
+      ptx::bulk_commit();
+    }
+  }
+  if (threadIdx.x == 0) ptx::bulk_wait_read<0>();
+}
+
+// out [1]: how many threads of the warp were elected.
+extern "C" __global__ void ptx_elect_one(uint32_t* out) {
+  const uint32_t elected = __ballot_sync(~0u, ptx::elect_one());
+  if (threadIdx.x == 0) out[blockIdx.x] = __popc(elected);
+}
+
+// x, out [384]. Three warpgroups, of which the last gives registers to the others.
+extern "C" __global__ void __launch_bounds__(384, 1)
+    ptx_registers(const uint32_t* x, uint32_t* out) {
+  const int i = blockIdx.x * 384 + threadIdx.x;
+  const uint32_t value = x[i];
+  if (threadIdx.x / 128 == 2) {
+    ptx::decrease_registers<40>();
+    out[i] = value + 1;
+  } else {
+    ptx::increase_registers<232>();
+    out[i] = value + 2;
+  }
+}
+
+// x, out [128]. Four warps: the even ones exchange their values once, the odd ones twice, each
+// adding one.
+extern "C" __global__ void ptx_named_barrier(const uint32_t* x, uint32_t* out) {
+  __shared__ uint32_t memory[2][128];
+  const int t = threadIdx.x, i = blockIdx.x * 128 + t, pair = t / 32 % 2;
+  uint32_t value = x[i];
+  for (int round = 0; round <= pair; ++round) {
+    memory[round][t] = value;
+    ptx::named_barrier(1 + pair, 64);
+    value = memory[round][t ^ 64] + 1;
+  }
+  out[i] = value;
+}
+
+// x [32, 4]: the registers; row [32]: which rows of out each lane addresses; out [40, 8] of 16
+// bits, zero elsewhere.
+extern "C" __global__ void ptx_stmatrix_x4(const uint4* x, const int* row, uint4* out) {
+  __shared__ uint4 rows_smem[40];
+  const int lane = threadIdx.x, i = blockIdx.x * LANES + lane;
+  for (int r = lane; r < 40; r += LANES) rows_smem[r] = make_uint4(0, 0, 0, 0);
+  __syncthreads();
+  const uint4 m = x[i];
+  ptx::stmatrix_x4(ptx::shared_address(rows_smem + row[i]), m.x, m.y, m.z, m.w);
+  __syncthreads();
+  for (int r = lane; r < 40; r += LANES) out[blockIdx.x * 40 + r] = rows_smem[r];
+}
+
+// a [64, 64], b [N, 64], acc, out [64, N], add [1]. 128 threads.
+#define WGMMA(DTYPE, T, N)                                                            \
+  extern "C" __global__ void __launch_bounds__(128) ptx_wgmma_##DTYPE##_n##N(         \
+      const uint4* a, const uint4* b, const float* acc, const int* add, float* out) { \
+    product<T, N>(a, b, acc, add, out);                                               \
+  }
+WGMMA(f16, __half, 64)
+WGMMA(f16, __half, 128)
+WGMMA(f16, __half, 256)
+WGMMA(bf16, __nv_bfloat16, 64)
+WGMMA(bf16, __nv_bfloat16, 128)
+WGMMA(bf16, __nv_bfloat16, 256)
+#undef WGMMA
+
+}  // namespace vgg

@@ -1,0 +1,17 @@
+// The halo convolution's kernels.
+
+#include "kernels/sm90/halo.cuh"
+
+namespace vgg::sm90 {
+
+#define HALO_OF(DTYPE, T, VARIANT, BLOCK_N, M_TILES, POOL)                                   \
+  extern "C" __global__ void __launch_bounds__(HaloTile<BLOCK_N, M_TILES, POOL>::THREADS, 1) \
+      conv3x3_##DTYPE##_##VARIANT(const __grid_constant__ HaloParams p) {                    \
+    halo_convolution<T, HaloTile<BLOCK_N, M_TILES, POOL>>(p);                                \
+  }
+#define HALO(VARIANT, ...)                   \
+  HALO_OF(f16, __half, VARIANT, __VA_ARGS__) \
+  HALO_OF(bf16, __nv_bfloat16, VARIANT, __VA_ARGS__)
+#include "kernels/sm90/halo.def"
+
+}  // namespace vgg::sm90

@@ -1,0 +1,300 @@
+// y = relu(pool(conv(x, w)) + bias) for GPUs of sm_90a: 3x3, stride 1, padding 1.
+//
+// Blocks are persistent and specialised. Warp 0 of the last warpgroup copies pixels, warp 1
+// filters, through two rings in shared memory; the other two warpgroups multiply, each a slab of
+// pixels by BLOCK_N channels, and write. GEMM_K is walked by 64 channels, columns of the filter,
+// rows of the filter: a box of pixels, a slab and its halo, seen from column s, serves the three
+// taps (r, s): tap r starts r lines further. Pixels outside the image arrive as zeros: the padding.
+//
+// Loop invariant of a consumer: one tap's products are in flight at most, and a stage is given back
+// when the products of the tap behind it have been started and its own are known to be complete.
+//
+// x is [N, H, W, C] with C a multiple of 64, w [K, 9 C] with K a multiple of BLOCK_N.
+
+#pragma once
+
+#include <math_constants.h>
+
+#include "kernels/fast_divmod.cuh"
+#include "kernels/params.h"
+#include "kernels/sm90/halo_tile.h"
+#include "kernels/smxx/element.cuh"
+#include "ptx/cp_async.cuh"
+#include "ptx/mbarrier.cuh"
+#include "ptx/tma.cuh"
+#include "ptx/warpgroup.cuh"
+#include "ptx/wgmma.cuh"
+
+namespace vgg::sm90 {
+
+// A place in a ring of stages, and the parity of its barriers' phase there.
+template <int STAGES>
+struct Place {
+  uint32_t stage = 0, parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == STAGES) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// A tile: its first channel, and the slab of each consumer. Blocks that run at the same time have
+// the same pixels and other channels: they share x in the L2 cache.
+struct HaloWork {
+  int k0, first_slab;
+
+  template <class Tile>
+  __device__ __forceinline__ static HaloWork of(const HaloParams& p, int tile) {
+    int n_tile;
+    const int group = divide(tile, p.n_tiles, n_tile);
+    return {n_tile * Tile::BLOCK_N, group * Tile::CONSUMERS};
+  }
+};
+
+struct Slab {
+  int x, y, n;  // its first pixel and its image; beyond the last image everything is outside
+
+  template <class Tile>
+  __device__ __forceinline__ static Slab of(const HaloParams& p, int slab) {
+    int column, line;
+    const int row = divide(slab, p.slabs_w, column);
+    const int n = divide(row, p.slabs_h, line);
+    return {column * Tile::SLAB_W, line * Tile::SLAB_H, n};
+  }
+};
+
+// The producer of pixels: for every 64 channels and column of the filter a box for each consumer.
+template <class Tile>
+__device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) {
+  Place<Tile::PIXEL_STAGES> at;
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    const HaloWork work = HaloWork::of<Tile>(p, tile);
+    Slab slab[Tile::CONSUMERS];
+#pragma unroll
+    for (int i = 0; i < Tile::CONSUMERS; ++i) slab[i] = Slab::of<Tile>(p, work.first_slab + i);
+#pragma unroll 1
+    for (int c = 0; c < p.C; c += Tile::CHANNELS) {
+#pragma unroll 1
+      for (int s = 0; s < 3; ++s) {
+        const uint32_t full = smem + Tile::PIXELS_FULL_AT + 8 * at.stage;
+        const uint32_t to = smem + Tile::PIXELS_AT + at.stage * Tile::PIXEL_BYTES;
+        ptx::mbarrier_wait(smem + Tile::PIXELS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+        ptx::mbarrier_arrive_expect_tx(full, Tile::PIXEL_BYTES);
+#pragma unroll
+        for (int i = 0; i < Tile::CONSUMERS; ++i) {
+          ptx::tma_load_4d(to + i * Tile::BOX_BYTES, &p.x, full, c, slab[i].x + s - 1,
+                           slab[i].y - 1, slab[i].n);
+        }
+        at.advance();
+      }
+    }
+  }
+}
+
+// The producer of filters: one tap of 64 channels for BLOCK_N filters at a time.
+template <class Tile>
+__device__ __forceinline__ void load_filters(const HaloParams& p, uint32_t smem) {
+  Place<Tile::FILTER_STAGES> at;
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    const HaloWork work = HaloWork::of<Tile>(p, tile);
+#pragma unroll 1
+    for (int c = 0; c < p.C; c += Tile::CHANNELS) {
+#pragma unroll 1
+      for (int s = 0; s < 3; ++s) {
+#pragma unroll 1
+        for (int r = 0; r < 3; ++r) {
+          const uint32_t full = smem + Tile::FILTERS_FULL_AT + 8 * at.stage;
+          ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+          ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);
+          ptx::tma_load_2d(smem + Tile::FILTERS_AT + at.stage * Tile::FILTER_BYTES, &p.w, full,
+                           (3 * r + s) * p.C + c, work.k0);
+          at.advance();
+        }
+      }
+    }
+  }
+}
+
+// acc = the slab's pixels times BLOCK_N filters, over all of GEMM_K.
+template <class T, class Tile>
+__device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK_N / 2],
+                                         Place<Tile::PIXEL_STAGES>& pixels,
+                                         Place<Tile::FILTER_STAGES>& filters, uint32_t smem,
+                                         int consumer, int chunks) {
+  constexpr int UNIT = 16;  // bytes, of addresses in descriptors
+  const uint32_t a_low =
+      ptx::wgmma_descriptor_low(smem + Tile::PIXELS_AT + consumer * Tile::BOX_BYTES);
+  const uint32_t b_low = ptx::wgmma_descriptor_low(smem + Tile::FILTERS_AT);
+  const bool arrives = threadIdx.x % 32 == 0;  // one thread of each warp
+  uint32_t pixels_before = 0, filters_before = 0;
+  const auto give_back = [&](int barriers_at, uint32_t stage) {
+    if (arrives) ptx::mbarrier_arrive(smem + barriers_at + 8 * stage);
+  };
+#pragma unroll 1
+  for (int step = 0; step < 3 * chunks; ++step) {  // a column of the filter, of 64 channels
+    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * pixels.stage, pixels.parity);
+#pragma unroll
+    for (int r = 0; r < 3; ++r) {
+      const uint32_t a = a_low + (pixels.stage * Tile::PIXEL_BYTES + r * Tile::LINE_BYTES) / UNIT;
+      const uint32_t b = b_low + filters.stage * (Tile::FILTER_BYTES / UNIT);
+      ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT + 8 * filters.stage, filters.parity);
+      ptx::wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
+#pragma unroll
+        for (int m = 0; m < Tile::M_TILES; ++m) {
+          ptx::wgmma<T>(acc[m],
+                        ptx::wgmma_descriptor<Tile::LINE_BYTES>(
+                            a + m * (8 * Tile::LINE_BYTES / UNIT) + 2 * k),
+                        ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(b + 2 * k), step | r | k);
+        }
+      }
+      ptx::wgmma_commit();
+      if (r > 0 || step > 0) {
+        ptx::wgmma_wait<1>();  // all but this tap's products are complete
+        give_back(Tile::FILTERS_EMPTY_AT, filters_before);
+        if (r == 0) give_back(Tile::PIXELS_EMPTY_AT, pixels_before);
+      }
+      filters_before = filters.stage;
+      pixels_before = pixels.stage;
+      filters.advance();
+    }
+    pixels.advance();
+  }
+  ptx::wgmma_wait<0>();
+#pragma unroll
+  for (int m = 0; m < Tile::M_TILES; ++m) ptx::wgmma_read(acc[m]);
+  give_back(Tile::FILTERS_EMPTY_AT, filters_before);
+  give_back(Tile::PIXELS_EMPTY_AT, pixels_before);
+}
+
+// Two results as they are stored, in one register.
+template <class T>
+__device__ __forceinline__ uint32_t pair(float first, float second, float2 bias, float least) {
+  const smxx::Pack<T, 2> both{smxx::from_float<T>(smxx::max_nan(first + bias.x, least)),
+                              smxx::from_float<T>(smxx::max_nan(second + bias.y, least))};
+  return reinterpret_cast<const uint32_t&>(both);
+}
+
+template <class T>
+__device__ __forceinline__ uint32_t greater(uint32_t a, uint32_t b) {
+  using Two = smxx::Pack<T, 2>;
+  const Two max = smxx::max_nan(reinterpret_cast<const Two&>(a), reinterpret_cast<const Two&>(b));
+  return reinterpret_cast<const uint32_t&>(max);
+}
+
+// 64 pixels (8 x 8) by 64 channels of the sums -> [64][64] at `to_smem`, pooled [16][64]; chunks of
+// 16 bytes are swizzled as tensor maps say. v[4 j + 2 h + e] is pixel (2 warp + h, lane / 4),
+// channel 8 j + lane % 4 * 2 + e.
+template <class T, bool POOL>
+__device__ __forceinline__ void write_piece(const float* v, const float* bias, float least,
+                                            uint32_t to_smem) {
+  constexpr int ROW_BYTES = 128;
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const float2* biases = reinterpret_cast<const float2*>(bias) + lane % 4;
+  const auto row = [&](int pixel, int chunk) {  // of a matrix that this lane addresses
+    return to_smem + pixel * ROW_BYTES + ((chunk ^ pixel % 8) << 4);
+  };
+  if constexpr (!POOL) {
+    const int pixel = 16 * warp + lane % 16;
+#pragma unroll
+    for (int j = 0; j < 8; j += 2) {
+      const float2 b0 = biases[4 * j], b1 = biases[4 * j + 4];
+      const float* at = v + 4 * j;
+      ptx::stmatrix_x4(row(pixel, j + lane / 16), pair<T>(at[0], at[1], b0, least),
+                       pair<T>(at[2], at[3], b0, least), pair<T>(at[4], at[5], b1, least),
+                       pair<T>(at[6], at[7], b1, least));
+    }
+  } else {
+    // max(relu(v + bias)) = relu(max(v) + bias), and rounding keeps the order: lines are pooled in
+    // float32, columns, which neighbouring lanes hold, after packing. Lanes of even columns keep
+    // channels 8 j, those of odd ones 8 (j + 4), so that one shuffle serves both.
+    const bool odd = lane & 4;
+    uint32_t pooled[4];
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      const float *low = v + 4 * j, *high = v + 4 * (j + 4);
+      const uint32_t l = pair<T>(smxx::max_nan(low[0], low[2]), smxx::max_nan(low[1], low[3]),
+                                 biases[4 * j], least);
+      const uint32_t h = pair<T>(smxx::max_nan(high[0], high[2]), smxx::max_nan(high[1], high[3]),
+                                 biases[4 * (j + 4)], least);
+      pooled[j] = greater<T>(odd ? h : l, __shfl_xor_sync(0xffffffffu, odd ? l : h, 4));
+    }
+    // Row i of matrix j is lane 4 i .. 4 i + 3's: window i / 2, channels 8 j or 8 (j + 4).
+    const int pixel = 4 * warp + lane % 8 / 2;
+    ptx::stmatrix_x4(row(pixel, lane / 8 + lane % 2 * 4), pooled[0], pooled[1], pooled[2],
+                     pooled[3]);
+  }
+}
+
+// The sums of a slab, piece by piece: written to shared memory, which one thread copies to y while
+// the next piece is written.
+template <class T, class Tile>
+__device__ __forceinline__ void write_slab(const HaloParams& p,
+                                           const float (&acc)[Tile::M_TILES][Tile::BLOCK_N / 2],
+                                           int k0, const Slab& slab, uint32_t smem, int consumer,
+                                           bool leads) {
+  constexpr int DOWN = Tile::POOL ? 2 : 1, COLUMNS = Tile::BLOCK_N / Tile::CHANNELS;
+  const float least = p.relu ? 0.0f : -CUDART_INF_F;
+  const uint32_t out = smem + Tile::OUT_AT + consumer * Tile::PIECES * Tile::PIECE_BYTES;
+#pragma unroll
+  for (int piece = 0; piece < Tile::M_TILES * COLUMNS; ++piece) {
+    const int m = piece / COLUMNS, c = piece % COLUMNS * Tile::CHANNELS;
+    const uint32_t buffer = out + piece % Tile::PIECES * Tile::PIECE_BYTES;
+    if (leads) ptx::bulk_wait_read<Tile::PIECES - 1>();  // what left the buffer last is gone
+    ptx::named_barrier(1 + consumer, 128);
+    write_piece<T, Tile::POOL>(acc[m] + c / 2, p.bias + k0 + c, least, buffer);
+    ptx::fence_proxy_async();
+    ptx::named_barrier(1 + consumer, 128);
+    if (leads) {
+      ptx::tma_store_4d(&p.y, buffer, k0 + c, slab.x / DOWN, (slab.y + 8 * m) / DOWN, slab.n);
+      ptx::bulk_commit();
+    }
+  }
+}
+
+template <class T, class Tile>
+__device__ __forceinline__ void halo_convolution(const HaloParams& p) {
+  extern __shared__ __align__(1024) unsigned char dynamic_smem[];
+  const uint32_t smem = ptx::shared_address(dynamic_smem);
+  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
+  const int warpgroup = warp / 4;
+  if (threadIdx.x == 0) {
+    constexpr int WARPS = 4 * Tile::CONSUMERS;
+    for (int i = 0; i < Tile::PIXEL_STAGES; ++i) {
+      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, 1);
+      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);
+    }
+    for (int i = 0; i < Tile::FILTER_STAGES; ++i) {
+      ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT + 8 * i, 1);
+      ptx::mbarrier_init(smem + Tile::FILTERS_EMPTY_AT + 8 * i, WARPS);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  // 128 (40 + 2 * 232) registers are 64 K less 512: all there are.
+  if (warpgroup == Tile::CONSUMERS) {
+    ptx::decrease_registers<40>();
+    if (warp == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Tile>(p, smem);
+    if (warp == 4 * Tile::CONSUMERS + 1 && ptx::elect_one()) load_filters<Tile>(p, smem);
+    return;
+  }
+  ptx::increase_registers<232>();
+  const bool leads = warp % 4 == 0 && ptx::elect_one();
+  Place<Tile::PIXEL_STAGES> pixels;
+  Place<Tile::FILTER_STAGES> filters;
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    const HaloWork work = HaloWork::of<Tile>(p, tile);
+    float acc[Tile::M_TILES][Tile::BLOCK_N / 2];
+    multiply<T, Tile>(acc, pixels, filters, smem, warpgroup, p.C / Tile::CHANNELS);
+    write_slab<T, Tile>(p, acc, work.k0, Slab::of<Tile>(p, work.first_slab + warpgroup), smem,
+                        warpgroup, leads);
+  }
+  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copies
+}
+
+}  // namespace vgg::sm90

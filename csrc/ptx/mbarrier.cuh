@@ -1,0 +1,50 @@
+// Barriers in shared memory that count arrivals of threads and bytes of copies.
+
+#pragma once
+
+#include <cstdint>
+
+namespace vgg::ptx {
+
+// PTX ISA, 9.7.13.15.9: mbarrier.init. A phase ends after `arrivals` arrivals.
+__device__ __forceinline__ void mbarrier_init(uint32_t barrier_smem, uint32_t arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier_smem), "r"(arrivals)
+               : "memory");
+}
+
+// PTX ISA, 9.7.13.4: fence.mbarrier_init. Barriers that this thread made are ready for the cluster
+// and for asynchronous copies, once the others know of it.
+__device__ __forceinline__ void fence_mbarrier_init() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+// PTX ISA, 9.7.13.15.13: mbarrier.arrive.
+__device__ __forceinline__ void mbarrier_arrive(uint32_t barrier_smem) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier_smem) : "memory");
+}
+
+// PTX ISA, 9.7.13.15.13: mbarrier.arrive.expect_tx. The phase also waits for `bytes` of copies.
+__device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier_smem, uint32_t bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem),
+               "r"(bytes)
+               : "memory");
+}
+
+// PTX ISA, 9.7.13.15.16: mbarrier.try_wait. Waits until the phase of that parity has ended; one
+// that has not begun counts as the one before it.
+__device__ __forceinline__ void mbarrier_wait(uint32_t barrier_smem, uint32_t parity) {
+  uint32_t ended;
+  do {
+    asm volatile(
+        "{\n"
+        ".reg .pred ended;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+        "selp.u32 %0, 1, 0, ended;\n"
+        "}"
+        : "=r"(ended)
+        : "r"(barrier_smem), "r"(parity)
+        : "memory");
+  } while (!ended);
+}
+
+}  // namespace vgg::ptx

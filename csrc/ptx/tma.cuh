@@ -1,0 +1,61 @@
+// Copies of boxes of tensors between global and shared memory, made by the TMA unit.
+//
+// `map` is a tensor map that the host encoded, in a kernel's parameters. Coordinates count elements
+// from the innermost dimension on and may lie outside, where loads give zeros and stores are left
+// out.
+
+#pragma once
+
+#include <cstdint>
+
+namespace vgg::ptx {
+
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. The barrier's phase gets the box's bytes.
+__device__ __forceinline__ void tma_load_2d(uint32_t to_smem, const void* map,
+                                            uint32_t barrier_smem, int x0, int x1) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4}], [%2];" ::"r"(to_smem),
+      "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1)
+      : "memory");
+}
+
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled.
+__device__ __forceinline__ void tma_load_4d(uint32_t to_smem, const void* map,
+                                            uint32_t barrier_smem, int x0, int x1, int x2, int x3) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(to_smem),
+      "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "r"(x2), "r"(x3)
+      : "memory");
+}
+
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. Belongs to this thread's open bulk group.
+__device__ __forceinline__ void tma_store_4d(const void* map, uint32_t from_smem, int x0, int x1,
+                                             int x2, int x3) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group"
+      " [%0, {%2, %3, %4, %5}], [%1];" ::"l"(map),
+      "r"(from_smem), "r"(x0), "r"(x1), "r"(x2), "r"(x3)
+      : "memory");
+}
+
+// PTX ISA, 9.7.9.27.2.1: cp.async.bulk.commit_group.
+__device__ __forceinline__ void bulk_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+
+// PTX ISA, 9.7.9.27.2.2: cp.async.bulk.wait_group.read. Waits until at most PENDING of this
+// thread's bulk groups have still to read their sources.
+template <int PENDING>
+__device__ __forceinline__ void bulk_wait_read() {
+  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
+}
+
+// PTX ISA, 9.7.13.4: fence.proxy.async. This thread's accesses to shared memory come before those
+// of copies and matrix products that are started after it.
+__device__ __forceinline__ void fence_proxy_async() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+}  // namespace vgg::ptx
