@@ -147,8 +147,10 @@ def test_a_batch_that_is_split_for_memory(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
-def test_tensors_that_overlap_in_the_arena_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Layer by layer they do not; nor does a graph differ that is right."""
+def test_a_plain_forward_and_a_graph_must_give_the_layers_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Layer by layer nothing is wrong: only they have tensors that share memory."""
     from vgg_cuda.forward import planned
 
     weights = he_weights(SMALL, 3)
