@@ -6,8 +6,10 @@ only sm_90a has, in ptx_wrappers_sm90.py; a test fails without.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,11 +72,18 @@ class Wrapper:
         return {name: aligned(np.ascontiguousarray(x)) for name, x in drawn.items()}
 
 
+def preprocessed(path: Path) -> str:
+    """Without comments, directives and what they include; macros are expanded."""
+    text = re.sub(r"^#include.*$", "", path.read_text(), flags=re.MULTILINE)
+    compiler = [os.environ.get("CXX", "c++"), "-E", "-P", "-x", "c++", "-"]
+    return subprocess.run(compiler, input=text, capture_output=True, text=True, check=True).stdout
+
+
 def sources() -> dict[str, set[str]]:
     """Every function of each file in csrc/ptx/; of a template with specialisations, those."""
     found = {}
     for path in sorted((CSRC / "ptx").iterdir()):
-        text = re.sub(r"//[^\n]*", "", path.read_text())
+        text = preprocessed(path)
         names = set(re.findall(r"__device__[^;{}()]*?\b(\w+(?:<[^<>()]*>)?)\s*\(", text))
         special = {name.partition("<")[0] for name in names if "<" in name}
         found[path.name] = names - special

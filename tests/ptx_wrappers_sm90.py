@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 from ptx_wrappers import (
@@ -104,12 +104,18 @@ def stored(x: np.ndarray, at: np.ndarray) -> np.ndarray:
     return out
 
 
-def stmatrix(x: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Lane l's register i is elements 2 (l % 4), 2 (l % 4) + 1 of row l / 4 of matrix i."""
-    out = np.zeros((ITEMS, 40, 4), np.uint32)
-    rows = x.reshape(ITEMS, 8, 4, 4).transpose(0, 3, 1, 2).reshape(ITEMS, LANES, 4)
-    np.put_along_axis(out, row[:, :, None], rows, axis=1)
-    return out.view(np.uint16)
+def stmatrix(x: np.ndarray, row: np.ndarray, matrices: int = 4, trans: bool = False) -> np.ndarray:
+    """Lane l's register i is elements 2 (l % 4), 2 (l % 4) + 1 of row l / 4 of matrix i, or of a
+    column.
+    """
+    out = np.zeros((ITEMS, 40, 8), np.uint16)
+    rows = x.view(np.uint16).reshape(ITEMS, 8, 4, 4, 2).transpose(0, 3, 1, 2, 4)
+    rows = rows.reshape(ITEMS, 4, 8, 8)[:, :matrices]
+    if trans:
+        rows = rows.swapaxes(2, 3)
+    lanes = 8 * matrices
+    np.put_along_axis(out, row[:, :lanes, None], rows.reshape(ITEMS, lanes, 8), axis=1)
+    return out
 
 
 def draw_stmatrix(rng: np.random.Generator) -> Arrays:
@@ -217,13 +223,17 @@ WRAPPERS = [
         "ptx_named_barrier", ("named_barrier",), lambda rng: {"x": integers(rng, 128)},
         exchanged, ((128,), "uint32"), module=SM90, threads=128,
     ),
-    Wrapper(
-        "ptx_stmatrix_x4", ("stmatrix_x4", "shared_address"), draw_stmatrix, stmatrix,
-        ((40, 8), "uint16"), module=SM90,
+    *(
+        Wrapper(
+            f"ptx_stmatrix_{name}", (f"stmatrix_{name}", "shared_address"), draw_stmatrix,
+            partial(stmatrix, matrices=int(name[1]), trans=name.endswith("trans")),
+            ((40, 8), "uint16"), module=SM90,
+        )
+        for name in ("x4", "x4_trans", "x2_trans")
     ),
     *(
         wrapper
-        for n in (64, 128, 256)
+        for n in (8, 16, 32, 64, 128, 224, 240, 256)
         for types in (("float16", "f16", "__half"), ("bfloat16", "bf16", "__nv_bfloat16"))
         for wrapper in wgmma(n, *types)
     ),

@@ -203,15 +203,26 @@ extern "C" __global__ void ptx_named_barrier(const uint32_t* x, uint32_t* out) {
 
 // x [32, 4]: the registers; row [32]: which rows of out each lane addresses; out [40, 8] of 16
 // bits, zero elsewhere.
-extern "C" __global__ void ptx_stmatrix_x4(const uint4* x, const int* row, uint4* out) {
+template <class Store>
+__device__ void store_matrices(const uint4* x, const int* row, uint4* out, Store store) {
   __shared__ uint4 rows_smem[40];
   const int lane = threadIdx.x, i = blockIdx.x * LANES + lane;
   for (int r = lane; r < 40; r += LANES) rows_smem[r] = make_uint4(0, 0, 0, 0);
   __syncthreads();
-  const uint4 m = x[i];
-  ptx::stmatrix_x4(ptx::shared_address(rows_smem + row[i]), m.x, m.y, m.z, m.w);
+  store(ptx::shared_address(rows_smem + row[i]), x[i]);
   __syncthreads();
   for (int r = lane; r < 40; r += LANES) out[blockIdx.x * 40 + r] = rows_smem[r];
+}
+extern "C" __global__ void ptx_stmatrix_x4(const uint4* x, const int* row, uint4* out) {
+  store_matrices(x, row, out,
+                 [](uint32_t to, uint4 m) { ptx::stmatrix_x4(to, m.x, m.y, m.z, m.w); });
+}
+extern "C" __global__ void ptx_stmatrix_x4_trans(const uint4* x, const int* row, uint4* out) {
+  store_matrices(x, row, out,
+                 [](uint32_t to, uint4 m) { ptx::stmatrix_x4_trans(to, m.x, m.y, m.z, m.w); });
+}
+extern "C" __global__ void ptx_stmatrix_x2_trans(const uint4* x, const int* row, uint4* out) {
+  store_matrices(x, row, out, [](uint32_t to, uint4 m) { ptx::stmatrix_x2_trans(to, m.x, m.y); });
 }
 
 // a [64, 64], b [N, 64], acc, out [64, N], add [1]. 128 threads.
@@ -220,12 +231,18 @@ extern "C" __global__ void ptx_stmatrix_x4(const uint4* x, const int* row, uint4
       const uint4* a, const uint4* b, const float* acc, const int* add, float* out) { \
     product<T, N>(a, b, acc, add, out);                                               \
   }
-WGMMA(f16, __half, 64)
-WGMMA(f16, __half, 128)
-WGMMA(f16, __half, 256)
-WGMMA(bf16, __nv_bfloat16, 64)
-WGMMA(bf16, __nv_bfloat16, 128)
-WGMMA(bf16, __nv_bfloat16, 256)
+#define WGMMA_OF(N)     \
+  WGMMA(f16, __half, N) \
+  WGMMA(bf16, __nv_bfloat16, N)
+WGMMA_OF(8)
+WGMMA_OF(16)
+WGMMA_OF(32)
+WGMMA_OF(64)
+WGMMA_OF(128)
+WGMMA_OF(224)
+WGMMA_OF(240)
+WGMMA_OF(256)
+#undef WGMMA_OF
 #undef WGMMA
 
 }  // namespace vgg

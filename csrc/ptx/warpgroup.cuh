@@ -43,4 +43,18 @@ __device__ __forceinline__ void stmatrix_x4(uint32_t row_smem, uint32_t m0, uint
                : "memory");
 }
 
+// The same of transposed matrices: a lane's two elements lie in one column, in two rows.
+__device__ __forceinline__ void stmatrix_x4_trans(uint32_t row_smem, uint32_t m0, uint32_t m1,
+                                                  uint32_t m2, uint32_t m3) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_smem),
+      "r"(m0), "r"(m1), "r"(m2), "r"(m3)
+      : "memory");
+}
+__device__ __forceinline__ void stmatrix_x2_trans(uint32_t row_smem, uint32_t m0, uint32_t m1) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(row_smem),
+               "r"(m0), "r"(m1)
+               : "memory");
+}
+
 }  // namespace vgg::ptx

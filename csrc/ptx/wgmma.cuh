@@ -48,130 +48,95 @@ __device__ __forceinline__ void wgmma_read(float (&acc)[SIZE]) {
   for (int i = 0; i < SIZE; ++i) asm volatile("" : "+f"(acc[i])::"memory");
 }
 
-#define VGG_ACC_4(I) "+f"(acc[I]), "+f"(acc[I + 1]), "+f"(acc[I + 2]), "+f"(acc[I + 3])
-#define VGG_ACC_16(I) VGG_ACC_4(I), VGG_ACC_4(I + 4), VGG_ACC_4(I + 8), VGG_ACC_4(I + 12)
-#define VGG_ACC_64(I) VGG_ACC_16(I), VGG_ACC_16(I + 16), VGG_ACC_16(I + 32), VGG_ACC_16(I + 48)
+// The names of the first SIZE operands, and the sums that they are.
+#define VGG_NAMES_4 "%0, %1, %2, %3"
+#define VGG_NAMES_8 \
+  VGG_NAMES_4       \
+  ", %4, %5, %6, %7"
+#define VGG_NAMES_16 \
+  VGG_NAMES_8        \
+  ", %8, %9, %10, %11, %12, %13, %14, %15"
+#define VGG_NAMES_32                                                       \
+  VGG_NAMES_16                                                             \
+  ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29" \
+  ", %30, %31"
+#define VGG_NAMES_64                                                       \
+  VGG_NAMES_32                                                             \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45" \
+  ", %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59" \
+  ", %60, %61, %62, %63"
+#define VGG_NAMES_112                                                            \
+  VGG_NAMES_64                                                                   \
+  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77"       \
+  ", %78, %79, %80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91"       \
+  ", %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105" \
+  ", %106, %107, %108, %109, %110, %111"
+#define VGG_NAMES_120 \
+  VGG_NAMES_112       \
+  ", %112, %113, %114, %115, %116, %117, %118, %119"
+#define VGG_NAMES_128 \
+  VGG_NAMES_120       \
+  ", %120, %121, %122, %123, %124, %125, %126, %127"
+#define VGG_SUMS_4(I) "+f"(acc[I]), "+f"(acc[I + 1]), "+f"(acc[I + 2]), "+f"(acc[I + 3])
+#define VGG_SUMS_8(I) VGG_SUMS_4(I), VGG_SUMS_4(I + 4)
+#define VGG_SUMS_16(I) VGG_SUMS_8(I), VGG_SUMS_8(I + 8)
+#define VGG_SUMS_32(I) VGG_SUMS_16(I), VGG_SUMS_16(I + 16)
+#define VGG_SUMS_64(I) VGG_SUMS_32(I), VGG_SUMS_32(I + 32)
+#define VGG_SUMS_112(I) VGG_SUMS_64(I), VGG_SUMS_32(I + 64), VGG_SUMS_16(I + 96)
+#define VGG_SUMS_120(I) VGG_SUMS_112(I), VGG_SUMS_8(I + 112)
+#define VGG_SUMS_128(I) VGG_SUMS_64(I), VGG_SUMS_64(I + 64)
 
 // PTX ISA, 9.7.15.5.2: wgmma.mma_async. N = 2 SIZE columns; without `add` the sums start at zero.
 template <class T, int SIZE>
 __device__ __forceinline__ void wgmma(float (&acc)[SIZE], uint64_t a, uint64_t b, int add);
 
-template <>
-__device__ __forceinline__ void wgmma<__half, 32>(float (&acc)[32], uint64_t a, uint64_t b,
-                                                  int add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred add;\n"
-      "setp.ne.b32 add, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-      "}, %32, %33, add, 1, 1, 0, 0;\n"
-      "}"
-      : VGG_ACC_16(0), VGG_ACC_16(16)
-      : "l"(a), "l"(b), "r"(add));
-}
+// A, B, ADD: the names of the operands behind the sums.
+#define VGG_WGMMA_OF(T, DTYPE, SIZE, N, A, B, ADD)                                              \
+  template <>                                                                                   \
+  __device__ __forceinline__ void wgmma<T, SIZE>(float (&acc)[SIZE], uint64_t a, uint64_t b,    \
+                                                 int add) {                                     \
+    asm volatile(                                                                               \
+        "{\n"                                                                                   \
+        ".reg .pred add;\n"                                                                     \
+        "setp.ne.b32 add, " ADD                                                                 \
+        ", 0;\n"                                                                                \
+        "wgmma.mma_async.sync.aligned.m64n" #N "k16.f32." DTYPE "." DTYPE " {" VGG_NAMES_##SIZE \
+        "}, " A ", " B                                                                          \
+        ", add, 1, 1, 0, 0;\n"                                                                  \
+        "}"                                                                                     \
+        : VGG_SUMS_##SIZE(0)                                                                    \
+        : "l"(a), "l"(b), "r"(add));                                                            \
+  }
+#define VGG_WGMMA(...)                     \
+  VGG_WGMMA_OF(__half, "f16", __VA_ARGS__) \
+  VGG_WGMMA_OF(__nv_bfloat16, "bf16", __VA_ARGS__)
 
-template <>
-__device__ __forceinline__ void wgmma<__nv_bfloat16, 32>(float (&acc)[32], uint64_t a, uint64_t b,
-                                                         int add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred add;\n"
-      "setp.ne.b32 add, %34, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-      "}, %32, %33, add, 1, 1, 0, 0;\n"
-      "}"
-      : VGG_ACC_16(0), VGG_ACC_16(16)
-      : "l"(a), "l"(b), "r"(add));
-}
+VGG_WGMMA(4, 8, "%4", "%5", "%6")
+VGG_WGMMA(8, 16, "%8", "%9", "%10")
+VGG_WGMMA(16, 32, "%16", "%17", "%18")
+VGG_WGMMA(32, 64, "%32", "%33", "%34")
+VGG_WGMMA(64, 128, "%64", "%65", "%66")
+VGG_WGMMA(112, 224, "%112", "%113", "%114")
+VGG_WGMMA(120, 240, "%120", "%121", "%122")
+VGG_WGMMA(128, 256, "%128", "%129", "%130")
 
-template <>
-__device__ __forceinline__ void wgmma<__half, 64>(float (&acc)[64], uint64_t a, uint64_t b,
-                                                  int add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred add;\n"
-      "setp.ne.b32 add, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-      "}, %64, %65, add, 1, 1, 0, 0;\n"
-      "}"
-      : VGG_ACC_64(0)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-template <>
-__device__ __forceinline__ void wgmma<__nv_bfloat16, 64>(float (&acc)[64], uint64_t a, uint64_t b,
-                                                         int add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred add;\n"
-      "setp.ne.b32 add, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-      "}, %64, %65, add, 1, 1, 0, 0;\n"
-      "}"
-      : VGG_ACC_64(0)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-template <>
-__device__ __forceinline__ void wgmma<__half, 128>(float (&acc)[128], uint64_t a, uint64_t b,
-                                                   int add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred add;\n"
-      "setp.ne.b32 add, %130, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
-      "%127"
-      "}, %128, %129, add, 1, 1, 0, 0;\n"
-      "}"
-      : VGG_ACC_64(0), VGG_ACC_64(64)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-template <>
-__device__ __forceinline__ void wgmma<__nv_bfloat16, 128>(float (&acc)[128], uint64_t a, uint64_t b,
-                                                          int add) {
-  asm volatile(
-      "{\n"
-      ".reg .pred add;\n"
-      "setp.ne.b32 add, %130, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "
-      "%127"
-      "}, %128, %129, add, 1, 1, 0, 0;\n"
-      "}"
-      : VGG_ACC_64(0), VGG_ACC_64(64)
-      : "l"(a), "l"(b), "r"(add));
-}
-
-#undef VGG_ACC_4
-#undef VGG_ACC_16
-#undef VGG_ACC_64
+#undef VGG_WGMMA
+#undef VGG_WGMMA_OF
+#undef VGG_NAMES_4
+#undef VGG_SUMS_4
+#undef VGG_NAMES_8
+#undef VGG_SUMS_8
+#undef VGG_NAMES_16
+#undef VGG_SUMS_16
+#undef VGG_NAMES_32
+#undef VGG_SUMS_32
+#undef VGG_NAMES_64
+#undef VGG_SUMS_64
+#undef VGG_NAMES_112
+#undef VGG_SUMS_112
+#undef VGG_NAMES_120
+#undef VGG_SUMS_120
+#undef VGG_NAMES_128
+#undef VGG_SUMS_128
 
 }  // namespace vgg::ptx
