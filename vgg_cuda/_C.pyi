@@ -64,8 +64,10 @@ class Plan:
     """Useful multiply-adds."""
     def as_dict(self) -> dict[str, Any]:
         """op, arch, macs, workspace_bytes, launches (list of dicts with kernel, grid, block,
-        smem_bytes) and tiling (dict: gemm_m, gemm_n, gemm_k, block_m, block_n, block_k, stages,
-        split_k, steps, partial_sum); plain ints, strings, lists and tuples.
+        smem_bytes, cluster, early) and tiling (dict: gemm_m, gemm_n, gemm_k, block_m, block_n,
+        block_k, stages, split_k, steps, partial_sum, walk); and what they are designed to do:
+        tiles of the first launch, issued_macs (useless ones included), load_bytes and
+        store_bytes (of SMs, a multicast once a cluster). Plain bools, ints, strings, lists, tuples.
         """
 
 # Sizes are >= 1; ValueError, in the operation's name, where a matrix product or a grid does not

@@ -108,13 +108,15 @@ py::dict as_dict(const Plan& plan) {
   py::list launches;
   for (const Launch& launch : plan.launches) {
     launches.append(py::dict("kernel"_a = launch.kernel, "grid"_a = tuple_of(launch.grid),
-                             "block"_a = tuple_of(launch.block),
-                             "smem_bytes"_a = launch.smem_bytes));
+                             "block"_a = tuple_of(launch.block), "smem_bytes"_a = launch.smem_bytes,
+                             "cluster"_a = tuple_of(launch.cluster), "early"_a = launch.early));
   }
   const Tiling& t = plan.tiling;
   return py::dict(
       "op"_a = plan.op, "arch"_a = plan.arch, "macs"_a = plan.macs,
-      "workspace_bytes"_a = plan.workspace_bytes, "launches"_a = launches,
+      "workspace_bytes"_a = plan.workspace_bytes, "tiles"_a = plan.tiles,
+      "issued_macs"_a = plan.issued_macs, "load_bytes"_a = plan.load_bytes,
+      "store_bytes"_a = plan.store_bytes, "launches"_a = launches,
       "tiling"_a = py::dict("gemm_m"_a = t.gemm_m, "gemm_n"_a = t.gemm_n, "gemm_k"_a = t.gemm_k,
                             "block_m"_a = t.block_m, "block_n"_a = t.block_n,
                             "block_k"_a = t.block_k, "stages"_a = t.stages, "split_k"_a = t.split_k,

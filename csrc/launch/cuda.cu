@@ -62,6 +62,18 @@ void CudaExecutor::launch(const Launch& launch, const void* params, size_t,
   config.blockDim = dim3(launch.block.x, launch.block.y, launch.block.z);
   config.dynamicSmemBytes = static_cast<size_t>(launch.smem_bytes);
   config.stream = stream_;
+  cudaLaunchAttribute attributes[2];
+  config.attrs = attributes;
+  if (launch.cluster.x * launch.cluster.y * launch.cluster.z > 1) {
+    cudaLaunchAttribute& cluster = attributes[config.numAttrs++];
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {launch.cluster.x, launch.cluster.y, launch.cluster.z};
+  }
+  if (launch.early) {
+    cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
   void* arguments[] = {const_cast<void*>(params)};
   check(cudaLaunchKernelExC(&config, entry, arguments), launch.kernel);
 }

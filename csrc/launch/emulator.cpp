@@ -47,10 +47,10 @@ void EmulatorExecutor::launch(const Launch& launch, const void* params, size_t p
   }
   for (const auto& [name, module] : modules_) {
     if (!module->has(launch.kernel)) continue;
-    counters += emulator::launch(module->kernel(launch.kernel),
-                                 {launch.grid.x, launch.grid.y, launch.grid.z},
-                                 {launch.block.x, launch.block.y, launch.block.z},
-                                 launch.smem_bytes, params, params_bytes, checked, options_);
+    counters += emulator::launch(
+        module->kernel(launch.kernel), {launch.grid.x, launch.grid.y, launch.grid.z},
+        {launch.block.x, launch.block.y, launch.block.z}, launch.smem_bytes, params, params_bytes,
+        checked, options_, {launch.cluster.x, launch.cluster.y, launch.cluster.z});
     return;
   }
   throw emulator::Error("no kernel " + launch.kernel + " in the PTX of this build");

@@ -60,9 +60,17 @@ Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int
                  tile.stages,    choice.split_k,
                  choice.steps,   problem.dtype == DType::float32 ? 64 : 0};
   plan.macs = gemm_m * problem.gemm_n * problem.gemm_k;
+  plan.tiles = m_tiles * n_tiles * choice.split_k;
+  const int64_t rows = int64_t{choice.steps} * (tile.block_m + tile.block_n);
+  plan.issued_macs =
+      plan.tiles * tile.block_m * tile.block_n * choice.steps * tile.block_k(problem.dtype);
+  plan.load_bytes = plan.tiles * rows * tile.row_bytes;
+  plan.store_bytes = out_size * static_cast<int64_t>(size_bytes(problem.dtype));
   if (choice.split_k > 1) {
     plan.workspace_bytes =
         choice.split_k * gemm_m * problem.gemm_n * static_cast<int64_t>(sizeof(float));
+    plan.load_bytes += plan.workspace_bytes;
+    plan.store_bytes += plan.workspace_bytes;
     const int width = reduce_width(problem.gemm_n, aligned);
     const int64_t packs = out_size / width;
     plan.launches.push_back({entry("reduce", storage(problem.dtype), "v" + std::to_string(width)),
@@ -94,6 +102,11 @@ Plan plan_first(const Conv3x3& op, const ArchSpec& arch) {
        0});
   plan.tiling = {gemm_m, op.K, 27, FIRST_M, FIRST_N, 32, 1, 1, 1, 0};
   plan.macs = gemm_m * op.K * 27;
+  plan.tiles = plan.launches[0].grid.x;
+  plan.issued_macs = plan.tiles * FIRST_M * FIRST_N * plan.tiling.block_k;
+  const int64_t taps = plan.tiles * FIRST_M * 27, filters = plan.tiles * FIRST_N * 32;
+  plan.load_bytes = taps * size_bytes(op.x_dtype) + filters * size_bytes(op.dtype);
+  plan.store_bytes = gemm_m / (op.pool ? 4 : 1) * op.K * size_bytes(op.dtype);
   return plan;
 }
 

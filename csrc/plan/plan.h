@@ -17,6 +17,8 @@ struct Launch {
   std::string kernel;  // the name of its entry, "conv3x3_f16_m128n128"
   Dim3 grid, block;
   int smem_bytes = 0;  // dynamic shared memory
+  Dim3 cluster = {};   // blocks of a cluster
+  bool early = false;  // may begin before the launch before it has ended: the kernel itself waits
 };
 
 // The order in which GEMM_K is walked: as w's columns are, (r, s, c); or by block_k channels, then
@@ -40,6 +42,12 @@ struct Plan {
   Tiling tiling;
   int64_t workspace_bytes = 0;  // scratch that the launches share
   int64_t macs = 0;             // multiply-adds of the operation, useful ones only
+
+  // What the launches are designed to do; the emulator counts what they did.
+  int64_t tiles = 0;        // pieces of work that the first launch's blocks share
+  int64_t issued_macs = 0;  // multiply-adds that are done, those of ragged tiles included
+  int64_t load_bytes = 0;   // into SMs, zeros outside x included, a multicast once a cluster
+  int64_t store_bytes = 0;
 };
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -43,11 +43,15 @@ int64_t checked_product(const char* op, const std::vector<Factor>& factors, int6
                               " <= " + std::to_string(limit) + " (" + why + "), got " + values);
 }
 
+// Reads x and writes y once.
 Plan one_launch(const char* op, const ArchSpec& arch, std::string kernel, int64_t blocks,
-                int threads) {
+                int threads, int64_t x_bytes, int64_t y_bytes) {
   Plan plan;
   plan.op = op;
   plan.arch = arch.name;
+  plan.tiles = blocks;
+  plan.load_bytes = x_bytes;
+  plan.store_bytes = y_bytes;
   Launch launch;
   launch.kernel = std::move(kernel);
   launch.grid.x = static_cast<uint32_t>(blocks);
@@ -120,7 +124,9 @@ Plan plan(const MaxPool2x2& op, const ArchSpec& arch) {
   }
   const Packs packs = packs_of(op);
   return one_launch("maxpool2x2", arch, kernel_name("maxpool2x2", op.dtype, packs.size),
-                    ceil_div(packs.count, MaxPool2x2Params::THREADS), MaxPool2x2Params::THREADS);
+                    ceil_div(packs.count, MaxPool2x2Params::THREADS), MaxPool2x2Params::THREADS,
+                    size_bytes(op.dtype) * op.N * op.H * op.W * op.C,
+                    size_bytes(op.dtype) * packs.count * packs.size);
 }
 
 void run(const MaxPool2x2& op, const Plan& plan, const void* x, void* y, Executor& executor) {
@@ -147,7 +153,9 @@ Plan plan(const AvgPool& op, const ArchSpec& arch) {
   checked_product("avgpool", {{"grid", op.grid}, {"W", op.W}}, MAX_INT, "bounds of bins are int32");
   const Packs packs = packs_of(op);
   return one_launch("avgpool", arch, kernel_name("avgpool", op.dtype, packs.size),
-                    ceil_div(packs.count, AvgPoolParams::THREADS), AvgPoolParams::THREADS);
+                    ceil_div(packs.count, AvgPoolParams::THREADS), AvgPoolParams::THREADS,
+                    size_bytes(op.dtype) * op.N * op.H * op.W * op.C,
+                    size_bytes(op.dtype) * packs.count * packs.size);
 }
 
 void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& executor) {
@@ -173,7 +181,8 @@ Plan plan(const Softmax& op, const ArchSpec& arch) {
   const std::string kernel =
       kernel_name("softmax", op.dtype, pack_size(op.dtype, op.n, op.aligned)) + "_t" +
       std::to_string(threads);
-  return one_launch("softmax", arch, kernel, op.rows, threads);
+  const int64_t bytes = size_bytes(op.dtype) * op.rows * op.n;
+  return one_launch("softmax", arch, kernel, op.rows, threads, bytes, bytes);
 }
 
 void run(const Softmax& op, const Plan& plan, const void* x, void* y, Executor& executor) {
@@ -191,8 +200,9 @@ Plan plan(const Relu& op, const ArchSpec& arch) {
   const int size = pack_size(op.dtype, op.size, op.aligned);
   const int64_t per_block = int64_t{ReluParams::THREADS} * ReluParams::PACKS * size;
   checked_product("relu", {{"size", op.size}}, MAX_INT * per_block, "blocks in a grid");
+  const int64_t bytes = size_bytes(op.dtype) * op.size;
   return one_launch("relu", arch, kernel_name("relu", op.dtype, size), ceil_div(op.size, per_block),
-                    ReluParams::THREADS);
+                    ReluParams::THREADS, bytes, bytes);
 }
 
 void run(const Relu& op, const Plan& plan, const void* x, void* y, Executor& executor) {
@@ -217,7 +227,8 @@ Plan plan(const Convert& op, const ArchSpec& arch) {
         checked_product("convert", {{"N", op.N}, {"rows", op.rows}, {"columns", op.columns}},
                         MAX_INT * PER_BLOCK, "blocks in a grid");
     return one_launch("convert", arch, "cast" + dtypes, ceil_div(size, PER_BLOCK),
-                      CastParams::THREADS);
+                      CastParams::THREADS, size_bytes(op.x_dtype) * size,
+                      size_bytes(op.dtype) * size);
   }
   const Tiles tiles = tiles_of(op);
   const int64_t blocks = checked_product("convert",
@@ -225,7 +236,9 @@ Plan plan(const Convert& op, const ArchSpec& arch) {
                                           {"ceil(rows/tile)", tiles.along_rows},
                                           {"ceil(columns/tile)", tiles.along_columns}},
                                          MAX_INT, "blocks in a grid");
-  return one_launch("convert", arch, "convert" + dtypes, blocks, ConvertParams::THREADS);
+  const int64_t size = op.N * op.rows * op.columns;
+  return one_launch("convert", arch, "convert" + dtypes, blocks, ConvertParams::THREADS,
+                    size_bytes(op.x_dtype) * size, size_bytes(op.dtype) * size);
 }
 
 void run(const Convert& op, const Plan& plan, const void* x, void* y, Executor& executor) {
