@@ -1,4 +1,4 @@
-"""The command ``vgg-cuda``: info, summary, classify, features, verify, convert.
+"""The command ``vgg-cuda``: info, summary, plan, classify, features, verify, convert.
 
 Exit codes: 0 good; 1 ``verify`` found a layer whose result is bad; 2 bad arguments, paths, weights,
 device or output, told before any work; 3 finished, but some images were skipped.
@@ -21,6 +21,7 @@ from .files import remove_unfinished
 from .terminal import BAD_RESULT, fail, finish, line, progress, skip, system_errors, user_errors
 
 if TYPE_CHECKING:
+    from .configs import Config
     from .preprocess import Preset
     from .vgg import VGG
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Paths = Annotated[list[str], typer.Argument(help="Image files, folders and glob patterns.")]
+NetworkName = Annotated[str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, or a weights file.")]
 WeightsName = Annotated[
     str, typer.Option(help='"digits", "imagenet" or the path of a weights file.')
 ]
@@ -106,28 +108,41 @@ def info(as_json: Json = False) -> None:
 
 @app.command()
 def summary(
-    network: Annotated[str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, or a weights file.")],
+    network: NetworkName,
     size: Annotated[int, typer.Option(min=1, help="Side of the input image.")] = 224,
     num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
 ) -> None:
     """The table of a network's layers: sizes, parameters, FLOPs."""
-    from .configs import CONFIGS, get_config
     from .summary import summary_table
-    from .weights import load_weights
 
     with system_errors(), user_errors():
-        if network in CONFIGS:
-            config, activation = get_config(network, num_classes=num_classes), None
-        else:
-            named = network == "digits" or network.partition(":")[0] == "imagenet"
-            if not named and not Path(network).exists():
-                fail(
-                    f"unknown network {network!r}: expected one of {', '.join(CONFIGS)}, digits, "
-                    "imagenet, or the path of a weights file"
-                )
-            weights = load_weights(network)
-            config, activation = weights.config, weights.activation
+        config, activation = _network(network, num_classes)
         typer.echo(summary_table(config, size, activation))
+
+
+@app.command()
+def plan(
+    network: NetworkName,
+    batch: Annotated[int, typer.Option(min=1, help="Images of the forward.")] = 1,
+    arch: Annotated[str, typer.Option(help="The GPU, sm_80 for example.")] = "sm_90a",
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
+    size: Annotated[int, typer.Option(min=1, help="Side of the input images.")] = 224,
+    pixels: Annotated[
+        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The kernels that a forward launches on a GPU, beside its roofline; needs no GPU."""
+    from . import planning
+    from .planning.table import table
+
+    with system_errors(), user_errors():
+        config, _ = _network(network, 1000)
+        x_dtype = "uint8" if pixels else "float32"
+        found = planning.plan_network(
+            config, batch=batch, size=size, dtype=dtype, x_dtype=x_dtype, arch=arch
+        )
+    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))
 
 
 @app.command()
@@ -271,6 +286,23 @@ def convert(
         check_writable(output)
         weights = run(source, output, to)
     typer.echo(f"wrote {weights.config.name}, {to}, to {output}", err=True)
+
+
+def _network(name: str, num_classes: int) -> tuple[Config, str | None]:
+    """Of that name, or a weights file's, and what it applies to its results."""
+    from .configs import CONFIGS, get_config
+    from .weights import load_weights
+
+    if name in CONFIGS:
+        return get_config(name, num_classes=num_classes), None
+    named = name == "digits" or name.partition(":")[0] == "imagenet"
+    if not named and not Path(name).exists():
+        fail(
+            f"unknown network {name!r}: expected one of {', '.join(CONFIGS)}, digits, "
+            "imagenet, or the path of a weights file"
+        )
+    weights = load_weights(name)
+    return weights.config, weights.activation
 
 
 def _replacing(output: Path) -> contextlib.AbstractContextManager[Path]:

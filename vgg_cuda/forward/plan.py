@@ -28,13 +28,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One operation on ``x``. ``y`` and the workspace lie at these bytes of the arena.
+    """One operation on ``x``, with the weights of ``layers``.
 
-    ``y`` is None where a caller gets the result, in memory of its own.
+    ``y`` and the workspace lie at these bytes of the arena; ``y`` is None where a caller gets the
+    result, in memory of its own.
     """
 
     operation: Operation
     x: Value
+    layers: tuple[str, ...] = ()
     y: int | None = None
     workspace: int = 0
 
@@ -50,7 +52,7 @@ class Recorder:
         preset = self._network.preset if x.spec.dtype == "uint8" else None
         packed = self._network.convs[layer]
         return self._enter(
-            x, self._plan.conv3x3(x.spec, packed, relu=relu, pool=pool, preset=preset)
+            x, self._plan.conv3x3(x.spec, packed, relu=relu, pool=pool, preset=preset), layer
         )
 
     def maxpool2x2(self, x: Value) -> Value:
@@ -64,7 +66,8 @@ class Recorder:
         return Value(x.source, x.spec._replace(shape=(n, h * w * c)))
 
     def linear(self, x: Value, layer: str, *, relu: bool) -> Value:
-        return self._enter(x, self._plan.linear(x.spec, self._network.dense[layer], relu=relu))
+        packed = self._network.dense[layer]
+        return self._enter(x, self._plan.linear(x.spec, packed, relu=relu), layer)
 
     def relu(self, x: Value) -> Value:
         return self._enter(x, self._plan.relu(x.spec))
@@ -72,8 +75,8 @@ class Recorder:
     def softmax(self, x: Value) -> Value:
         return self._enter(x, self._plan.softmax(x.spec))
 
-    def _enter(self, x: Value, operation: Operation) -> Value:
-        self.steps.append(Step(operation, x))
+    def _enter(self, x: Value, operation: Operation, *layers: str) -> Value:
+        self.steps.append(Step(operation, x, layers))
         return Value(len(self.steps) - 1, operation.y)
 
 

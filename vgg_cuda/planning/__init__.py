@@ -1,0 +1,215 @@
+"""What a network's forward would launch on a GPU, and how long that takes at least; needs none.
+
+``vgg-cuda plan`` prints it, as ``table.py`` lays it out. Times are bounds from the rates in
+``roofline.py``, not measurements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from .. import _C
+from ..arrays import numpy_dtype
+from ..backends.kernels import PackedConv3x3, PackedLinear
+from ..backends.operations import Planner, Spec
+from ..configs import MIN_SIZE, Config, Conv, Pool
+from ..forward.graph import Network
+from ..forward.plan import Step, plan_forward
+from ..preprocess import get_preset
+from .roofline import CEILINGS, Ceiling
+
+PRECISIONS = ("float16", "bfloat16", "tf32", "float32")
+X_DTYPES = ("uint8", "float32")
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One operation of a forward.
+
+    ``tiles`` pieces of work go to the SMs: ``waves`` is tiles / SMs, ``wave_efficiency`` the part
+    of the time that an SM is busy where all take as long, ``useful`` the part of the issued
+    multiply-adds that no ragged tile or padding wasted; both are None where nothing is multiplied.
+    ``load_bytes`` come from the L2 cache into SMs, a multicast counted once a cluster;
+    ``im2col_load_bytes`` is what an im2col matrix product of the same tile would load (None for
+    other operations). ``floor_us``: each array moved once and each useful multiply-add done at the
+    ceiling's rates; ``tiled_us``: the same with the tiles' waste and partial sums.
+    """
+
+    layer: str
+    kernels: list[str]
+    tile: str
+    split_k: int
+    stages: int
+    cluster: int
+    early: bool
+    grid: tuple[int, int, int]
+    block: int
+    smem_bytes: int
+    tiles: int
+    waves: float
+    wave_efficiency: float | None
+    useful: float | None
+    macs: int
+    bytes: int
+    workspace_bytes: int
+    load_bytes: int
+    store_bytes: int
+    im2col_load_bytes: int | None
+    floor_us: float
+    tiled_us: float
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """The layers of one forward of ``batch`` images."""
+
+    network: str
+    batch: int
+    size: tuple[int, int]
+    dtype: str
+    x_dtype: str
+    arch: str
+    sm_count: int
+    ceiling: Ceiling
+    layers: list[LayerPlan]
+
+    @property
+    def floor_us(self) -> float:
+        """Of all layers."""
+        return sum(layer.floor_us for layer in self.layers)
+
+    @property
+    def tiled_us(self) -> float:
+        """Of all layers."""
+        return sum(layer.tiled_us for layer in self.layers)
+
+    @property
+    def roofline_us(self) -> float:
+        """Of all the useful multiply-adds at the ceiling's rate: weights and tensors cost nothing.
+
+        No forward of this dtype is faster; ``floor_us`` adds what memory takes.
+        """
+        return 2e6 * sum(layer.macs for layer in self.layers) / self.ceiling.flops[self.dtype]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        total = {
+            "macs": sum(layer.macs for layer in self.layers),
+            "launches": sum(len(layer.kernels) for layer in self.layers),
+            "load_bytes": sum(layer.load_bytes for layer in self.layers),
+            "floor_us": self.floor_us,
+            "tiled_us": self.tiled_us,
+            "roofline_us": self.roofline_us,
+            "floor_images_per_s": 1e6 * self.batch / self.floor_us,
+            "tiled_images_per_s": 1e6 * self.batch / self.tiled_us,
+        }
+        return {**asdict(self), "total": total}
+
+
+def plan_network(
+    config: Config, *, batch: int, size: int | tuple[int, int] = 224, dtype: str = "float16",
+    x_dtype: str = "float32", arch: str | _C.Arch = "sm_90a",
+) -> NetworkPlan:  # fmt: skip
+    """The forward of ``config`` to its last layer, x [batch, H, W, 3] of ``x_dtype``.
+
+    Raises ``ValueError`` for another dtype, an unknown arch or one without a known ceiling, and
+    images of less than 32x32.
+    """
+    target = _C.arch(arch) if isinstance(arch, str) else arch
+    for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, X_DTYPES)):
+        if value not in known:
+            raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
+    ceiling = CEILINGS.get(target.name)
+    if ceiling is None:
+        raise ValueError(
+            f"arch: expected one whose rates are known ({', '.join(CEILINGS)}), got {target.name!r}"
+        )
+    h, w = (size, size) if isinstance(size, int) else size
+    if min(h, w) < MIN_SIZE:
+        raise ValueError(f"size: expected H and W >= {MIN_SIZE}, got {h} x {w}")
+    network = _network(config, target, dtype)
+    tap = "prob" if config.dense else config.features[-1].name
+    x = Spec((batch, h, w, 3), x_dtype)
+    forward = plan_forward(network, Planner(target), x, {tap})
+    after = {
+        conv.name: pool.name
+        for conv, pool in pairwise(config.features)
+        if isinstance(conv, Conv) and isinstance(pool, Pool)
+    }
+    layers = [_layer(config, step, after, target, dtype, ceiling) for step in forward.steps]
+    return NetworkPlan(
+        config.name, batch, (h, w), dtype, x_dtype, target.name, target.sm_count, ceiling, layers
+    )
+
+
+def _network(config: Config, arch: _C.Arch, dtype: str) -> Network:
+    """Layers by their sizes alone: plans need no weights."""
+    convs: dict[str, Any] = {
+        c.name: PackedConv3x3(None, None, c.in_channels, c.out_channels, dtype, arch.name)
+        for c in config.convs
+    }
+    dense: dict[str, Any] = {
+        d.name: PackedLinear(None, None, d.in_features, d.out_features, dtype, arch.name)
+        for d in config.dense
+    }
+    backend: Any = None
+    return Network(config, backend, dtype, convs, dense, get_preset("torchvision"))
+
+
+def _layer(
+    config: Config, step: Step, after: dict[str, str], arch: _C.Arch, dtype: str, ceiling: Ceiling
+) -> LayerPlan:
+    operation = step.operation
+    assert operation.plan is not None  # no tensor is empty
+    plan = operation.plan.as_dict()
+    names = [name for layer in step.layers for name in (layer, after.get(layer)) if name]
+    first, tiling = plan["launches"][0], plan["tiling"]
+    macs, issued, tiles = plan["macs"], plan["issued_macs"], plan["tiles"]
+    busiest = -(-tiles // arch.sm_count)  # tiles of one SM
+    wave_efficiency = tiles / (busiest * arch.sm_count) if issued else None
+    weights = sum(_weight_bytes(config, layer, dtype) for layer in step.layers)
+    nbytes = step.x.spec.nbytes + weights + operation.y.nbytes
+    moved = nbytes + 2 * plan["workspace_bytes"]  # partial sums are written and read again
+    item = numpy_dtype(dtype).itemsize
+    im2col = None
+    if operation.name == "conv3x3" and tiling["gemm_k"] > 27:  # the first has pixels of its own
+        rows = tiling["block_m"] + tiling["block_n"]
+        im2col = tiles * rows * tiling["block_k"] * tiling["steps"] * item
+    return LayerPlan(
+        layer=" ".join(names) or operation.name,
+        kernels=[launch["kernel"] for launch in plan["launches"]],
+        tile="x".join(str(tiling[f"block_{axis}"]) for axis in "mnk") if issued else "-",
+        split_k=tiling["split_k"],
+        stages=tiling["stages"],
+        cluster=_product(first["cluster"]),
+        early=first["early"],
+        grid=first["grid"],
+        block=_product(first["block"]),
+        smem_bytes=first["smem_bytes"],
+        tiles=tiles,
+        waves=tiles / arch.sm_count,
+        wave_efficiency=wave_efficiency,
+        useful=macs / issued if issued else None,
+        macs=macs,
+        bytes=nbytes,
+        workspace_bytes=plan["workspace_bytes"],
+        load_bytes=plan["load_bytes"],
+        store_bytes=plan["store_bytes"],
+        im2col_load_bytes=im2col,
+        floor_us=1e6 * ceiling.floor(macs, nbytes, dtype),
+        tiled_us=1e6 * ceiling.floor(round(issued / (wave_efficiency or 1)), moved, dtype),
+    )
+
+
+def _weight_bytes(config: Config, layer: str, dtype: str) -> int:
+    shapes = {c.name: (9 * c.in_channels, c.out_channels) for c in config.convs}
+    shapes |= {d.name: (d.in_features, d.out_features) for d in config.dense}
+    gemm_k, K = shapes[layer]
+    bias = 4 * int(_C.packed_bias(K))
+    return K * int(_C.packed_columns(gemm_k, dtype)) * numpy_dtype(dtype).itemsize + bias
+
+
+def _product(dim: tuple[int, int, int]) -> int:
+    return dim[0] * dim[1] * dim[2]
