@@ -18,6 +18,9 @@ Function entry_point(const char* name) {
   cudaDriverEntryPointQueryResult result;
   const cudaError_t error =
       cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
+  if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice) {
+    throw CudaError(std::string(name) + ": no NVIDIA driver that can be used");
+  }
   if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) {
     throw CudaError(std::string("the driver has no ") + name + ": CUDA 12.0 or later is needed");
   }
