@@ -73,6 +73,32 @@ def load(kernel: str, wrapper: str, shape: tuple[int, ...], box: tuple[int, ...]
     )  # fmt: skip
 
 
+PAIRS = ITEMS // 2  # of blocks, in clusters of two
+TWO_DIMENSIONS = {"shape": (50, 72), "box": (ROW, 16)}
+
+
+def draw_multicast(rng: np.random.Generator) -> Arrays:
+    """Every choice of both blocks."""
+    pair, rank = np.divmod(np.arange(ITEMS, dtype=np.int32), 2)
+    return draw_load(**TWO_DIMENSIONS)(rng) | {"blocks": 1 + pair // 3**rank % 3}
+
+
+def multicast(x: np.ndarray, at: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    boxes = loaded(TWO_DIMENSIONS["box"])(x, at).reshape(PAIRS, 1, 2, 16, ROW)
+    to = blocks.reshape(PAIRS, 1, 2) >> np.arange(2)[:, None] & 1  # [pair, to, from]
+    return (boxes * to[..., None, None]).astype(x.dtype).reshape(ITEMS, 2, 16, ROW)
+
+
+def draw_rounds(rng: np.random.Generator) -> Arrays:
+    draws = [draw_load(**TWO_DIMENSIONS)(rng) for _ in range(3)]
+    return draws[0] | {"at": np.stack([draw["at"] for draw in draws], axis=1)}
+
+
+def shared_by_two(x: np.ndarray, at: np.ndarray) -> np.ndarray:
+    boxes = loaded(TWO_DIMENSIONS["box"])(x, at.reshape(-1, 2)).reshape(PAIRS, 2, 3, 16, ROW)
+    return np.repeat(boxes.swapaxes(1, 2), 2, axis=0)
+
+
 STORED = (10, 6, 72)  # an item of what is stored to; boxes of three lines, four pixels
 STORE_BOX = (ROW, 4, 3, 1)
 
@@ -189,6 +215,7 @@ def wgmma(n: int, dtype: str, name: str, element: str) -> list[Wrapper]:
 
 
 BARRIER = ("mbarrier_init", "fence_mbarrier_init", "mbarrier_wait")
+CLUSTER = ("cluster_arrive", "cluster_wait")
 WGMMA = (
     "wgmma_descriptor", "wgmma_descriptor_low", "wgmma_fence", "wgmma_commit", "wgmma_wait",
     "wgmma_read", "fence_proxy_async", "shared_address",
@@ -201,8 +228,22 @@ WRAPPERS = [
         lambda x: x.reshape(ITEMS, 5, LANES // 2, 2)[..., ::-1].reshape(x.shape),
         ((5, LANES), "uint32"), module=SM90, threads=64,
     ),
-    load("ptx_tma_load_2d", "tma_load_2d", (50, 72), (ROW, 16)),
+    load("ptx_tma_load_2d", "tma_load_2d", **TWO_DIMENSIONS),
     load("ptx_tma_load_4d", "tma_load_4d", (5, 7, 9, 72), (ROW, 5, 3, 2)),
+    Wrapper(
+        "ptx_tma_load_2d_multicast",
+        ("tma_load_2d_multicast", "mbarrier_arrive_expect_tx", *BARRIER, *CLUSTER,
+         "fence_proxy_async", "shared_address"),
+        draw_multicast, multicast, ((2, 16, ROW), "uint16"), module=SM90,
+        maps={"x": Map(TWO_DIMENSIONS["box"])},
+    ),
+    Wrapper(
+        "ptx_cluster",
+        ("cluster_address", "mbarrier_arrive_cluster", "tma_load_2d_multicast",
+         "mbarrier_arrive_expect_tx", *BARRIER, *CLUSTER, "shared_address"),
+        draw_rounds, shared_by_two, ((3, 2, 16, ROW), "uint16"), module=SM90,
+        maps={"x": Map(TWO_DIMENSIONS["box"])},
+    ),
     Wrapper(
         "ptx_tma_store_4d",
         ("tma_store_4d", "bulk_commit", "bulk_wait_read", "fence_proxy_async", "shared_address"),

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kernels/params.h"
+#include "ptx/cluster.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
@@ -139,6 +140,64 @@ extern "C" __global__ void ptx_tma_load_4d(const __grid_constant__ TensorMapByte
   loaded<2 * 3 * 5 * 8>(out, [&](uint32_t to_smem, uint32_t barrier) {
     ptx::tma_load_4d(to_smem, &x, barrier, at[0], at[1], at[2], at[3]);
   });
+}
+
+// at [2], blocks [1]; out [2, 16, 64] of 16 bits: a box of each block of a cluster of two, which
+// copies it to those that `blocks` names; zeros where nobody did.
+extern "C" __global__ void __cluster_dims__(2, 1, 1)
+    ptx_tma_load_2d_multicast(const __grid_constant__ TensorMapBytes x, const int* at,
+                              const int* blocks, uint4* out) {
+  constexpr int CHUNKS = 16 * 8;
+  __shared__ __align__(1024) uint4 boxes[2 * CHUNKS];
+  __shared__ __align__(8) uint64_t full;
+  const uint32_t barrier = ptx::shared_address(&full);
+  const int rank = blockIdx.x % 2, pair = blockIdx.x - rank;
+  for (int i = threadIdx.x; i < 2 * CHUNKS; i += LANES) boxes[i] = make_uint4(0, 0, 0, 0);
+  ptx::fence_proxy_async();
+  make_barrier(barrier);
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+  if (threadIdx.x == 0) {
+    const int count = (blocks[pair] >> rank & 1) + (blocks[pair + 1] >> rank & 1);
+    ptx::mbarrier_arrive_expect_tx(barrier, count * CHUNKS * sizeof(uint4));
+    ptx::tma_load_2d_multicast(ptx::shared_address(boxes + rank * CHUNKS), &x, barrier,
+                               at[2 * blockIdx.x], at[2 * blockIdx.x + 1],
+                               static_cast<uint16_t>(blocks[blockIdx.x]));
+  }
+  ptx::mbarrier_wait(barrier, 0);
+  for (int i = threadIdx.x; i < 2 * CHUNKS; i += LANES) out[blockIdx.x * 2 * CHUNKS + i] = boxes[i];
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+}
+
+// at [3, 2]; out [3, 2, 16, 64] of 16 bits: three times a box of each of two blocks, copied to both
+// when both have read those before.
+extern "C" __global__ void __cluster_dims__(2, 1, 1)
+    ptx_cluster(const __grid_constant__ TensorMapBytes x, const int* at, uint4* out) {
+  constexpr int ROUNDS = 3, CHUNKS = 16 * 8;
+  __shared__ __align__(1024) uint4 boxes[2 * CHUNKS];
+  __shared__ __align__(8) uint64_t barriers[2];
+  const uint32_t full = ptx::shared_address(barriers), empty = full + 8;
+  const int lane = threadIdx.x, rank = blockIdx.x % 2;
+  if (lane == 0) ptx::mbarrier_init(empty, 2);
+  make_barrier(full);
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+  for (int round = 0; round < ROUNDS; ++round) {
+    const int item = blockIdx.x * ROUNDS + round;
+    if (lane == 0) {
+      ptx::mbarrier_wait(empty, round % 2 ^ 1);
+      ptx::mbarrier_arrive_expect_tx(full, sizeof(boxes));
+      ptx::tma_load_2d_multicast(ptx::shared_address(boxes + rank * CHUNKS), &x, full, at[2 * item],
+                                 at[2 * item + 1], 3);
+    }
+    ptx::mbarrier_wait(full, round % 2);
+    for (int i = lane; i < 2 * CHUNKS; i += LANES) out[item * 2 * CHUNKS + i] = boxes[i];
+    __syncwarp();
+    if (lane < 2) ptx::mbarrier_arrive_cluster(ptx::cluster_address(empty, lane));
+  }
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
 }
 
 // x [3, 12, 64] of 16 bits, at [3, 4]: boxes of 12 pixels; the third is written where the first

@@ -23,6 +23,12 @@ __device__ __forceinline__ void mbarrier_arrive(uint32_t barrier_smem) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier_smem) : "memory");
 }
 
+// PTX ISA, 9.7.13.15.13: mbarrier.arrive, at a barrier of any block of the cluster: see
+// cluster_address().
+__device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t barrier_cluster) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier_cluster) : "memory");
+}
+
 // PTX ISA, 9.7.13.15.13: mbarrier.arrive.expect_tx. The phase also waits for `bytes` of copies.
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier_smem, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem),

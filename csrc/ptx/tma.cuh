@@ -20,6 +20,18 @@ __device__ __forceinline__ void tma_load_2d(uint32_t to_smem, const void* map,
       : "memory");
 }
 
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled, multicast. Block i of the cluster gets the
+// box, and its own barrier the box's bytes, where bit i of `blocks` is set.
+__device__ __forceinline__ void tma_load_2d_multicast(uint32_t to_smem, const void* map,
+                                                      uint32_t barrier_smem, int x0, int x1,
+                                                      uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to_smem),
+      "l"(map), "r"(barrier_smem), "r"(x0), "r"(x1), "h"(blocks)
+      : "memory");
+}
+
 // PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled.
 __device__ __forceinline__ void tma_load_4d(uint32_t to_smem, const void* map,
                                             uint32_t barrier_smem, int x0, int x1, int x2, int x3) {
