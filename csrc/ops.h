@@ -10,6 +10,8 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "dtype.h"
 #include "launch/executor.h"
@@ -38,7 +40,11 @@ struct Normalization {
   std::array<float, 3> scale{1, 1, 1}, shift{0, 0, 0};
   bool reversed = false;  // x's channels are in the other order than w's
 };
-Plan plan(const Conv3x3& op, const ArchSpec& arch);
+// `variant`: of those that conv3x3_variants() names; empty: the one whose estimate is least. Throws
+// std::invalid_argument, naming those that can be used, where that one cannot.
+Plan plan(const Conv3x3& op, const ArchSpec& arch, const std::string& variant = {});
+// The variants that can be used.
+std::vector<std::string> conv3x3_variants(const Conv3x3& op, const ArchSpec& arch);
 void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
          const Normalization& normalization, Executor& executor);
 

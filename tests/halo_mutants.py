@@ -15,12 +15,12 @@ HALO = Case("conv3x3", (1, 10, 12, 64, 64), arch="sm_90a")
 TILES = Case("conv3x3", (2, 10, 12, 64, 64), arch="sm_90a", sm_count=1)
 POOL = Case("conv3x3", (1, 10, 12, 64, 64), pool=True, arch="sm_90a")
 
-CUH = "kernels/sm90/halo.cuh"
-BARRIERS_ARE_MADE = (CUH, "ptx::fence_mbarrier_init();")
+CUH, PIPELINE = "kernels/sm90/halo.cuh", "kernels/sm90/pipeline.cuh"
+BARRIERS_ARE_MADE = (PIPELINE, "ptx::fence_mbarrier_init();")
 PIXELS_ARE_FREE = (CUH, "ptx::mbarrier_wait(smem + Tile::PIXELS_EMPTY_AT")
-FILTERS_ARE_FREE = (CUH, "ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT")
+FILTERS_ARE_FREE = (PIPELINE, "ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT")
 MORE_PIXELS = (CUH, "ptx::mbarrier_arrive_expect_tx(full, Tile::PIXEL_BYTES);")
-MORE_FILTERS = (CUH, "ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);")
+MORE_FILTERS = (PIPELINE, "ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);")
 LOAD_PIXELS = (CUH, "ptx::tma_load_4d(to + i * Tile::BOX_BYTES")
 PIXELS_ARE_THERE = (CUH, "ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT")
 FILTERS_ARE_THERE = (CUH, "ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT")
@@ -95,7 +95,7 @@ def last_row_of_the_filter_sees_the_line_before(text: Text) -> None:
 
 
 def transposes_the_filter(text: Text) -> None:
-    taps = text.find("mad.lo.s32", CUH, "(3 * r + s) * p.C + c, work.k0);")
+    taps = text.find("mad.lo.s32", PIPELINE, "const int column = (3 * r + s) * p.C + c;")
     [tap] = [tap for tap in taps if tap.operands[2] == "3"]
     to, r, _, s = tap.operands
     text.replace(tap, f"{tap.opcode} {to}, {s}, 3, {r};")
@@ -147,14 +147,16 @@ MUTANTS = [
     ),
     mutant(
         "waits-for-one-warpgroup",
-        with_operand("mbarrier.init", CUH, "Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);", 1, "4"),
+        with_operand("mbarrier.init", PIPELINE, "Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);", 1, "4"),
         DEADLOCK,
         ARRIVALS,
         *RACE,
     ),
     mutant("gives-back-too-early", deletes("wgmma.wait_group", *TAP_BEFORE), *RACE),
     mutant("keeps-filters", deletes("mbarrier.arrive", *TAP_BEFORE, lines=2), DEADLOCK),
-    mutant("keeps-pixels", deletes("mbarrier.arrive", CUH, "if (r == 0) give_back("), DEADLOCK),
+    mutant(
+        "keeps-pixels", deletes("mbarrier.arrive", CUH, "if (r == 0) give_back.pixels("), DEADLOCK
+    ),
     mutant(
         "keeps-the-last-stages",
         deletes("mbarrier.arrive", *ALL_TAPS, lines=5),
@@ -177,7 +179,7 @@ MUTANTS = [
     ),
     mutant(
         "without-syncthreads",
-        deletes("bar.sync", CUH, "__syncthreads();"),
+        deletes("bar.sync", PIPELINE, "__syncthreads();"),
         NO_BARRIER,
         "that is not initialised",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import Any, ClassVar
@@ -23,6 +24,8 @@ from kernel_reference import (
 )
 
 from vgg_cuda import _C, PRESETS, ops, reference
+from vgg_cuda.backends import get_backend
+from vgg_cuda.backends.operations import Planner
 from vgg_cuda.configs import CONFIGS, Conv, Pool, get_config
 
 Place = Callable[[np.ndarray], Any]
@@ -51,12 +54,35 @@ def place_at(place: Place, x: np.ndarray, offset: int) -> Any:
     return place(np.concatenate([np.zeros(offset, x.dtype), x.ravel()]))[offset:].reshape(x.shape)
 
 
+class VariantPlanner(Planner):
+    """Plans convolutions by one variant."""
+
+    def __init__(self, arch: _C.Arch, variant: str) -> None:
+        super().__init__(arch)
+        self.variant = variant
+
+    def _make_plan(
+        self, op: str, sizes: tuple[int, ...], options: tuple[tuple[str, Any], ...]
+    ) -> _C.Plan:
+        more = (("variant", self.variant),) if op == "conv3x3" else ()
+        return super()._make_plan(op, sizes, (*options, *more))
+
+
+def with_variant(backend: Any, variant: str, arch: str) -> Any:
+    """The backend, whose convolutions take the variant if its kernels are ``arch``'s."""
+    if backend.arch.name != arch:
+        return backend
+    changed = copy(backend)
+    changed.plan = VariantPlanner(backend.plan.arch, variant)
+    return changed
+
+
 @dataclass(frozen=True)
 class ConvCase:
     """``offset``: of x's address, in elements; ``preset``: of uint8 images.
 
     ``arch``: whose plan is run; the large tiles are planned for small problems on a GPU with few
-    SMs.
+    SMs. ``variant``: of that arch's kernels; None: the plan chooses.
     """
 
     n: int
@@ -71,6 +97,7 @@ class ConvCase:
     preset: str | None = None
     offset: int = 0
     arch: str = "sm_80"
+    variant: str | None = None
     op: ClassVar[str] = "conv3x3"
 
     @property
@@ -81,7 +108,7 @@ class ConvCase:
             "pool": self.pool, "linear": not self.relu,
             f"from_{SHORT[self.x_dtype or self.dtype]}": self.x_dtype,
             str(self.preset): self.preset, f"off{self.offset}": self.offset,
-            self.arch: self.arch != "sm_80",
+            self.arch: self.arch != "sm_80", str(self.variant): self.variant,
         }  # fmt: skip
         return "-".join([name, *(text for text, said in extra.items() if said)])
 
@@ -99,9 +126,14 @@ class ConvCase:
             self.n, self.h, self.w, self.c, self.k, dtype=self.dtype,
             x_dtype=self.x_dtype or numpy_dtype(self.dtype).name, relu=self.relu, pool=self.pool,
             aligned=not self.offset, arch=_C.arch(arch or self.arch),
+            variant=self.variant if arch in (None, self.arch) else None,
         )  # fmt: skip
 
     def run(self, place: Place, **where: Any) -> Any:
+        if self.variant:
+            device, arch = where.pop("device", "cuda"), where.pop("arch", None)
+            backend = get_backend(device, arch) if isinstance(device, str) else device
+            where["device"] = with_variant(backend, self.variant, self.arch)
         x, w, bias = self.arrays
         return ops.conv3x3(
             place_at(place, x, self.offset), w, bias, relu=self.relu, pool=self.pool,
@@ -270,15 +302,23 @@ def conv_cases() -> Iterator[ConvCase]:
             yield ConvCase(1, 12, 13, c, 1000, dtype, pool, arch="sm_87")
 
 
+HALO_VARIANTS = {"halo_m512n64": 64, "halo_m256n128_c2": 128, "halo_m128n256_c2": 256}
+"""Their multiples of channels."""
+
+
 def halo_cases() -> Iterator[ConvCase]:
-    """Planned for Hopper: ragged slabs, one and several tiles to a block, every width of tile."""
+    """For Hopper: ragged slabs, odd numbers of tiles, one or several channels of every tile."""
     sizes = [(7, 7), (8, 8), (9, 17), (16, 8), (15, 7), (33, 12), (2, 2), (14, 14), (1, 1)]
     for dtype in ("float16", "bfloat16"):
-        for i, (c, k) in enumerate(product((64, 128), (64, 128, 192, 256))):
-            for j in (i, i + 3):
-                h, w = sizes[j % len(sizes)]
-                pool = bool(j % 2) and min(h, w) > 1
-                yield ConvCase(1 + j % 3, h, w, c, k, dtype, pool, relu=i % 3 != 0, arch="sm_90a")
+        for v, (variant, width) in enumerate(HALO_VARIANTS.items()):
+            for i, (c, k) in enumerate(product((64, 128), (width, 2 * width))):
+                for j in (i + 2 * v, i + 2 * v + 3):
+                    h, w = sizes[j % len(sizes)]
+                    pool = bool(j % 2) and min(h, w) > 1
+                    yield ConvCase(
+                        1 + j % 3, h, w, c, k, dtype, pool, relu=i % 3 != 0, arch="sm_90a",
+                        variant=variant,
+                    )  # fmt: skip
 
 
 def first_layer_cases() -> Iterator[ConvCase]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -93,7 +94,9 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     tiles = ceil_div(tiling["gemm_m"], tiling["block_m"]) * ceil_div(n, tiling["block_n"])
     if tiling["walk"] == "csr":  # persistent blocks, of slabs that may be ragged
         assert (arch.name, n % tiling["block_n"], k % tiling["block_k"]) == ("sm_90a", 0, 0)
-        assert min(tiles, arch.sm_count) <= grid[0] <= arch.sm_count
+        cluster = found["launches"][0]["cluster"][0]
+        assert grid[0] == min(found["tiles"], arch.sm_count // cluster) * cluster
+        assert found["tiles"] * cluster >= tiles
         assert tuple(grid[1:]) == (1, 1)
     else:
         assert tuple(grid) == (tiles, tiling["split_k"], 1)
@@ -180,19 +183,53 @@ def test_ragged_sizes(dtype: str) -> None:
 
 @pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
 def test_hopper_layers(layer: tuple[int, int, int, bool]) -> None:
-    """The widest tile that the channels allow, where there are enough of them for every SM."""
+    """Wherever images are large, tiles waste little of what is computed and load less than an
+    im2col matrix product of the same tiles.
+    """
     size, c, k, pool = layer
+    arch = _C.arch("sm_90a")
     for dtype in ("float16", "bfloat16"):
-        plan = conv(64, size, c, k, _C.arch("sm_90a"), dtype=dtype, pool=pool).as_dict()
-        kernel = plan["launches"][0]["kernel"]
-        assert ("_halo_" in kernel) == (c > 3)
-        assert kernel.endswith("_pool") == pool
-        if c > 3:
-            assert plan["tiling"]["block_n"] == min(k, 256)
-            assert plan["launches"][0]["smem_bytes"] > 180_000  # rings as deep as they can be
+        plan = conv(64, size, c, k, arch, dtype=dtype, pool=pool).as_dict()
+        tiling, launch = plan["tiling"], plan["launches"][0]
+        assert (tiling["walk"] == "csr") == (c > 3)
+        assert launch["kernel"].endswith("_pool") == pool
+        if c > 3 and size > 28:
+            assert launch["smem_bytes"] > 180_000  # rings as deep as they can be
+            places = arch.sm_count // launch["cluster"][0]
+            useful = plan["macs"] / plan["issued_macs"]
+            assert useful >= 0.95
+            assert useful * plan["tiles"] / places / ceil_div(plan["tiles"], places) >= 0.90
+            m, n = tiling["block_m"], tiling["block_n"]
+            assert plan["load_bytes"] <= 0.6 * plan["issued_macs"] / (m * n) * (m + n) * 2
         for other in ("tf32", "float32"):
-            plan = conv(64, size, c, k, _C.arch("sm_90a"), dtype=other, pool=pool).as_dict()
+            plan = conv(64, size, c, k, arch, dtype=other, pool=pool).as_dict()
             assert plan["tiling"]["walk"] == "rsc"
+
+
+def test_variants() -> None:
+    """Any that can be used may be asked for; others are refused, with the reason."""
+    for name, known in (("sm_90a", {"halo_m256n128_c2", "m64n64"}), ("sm_80", {"m64n64"})):
+        arch = _C.arch(name)
+        for pool in (False, True):
+            given: dict[str, Any] = {"dtype": "float16", "x_dtype": "float16", "relu": True}
+            given |= {"pool": pool, "aligned": True, "arch": arch}
+            names = _C.conv3x3_variants(2, 9, 9, 64, 128, **given)
+            assert known <= set(names)
+            assert len(set(names)) == len(names)
+            kernels = [_C.plan_conv3x3(2, 9, 9, 64, 128, **given, variant=v).kernel for v in names]
+            assert _C.plan_conv3x3(2, 9, 9, 64, 128, **given).kernel in kernels
+            for variant, kernel in zip(names, kernels, strict=True):
+                assert variant.startswith(re.sub("conv3x3_f16_|_pool", "", kernel))
+            for wrong in ("halo_m128n256_c2", "m128n128_pool", ""):
+                with pytest.raises(ValueError, match="conv3x3: variant: expected "):
+                    _C.plan_conv3x3(2, 9, 9, 64, 128, **given, variant=wrong)
+    reason = r"expected halo_\w+, .*, m64n64, got halo_m128n256_c2, which needs K to be a multiple "
+    with pytest.raises(ValueError, match=reason + "of 256, got K = 128"):
+        conv(1, 9, 64, 128, _C.arch("sm_90a"), variant="halo_m128n256_c2")
+    with pytest.raises(ValueError, match="which needs 2 SMs, there is 1"):
+        conv(1, 9, 64, 256, _C.device_arch(9, 0, 1), variant="halo_m128n256_c2")
+    with pytest.raises(ValueError, match="variant: expected none, got m64n64"):
+        conv(1, 9, 3, 64, _C.arch("sm_80"), variant="m64n64")
 
 
 def test_plans_are_plain_data() -> None:

@@ -60,12 +60,12 @@ TENSOR_CORES = {
 FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 
 # Kernels for sm_90a alone, of which no PTX ships; all others are for the other architectures.
-HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_pool)?"
+HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_c2)?(_pool)?"
 # Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
 HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
 # Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
 SLOTS_PER_HGMMA: Limits = {
-    "halo_one_m_tile": (r"conv3x3_(f16|bf16)_halo_m128n256(_pool)?", 13),
+    "halo_one_m_tile": (r"conv3x3_(f16|bf16)_halo_m128n256_c2(_pool)?", 13),
     "halo": (HALO, 8),
 }
 
@@ -249,7 +249,8 @@ def test_halo_kernels_copy_by_tensor_maps(halo_kernels: list[sass.Kernel]) -> No
     """Pixels, filters and results; nothing else is stored, and only the bias is loaded."""
     for kernel in halo_kernels:
         copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
-        assert copies == {"UTMALDG.4D", "UTMALDG.2D", "UTMASTG.4D"}, kernel.name
+        filters = "UTMALDG.2D" + ".MULTICAST" * ("_c2" in kernel.name)
+        assert copies == {"UTMALDG.4D", filters, "UTMASTG.4D"}, kernel.name
         assert not {"STG", "LDGSTS", "LDS", "HMMA"} & kernel.opcodes.keys(), kernel.name
         assert kernel.opcodes["LDG"], kernel.name
         assert kernel.opcodes["STSM"], kernel.name

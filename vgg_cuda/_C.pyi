@@ -89,7 +89,28 @@ def plan_conv3x3(
     pool: bool,
     aligned: bool,
     arch: Arch,
-) -> Plan: ...
+    variant: str | None = None,
+) -> Plan:
+    """``variant``: the tile, "halo_m256n128_c2", one of ``conv3x3_variants``; ValueError, naming
+    those, for another. None: the one whose estimated time is least.
+    """
+
+def conv3x3_variants(
+    N: int,
+    H: int,
+    W: int,
+    C: int,
+    K: int,
+    *,
+    dtype: str,
+    x_dtype: str,
+    relu: bool,
+    pool: bool,
+    aligned: bool,
+    arch: Arch,
+) -> list[str]:
+    """The variants that can be used; none for images (C == 3)."""
+
 def plan_linear(
     N: int, C: int, K: int, *, dtype: str, relu: bool, aligned: bool, arch: Arch
 ) -> Plan: ...

@@ -1,6 +1,7 @@
 // Architectures and plans.
 
 #include <limits>
+#include <optional>
 
 #include "bindings/bindings.h"
 
@@ -39,9 +40,8 @@ PyPlan make(const Op& op, const ArchSpec& arch) {
   return {op, plan(op, arch)};
 }
 
-PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
-                    const std::string& x_dtype, bool relu, bool pool, bool aligned,
-                    const ArchSpec& arch) {
+Conv3x3 conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
+                const std::string& x_dtype, bool relu, bool pool, bool aligned) {
   const std::string op = "conv3x3";
   const DType type = precision(op, dtype), x_type = x_dtype_of(op, x_dtype);
   if (pool && (H < 2 || W < 2)) {
@@ -52,9 +52,26 @@ PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const
     const std::string own = storage(type) == DType::float32 ? "" : dtype + ", ";
     throw TypeError(op + ": x: expected " + own + "float32 or uint8, got " + x_dtype);
   }
-  return make(Conv3x3{type, x_type, size(op, "N", N), size(op, "H", H), size(op, "W", W),
-                      size(op, "C", C), size(op, "K", K), relu, pool, aligned},
-              arch);
+  return {type,
+          x_type,
+          size(op, "N", N),
+          size(op, "H", H),
+          size(op, "W", W),
+          size(op, "C", C),
+          size(op, "K", K),
+          relu,
+          pool,
+          aligned};
+}
+
+PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
+                    const std::string& x_dtype, bool relu, bool pool, bool aligned,
+                    const ArchSpec& arch, const std::optional<std::string>& variant) {
+  const Conv3x3 op = conv3x3(N, H, W, C, K, dtype, x_dtype, relu, pool, aligned);
+  if (variant && variant->empty()) {
+    throw std::invalid_argument("conv3x3: variant: expected a name or None, got ''");
+  }
+  return {op, plan(op, arch, variant.value_or(""))};
 }
 
 PyPlan plan_linear(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
@@ -161,7 +178,15 @@ void bind_plans(py::module_& m) {
   const auto aligned = "aligned"_a;
   const auto arch = "arch"_a;
   m.def("plan_conv3x3", &plan_conv3x3, "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype,
-        "x_dtype"_a, "relu"_a, "pool"_a, aligned, arch);
+        "x_dtype"_a, "relu"_a, "pool"_a, aligned, arch, "variant"_a = py::none());
+  m.def(
+      "conv3x3_variants",
+      [](int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& type,
+         const std::string& x_type, bool relu, bool pool, bool is_aligned, const ArchSpec& spec) {
+        return conv3x3_variants(conv3x3(N, H, W, C, K, type, x_type, relu, pool, is_aligned), spec);
+      },
+      "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype, "x_dtype"_a, "relu"_a, "pool"_a,
+      aligned, arch, "What `variant` may be.");
   m.def("plan_linear", &plan_linear, "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned,
         arch);
   m.def("plan_maxpool2x2", &plan_maxpool2x2, "N"_a, "H"_a, "W"_a, "C"_a, py::kw_only(), dtype,

@@ -68,11 +68,11 @@ struct alignas(64) TensorMapBytes {
 // A convolution whose pixels and filters are copied by TMA; see sm90/halo.cuh.
 struct HaloParams {
   TensorMapBytes x;   // [N, H, W, C], boxes of [SLAB_H + 2, 8, 64]
-  TensorMapBytes w;   // [K, 9 C], boxes of [BLOCK_N, 64]
+  TensorMapBytes w;   // [K, 9 C], boxes of [BLOCK_N / CLUSTER, 64]
   TensorMapBytes y;   // [N, P, Q, K], boxes of [8, 8, 64], with pool [4, 4, 64]
   const float* bias;  // [K]
   int C;
-  int tiles;  // of two slabs by BLOCK_N channels
+  int units;  // of BLOCK_N channels of the two slabs of each block of a cluster
   int relu;
   FastDivmod n_tiles;           // along K
   FastDivmod slabs_w, slabs_h;  // that cover an image

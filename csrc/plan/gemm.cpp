@@ -1,13 +1,15 @@
 // Plans and launches of matrix products: convolutions and dense layers.
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "kernels/params.h"
 #include "ops.h"
 #include "plan/gemm_tiles.h"
-#include "plan/halo.h"
+#include "plan/hopper.h"
 
 namespace vgg {
 
@@ -36,8 +38,8 @@ int reduce_width(int64_t K, bool aligned) { return aligned && K % 4 == 0 ? 4 : 1
 
 // `pooled_m`: GEMM_M where the tile that is chosen pools, and leaves odd last rows and columns out.
 Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int64_t out_size,
-               bool aligned, const ArchSpec& arch) {
-  const GemmChoice choice = choose_tile(problem, arch);
+               bool aligned, const ArchSpec& arch, const std::string& variant = {}) {
+  const GemmChoice choice = choose_tile(problem, arch, variant);
   if (choice.tile == nullptr) {
     throw std::invalid_argument(std::string(op) + ": no kernel fits the shared memory of " +
                                 arch.name);
@@ -49,6 +51,7 @@ Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int
   Plan plan;
   plan.op = op;
   plan.arch = arch.name;
+  plan.variant = tile.name();
   plan.launches.push_back(
       {entry(op, problem.dtype, tile.variant),
        {blocks(op, m_tiles * n_tiles), static_cast<uint32_t>(choice.split_k), 1},
@@ -134,31 +137,64 @@ void reduce(const Op& op, const Plan& plan, const Arrays& arrays, int H, int W, 
             {"out", arrays.y, out_size * size_bytes(op.dtype), true}});
 }
 
+GemmProblem problem_of(const Conv3x3& op) {
+  const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
+  return {Operation::conv3x3,
+          op.dtype,
+          launched_pixels(op, false),
+          op.K,
+          int64_t{9} * op.C,
+          chunks ? Rows::im2col : Rows::gathered,
+          op.pool};
+}
+
+void check_variant(const Conv3x3& op, const ArchSpec& arch, const std::string& variant) {
+  const std::vector<std::string> names = conv3x3_variants(op, arch);
+  if (std::find(names.begin(), names.end(), variant) != names.end()) return;
+  std::string text = "conv3x3: variant: expected ";
+  for (size_t i = 0; i < names.size(); ++i) text += (i == 0 ? "" : ", ") + names[i];
+  text += (names.empty() ? "none, got " : ", got ") + variant;
+  if (has_hopper(op, arch)) {
+    for (const Option& option : hopper_options(op, arch)) {
+      if (option.variant == variant) text += ", which needs " + option.obstacle;
+    }
+  }
+  throw std::invalid_argument(text);
+}
+
 }  // namespace
 
-Plan plan(const Conv3x3& op, const ArchSpec& arch) {
+std::vector<std::string> conv3x3_variants(const Conv3x3& op, const ArchSpec& arch) {
+  std::vector<std::string> names;
+  if (is_first(op)) return names;
+  if (has_hopper(op, arch)) {
+    for (const Option& option : hopper_options(op, arch)) {
+      if (option.obstacle.empty()) names.push_back(option.variant);
+    }
+  }
+  for (std::string& name : tile_names(problem_of(op), arch)) names.push_back(std::move(name));
+  return names;
+}
+
+Plan plan(const Conv3x3& op, const ArchSpec& arch, const std::string& variant) {
   const int64_t pixels = int64_t{op.N} * op.H * op.W;
   check_fits("conv3x3", "N*H*W", pixels);
   check_fits("conv3x3", "W*C", int64_t{op.W} * op.C);
   check_fits("conv3x3", "9*C", int64_t{9} * op.C);
   check_fits("conv3x3", "K", op.K);
-  if (is_first(op)) return plan_first(op, arch);
-  if (op.x_dtype != storage(op.dtype)) {
+  if (!is_first(op) && op.x_dtype != storage(op.dtype)) {
     throw std::invalid_argument(std::string("conv3x3: x of ") + name(op.x_dtype) + " beside w of " +
                                 name(op.dtype) +
                                 ": expected C = 3, got C = " + std::to_string(op.C));
   }
-  if (has_halo(op, arch)) return plan_halo(op, arch);
-  const int64_t out_size = (op.pool ? int64_t{op.N} * (op.H / 2) * (op.W / 2) : pixels) * op.K;
-  const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
-  const GemmProblem problem{Operation::conv3x3,
-                            op.dtype,
-                            pixels,
-                            op.K,
-                            int64_t{9} * op.C,
-                            chunks ? Rows::im2col : Rows::gathered,
-                            op.pool};
-  Plan plan = plan_gemm("conv3x3", problem, launched_pixels(op, true), out_size, op.aligned, arch);
+  if (!variant.empty()) check_variant(op, arch, variant);
+  if (is_first(op)) return plan_first(op, arch);
+  if (has_hopper(op, arch) && (variant.empty() || is_hopper(variant))) {
+    return plan_hopper(op, arch, variant);
+  }
+  const int64_t out_size = launched_pixels(op, op.pool) / (op.pool ? 4 : 1) * op.K;
+  Plan plan = plan_gemm("conv3x3", problem_of(op), launched_pixels(op, true), out_size, op.aligned,
+                        arch, variant);
   plan.macs =
       out_size * (op.pool ? 4 : 1) * 9 * op.C;  // split sums cover pixels that no window has
   return plan;
@@ -166,7 +202,7 @@ Plan plan(const Conv3x3& op, const ArchSpec& arch) {
 
 void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
          const Normalization& normalization, Executor& executor) {
-  if (plan.tiling.walk == Walk::csr) return run_halo(op, plan, arrays, executor);
+  if (is_hopper(plan.variant)) return run_hopper(op, plan, arrays, executor);
   const bool pooled = op.pool && plan.tiling.split_k == 1;  // in registers
   const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
   const int64_t pixels = int64_t{op.N} * op.H * op.W, out_size = int64_t{op.N} * P * Q * op.K;

@@ -57,18 +57,36 @@ double estimate(const GemmProblem& problem, const GemmTile& tile, int split_k, i
   return cycles;
 }
 
+bool fits(const GemmTile& tile, const GemmProblem& problem, const ArchSpec& arch) {
+  return tile.operation == problem.operation && tile.rows == problem.rows &&
+         tile.smem_bytes() <= arch.smem_per_block_bytes;
+}
+
 }  // namespace
+
+std::string GemmTile::name() const {
+  std::string name = variant;
+  if (pool) name.resize(name.rfind("_pool"));
+  return name;
+}
+
+std::vector<std::string> tile_names(const GemmProblem& problem, const ArchSpec& arch) {
+  std::vector<std::string> names;
+  for (const GemmTile& tile : gemm_tiles(problem.dtype)) {
+    if (fits(tile, problem, arch) && tile.pool == problem.pool) names.push_back(tile.name());
+  }
+  return names;
+}
 
 const std::vector<GemmTile>& gemm_tiles(DType dtype) {
   return dtype == DType::float32 ? TILES_FFMA : TILES_TENSOR_CORE;
 }
 
-GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch) {
+GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch, const std::string& name) {
   GemmChoice best{};
   double least = std::numeric_limits<double>::infinity();
   for (const GemmTile& tile : gemm_tiles(problem.dtype)) {
-    if (tile.operation != problem.operation || tile.rows != problem.rows) continue;
-    if (tile.smem_bytes() > arch.smem_per_block_bytes) continue;
+    if (!fits(tile, problem, arch) || (!name.empty() && tile.name() != name)) continue;
     const int64_t all_steps = ceil_div(problem.gemm_k, tile.block_k(problem.dtype));
     int64_t last_steps = 0;
     // The second launch counts the elements of y in int32.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "dtype.h"
@@ -23,6 +24,7 @@ struct GemmTile {
 
   int block_k(DType dtype) const { return row_bytes / static_cast<int>(size_bytes(dtype)); }
   int smem_bytes() const { return stages * (block_m + block_n) * row_bytes; }
+  std::string name() const;  // the variant, whether it pools or not
 };
 
 const std::vector<GemmTile>& gemm_tiles(DType dtype);
@@ -43,7 +45,11 @@ struct GemmChoice {
 };
 
 // The tile, and the number of splits, whose estimated time is least; the same for the same
-// problem and architecture.
-GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch);
+// problem and architecture. `name`: of tiles of that name only, if it is not empty.
+GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch,
+                       const std::string& name = {});
+
+// The names of the tiles that it chooses from.
+std::vector<std::string> tile_names(const GemmProblem& problem, const ArchSpec& arch);
 
 }  // namespace vgg

@@ -38,6 +38,7 @@ struct Tiling {
 
 struct Plan {
   std::string op, arch;
+  std::string variant;  // of a convolution's kernel: "m128n128", "halo_m256n128_c2"
   std::vector<Launch> launches;
   Tiling tiling;
   int64_t workspace_bytes = 0;  // scratch that the launches share

@@ -1,10 +1,11 @@
 // y = relu(pool(conv(x, w)) + bias) for GPUs of sm_90a: 3x3, stride 1, padding 1.
 //
-// Blocks are persistent and specialised. Warp 0 of the last warpgroup copies pixels, warp 1
-// filters, through two rings in shared memory; the other two warpgroups multiply, each a slab of
-// pixels by BLOCK_N channels, and write. GEMM_K is walked by 64 channels, columns of the filter,
-// rows of the filter: a box of pixels, a slab and its halo, seen from column s, serves the three
-// taps (r, s): tap r starts r lines further. Pixels outside the image arrive as zeros: the padding.
+// Blocks, alone or in clusters of two (pipeline.cuh), are persistent and specialised. Warp 0 of the
+// last warpgroup copies pixels, warp 1 filters, through two rings in shared memory; the other two
+// warpgroups multiply, each a slab of pixels by BLOCK_N channels, and write. GEMM_K is walked by 64
+// channels, columns of the filter, rows of the filter: a box of pixels, a slab and its halo, seen
+// from column s, serves the three taps (r, s): tap r starts r lines further. Pixels outside the
+// image arrive as zeros: the padding.
 //
 // Loop invariant of a consumer: one tap's products are in flight at most, and a stage is given back
 // when the products of the tap behind it have been started and its own are known to be complete.
@@ -18,6 +19,7 @@
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"
 #include "kernels/sm90/halo_tile.h"
+#include "kernels/sm90/pipeline.cuh"
 #include "kernels/smxx/element.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/mbarrier.cuh"
@@ -27,38 +29,13 @@
 
 namespace vgg::sm90 {
 
-// A place in a ring of stages, and the parity of its barriers' phase there.
-template <int STAGES>
-struct Place {
-  uint32_t stage = 0, parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == STAGES) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
-
-// A tile: its first channel, and the slab of each consumer. Blocks that run at the same time have
-// the same pixels and other channels: they share x in the L2 cache.
-struct HaloWork {
-  int k0, first_slab;
-
-  template <class Tile>
-  __device__ __forceinline__ static HaloWork of(const HaloParams& p, int tile) {
-    int n_tile;
-    const int group = divide(tile, p.n_tiles, n_tile);
-    return {n_tile * Tile::BLOCK_N, group * Tile::CONSUMERS};
-  }
-};
-
 struct Slab {
   int x, y, n;  // its first pixel and its image; beyond the last image everything is outside
 
   template <class Tile>
-  __device__ __forceinline__ static Slab of(const HaloParams& p, int slab) {
+  __device__ __forceinline__ static Slab of(const HaloParams& p, const Work& work, int consumer) {
     int column, line;
-    const int row = divide(slab, p.slabs_w, column);
+    const int row = divide(work.tile * Tile::CONSUMERS + consumer, p.slabs_w, column);
     const int n = divide(row, p.slabs_h, line);
     return {column * Tile::SLAB_W, line * Tile::SLAB_H, n};
   }
@@ -69,11 +46,11 @@ template <class Tile>
 __device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) {
   Place<Tile::PIXEL_STAGES> at;
 #pragma unroll 1
-  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
-    const HaloWork work = HaloWork::of<Tile>(p, tile);
+  for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
+    const Work work = Work::of<Tile>(p, unit);
     Slab slab[Tile::CONSUMERS];
 #pragma unroll
-    for (int i = 0; i < Tile::CONSUMERS; ++i) slab[i] = Slab::of<Tile>(p, work.first_slab + i);
+    for (int i = 0; i < Tile::CONSUMERS; ++i) slab[i] = Slab::of<Tile>(p, work, i);
 #pragma unroll 1
     for (int c = 0; c < p.C; c += Tile::CHANNELS) {
 #pragma unroll 1
@@ -93,31 +70,6 @@ __device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) 
   }
 }
 
-// The producer of filters: one tap of 64 channels for BLOCK_N filters at a time.
-template <class Tile>
-__device__ __forceinline__ void load_filters(const HaloParams& p, uint32_t smem) {
-  Place<Tile::FILTER_STAGES> at;
-#pragma unroll 1
-  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
-    const HaloWork work = HaloWork::of<Tile>(p, tile);
-#pragma unroll 1
-    for (int c = 0; c < p.C; c += Tile::CHANNELS) {
-#pragma unroll 1
-      for (int s = 0; s < 3; ++s) {
-#pragma unroll 1
-        for (int r = 0; r < 3; ++r) {
-          const uint32_t full = smem + Tile::FILTERS_FULL_AT + 8 * at.stage;
-          ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
-          ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);
-          ptx::tma_load_2d(smem + Tile::FILTERS_AT + at.stage * Tile::FILTER_BYTES, &p.w, full,
-                           (3 * r + s) * p.C + c, work.k0);
-          at.advance();
-        }
-      }
-    }
-  }
-}
-
 // acc = the slab's pixels times BLOCK_N filters, over all of GEMM_K.
 template <class T, class Tile>
 __device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK_N / 2],
@@ -128,11 +80,8 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK
   const uint32_t a_low =
       ptx::wgmma_descriptor_low(smem + Tile::PIXELS_AT + consumer * Tile::BOX_BYTES);
   const uint32_t b_low = ptx::wgmma_descriptor_low(smem + Tile::FILTERS_AT);
-  const bool arrives = threadIdx.x % 32 == 0;  // one thread of each warp
+  const GiveBack<Tile> give_back(smem);
   uint32_t pixels_before = 0, filters_before = 0;
-  const auto give_back = [&](int barriers_at, uint32_t stage) {
-    if (arrives) ptx::mbarrier_arrive(smem + barriers_at + 8 * stage);
-  };
 #pragma unroll 1
   for (int step = 0; step < 3 * chunks; ++step) {  // a column of the filter, of 64 channels
     ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * pixels.stage, pixels.parity);
@@ -155,8 +104,8 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK
       ptx::wgmma_commit();
       if (r > 0 || step > 0) {
         ptx::wgmma_wait<1>();  // all but this tap's products are complete
-        give_back(Tile::FILTERS_EMPTY_AT, filters_before);
-        if (r == 0) give_back(Tile::PIXELS_EMPTY_AT, pixels_before);
+        give_back.filters(filters_before);
+        if (r == 0) give_back.pixels(pixels_before);
       }
       filters_before = filters.stage;
       pixels_before = pixels.stage;
@@ -167,8 +116,8 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK
   ptx::wgmma_wait<0>();
 #pragma unroll
   for (int m = 0; m < Tile::M_TILES; ++m) ptx::wgmma_read(acc[m]);
-  give_back(Tile::FILTERS_EMPTY_AT, filters_before);
-  give_back(Tile::PIXELS_EMPTY_AT, pixels_before);
+  give_back.filters(filters_before);
+  give_back.pixels(pixels_before);
 }
 
 // Two results as they are stored, in one register.
@@ -256,45 +205,40 @@ __device__ __forceinline__ void write_slab(const HaloParams& p,
   }
 }
 
+// A consumer's part: its slab of every unit. `leads`: is it the thread that copies results?
+template <class T, class Tile>
+__device__ __forceinline__ void consume(const HaloParams& p, uint32_t smem, int consumer,
+                                        bool leads) {
+  Place<Tile::PIXEL_STAGES> pixels;
+  Place<Tile::FILTER_STAGES> filters;
+#pragma unroll 1
+  for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
+    const Work work = Work::of<Tile>(p, unit);
+    float acc[Tile::M_TILES][Tile::BLOCK_N / 2];
+    multiply<T, Tile>(acc, pixels, filters, smem, consumer, p.C / Tile::CHANNELS);
+    write_slab<T, Tile>(p, acc, work.k0, Slab::of<Tile>(p, work, consumer), smem, consumer, leads);
+  }
+  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copies
+}
+
 template <class T, class Tile>
 __device__ __forceinline__ void halo_convolution(const HaloParams& p) {
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   const int warpgroup = warp / 4;
-  if (threadIdx.x == 0) {
-    constexpr int WARPS = 4 * Tile::CONSUMERS;
-    for (int i = 0; i < Tile::PIXEL_STAGES; ++i) {
-      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, 1);
-      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);
-    }
-    for (int i = 0; i < Tile::FILTER_STAGES; ++i) {
-      ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT + 8 * i, 1);
-      ptx::mbarrier_init(smem + Tile::FILTERS_EMPTY_AT + 8 * i, WARPS);
-    }
-    ptx::fence_mbarrier_init();
-  }
-  __syncthreads();
+  make_barriers<Tile>(smem);
   // 128 (40 + 2 * 232) registers are 64 K less 512: all there are.
   if (warpgroup == Tile::CONSUMERS) {
     ptx::decrease_registers<40>();
     if (warp == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Tile>(p, smem);
     if (warp == 4 * Tile::CONSUMERS + 1 && ptx::elect_one()) load_filters<Tile>(p, smem);
-    return;
+    __syncwarp();
+  } else {
+    ptx::increase_registers<232>();
+    consume<T, Tile>(p, smem, warpgroup, warp % 4 == 0 && ptx::elect_one());
   }
-  ptx::increase_registers<232>();
-  const bool leads = warp % 4 == 0 && ptx::elect_one();
-  Place<Tile::PIXEL_STAGES> pixels;
-  Place<Tile::FILTER_STAGES> filters;
-#pragma unroll 1
-  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
-    const HaloWork work = HaloWork::of<Tile>(p, tile);
-    float acc[Tile::M_TILES][Tile::BLOCK_N / 2];
-    multiply<T, Tile>(acc, pixels, filters, smem, warpgroup, p.C / Tile::CHANNELS);
-    write_slab<T, Tile>(p, acc, work.k0, Slab::of<Tile>(p, work.first_slab + warpgroup), smem,
-                        warpgroup, leads);
-  }
-  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copies
+  leave<Tile>();
 }
 
 }  // namespace vgg::sm90

@@ -6,10 +6,11 @@
 namespace vgg::sm90 {
 
 // A slab is 8 pixels wide and 8 M_TILES high; a tile is one slab for each of two warpgroups, by
-// BLOCK_N channels. Numbers of 16-bit elements, or bytes where they say so.
-template <int BLOCK_N_, int M_TILES_, bool POOL_>
+// BLOCK_N channels. CLUSTER blocks share filters. Numbers of 16-bit elements, or bytes where they
+// say so.
+template <int BLOCK_N_, int M_TILES_, int CLUSTER_, bool POOL_>
 struct HaloTile {
-  static constexpr int BLOCK_N = BLOCK_N_, M_TILES = M_TILES_;
+  static constexpr int BLOCK_N = BLOCK_N_, M_TILES = M_TILES_, CLUSTER = CLUSTER_;
   static constexpr bool POOL = POOL_;
 
   static constexpr int CONSUMERS = 2, THREADS = 128 * (CONSUMERS + 1);

@@ -1,0 +1,156 @@
+// What convolutions of Hopper share: units of work, rings of stages in shared memory, barriers, the
+// producer of filters.
+//
+// A block, or the two blocks of a cluster (Tile::CLUSTER), take one unit after the other: BLOCK_N
+// channels of a tile of pixels each. Blocks of a cluster have the same channels: each copies its
+// share of a stage of filters to all, and refills a stage when the consumers of all have given it
+// back. Everything else is a block's own.
+//
+// A Tile says CLUSTER, CONSUMERS, BLOCK_N, CHANNELS, ROW_BYTES, and of PIXEL and FILTER _STAGES,
+// _BYTES, S_AT, S_FULL_AT and S_EMPTY_AT, where they and their barriers are in shared memory.
+// Params have a map `w` of the filters, boxes of [BLOCK_N / CLUSTER, 64], C, units and n_tiles.
+
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/fast_divmod.cuh"
+#include "ptx/cluster.cuh"
+#include "ptx/mbarrier.cuh"
+#include "ptx/tma.cuh"
+
+namespace vgg::sm90 {
+
+// A place in a ring of stages, and the parity of its barriers' phase there.
+template <int STAGES>
+struct Place {
+  uint32_t stage = 0, parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == STAGES) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+// This block's number in its cluster, which the compiler knows to be the same for all threads: of
+// %cluster_ctarank it does not.
+template <class Tile>
+__device__ __forceinline__ uint32_t rank() {
+  return blockIdx.x % Tile::CLUSTER;
+}
+
+// This block's part of a unit of work: its first channel and its tile of pixels, which may lie
+// beyond the last. Blocks that run at the same time have the same pixels and other channels: they
+// share x in the L2 cache.
+struct Work {
+  int k0, tile;
+
+  template <class Tile, class Params>
+  __device__ __forceinline__ static Work of(const Params& p, int unit) {
+    int n_tile;
+    const int group = divide(unit, p.n_tiles, n_tile);
+    return {n_tile * Tile::BLOCK_N, group * Tile::CLUSTER + static_cast<int>(rank<Tile>())};
+  }
+};
+
+// Waits for all threads of the block, or of the cluster.
+template <class Tile>
+__device__ __forceinline__ void meet() {
+  if constexpr (Tile::CLUSTER == 1) {
+    __syncthreads();
+  } else {
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+  }
+}
+
+// For all threads. Nobody copies to a block whose barriers are not made.
+template <class Tile>
+__device__ __forceinline__ void make_barriers(uint32_t smem) {
+  constexpr int WARPS = 4 * Tile::CONSUMERS;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < Tile::PIXEL_STAGES; ++i) {
+      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, 1);
+      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);
+    }
+    for (int i = 0; i < Tile::FILTER_STAGES; ++i) {
+      ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT + 8 * i, 1);
+      ptx::mbarrier_init(smem + Tile::FILTERS_EMPTY_AT + 8 * i, WARPS * Tile::CLUSTER);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  meet<Tile>();
+}
+
+// For all threads, at the end, warps being whole again: shared memory outlives what the other block
+// still sends to it.
+template <class Tile>
+__device__ __forceinline__ void leave() {
+  if constexpr (Tile::CLUSTER > 1) meet<Tile>();
+}
+
+// The producer of filters, one thread: one tap of 64 channels for BLOCK_N filters at a time; by
+// channels, columns, rows of the filter.
+template <class Tile, class Params>
+__device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
+  constexpr int SHARE = Tile::BLOCK_N / Tile::CLUSTER;
+  Place<Tile::FILTER_STAGES> at;
+#pragma unroll 1
+  for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
+    const int first = Work::of<Tile>(p, unit).k0 + rank<Tile>() * SHARE;
+#pragma unroll 1
+    for (int c = 0; c < p.C; c += Tile::CHANNELS) {
+#pragma unroll 1
+      for (int s = 0; s < 3; ++s) {
+#pragma unroll 1
+        for (int r = 0; r < 3; ++r) {
+          const uint32_t full = smem + Tile::FILTERS_FULL_AT + 8 * at.stage;
+          const uint32_t to = smem + Tile::FILTERS_AT + at.stage * Tile::FILTER_BYTES +
+                              rank<Tile>() * SHARE * Tile::ROW_BYTES;
+          const int column = (3 * r + s) * p.C + c;
+          ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+          ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);  // the shares of all blocks
+          if constexpr (Tile::CLUSTER == 1) {
+            ptx::tma_load_2d(to, &p.w, full, column, first);
+          } else {
+            ptx::tma_load_2d_multicast(to, &p.w, full, column, first, (1 << Tile::CLUSTER) - 1);
+          }
+          at.advance();
+        }
+      }
+    }
+  }
+}
+
+// How a consumer's thread gives stages back: one arrival for each warp, and for each block that
+// fills the stage; lane i arrives at block i.
+template <class Tile>
+class GiveBack {
+ public:
+  __device__ __forceinline__ explicit GiveBack(uint32_t smem)
+      : smem_(smem), cluster_smem_(smem), lane_(threadIdx.x % 32) {
+    if constexpr (Tile::CLUSTER > 1) {
+      cluster_smem_ = ptx::cluster_address(smem, lane_ % Tile::CLUSTER);
+    }
+  }
+
+  __device__ __forceinline__ void pixels(uint32_t stage) const {
+    if (lane_ == 0) ptx::mbarrier_arrive(smem_ + Tile::PIXELS_EMPTY_AT + 8 * stage);
+  }
+
+  __device__ __forceinline__ void filters(uint32_t stage) const {
+    const uint32_t barrier = cluster_smem_ + Tile::FILTERS_EMPTY_AT + 8 * stage;
+    if constexpr (Tile::CLUSTER == 1) {
+      if (lane_ == 0) ptx::mbarrier_arrive(barrier);
+    } else {
+      if (lane_ < Tile::CLUSTER) ptx::mbarrier_arrive_cluster(barrier);
+    }
+  }
+
+ private:
+  uint32_t smem_, cluster_smem_;  // this block's, and that of the block to which this lane arrives
+  uint32_t lane_;
+};
+
+}  // namespace vgg::sm90

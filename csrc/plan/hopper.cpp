@@ -1,0 +1,78 @@
+#include "plan/hopper.h"
+
+#include <algorithm>
+#include <limits>
+#include <stdexcept>
+
+namespace vgg {
+
+namespace {
+
+constexpr const HopperFamily* FAMILIES[] = {&HALO};
+
+const HopperFamily* family_of(const std::string& variant) {
+  for (const HopperFamily* family : FAMILIES) {
+    if (variant.rfind(std::string(family->name) + '_', 0) == 0) return family;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+bool has_hopper(const Conv3x3& op, const ArchSpec& arch) {
+  const bool dtype = op.dtype == DType::float16 || op.dtype == DType::bfloat16;
+  return arch.name == "sm_90a" && dtype && op.x_dtype == op.dtype && op.aligned && op.C % 64 == 0 &&
+         op.K % 64 == 0;
+}
+
+std::vector<Option> hopper_options(const Conv3x3& op, const ArchSpec& arch) {
+  std::vector<Option> all;
+  for (const HopperFamily* family : FAMILIES) {
+    for (Option& option : family->options(op, arch)) all.push_back(std::move(option));
+  }
+  return all;
+}
+
+Plan plan_hopper(const Conv3x3& op, const ArchSpec& arch, const std::string& variant) {
+  std::string best = variant;
+  double least = std::numeric_limits<double>::infinity();
+  for (const Option& option : hopper_options(op, arch)) {
+    if (!variant.empty() || !option.obstacle.empty() || option.cycles >= least) continue;
+    least = option.cycles;
+    best = option.variant;
+  }
+  return family_of(best)->plan(op, arch, best);
+}
+
+void run_hopper(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
+                Executor& executor) {
+  family_of(plan.variant)->run(op, plan, arrays, executor);
+}
+
+bool is_hopper(const std::string& variant) { return family_of(variant) != nullptr; }
+
+double hopper_cycles(double wgmma_macs, int n, double shared_bytes, double l2_bytes) {
+  const double products = wgmma_macs / HOPPER_MACS;
+  const double port = (products * (64.0 + 4096.0 / n) + shared_bytes) / HOPPER_PORT_BYTES;
+  return std::max({products, port, l2_bytes / HOPPER_L2_BYTES});
+}
+
+TensorMap hopper_map(DType dtype, const void* data, std::initializer_list<int64_t> dims,
+                     std::initializer_list<int> box) {
+  TensorMap map;
+  map.type = dtype == DType::float16 ? TensorMap::Type::float16 : TensorMap::Type::bfloat16;
+  map.rank = static_cast<int>(dims.size());
+  map.address = reinterpret_cast<uint64_t>(data);
+  uint64_t stride = static_cast<uint64_t>(size_bytes(dtype));
+  for (int i = 0; i < map.rank; ++i) {
+    map.dims[i] = static_cast<uint64_t>(dims.begin()[i]);
+    map.box[i] = static_cast<uint32_t>(box.begin()[i]);
+    map.strides[i] = stride;
+    stride *= map.dims[i];
+  }
+  map.swizzle = TensorMap::Swizzle::bytes128;
+  map.promotion = TensorMap::Promotion::bytes256;
+  return map;
+}
+
+}  // namespace vgg
