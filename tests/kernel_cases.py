@@ -189,10 +189,11 @@ class LinearCase:
         w = draw((self.k, self.c), self.dtype, (2 / self.c) ** 0.5, seed=1)
         return draw((self.n, self.c), self.dtype), w, draw((self.k,), "float32", 0.3, seed=2)
 
-    def plan(self, arch: str | None = None) -> _C.Plan:
+    def plan(self, arch: str | _C.Arch | None = None) -> _C.Plan:
+        on = arch if isinstance(arch, _C.Arch) else _C.arch(arch or self.arch)
         return _C.plan_linear(
             self.n, self.c, self.k, dtype=self.dtype, relu=self.relu, aligned=not self.offset,
-            arch=_C.arch(arch or self.arch),
+            arch=on,
         )  # fmt: skip
 
     def run(self, place: Place, **where: Any) -> Any:
@@ -368,6 +369,23 @@ def linear_cases() -> Iterator[LinearCase]:
         yield LinearCase(5, 64, 64, dtype, offset=1)
 
 
+def dense_cases() -> Iterator[LinearCase]:
+    """Planned for Hopper: ragged images, columns and features; from one to eight splits."""
+    sizes = [(1, 1024, 128), (8, 1000, 100), (3, 520, 10), (17, 136, 129), (9, 256, 260), (2, 8, 1)]
+    for dtype in ("float16", "bfloat16"):
+        for i, (n, c, k) in enumerate(sizes):
+            yield LinearCase(n, c, k, dtype, relu=i % 3 != 0, arch="sm_90a")
+
+
+def few_sms_cases() -> Iterator[tuple[LinearCase, int]]:
+    """Dense layers that get wider tiles with that few SMs, and rings that are filled again."""
+    sizes = [(6, 968, 136, 1), (16, 904, 136, 2), (32, 456, 200, 1), (60, 520, 130, 1),
+             (128, 328, 136, 1), (300, 392, 129, 1), (130, 584, 128, 2)]  # fmt: skip
+    for dtype in ("float16", "bfloat16"):
+        for i, (n, c, k, sms) in enumerate(sizes):
+            yield LinearCase(n, c, k, dtype, relu=i % 3 != 0, arch="sm_90a"), sms
+
+
 def simple_cases() -> Iterator[SimpleCase]:
     for dtype in dtypes():
         for shape in ((1, 2, 2, 1), (2, 7, 5, 3), (1, 8, 8, 64), (2, 15, 3, 40), (1, 4, 300, 8)):
@@ -392,6 +410,7 @@ def simple_cases() -> Iterator[SimpleCase]:
 
 def all_cases() -> list[Case]:
     makers = (
-        conv_cases, halo_cases, first_layer_cases, vgg_cases, linear_cases, simple_cases,
+        conv_cases, halo_cases, first_layer_cases, vgg_cases, linear_cases, dense_cases,
+        simple_cases,
     )  # fmt: skip
     return [case for maker in makers for case in maker()]

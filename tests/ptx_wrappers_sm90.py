@@ -245,6 +245,12 @@ WRAPPERS = [
         maps={"x": Map(TWO_DIMENSIONS["box"])},
     ),
     Wrapper(
+        "ptx_cluster_load", ("cluster_load", "cluster_address", *CLUSTER, "shared_address"),
+        lambda rng: {"x": rng.standard_normal((ITEMS, LANES, 4), np.float32)},
+        lambda x: x.reshape(PAIRS, 2, LANES, 4)[:, ::-1].reshape(x.shape),
+        ((LANES, 4), "float32"), module=SM90,
+    ),
+    Wrapper(
         "ptx_tma_store_4d",
         ("tma_store_4d", "bulk_commit", "bulk_wait_read", "fence_proxy_async", "shared_address"),
         draw_store, stored, (STORED, "uint16"), module=SM90, maps={"out": Map(STORE_BOX)},

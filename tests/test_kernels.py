@@ -36,6 +36,7 @@ from kernel_cases import (  # noqa: E402 (asks the build for its kernels)
     SimpleCase,
     all_cases,
     dtypes,
+    few_sms_cases,
     precisions,
 )
 
@@ -101,7 +102,9 @@ def test_truncating_instead_of_rounding_is_caught(
 
 def test_every_kernel_is_run_by_a_case() -> None:
     """What test_against_float64 ran: it compares each case's plan with what was launched."""
-    run = {launch["kernel"] for case in CASES for launch in case.plan().as_dict()["launches"]}
+    plans = [case.plan() for case in CASES]
+    plans += [case.plan(_C.device_arch(9, 0, sms)) for case, sms in few_sms_cases()]
+    run = {launch["kernel"] for plan in plans for launch in plan.as_dict()["launches"]}
     assert sorted(set(_C.kernels()) - run) == [], "never executed"
     assert sorted(run - set(_C.kernels())) == [], "not in the build"
 
@@ -115,6 +118,7 @@ def deterministic_cases() -> Iterator[Case]:
         if dtype in ("float16", "bfloat16"):
             yield ConvCase(1, 9, 10, 64, 64, dtype, arch="sm_90a")
             yield ConvCase(2, 9, 10, 64, 128, dtype, True, arch="sm_90a")
+            yield LinearCase(9, 256, 68, dtype, arch="sm_90a")
         yield ConvCase(1, 6, 6, 3, 64, dtype, False, True, "uint8", "torchvision")
         yield LinearCase(3, 1024, 40, dtype)
         yield LinearCase(2, 33, 5, dtype)
@@ -166,6 +170,37 @@ def test_a_block_that_computes_several_tiles(case: ConvCase, sms: int) -> None:
     for schedule, lazy in product(SCHEDULES, (True, False)):
         with ops.emulator_options(schedule=schedule, lazy=lazy, seed=sms):
             assert case.run(on_host, device=backend).tobytes() == y.tobytes(), (schedule, lazy)
+
+
+@pytest.mark.parametrize(
+    ("case", "sms"), list(few_sms_cases()), ids=lambda x: x.id if isinstance(x, LinearCase) else x
+)
+def test_dense_layers_on_few_sms(case: LinearCase, sms: int) -> None:
+    backend: Any = EmulatorBackend(case.arch)
+    backend.plan = Planner(_C.device_arch(9, 0, sms))
+    y, stats = case.run(on_host, device=backend, return_stats=True)
+    plan, counters = stats["plan"], stats["counters"]
+    assert plan == case.plan(_C.device_arch(9, 0, sms)).as_dict()
+    same = case.same(plan["tiling"])
+    assert_same_bits(y, same, case.id)
+    assert_within(y, case.expected(), same, case.id)
+    assert counters["bank_conflicts"] == 0
+    assert counters["wgmma_macs"] == plan["issued_macs"] >= counters["useful_macs"]
+    assert counters["bulk_load_bytes"] + counters["bulk_zero_bytes"] == plan["load_bytes"]
+    assert counters["store_bytes"] == plan["store_bytes"]
+    for schedule, lazy in product(SCHEDULES, (True, False)):
+        with ops.emulator_options(schedule=schedule, lazy=lazy, seed=sms):
+            assert case.run(on_host, device=backend).tobytes() == y.tobytes(), (schedule, lazy)
+
+
+def test_few_sms_cases_are_varied() -> None:
+    """Every width of tile; rings that are filled three times; two splits; several tiles of images."""
+    plans = [case.plan(_C.device_arch(9, 0, sms)).as_dict() for case, sms in few_sms_cases()]
+    tilings = [plan["tiling"] for plan in plans]
+    assert {t["block_m"] for t in tilings} == {8, 16, 32, 64, 128, 256}
+    assert {2 * t["stages"] < t["steps"] for t in tilings} == {True, False}
+    assert {t["split_k"] for t in tilings} == {1, 2}
+    assert any(t["gemm_m"] > t["block_m"] for t in tilings)
 
 
 def test_hopper_multiplies_with_wgmma() -> None:

@@ -10,12 +10,14 @@ from vgg_cuda import _C
 
 skip_without_emulator()
 
+import dense_mutants  # noqa: E402
 import halo_mutants  # noqa: E402
 import mutants  # noqa: E402
 from mutants import WRONG, Case, Mutant  # noqa: E402
 
-MUTANTS = mutants.MUTANTS + halo_mutants.MUTANTS
-HARMLESS = mutants.HARMLESS + halo_mutants.HARMLESS
+FILES = (mutants, halo_mutants, dense_mutants)
+MUTANTS = [mutant for file in FILES for mutant in file.MUTANTS]
+HARMLESS = [mutant for file in FILES for mutant in file.HARMLESS]
 CASES = {mutant.case: None for mutant in (*MUTANTS, *HARMLESS)}
 
 
@@ -79,7 +81,6 @@ def test_harmless(mutant: Mutant) -> None:
 
 
 def test_enough_of_them() -> None:
-    assert len(mutants.MUTANTS) >= 10
-    assert len(halo_mutants.MUTANTS) >= 12
+    assert min(len(file.MUTANTS) for file in FILES) >= 12
     assert len({mutant.name for mutant in (*MUTANTS, *HARMLESS)}) == len(MUTANTS) + len(HARMLESS)
     assert len({mutant.module for mutant in MUTANTS}) >= 5

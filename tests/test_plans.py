@@ -105,7 +105,9 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     assert tiling["split_k"] * columns >= k  # all of GEMM_K
     assert (tiling["split_k"] - 1) * columns < k  # and no split without a part of it
     assert tiling["partial_sum"] >= 0
-    if tiling["split_k"] > 1:
+    clusters = "_dense_" in plan.kernel  # whose blocks add the splits
+    assert found["launches"][0]["cluster"] == (1, tiling["split_k"] if clusters else 1, 1)
+    if tiling["split_k"] > 1 and not clusters:
         assert len(found["launches"]) == 2
         assert plan.workspace_bytes == tiling["split_k"] * tiling["gemm_m"] * n * 4
     else:
@@ -230,6 +232,38 @@ def test_variants() -> None:
         conv(1, 9, 64, 256, _C.device_arch(9, 0, 1), variant="halo_m128n256_c2")
     with pytest.raises(ValueError, match="variant: expected none, got m64n64"):
         conv(1, 9, 3, 64, _C.arch("sm_80"), variant="m64n64")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(("c", "k"), [(25088, 4096), (4096, 4096), (4096, 1000)])
+def test_hopper_dense_layers(c: int, k: int, dtype: str) -> None:
+    """Few images take little more than reading w once, which most SMs share."""
+    arch = _C.arch("sm_90a")
+    for n in range(1, 257):
+        plan = _C.plan_linear(n, c, k, dtype=dtype, relu=True, aligned=True, arch=arch).as_dict()
+        [launch], tiling = plan["launches"], plan["tiling"]
+        assert "_dense_" in launch["kernel"]
+        blocks = launch["grid"][0] * launch["grid"][1]
+        assert blocks <= arch.sm_count  # they run at the same time: w leaves memory once
+        assert blocks >= 0.9 * arch.sm_count or tiling["split_k"] == 8
+        once = 2 * (n * c + c * k + n * k) + 4 * k
+        assert once / (once + 2 * plan["workspace_bytes"]) >= 0.85
+        if n <= 64:
+            features = ceil_div(k, 128) * 128
+            images = ceil_div(n, tiling["block_m"])
+            assert plan["load_bytes"] <= 2 * c * features * (images + 0.5)
+            assert 2 * launch["smem_bytes"] + 2048 <= arch.smem_per_sm_bytes  # beside the next one
+    for other in ("tf32", "float32"):
+        plan = _C.plan_linear(1, c, k, dtype=other, relu=True, aligned=True, arch=arch).as_dict()
+        assert "_dense_" not in plan["launches"][0]["kernel"]
+
+
+def test_hopper_dense_layers_that_tma_cannot_copy() -> None:
+    arch = _C.arch("sm_90a")
+    known: dict[str, Any] = {"dtype": "float16", "relu": True, "arch": arch}
+    assert "_dense_" in _C.plan_linear(3, 64, 5, aligned=True, **known).kernel
+    assert "_dense_" not in _C.plan_linear(3, 65, 8, aligned=True, **known).kernel
+    assert "_dense_" not in _C.plan_linear(3, 64, 5, aligned=False, **known).kernel
 
 
 def test_plans_are_plain_data() -> None:

@@ -61,12 +61,21 @@ FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 
 # Kernels for sm_90a alone, of which no PTX ships; all others are for the other architectures.
 HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_c2)?(_pool)?"
+DENSE = r"linear_(f16|bf16)_dense_m\d+n128"
+HOPPER_KERNELS = f"{HALO}|{DENSE}"
 # Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
 HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
 # Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
 SLOTS_PER_HGMMA: Limits = {
     "halo_one_m_tile": (r"conv3x3_(f16|bf16)_halo_m128n256_c2(_pool)?", 13),
     "halo": (HALO, 8),
+}
+# A step has four: of 16 cycles for few images, which memory gives a step every 800; of 128 for 256.
+SLOTS_PER_DENSE_HGMMA = 15
+# Of a thread: two blocks of nine warps fit an SM with 112, one with 224.
+DENSE_REGISTERS: Limits = {
+    "dense_m256": (r"linear_(f16|bf16)_dense_m256n128", 224),
+    "dense": (DENSE, 112),
 }
 
 
@@ -86,8 +95,14 @@ def halo_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
     return matching(HALO, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
 
 
+@pytest.fixture
+def dense_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    return matching(DENSE, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+
+
 def names_for(arch: str) -> list[str]:
-    return sorted(n for n in _C.kernels() if bool(re.fullmatch(HALO, n)) == (arch == HOPPER))
+    on_hopper = {n for n in _C.kernels() if re.fullmatch(HOPPER_KERNELS, n)}
+    return sorted(n for n in _C.kernels() if (n in on_hopper) == (arch == HOPPER))
 
 
 @pytest.fixture(scope="session")
@@ -295,15 +310,54 @@ def test_halo_main_loops_issue_little(family: str, halo_kernels: list[sass.Kerne
     assert not wrong
 
 
+def test_dense_kernels_copy_by_tensor_maps(dense_kernels: list[sass.Kernel]) -> None:
+    """Images and weights; sums are loaded from other blocks' shared memory (LD)."""
+    for kernel in dense_kernels:
+        copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
+        assert copies == {"UTMALDG.2D"}, kernel.name
+        assert not {"LDGSTS", "LDS", "HMMA"} & kernel.opcodes.keys(), kernel.name
+        loads = [i.split()[0] for i in kernel.instructions if re.match(r"LD[. ]", i)]
+        assert loads == ["LD.E.128"] * 8, kernel.name  # one of each split
+        assert kernel.opcodes["LDG"] == 1, kernel.name  # the bias
+        assert {i.split()[0] for i in kernel.instructions if i.startswith("STG")} == {
+            "STG.E.64", "STG.E.U16",
+        }, kernel.name  # fmt: skip
+
+
+@pytest.mark.parametrize("family", DENSE_REGISTERS)
+def test_registers_of_dense_kernels(family: str, dense_kernels: list[sass.Kernel]) -> None:
+    found = members(family, DENSE_REGISTERS, dense_kernels)
+    limit = DENSE_REGISTERS[family][1]
+    assert limit * 288 * (1 if "256" in family else 2) <= REGISTERS_PER_SM
+    assert not {k.name: k.registers for k in found if k.registers > limit}
+
+
+def test_dense_kernels_multiply_in_warpgroups(dense_kernels: list[sass.Kernel]) -> None:
+    """Every HGMMA is in the main loop, as wide as the tile has images; nothing else takes long."""
+    for kernel in dense_kernels:
+        [images] = re.findall(r"_m(\d+)n", kernel.name)
+        opcode = f"HGMMA.64x{images}x16.F32" + ".BF16" * ("_bf16_" in kernel.name)
+        assert {i.split()[0] for i in kernel.instructions if i.startswith("HGMMA")} == {opcode}
+        loop = kernel.main_loop("HGMMA")
+        assert loop, kernel.name
+        assert loop.opcodes["HGMMA"] == kernel.opcodes["HGMMA"] == 4
+        assert loop.opcodes["WARPGROUP"] == 2, kernel.name  # fence and wait of the step
+        assert len(loop.instructions) <= SLOTS_PER_DENSE_HGMMA * 4, dict(loop.opcodes)
+
+
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
-def test_the_emulator_runs_the_ptx_of_the_halo_kernels(halo_kernels: list[sass.Kernel]) -> None:
+@pytest.mark.parametrize(("module", "names"), [("sm90/halo", HALO), ("sm90/dense", DENSE)])
+def test_the_emulator_runs_the_ptx_of_hoppers_kernels(
+    module: str, names: str, all_kernels: list[sass.Kernel]
+) -> None:
     """Which does not ship: ptxas makes the machine code that ships from it, without a warning."""
-    ptx = _C.emulator_modules()["sm90/halo"]
+    kernels = matching(names, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+    ptx = _C.emulator_modules()[module]
     if not sass.is_ptxas_of(ptx):
         pytest.skip("there is no ptxas of the release that compiled the kernels")
     assembled, warnings = sass.assemble(ptx, HOPPER)
     assert not warnings
-    assert {k.name: k for k in assembled} == {k.name: k for k in halo_kernels}
+    assert {k.name: k for k in assembled} == {k.name: k for k in kernels}
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
@@ -314,7 +368,7 @@ def test_the_emulator_runs_the_ptx_that_ships(ptx: list[str]) -> None:
         for module, each in _C.emulator_modules().items()
         if not module.startswith("emulator/")  # for test_ptx_wrappers.py alone
         for name, text in by_entry(each).items()
-        if not re.fullmatch(HALO, name)
+        if not re.fullmatch(HOPPER_KERNELS, name)
     }
     assert shipped
     assert shipped.keys() == emulated.keys()

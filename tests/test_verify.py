@@ -97,12 +97,16 @@ def test_headless_networks_and_pools_alone() -> None:
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_hoppers_order_of_additions(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = Config("x", (64, "M", 128, "M", 64, "M", 64, "M", 64, "M"), ())
+    config = Config("x", (64, "M", 128, "M", 64, "M", 64, "M", 64, "M"), (72, 10))
     weights = he_weights(config, 0)
     model = VGG(weights, device="emulator", dtype=dtype, arch="sm_90a")
     found = verify(model, weights, he_input(weights, 45, 34))
     assert found.ok, found.table()
-    assert all("_halo_" in row.kernels[0] for row in found.rows[1:])
+    kernels = [row.kernels[0] for row in found.rows]
+    assert all("_halo_" in kernel for kernel in kernels[1:] if kernel.startswith("conv3x3"))
+    dense = [kernel for kernel in kernels if kernel.startswith("linear")]
+    assert len(dense) == 2
+    assert all("_dense_" in kernel for kernel in dense)
     bad = changed(weights, conv3_1_weight=weights.tensors["conv3_1.weight"][:, ::-1])
     assert verify(model, bad, he_input(weights, 45, 34)).first_bad.tap == "pool3"
 

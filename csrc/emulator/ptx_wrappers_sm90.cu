@@ -200,6 +200,20 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1)
   ptx::cluster_wait();
 }
 
+// x [32, 4], out [32, 4]: each block of a cluster of two gets what the other has.
+extern "C" __global__ void __cluster_dims__(2, 1, 1)
+    ptx_cluster_load(const float4* x, float4* out) {
+  __shared__ float4 row[LANES];
+  const int i = blockIdx.x * LANES + threadIdx.x;
+  row[threadIdx.x] = x[i];
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+  out[i] = ptx::cluster_load(
+      ptx::cluster_address(ptx::shared_address(row + threadIdx.x), blockIdx.x % 2 ^ 1));
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+}
+
 // x [3, 12, 64] of 16 bits, at [3, 4]: boxes of 12 pixels; the third is written where the first
 // was, once that has been read.
 extern "C" __global__ void ptx_tma_store_4d(const uint4* x, const int* at,

@@ -78,6 +78,20 @@ struct HaloParams {
   FastDivmod slabs_w, slabs_h;  // that cover an image
 };
 
+// A dense layer whose images and weights are copied by TMA; see sm90/dense.cuh.
+struct DenseParams {
+  static constexpr int MOST_SPLITS = 8;  // blocks of a cluster, on every GPU that has clusters
+
+  TensorMapBytes x;   // [N, C], boxes of [BLOCK_M, 64]
+  TensorMapBytes w;   // [K, C], boxes of [128, 64]
+  const float* bias;  // [K, rounded up to 8]
+  void* y;            // [N, K]
+  int N, K;
+  int steps, all_steps;  // of 64 columns: of a split, and of C
+  int relu;
+  FastDivmod image_tiles;
+};
+
 // y = relu(pool(sum over s of partial[s]) + bias)
 struct ReduceParams {
   static constexpr int THREADS = 256;

@@ -8,6 +8,7 @@
 
 #include "kernels/params.h"
 #include "ops.h"
+#include "plan/dense.h"
 #include "plan/gemm_tiles.h"
 #include "plan/hopper.h"
 
@@ -257,6 +258,7 @@ Plan plan(const Linear& op, const ArchSpec& arch) {
   check_fits("linear", "N", op.N);
   check_fits("linear", "C", op.C);
   check_fits("linear", "K", op.K);
+  if (has_dense(op, arch)) return plan_dense(op, arch);
   const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
   const GemmProblem problem{
       Operation::linear, op.dtype, op.N, op.K, op.C, chunks ? Rows::dense : Rows::gathered, false};
@@ -264,6 +266,7 @@ Plan plan(const Linear& op, const ArchSpec& arch) {
 }
 
 void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor) {
+  if (is_dense(plan)) return run_dense(op, plan, arrays, executor);
   const int w_stride = static_cast<int>(packed_columns(op.C, op.dtype));
   const int64_t out_size = int64_t{op.N} * op.K;
   const bool split = plan.tiling.split_k > 1;

@@ -23,4 +23,14 @@ __device__ __forceinline__ uint32_t cluster_address(uint32_t address_smem, uint3
   return address;
 }
 
+// PTX ISA, 9.7.9.8: ld, of the shared memory of any block of the cluster; 16 bytes.
+__device__ __forceinline__ float4 cluster_load(uint32_t address_cluster) {
+  float4 v;
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "r"(address_cluster)
+               : "memory");
+  return v;
+}
+
 }  // namespace vgg::ptx
