@@ -303,22 +303,31 @@ def conv_cases() -> Iterator[ConvCase]:
             yield ConvCase(1, 12, 13, c, 1000, dtype, pool, arch="sm_87")
 
 
-HALO_VARIANTS = {"halo_m512n64": 64, "halo_m256n128_c2": 128, "halo_m128n256_c2": 256}
-"""Their multiples of channels."""
+HALO_WIDTHS = {
+    "halo_m512n64": 64, "halo_m256n128_c2": 128, "halo_m128n256_c2": 256, "halo_m128n128": 128,
+    "halo_m128n128_split": 128, "halo_m128n64_split": 64,
+}  # fmt: skip
+"""Channels of every tile."""
 
 
 def halo_cases() -> Iterator[ConvCase]:
-    """For Hopper: ragged slabs, odd numbers of tiles, one or several channels of every tile."""
-    sizes = [(7, 7), (8, 8), (9, 17), (16, 8), (15, 7), (33, 12), (2, 2), (14, 14), (1, 1)]
+    """For Hopper, every tile: ragged slabs, odd numbers of tiles, channels once and twice as many.
+
+    Splits of as many channels, and a last one of fewer.
+    """
+    sizes = [(7, 7), (8, 8), (9, 17), (16, 8), (15, 7), (33, 4), (2, 2), (14, 14), (1, 1)]
     for dtype in ("float16", "bfloat16"):
-        for v, (variant, width) in enumerate(HALO_VARIANTS.items()):
-            for i, (c, k) in enumerate(product((64, 128), (width, 2 * width))):
+        for v, (variant, width) in enumerate(HALO_WIDTHS.items()):
+            for i, times in enumerate((1, 2)):
                 for j in (i + 2 * v, i + 2 * v + 3):
                     h, w = sizes[j % len(sizes)]
                     pool = bool(j % 2) and min(h, w) > 1
+                    split = variant.endswith("split")
+                    c = (128, 192)[(i + j) % 2] if split else (64, 128)[(i + v) % 2]
+                    splits = ("2", "23"[j % 2])[c == 192] if split else ""
                     yield ConvCase(
-                        1 + j % 3, h, w, c, k, dtype, pool, relu=i % 3 != 0, arch="sm_90a",
-                        variant=variant,
+                        1 + j % 3, h, w, c, times * width, dtype, pool, relu=i % 3 != 0,
+                        arch="sm_90a", variant=variant + splits,
                     )  # fmt: skip
 
 

@@ -146,12 +146,14 @@ class Case:
     relu: bool = True
     arch: str = "sm_80"
     sm_count: int = 0  # of sm_90a; 0: as many as the architecture has
+    variant: str | None = None  # of a convolution's kernel; None: the plan chooses
 
     @property
     def id(self) -> str:
         size = "x".join(map(str, self.shape))
         sms = f"-{self.sm_count}sm" if self.sm_count else ""
-        return f"{self.op}-{size}-{self.dtype}-{self.arch}{sms}" + "-pool" * self.pool
+        variant = f"-{self.variant}" if self.variant else ""
+        return f"{self.op}-{size}-{self.dtype}-{self.arch}{sms}{variant}" + "-pool" * self.pool
 
     @property
     def plan(self) -> _C.Plan:
@@ -165,7 +167,8 @@ class Case:
         if self.op == "linear":
             return _C.plan_linear(*self.shape, **options)
         x_dtype = numpy_dtype(self.dtype).name
-        return _C.plan_conv3x3(*self.shape, x_dtype=x_dtype, pool=self.pool, **options)
+        options |= {"x_dtype": x_dtype, "pool": self.pool, "variant": self.variant}
+        return _C.plan_conv3x3(*self.shape, **options)
 
     @property
     def x(self) -> np.ndarray:

@@ -66,6 +66,11 @@ def test_against_float64(case: Case) -> None:
     assert counters["bank_conflicts"] == 0
     if counters["mma"]:
         assert counters["mma_macs"] >= counters["useful_macs"] > 0
+    if "_halo_" in stats["kernel"]:  # does what the plan says
+        assert counters["wgmma_macs"] == plan["issued_macs"] >= counters["useful_macs"] > 0
+        loaded = counters["bulk_load_bytes"] + counters["bulk_zero_bytes"]
+        assert loaded == plan["load_bytes"] - plan["workspace_bytes"]
+        assert counters["bulk_store_bytes"] + counters["store_bytes"] == plan["store_bytes"]
 
 
 ROUNDED = [
@@ -194,7 +199,7 @@ def test_dense_layers_on_few_sms(case: LinearCase, sms: int) -> None:
 
 
 def test_few_sms_cases_are_varied() -> None:
-    """Every width of tile; rings that are filled three times; two splits; several tiles of images."""
+    """Every width of tile; rings that are filled thrice; two splits; several tiles of images."""
     plans = [case.plan(_C.device_arch(9, 0, sms)).as_dict() for case, sms in few_sms_cases()]
     tilings = [plan["tiling"] for plan in plans]
     assert {t["block_m"] for t in tilings} == {8, 16, 32, 64, 128, 256}

@@ -10,12 +10,13 @@ from vgg_cuda import _C
 
 skip_without_emulator()
 
+import cluster_mutants  # noqa: E402
 import dense_mutants  # noqa: E402
 import halo_mutants  # noqa: E402
 import mutants  # noqa: E402
 from mutants import WRONG, Case, Mutant  # noqa: E402
 
-FILES = (mutants, halo_mutants, dense_mutants)
+FILES = (mutants, halo_mutants, cluster_mutants, dense_mutants)
 MUTANTS = [mutant for file in FILES for mutant in file.MUTANTS]
 HARMLESS = [mutant for file in FILES for mutant in file.HARMLESS]
 CASES = {mutant.case: None for mutant in (*MUTANTS, *HARMLESS)}

@@ -90,14 +90,15 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     tiling = found["tiling"]
     assert m <= tiling["gemm_m"] <= pixels
     assert (tiling["gemm_n"], tiling["gemm_k"]) == (n, k)
-    grid = found["launches"][0]["grid"]
+    grid, cluster = found["launches"][0]["grid"], found["launches"][0]["cluster"]
     tiles = ceil_div(tiling["gemm_m"], tiling["block_m"]) * ceil_div(n, tiling["block_n"])
     if tiling["walk"] == "csr":  # persistent blocks, of slabs that may be ragged
         assert (arch.name, n % tiling["block_n"], k % tiling["block_k"]) == ("sm_90a", 0, 0)
-        cluster = found["launches"][0]["cluster"][0]
-        assert grid[0] == min(found["tiles"], arch.sm_count // cluster) * cluster
-        assert found["tiles"] * cluster >= tiles
-        assert tuple(grid[1:]) == (1, 1)
+        units = found["tiles"] // tiling["split_k"]
+        assert units * cluster[0] >= tiles
+        places = max(arch.sm_count // (cluster[0] * tiling["split_k"]), 1)
+        assert tuple(grid) == (min(units, places) * cluster[0], tiling["split_k"], 1)
+        assert cluster in ((1, 1, 1), (2, 1, 1))
     else:
         assert tuple(grid) == (tiles, tiling["split_k"], 1)
     columns = tiling["steps"] * tiling["block_k"]
@@ -105,9 +106,10 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     assert tiling["split_k"] * columns >= k  # all of GEMM_K
     assert (tiling["split_k"] - 1) * columns < k  # and no split without a part of it
     assert tiling["partial_sum"] >= 0
-    clusters = "_dense_" in plan.kernel  # whose blocks add the splits
-    assert found["launches"][0]["cluster"] == (1, tiling["split_k"] if clusters else 1, 1)
-    if tiling["split_k"] > 1 and not clusters:
+    dense = "_dense_" in plan.kernel  # clusters add the splits
+    if tiling["walk"] == "rsc":
+        assert cluster == (1, tiling["split_k"] if dense else 1, 1)
+    if tiling["split_k"] > 1 and not dense:
         assert len(found["launches"]) == 2
         assert plan.workspace_bytes == tiling["split_k"] * tiling["gemm_m"] * n * 4
     else:

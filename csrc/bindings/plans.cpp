@@ -40,8 +40,8 @@ PyPlan make(const Op& op, const ArchSpec& arch) {
   return {op, plan(op, arch)};
 }
 
-Conv3x3 conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
-                const std::string& x_dtype, bool relu, bool pool, bool aligned) {
+Conv3x3 described(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
+                  const std::string& x_dtype, bool relu, bool pool, bool aligned) {
   const std::string op = "conv3x3";
   const DType type = precision(op, dtype), x_type = x_dtype_of(op, x_dtype);
   if (pool && (H < 2 || W < 2)) {
@@ -67,7 +67,7 @@ Conv3x3 conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std
 PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
                     const std::string& x_dtype, bool relu, bool pool, bool aligned,
                     const ArchSpec& arch, const std::optional<std::string>& variant) {
-  const Conv3x3 op = conv3x3(N, H, W, C, K, dtype, x_dtype, relu, pool, aligned);
+  const Conv3x3 op = described(N, H, W, C, K, dtype, x_dtype, relu, pool, aligned);
   if (variant && variant->empty()) {
     throw std::invalid_argument("conv3x3: variant: expected a name or None, got ''");
   }
@@ -183,7 +183,8 @@ void bind_plans(py::module_& m) {
       "conv3x3_variants",
       [](int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& type,
          const std::string& x_type, bool relu, bool pool, bool is_aligned, const ArchSpec& spec) {
-        return conv3x3_variants(conv3x3(N, H, W, C, K, type, x_type, relu, pool, is_aligned), spec);
+        return conv3x3_variants(described(N, H, W, C, K, type, x_type, relu, pool, is_aligned),
+                                spec);
       },
       "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype, "x_dtype"_a, "relu"_a, "pool"_a,
       aligned, arch, "What `variant` may be.");

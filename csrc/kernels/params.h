@@ -71,8 +71,10 @@ struct HaloParams {
   TensorMapBytes w;   // [K, 9 C], boxes of [BLOCK_N / CLUSTER, 64]
   TensorMapBytes y;   // [N, P, Q, K], boxes of [8, 8, 64], with pool [4, 4, 64]
   const float* bias;  // [K]
-  int C;
-  int units;  // of BLOCK_N channels of the two slabs of each block of a cluster
+  float* partial;     // [split_k, N, H, W, K], written in place of y; or null
+  int N, H, W, C, K;
+  int split_channels;  // of C, a multiple of 64: each split's but for the last
+  int units;           // of BLOCK_N channels of the two slabs of each block of a cluster
   int relu;
   FastDivmod n_tiles;           // along K
   FastDivmod slabs_w, slabs_h;  // that cover an image

@@ -11,6 +11,7 @@
 #include "plan/dense.h"
 #include "plan/gemm_tiles.h"
 #include "plan/hopper.h"
+#include "plan/reduce.h"
 
 namespace vgg {
 
@@ -34,12 +35,9 @@ uint32_t blocks(const char* op, int64_t count) {
   return static_cast<uint32_t>(count);
 }
 
-// Channels that a thread of the second launch computes.
-int reduce_width(int64_t K, bool aligned) { return aligned && K % 4 == 0 ? 4 : 1; }
-
 // `pooled_m`: GEMM_M where the tile that is chosen pools, and leaves odd last rows and columns out.
-Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int64_t out_size,
-               bool aligned, const ArchSpec& arch, const std::string& variant = {}) {
+Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, const Reduce& reduce,
+               const ArchSpec& arch, const std::string& variant = {}) {
   const GemmChoice choice = choose_tile(problem, arch, variant);
   if (choice.tile == nullptr) {
     throw std::invalid_argument(std::string(op) + ": no kernel fits the shared memory of " +
@@ -69,19 +67,8 @@ Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, int
   plan.issued_macs =
       plan.tiles * tile.block_m * tile.block_n * choice.steps * tile.block_k(problem.dtype);
   plan.load_bytes = plan.tiles * rows * tile.row_bytes;
-  plan.store_bytes = out_size * static_cast<int64_t>(size_bytes(problem.dtype));
-  if (choice.split_k > 1) {
-    plan.workspace_bytes =
-        choice.split_k * gemm_m * problem.gemm_n * static_cast<int64_t>(sizeof(float));
-    plan.load_bytes += plan.workspace_bytes;
-    plan.store_bytes += plan.workspace_bytes;
-    const int width = reduce_width(problem.gemm_n, aligned);
-    const int64_t packs = out_size / width;
-    plan.launches.push_back({entry("reduce", storage(problem.dtype), "v" + std::to_string(width)),
-                             {blocks(op, ceil_div(packs, ReduceParams::THREADS)), 1, 1},
-                             {ReduceParams::THREADS, 1, 1},
-                             0});
-  }
+  plan.store_bytes = reduce.size * static_cast<int64_t>(size_bytes(problem.dtype));
+  if (choice.split_k > 1) plan_reduce(reduce, plan);
   return plan;
 }
 
@@ -112,30 +99,6 @@ Plan plan_first(const Conv3x3& op, const ArchSpec& arch) {
   plan.load_bytes = taps * size_bytes(op.x_dtype) + filters * size_bytes(op.dtype);
   plan.store_bytes = gemm_m / (op.pool ? 4 : 1) * op.K * size_bytes(op.dtype);
   return plan;
-}
-
-template <class Op, class Arrays>
-void reduce(const Op& op, const Plan& plan, const Arrays& arrays, int H, int W, bool pool,
-            int64_t out_size, Executor& executor) {
-  const int width = reduce_width(op.K, op.aligned);
-  const ReduceParams params{static_cast<const float*>(arrays.workspace),
-                            arrays.bias,
-                            arrays.y,
-                            plan.tiling.gemm_m * plan.tiling.gemm_n,
-                            static_cast<int>(out_size / width),
-                            plan.tiling.split_k,
-                            H,
-                            W,
-                            op.K,
-                            op.relu,
-                            pool,
-                            FastDivmod(op.K / width),
-                            FastDivmod(pool ? H / 2 : 1),
-                            FastDivmod(pool ? W / 2 : 1)};
-  executor(plan.launches[1], params,
-           {{"workspace", arrays.workspace, plan.workspace_bytes, false},
-            {"bias", arrays.bias, packed_bias(op.K) * 4, false},
-            {"out", arrays.y, out_size * size_bytes(op.dtype), true}});
 }
 
 GemmProblem problem_of(const Conv3x3& op) {
@@ -193,11 +156,10 @@ Plan plan(const Conv3x3& op, const ArchSpec& arch, const std::string& variant) {
   if (has_hopper(op, arch) && (variant.empty() || is_hopper(variant))) {
     return plan_hopper(op, arch, variant);
   }
-  const int64_t out_size = launched_pixels(op, op.pool) / (op.pool ? 4 : 1) * op.K;
-  Plan plan = plan_gemm("conv3x3", problem_of(op), launched_pixels(op, true), out_size, op.aligned,
-                        arch, variant);
-  plan.macs =
-      out_size * (op.pool ? 4 : 1) * 9 * op.C;  // split sums cover pixels that no window has
+  Plan plan =
+      plan_gemm("conv3x3", problem_of(op), launched_pixels(op, true), reduce_of(op), arch, variant);
+  // split sums cover pixels that no window has
+  plan.macs = launched_pixels(op, op.pool) * op.K * 9 * op.C;
   return plan;
 }
 
@@ -251,7 +213,7 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
   if (!split) return executor(plan.launches[0], params, {x, w, bias, out});
   executor(plan.launches[0], params,
            {x, w, bias, {"workspace", arrays.workspace, plan.workspace_bytes, true}});
-  reduce(op, plan, arrays, op.H, op.W, op.pool, out_size, executor);
+  run_reduce(reduce_of(op), plan, arrays.workspace, arrays.bias, arrays.y, executor);
 }
 
 Plan plan(const Linear& op, const ArchSpec& arch) {
@@ -262,7 +224,7 @@ Plan plan(const Linear& op, const ArchSpec& arch) {
   const bool chunks = op.aligned && op.C % (16 / size_bytes(op.dtype)) == 0;
   const GemmProblem problem{
       Operation::linear, op.dtype, op.N, op.K, op.C, chunks ? Rows::dense : Rows::gathered, false};
-  return plan_gemm("linear", problem, op.N, int64_t{op.N} * op.K, op.aligned, arch);
+  return plan_gemm("linear", problem, op.N, reduce_of(op), arch);
 }
 
 void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor) {
@@ -296,7 +258,7 @@ void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executo
             {"w", arrays.w, int64_t{op.K} * w_stride * size_bytes(op.dtype), false},
             {"bias", arrays.bias, packed_bias(op.K) * 4, false},
             split ? workspace : out});
-  if (split) reduce(op, plan, arrays, 1, 1, false, out_size, executor);
+  if (split) run_reduce(reduce_of(op), plan, arrays.workspace, arrays.bias, arrays.y, executor);
 }
 
 }  // namespace vgg

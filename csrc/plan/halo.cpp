@@ -1,34 +1,38 @@
 // Plans and launches of kernels/sm90/halo.cuh.
 
 #include <algorithm>
-#include <iterator>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "kernels/params.h"
 #include "kernels/sm90/halo_tile.h"
 #include "plan/hopper.h"
+#include "plan/map_of.h"
+#include "plan/reduce.h"
 
 namespace vgg {
 
 namespace {
 
-struct Variant {
-  std::string name;  // without "_pool"
+using sm90::Result;
+
+// A kernel: one tile, and what becomes of its sums.
+struct Kernel {
+  std::string name;  // "halo_m128n64_split"
   int block_n, m_tiles, cluster;
-  bool pool;
+  Result result;
   int pixels, slab_w, slab_h, stages, threads, pixel_bytes, filter_bytes, smem_bytes;
 };
 
-template <int BLOCK_N, int M_TILES, int CLUSTER, bool POOL>
-Variant variant(std::string name) {
-  using Tile = sm90::HaloTile<BLOCK_N, M_TILES, CLUSTER, POOL>;
-  if (POOL) name.resize(name.size() - std::string("_pool").size());
+template <int BLOCK_N, int M_TILES, int CLUSTER, Result RESULT>
+Kernel kernel(const char* name) {
+  using Tile = sm90::HaloTile<BLOCK_N, M_TILES, CLUSTER, RESULT>;
   return {name,
           BLOCK_N,
           M_TILES,
           CLUSTER,
-          POOL,
+          RESULT,
           Tile::PIXELS,
           Tile::SLAB_W,
           Tile::SLAB_H,
@@ -39,136 +43,190 @@ Variant variant(std::string name) {
           Tile::BYTES};
 }
 
-#define HALO(NAME, ...) variant<__VA_ARGS__>(#NAME),
-const std::vector<Variant> VARIANTS = {
+#define HALO(NAME, ...) kernel<__VA_ARGS__>(#NAME),
+const std::vector<Kernel> KERNELS = {
 #include "kernels/sm90/halo.def"
 };
 #undef HALO
 
 constexpr int CONSUMERS = 2, CHANNELS = 64;
-constexpr double PIECE_CYCLES = 400;  // of writing 64 pixels by 64 channels; rough
+constexpr double PIECE_CYCLES = 400;    // of writing 64 pixels by 64 channels; rough
+constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits; rough
 
-// How an image is cut, and how many units of work that makes.
-struct Cut {
-  int64_t slabs_w, slabs_h, units;
+// A kernel for a convolution. Each split walks `chunks` times 64 channels, the last maybe fewer.
+struct Variant {
+  const Kernel* kernel;
+  int split_k, chunks;
+
+  std::string name() const {
+    if (kernel->result == Result::split) return kernel->name + std::to_string(split_k);
+    std::string name = kernel->name;
+    if (kernel->result == Result::pooled) name.resize(name.rfind("_pool"));
+    return name;
+  }
 };
 
-Cut cut(const Conv3x3& op, const Variant& variant) {
-  const int64_t slabs_w = ceil_div(op.W, variant.slab_w), slabs_h = ceil_div(op.H, variant.slab_h);
-  const int64_t groups = ceil_div(op.N * slabs_w * slabs_h, CONSUMERS * variant.cluster);
-  return {slabs_w, slabs_h, groups * (op.K / variant.block_n)};
+std::vector<Variant> variants(const Conv3x3& op) {
+  std::vector<Variant> found;
+  const int chunks = op.C / CHANNELS;
+  const Result result = op.pool ? Result::pooled : Result::whole;
+  // The second launch counts the elements of y in int32.
+  const bool splits = int64_t{op.N} * op.H * op.W * op.K <= std::numeric_limits<int32_t>::max() / 2;
+  for (const Kernel& kernel : KERNELS) {
+    if (kernel.result == result) found.push_back({&kernel, 1, chunks});
+    if (kernel.result != Result::split || !splits) continue;
+    for (int split_k = 2; split_k <= chunks; ++split_k) {
+      const auto each = static_cast<int>(ceil_div(chunks, split_k));
+      // Otherwise the last ones would be empty.
+      if (ceil_div(chunks, each) == split_k) found.push_back({&kernel, split_k, each});
+    }
+  }
+  return found;
 }
 
-int64_t clusters(const Variant& variant, const Cut& cut, const ArchSpec& arch) {
-  return std::min<int64_t>(cut.units, arch.sm_count / variant.cluster);
+Variant find(const Conv3x3& op, const std::string& name) {
+  const std::vector<Variant> all = variants(op);
+  return *std::find_if(all.begin(), all.end(), [&](const Variant& v) { return v.name() == name; });
 }
 
-// Bytes that a cluster loads for one unit.
-int64_t unit_bytes(const Conv3x3& op, const Variant& variant) {
-  return op.C / CHANNELS * (3 * variant.cluster * variant.pixel_bytes + 9 * variant.filter_bytes);
+// How images are cut: units of work, of each split; clusters that take them.
+struct Cut {
+  int64_t slabs_w, slabs_h, units, clusters;
+};
+
+Cut cut(const Conv3x3& op, const Variant& variant, const ArchSpec& arch) {
+  const Kernel& kernel = *variant.kernel;
+  const int64_t slabs_w = ceil_div(op.W, kernel.slab_w), slabs_h = ceil_div(op.H, kernel.slab_h);
+  const int64_t groups = ceil_div(op.N * slabs_w * slabs_h, CONSUMERS * kernel.cluster);
+  const int64_t units = groups * (op.K / kernel.block_n);
+  const int64_t places = std::max(1, arch.sm_count / (kernel.cluster * variant.split_k));
+  return {slabs_w, slabs_h, units, std::min(units, places)};
+}
+
+// Bytes that a cluster loads for 64 channels of a unit.
+int chunk_bytes(const Kernel& kernel) {
+  return 3 * kernel.cluster * kernel.pixel_bytes + 9 * kernel.filter_bytes;
 }
 
 double estimate(const Conv3x3& op, const Variant& variant, const ArchSpec& arch) {
-  const Cut cut = vgg::cut(op, variant);
-  const double chunks = op.C / CHANNELS;
-  const double macs = 9 * chunks * variant.pixels * variant.block_n * CHANNELS;
-  const double shared = chunks * (3 * variant.pixel_bytes + 9 * variant.filter_bytes);
-  const double l2 = static_cast<double>(unit_bytes(op, variant)) / variant.cluster;
-  const double pieces = variant.m_tiles * variant.block_n / CHANNELS;
-  const double unit = hopper_cycles(macs, variant.block_n, shared, l2) + pieces * PIECE_CYCLES;
-  return unit * static_cast<double>(ceil_div(cut.units, clusters(variant, cut, arch)));
+  const Kernel& kernel = *variant.kernel;
+  const Cut cut = vgg::cut(op, variant, arch);
+  const double macs = 9.0 * kernel.pixels * kernel.block_n * CHANNELS;
+  const double shared = 3.0 * kernel.pixel_bytes + 9.0 * kernel.filter_bytes;
+  const double l2 = 1.0 * chunk_bytes(kernel) / kernel.cluster;
+  const double pieces = kernel.m_tiles * kernel.block_n / CHANNELS;
+  const double unit = variant.chunks * hopper_cycles(macs, kernel.block_n, shared, l2);
+  const int64_t waves = ceil_div(cut.units, cut.clusters) *
+                        ceil_div(cut.clusters * kernel.cluster * variant.split_k, arch.sm_count);
+  double cycles = static_cast<double>(waves) * (unit + pieces * PIECE_CYCLES);
+  if (variant.split_k > 1) {  // sums are written and read
+    const double sums = 1.0 * variant.split_k * op.N * op.H * op.W * op.K;
+    cycles += LAUNCH_CYCLES + 2 * sums * sizeof(float) / arch.sm_count / HOPPER_L2_BYTES;
+  }
+  return cycles;
 }
 
-std::string obstacle(const Conv3x3& op, const Variant& variant, const ArchSpec& arch) {
-  if (op.K % variant.block_n != 0) {
-    return "K to be a multiple of " + std::to_string(variant.block_n) +
+std::string obstacle(const Conv3x3& op, const Kernel& kernel, const ArchSpec& arch) {
+  if (op.K % kernel.block_n != 0) {
+    return "K to be a multiple of " + std::to_string(kernel.block_n) +
            ", got K = " + std::to_string(op.K);
   }
-  if (arch.sm_count < variant.cluster) {
-    return std::to_string(variant.cluster) + " SMs, there is " + std::to_string(arch.sm_count);
+  if (arch.sm_count < kernel.cluster) {
+    return std::to_string(kernel.cluster) + " SMs, there is " + std::to_string(arch.sm_count);
   }
   return "";
 }
 
 std::vector<Option> options(const Conv3x3& op, const ArchSpec& arch) {
   std::vector<Option> found;
-  for (const Variant& variant : VARIANTS) {
-    if (variant.pool != op.pool) continue;
-    const std::string missing = obstacle(op, variant, arch);
-    found.push_back({variant.name, missing, missing.empty() ? estimate(op, variant, arch) : 0});
+  for (const Variant& variant : variants(op)) {
+    const std::string missing = obstacle(op, *variant.kernel, arch);
+    const double cycles = missing.empty() ? estimate(op, variant, arch) : 0;
+    found.push_back({variant.name(), missing, cycles});
   }
   return found;
 }
 
-const Variant& find(const Conv3x3& op, const std::string& name) {
-  return *std::find_if(VARIANTS.begin(), VARIANTS.end(), [&](const Variant& variant) {
-    return variant.name == name && variant.pool == op.pool;
-  });
+// y, or without `pool` the sums.
+int64_t size(const Conv3x3& op, bool pool) {
+  return int64_t{op.N} * (pool ? op.H / 2 : op.H) * (pool ? op.W / 2 : op.W) * op.K;
 }
 
 Plan make(const Conv3x3& op, const ArchSpec& arch, const std::string& name) {
-  const Variant& variant = find(op, name);
-  const Cut cut = vgg::cut(op, variant);
-  const auto cluster = static_cast<uint32_t>(variant.cluster);
+  const Variant variant = find(op, name);
+  const Kernel& kernel = *variant.kernel;
+  const Cut cut = vgg::cut(op, variant, arch);
+  const auto cluster = static_cast<uint32_t>(kernel.cluster);
   Plan plan;
   plan.op = "conv3x3";
   plan.arch = arch.name;
   plan.variant = name;
   Launch launch;
-  launch.kernel = std::string("conv3x3_") + short_name(op.dtype) + "_" + name;
-  if (op.pool) launch.kernel += "_pool";
-  launch.grid.x = static_cast<uint32_t>(clusters(variant, cut, arch)) * cluster;
-  launch.block.x = static_cast<uint32_t>(variant.threads);
-  launch.smem_bytes = variant.smem_bytes;
+  launch.kernel = std::string("conv3x3_") + short_name(op.dtype) + "_" + kernel.name;
+  launch.grid = {static_cast<uint32_t>(cut.clusters) * cluster,
+                 static_cast<uint32_t>(variant.split_k), 1};
+  launch.block.x = static_cast<uint32_t>(kernel.threads);
+  launch.smem_bytes = kernel.smem_bytes;
   launch.cluster.x = cluster;
   plan.launches.push_back(launch);
-  const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
-  const int64_t pixels = int64_t{op.N} * P * Q * (op.pool ? 4 : 1), gemm_k = int64_t{9} * op.C;
-  plan.tiling = {pixels,
+  const int64_t gemm_k = int64_t{9} * op.C;
+  const int64_t used = size(op, op.pool) / op.K * (op.pool ? 4 : 1);  // pixels that y needs
+  plan.tiling = {kernel.result == Result::split ? size(op, false) / op.K : used,
                  op.K,
                  gemm_k,
-                 variant.pixels,
-                 variant.block_n,
+                 kernel.pixels,
+                 kernel.block_n,
                  CHANNELS,
-                 variant.stages,
-                 1,
-                 static_cast<int>(gemm_k / CHANNELS),
+                 kernel.stages,
+                 variant.split_k,
+                 9 * variant.chunks,
                  0,
                  Walk::csr};
-  plan.macs = pixels * op.K * gemm_k;
-  plan.tiles = cut.units;
-  plan.issued_macs = cut.units * variant.cluster * variant.pixels * variant.block_n * gemm_k;
-  plan.load_bytes = cut.units * unit_bytes(op, variant);
-  plan.store_bytes = int64_t{op.N} * P * Q * op.K * size_bytes(op.dtype);
+  plan.macs = used * op.K * gemm_k;
+  plan.tiles = cut.units * variant.split_k;
+  plan.issued_macs = cut.units * kernel.cluster * kernel.pixels * kernel.block_n * gemm_k;
+  plan.load_bytes = cut.units * (op.C / CHANNELS) * chunk_bytes(kernel);
+  plan.store_bytes = size(op, op.pool) * size_bytes(op.dtype);
+  if (kernel.result == Result::split) plan_reduce(reduce_of(op), plan);
   return plan;
 }
 
 void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Executor& executor) {
-  const Variant& variant = find(op, plan.variant);
-  const int64_t P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
-  const int64_t pixels = int64_t{op.N} * op.H * op.W, out_size = op.N * P * Q * op.K;
-  const int64_t size = size_bytes(op.dtype), gemm_k = int64_t{9} * op.C;
-  const Cut cut = vgg::cut(op, variant);
-  const int piece = op.pool ? 4 : 8;
-  const HaloParams params{
-      executor.encode(hopper_map(op.dtype, arrays.x, {op.C, op.W, op.H, op.N},
-                                 {CHANNELS, variant.slab_w, variant.slab_h + 2, 1})),
-      executor.encode(hopper_map(op.dtype, arrays.w, {gemm_k, op.K},
-                                 {CHANNELS, variant.block_n / variant.cluster})),
-      executor.encode(
-          hopper_map(op.dtype, arrays.y, {op.K, Q, P, op.N}, {CHANNELS, piece, piece, 1})),
-      arrays.bias,
-      op.C,
-      static_cast<int>(cut.units),
-      op.relu,
-      FastDivmod(op.K / variant.block_n),
-      FastDivmod(static_cast<int>(cut.slabs_w)),
-      FastDivmod(static_cast<int>(cut.slabs_h))};
-  executor(plan.launches[0], params,
-           {{"x", arrays.x, pixels * op.C * size, false},
-            {"w", arrays.w, op.K * gemm_k * size, false},
-            {"bias", arrays.bias, packed_bias(op.K) * 4, false},
-            {"out", arrays.y, out_size * size, true}});
+  const Variant variant = find(op, plan.variant);
+  const Kernel& kernel = *variant.kernel;
+  const bool split = kernel.result == Result::split;
+  const int64_t bytes = size_bytes(op.dtype), gemm_k = int64_t{9} * op.C;
+  const int64_t pixels = int64_t{op.N} * op.H * op.W;
+  const Launch& launch = plan.launches[0];
+  const int64_t slabs_w = ceil_div(op.W, kernel.slab_w), slabs_h = ceil_div(op.H, kernel.slab_h);
+  const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W, piece = op.pool ? 4 : 8;
+  HaloParams params{};
+  params.x = executor.encode(map_of(op.dtype, arrays.x, {op.C, op.W, op.H, op.N},
+                                    {CHANNELS, kernel.slab_w, kernel.slab_h + 2, 1}));
+  params.w = executor.encode(
+      map_of(op.dtype, arrays.w, {gemm_k, op.K}, {CHANNELS, kernel.block_n / kernel.cluster}));
+  if (!split) {
+    params.y = executor.encode(
+        map_of(op.dtype, arrays.y, {op.K, Q, P, op.N}, {CHANNELS, piece, piece, 1}));
+  }
+  params.bias = arrays.bias;
+  params.partial = split ? static_cast<float*>(arrays.workspace) : nullptr;
+  params.N = op.N, params.H = op.H, params.W = op.W, params.C = op.C, params.K = op.K;
+  params.split_channels = variant.chunks * CHANNELS;
+  params.units = static_cast<int>(plan.tiles / variant.split_k);
+  params.relu = op.relu;
+  params.n_tiles = FastDivmod(op.K / kernel.block_n);
+  params.slabs_w = FastDivmod(static_cast<int>(slabs_w));
+  params.slabs_h = FastDivmod(static_cast<int>(slabs_h));
+  const Buffer x{"x", arrays.x, pixels * op.C * bytes, false};
+  const Buffer w{"w", arrays.w, op.K * gemm_k * bytes, false};
+  const Buffer bias{"bias", arrays.bias, packed_bias(op.K) * 4, false};
+  if (!split) {
+    return executor(launch, params,
+                    {x, w, bias, {"out", arrays.y, size(op, op.pool) * bytes, true}});
+  }
+  executor(launch, params, {x, w, {"workspace", arrays.workspace, plan.workspace_bytes, true}});
+  run_reduce(reduce_of(op), plan, arrays.workspace, arrays.bias, arrays.y, executor);
 }
 
 }  // namespace

@@ -57,22 +57,4 @@ double hopper_cycles(double wgmma_macs, int n, double shared_bytes, double l2_by
   return std::max({products, port, l2_bytes / HOPPER_L2_BYTES});
 }
 
-TensorMap hopper_map(DType dtype, const void* data, std::initializer_list<int64_t> dims,
-                     std::initializer_list<int> box) {
-  TensorMap map;
-  map.type = dtype == DType::float16 ? TensorMap::Type::float16 : TensorMap::Type::bfloat16;
-  map.rank = static_cast<int>(dims.size());
-  map.address = reinterpret_cast<uint64_t>(data);
-  uint64_t stride = static_cast<uint64_t>(size_bytes(dtype));
-  for (int i = 0; i < map.rank; ++i) {
-    map.dims[i] = static_cast<uint64_t>(dims.begin()[i]);
-    map.box[i] = static_cast<uint32_t>(box.begin()[i]);
-    map.strides[i] = stride;
-    stride *= map.dims[i];
-  }
-  map.swizzle = TensorMap::Swizzle::bytes128;
-  map.promotion = TensorMap::Promotion::bytes256;
-  return map;
-}
-
 }  // namespace vgg

@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "launch/tensor_map.h"
 #include "ops.h"
 
 namespace vgg {
@@ -48,9 +47,5 @@ constexpr double HOPPER_MACS = 2048, HOPPER_PORT_BYTES = 128, HOPPER_L2_BYTES = 
 // Cycles of `wgmma_macs` by wgmma of n columns, n >= 64, beside which `shared_bytes` are written to
 // shared memory and `l2_bytes` come: the slowest of the three that work at the same time.
 double hopper_cycles(double wgmma_macs, int n, double shared_bytes, double l2_bytes);
-
-// The map of a dense array, boxes of 64 channels; the contiguous dimension first.
-TensorMap hopper_map(DType dtype, const void* data, std::initializer_list<int64_t> dims,
-                     std::initializer_list<int> box);
 
 }  // namespace vgg

@@ -1,4 +1,5 @@
-// y = relu(pool(conv(x, w)) + bias) for GPUs of sm_90a: 3x3, stride 1, padding 1.
+// y = relu(pool(conv(x, w)) + bias) for GPUs of sm_90a: 3x3, stride 1, padding 1. Or float32 sums
+// over a part of C, which kernels/sm80/reduce.cu adds.
 //
 // Blocks, alone or in clusters of two (pipeline.cuh), are persistent and specialised. Warp 0 of the
 // last warpgroup copies pixels, warp 1 filters, through two rings in shared memory; the other two
@@ -44,6 +45,7 @@ struct Slab {
 // The producer of pixels: for every 64 channels and column of the filter a box for each consumer.
 template <class Tile>
 __device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) {
+  const Channels channels = Channels::of<Tile>(p);
   Place<Tile::PIXEL_STAGES> at;
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
@@ -52,7 +54,7 @@ __device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) 
 #pragma unroll
     for (int i = 0; i < Tile::CONSUMERS; ++i) slab[i] = Slab::of<Tile>(p, work, i);
 #pragma unroll 1
-    for (int c = 0; c < p.C; c += Tile::CHANNELS) {
+    for (int c = channels.begin; c < channels.end; c += Tile::CHANNELS) {
 #pragma unroll 1
       for (int s = 0; s < 3; ++s) {
         const uint32_t full = smem + Tile::PIXELS_FULL_AT + 8 * at.stage;
@@ -205,18 +207,50 @@ __device__ __forceinline__ void write_slab(const HaloParams& p,
   }
 }
 
+// The sums of a slab, those of its pixels that there are: an access is eight pixels, eight
+// channels.
+template <class Tile>
+__device__ __forceinline__ void write_sums(const HaloParams& p,
+                                           const float (&acc)[Tile::M_TILES][Tile::BLOCK_N / 2],
+                                           int k0, const Slab& slab) {
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, x = slab.x + lane / 4;
+  const int image = static_cast<int>(blockIdx.y) * p.N + slab.n;
+#pragma unroll
+  for (int m = 0; m < Tile::M_TILES; ++m) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int y = slab.y + 8 * m + 2 * warp + h;
+      if (slab.n >= p.N || y >= p.H || x >= p.W) continue;
+      const int64_t pixel = (static_cast<int64_t>(image) * p.H + y) * p.W + x;
+      float* to = p.partial + pixel * p.K + k0 + lane % 4 * 2;
+#pragma unroll
+      for (int j = 0; j < Tile::BLOCK_N / 8; ++j) {
+        const float* v = acc[m] + 4 * j + 2 * h;
+        *reinterpret_cast<float2*>(to + 8 * j) = make_float2(v[0], v[1]);
+      }
+    }
+  }
+}
+
 // A consumer's part: its slab of every unit. `leads`: is it the thread that copies results?
 template <class T, class Tile>
 __device__ __forceinline__ void consume(const HaloParams& p, uint32_t smem, int consumer,
                                         bool leads) {
+  const Channels channels = Channels::of<Tile>(p);
+  const int chunks = (channels.end - channels.begin) / Tile::CHANNELS;
   Place<Tile::PIXEL_STAGES> pixels;
   Place<Tile::FILTER_STAGES> filters;
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const Work work = Work::of<Tile>(p, unit);
     float acc[Tile::M_TILES][Tile::BLOCK_N / 2];
-    multiply<T, Tile>(acc, pixels, filters, smem, consumer, p.C / Tile::CHANNELS);
-    write_slab<T, Tile>(p, acc, work.k0, Slab::of<Tile>(p, work, consumer), smem, consumer, leads);
+    multiply<T, Tile>(acc, pixels, filters, smem, consumer, chunks);
+    const Slab slab = Slab::of<Tile>(p, work, consumer);
+    if constexpr (Tile::SPLIT) {
+      write_sums<Tile>(p, acc, work.k0, slab);
+    } else {
+      write_slab<T, Tile>(p, acc, work.k0, slab, smem, consumer, leads);
+    }
   }
   if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copies
 }

@@ -5,13 +5,16 @@
 
 namespace vgg::sm90 {
 
+// What a kernel makes of its sums: y, y pooled, or float32 sums of a part of C for reduce.cu.
+enum class Result { whole, pooled, split };
+
 // A slab is 8 pixels wide and 8 M_TILES high; a tile is one slab for each of two warpgroups, by
 // BLOCK_N channels. CLUSTER blocks share filters. Numbers of 16-bit elements, or bytes where they
 // say so.
-template <int BLOCK_N_, int M_TILES_, int CLUSTER_, bool POOL_>
+template <int BLOCK_N_, int M_TILES_, int CLUSTER_, Result RESULT>
 struct HaloTile {
   static constexpr int BLOCK_N = BLOCK_N_, M_TILES = M_TILES_, CLUSTER = CLUSTER_;
-  static constexpr bool POOL = POOL_;
+  static constexpr bool POOL = RESULT == Result::pooled, SPLIT = RESULT == Result::split;
 
   static constexpr int CONSUMERS = 2, THREADS = 128 * (CONSUMERS + 1);
   static constexpr int CHANNELS = 64, ROW_BYTES = 128;  // of a pixel or filter, in one step
@@ -26,10 +29,10 @@ struct HaloTile {
 
   // Results leave in pieces of 64 pixels by 64 channels, 16 pixels where they are pooled.
   static constexpr int PIECE_BYTES = (POOL ? 16 : 64) * ROW_BYTES, PIECES = POOL ? 4 : 2;
-  static constexpr int OUT_BYTES = CONSUMERS * PIECES * PIECE_BYTES;
+  static constexpr int OUT_BYTES = SPLIT ? 0 : CONSUMERS * PIECES * PIECE_BYTES;
 
   static constexpr int SMEM_BYTES = 227 * 1024, BARRIER_BYTES = 1024;
-  static constexpr int FILTER_STAGES = BLOCK_N == 256 ? 4 : 5;
+  static constexpr int FILTER_STAGES = PIXELS * BLOCK_N < 128 * 128 ? 9 : BLOCK_N == 256 ? 4 : 5;
   static constexpr int LEFT_BYTES =
       SMEM_BYTES - BARRIER_BYTES - OUT_BYTES - FILTER_STAGES * FILTER_BYTES;
   static constexpr int PIXEL_STAGES = LEFT_BYTES / PIXEL_BYTES < 4 ? LEFT_BYTES / PIXEL_BYTES : 4;

@@ -6,32 +6,22 @@
 // share of a stage of filters to all, and refills a stage when the consumers of all have given it
 // back. Everything else is a block's own.
 //
-// A Tile says CLUSTER, CONSUMERS, BLOCK_N, CHANNELS, ROW_BYTES, and of PIXEL and FILTER _STAGES,
-// _BYTES, S_AT, S_FULL_AT and S_EMPTY_AT, where they and their barriers are in shared memory.
-// Params have a map `w` of the filters, boxes of [BLOCK_N / CLUSTER, 64], C, units and n_tiles.
+// A Tile says CLUSTER, SPLIT, CONSUMERS, BLOCK_N, CHANNELS, ROW_BYTES, and of PIXEL and FILTER
+// _STAGES, _BYTES, S_AT, S_FULL_AT and S_EMPTY_AT, where they and their barriers are in shared
+// memory. Params have a map `w` of the filters, boxes of [BLOCK_N / CLUSTER, 64], C, units and
+// n_tiles.
 
 #pragma once
 
 #include <cstdint>
 
 #include "kernels/fast_divmod.cuh"
+#include "kernels/sm90/ring.cuh"
 #include "ptx/cluster.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
 
 namespace vgg::sm90 {
-
-// A place in a ring of stages, and the parity of its barriers' phase there.
-template <int STAGES>
-struct Place {
-  uint32_t stage = 0, parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == STAGES) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 // This block's number in its cluster, which the compiler knows to be the same for all threads: of
 // %cluster_ctarank it does not.
@@ -51,6 +41,21 @@ struct Work {
     int n_tile;
     const int group = divide(unit, p.n_tiles, n_tile);
     return {n_tile * Tile::BLOCK_N, group * Tile::CLUSTER + static_cast<int>(rank<Tile>())};
+  }
+};
+
+// The channels of x that this block walks.
+struct Channels {
+  int begin, end;
+
+  template <class Tile, class Params>
+  __device__ __forceinline__ static Channels of(const Params& p) {
+    if constexpr (Tile::SPLIT) {
+      const int begin = static_cast<int>(blockIdx.y) * p.split_channels;
+      return {begin, min(begin + p.split_channels, p.C)};
+    } else {
+      return {0, p.C};
+    }
   }
 };
 
@@ -95,12 +100,13 @@ __device__ __forceinline__ void leave() {
 template <class Tile, class Params>
 __device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
   constexpr int SHARE = Tile::BLOCK_N / Tile::CLUSTER;
+  const Channels channels = Channels::of<Tile>(p);
   Place<Tile::FILTER_STAGES> at;
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const int first = Work::of<Tile>(p, unit).k0 + rank<Tile>() * SHARE;
 #pragma unroll 1
-    for (int c = 0; c < p.C; c += Tile::CHANNELS) {
+    for (int c = channels.begin; c < channels.end; c += Tile::CHANNELS) {
 #pragma unroll 1
       for (int s = 0; s < 3; ++s) {
 #pragma unroll 1
