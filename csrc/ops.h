@@ -48,6 +48,28 @@ std::vector<std::string> conv3x3_variants(const Conv3x3& op, const ArchSpec& arc
 void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
          const Normalization& normalization, Executor& executor);
 
+// y = pool(relu(conv(relu(conv(x, w1) + bias1), w2) + bias2)): 3 -> K1 -> K2 channels, both as
+// Conv3x3; the tensor in between, rounded to the dtype, is nowhere to be found.
+struct FirstBlock {
+  DType dtype;    // of w1, w2 and y
+  DType x_dtype;  // uint8, float32 or dtype
+  int N, H, W, K1, K2;
+  bool aligned;  // does y start at a multiple of 16 bytes?
+};
+struct FirstBlockArrays {
+  const void* x;       // [N, H, W, 3]
+  const void* w1;      // [K1, packed_columns(27)]
+  const float* bias1;  // [packed_bias(K1)]
+  const void* w2;      // [K2, packed_columns(9 K1)]
+  const float* bias2;  // [packed_bias(K2)]
+  void* y;             // [N, H / 2, W / 2, K2]
+};
+// Is there a kernel for it? Others take two convolutions.
+bool has_plan(const FirstBlock& op, const ArchSpec& arch);
+Plan plan(const FirstBlock& op, const ArchSpec& arch);
+void run(const FirstBlock& op, const Plan& plan, const FirstBlockArrays& arrays,
+         const Normalization& normalization, Executor& executor);
+
 // y = relu(x w^T + bias)
 struct Linear {
   DType dtype;

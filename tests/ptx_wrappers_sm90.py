@@ -280,7 +280,7 @@ WRAPPERS = [
     ),
     *(
         wrapper
-        for n in (8, 16, 32, 64, 128, 224, 240, 256)
+        for n in (8, 16, 32, 64, 112, 128, 224, 240, 256)
         for types in (("float16", "f16", "__half"), ("bfloat16", "bf16", "__nv_bfloat16"))
         for wrapper in wgmma(n, *types)
     ),

@@ -111,6 +111,22 @@ def conv3x3_variants(
 ) -> list[str]:
     """The variants that can be used; none for images (C == 3)."""
 
+def plan_first_block(
+    N: int,
+    H: int,
+    W: int,
+    K1: int,
+    K2: int,
+    *,
+    dtype: str,
+    x_dtype: str,
+    aligned: bool,
+    arch: Arch,
+) -> Plan | None:
+    """None where no kernel does both convolutions. ``aligned``: does out start at a multiple of
+    16 bytes? The plan's ``first_tiling`` is the first convolution's.
+    """
+
 def plan_linear(
     N: int, C: int, K: int, *, dtype: str, relu: bool, aligned: bool, arch: Arch
 ) -> Plan: ...
@@ -245,6 +261,22 @@ def conv3x3(
     """x [N,H,W,C], w [K,packed_columns(9*C)], bias float32 [packed_bias(K)], out [N,P,Q,K];
     workspace: bytes [plan.workspace_bytes] (uint8), or None where that is 0; ``normalize``:
     scale, shift (by w's channel) and whether x's channels are in the other order.
+    """
+
+def first_block(
+    plan: Plan,
+    x: Any,
+    w1: Any,
+    bias1: Any,
+    w2: Any,
+    bias2: Any,
+    out: Any,
+    executor: Executor,
+    *,
+    normalize: tuple[Sequence[float], Sequence[float], bool] | None = None,
+) -> None:
+    """x [N,H,W,3], w1 [K1,packed_columns(27)], w2 [K2,packed_columns(9*K1)], biases float32, padded
+    as conv3x3's, out [N,H//2,W//2,K2]; ``normalize`` as there.
     """
 
 def linear(

@@ -69,6 +69,12 @@ struct Arrays {
   }
 };
 
+Normalization normalization_of(const Normalize& normalize) {
+  Normalization result;
+  if (normalize) std::tie(result.scale, result.shift, result.reversed) = *normalize;
+  return result;
+}
+
 void conv3x3(const PyPlan& plan, const py::object& x, const py::object& w, const py::object& bias,
              const py::object& out, const py::object& workspace, PyExecutor& on,
              const Normalize& normalize) {
@@ -76,17 +82,37 @@ void conv3x3(const PyPlan& plan, const py::object& x, const py::object& w, const
   const Arrays arrays{"conv3x3", on.in_gpu_memory()};
   const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
   const bool first = op.C == 3;  // reads x element by element
-  Normalization normalization;
-  if (normalize) {
-    if (!first) throw std::invalid_argument("conv3x3: normalize: expected None unless C = 3");
-    std::tie(normalization.scale, normalization.shift, normalization.reversed) = *normalize;
+  if (normalize && !first) {
+    throw std::invalid_argument("conv3x3: normalize: expected None unless C = 3");
   }
+  const Normalization normalization = normalization_of(normalize);
   const Conv3x3Arrays pointers{
       arrays.x(x, op.x_dtype, {op.N, op.H, op.W, op.C}, "NHWC", op.aligned && !first),
       arrays.packed("w", w, storage(op.dtype), {op.K, packed_columns(int64_t{9} * op.C, op.dtype)}),
       static_cast<const float*>(arrays.packed("bias", bias, DType::float32, {packed_bias(op.K)})),
       arrays.output(out, storage(op.dtype), {op.N, P, Q, op.K}, "NPQK", op.aligned),
       arrays.workspace(workspace, plan.plan.workspace_bytes)};
+  Executor& executor = on.executor();
+  py::gil_scoped_release release;
+  run(op, plan.plan, pointers, normalization, executor);
+}
+
+void first_block(const PyPlan& plan, const py::object& x, const py::object& w1,
+                 const py::object& bias1, const py::object& w2, const py::object& bias2,
+                 const py::object& out, PyExecutor& on, const Normalize& normalize) {
+  const auto& op = op_of<FirstBlock>(plan, "first_block");
+  const Arrays arrays{"first_block", on.in_gpu_memory()};
+  const auto bias = [&](const char* name, const py::object& object, int K) {
+    return static_cast<const float*>(arrays.packed(name, object, DType::float32, {packed_bias(K)}));
+  };
+  const FirstBlockArrays pointers{
+      arrays.x(x, op.x_dtype, {op.N, op.H, op.W, 3}, "NHWC", false),
+      arrays.packed("w1", w1, op.dtype, {op.K1, packed_columns(27, op.dtype)}),
+      bias("bias1", bias1, op.K1),
+      arrays.packed("w2", w2, op.dtype, {op.K2, packed_columns(int64_t{9} * op.K1, op.dtype)}),
+      bias("bias2", bias2, op.K2),
+      arrays.output(out, op.dtype, {op.N, op.H / 2, op.W / 2, op.K2}, "NPQK", op.aligned)};
+  const Normalization normalization = normalization_of(normalize);
   Executor& executor = on.executor();
   py::gil_scoped_release release;
   run(op, plan.plan, pointers, normalization, executor);
@@ -186,6 +212,8 @@ void bind_operations(py::module_& m) {
   const auto executor = "executor"_a;
   m.def("conv3x3", &conv3x3, plan, x, "w"_a, "bias"_a, out, "workspace"_a, executor, py::kw_only(),
         "normalize"_a = py::none(), "x [N,H,W,C] -> out [N,H,W,K] or [N,H/2,W/2,K].");
+  m.def("first_block", &first_block, plan, x, "w1"_a, "bias1"_a, "w2"_a, "bias2"_a, out, executor,
+        py::kw_only(), "normalize"_a = py::none(), "x [N,H,W,3] -> out [N,H/2,W/2,K2].");
   m.def("linear", &linear, plan, x, "w"_a, "bias"_a, out, "workspace"_a, executor,
         "x [N,C] -> out [N,K].");
   m.def("maxpool2x2", &maxpool2x2, plan, x, out, executor, "x [N,H,W,C] -> out [N,H/2,W/2,C].");

@@ -74,6 +74,20 @@ PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const
   return {op, plan(op, arch, variant.value_or(""))};
 }
 
+std::optional<PyPlan> plan_first_block(int64_t N, int64_t H, int64_t W, int64_t K1, int64_t K2,
+                                       const std::string& dtype, const std::string& x_dtype,
+                                       bool aligned, const ArchSpec& arch) {
+  const std::string op = "first_block";
+  const FirstBlock block{
+      precision(op, dtype), x_dtype_of(op, x_dtype), size(op, "N", N),   size(op, "H", H),
+      size(op, "W", W),     size(op, "K1", K1),      size(op, "K2", K2), aligned};
+  if (block.x_dtype != block.dtype && x_dtype != "uint8" && x_dtype != "float32") {
+    throw TypeError(op + ": x: expected " + dtype + ", float32 or uint8, got " + x_dtype);
+  }
+  if (!has_plan(block, arch)) return std::nullopt;
+  return make(block, arch);
+}
+
 PyPlan plan_linear(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
                    bool aligned, const ArchSpec& arch) {
   const std::string op = "linear";
@@ -128,17 +142,20 @@ py::dict as_dict(const Plan& plan) {
                              "block"_a = tuple_of(launch.block), "smem_bytes"_a = launch.smem_bytes,
                              "cluster"_a = tuple_of(launch.cluster), "early"_a = launch.early));
   }
-  const Tiling& t = plan.tiling;
-  return py::dict(
-      "op"_a = plan.op, "arch"_a = plan.arch, "macs"_a = plan.macs,
-      "workspace_bytes"_a = plan.workspace_bytes, "tiles"_a = plan.tiles,
-      "issued_macs"_a = plan.issued_macs, "load_bytes"_a = plan.load_bytes,
-      "store_bytes"_a = plan.store_bytes, "launches"_a = launches,
-      "tiling"_a = py::dict("gemm_m"_a = t.gemm_m, "gemm_n"_a = t.gemm_n, "gemm_k"_a = t.gemm_k,
-                            "block_m"_a = t.block_m, "block_n"_a = t.block_n,
-                            "block_k"_a = t.block_k, "stages"_a = t.stages, "split_k"_a = t.split_k,
-                            "steps"_a = t.steps, "partial_sum"_a = t.partial_sum,
-                            "walk"_a = t.walk == Walk::rsc ? "rsc" : "csr"));
+  const auto tiling = [](const Tiling& t) {
+    return py::dict("gemm_m"_a = t.gemm_m, "gemm_n"_a = t.gemm_n, "gemm_k"_a = t.gemm_k,
+                    "block_m"_a = t.block_m, "block_n"_a = t.block_n, "block_k"_a = t.block_k,
+                    "stages"_a = t.stages, "split_k"_a = t.split_k, "steps"_a = t.steps,
+                    "partial_sum"_a = t.partial_sum,
+                    "walk"_a = t.walk == Walk::rsc ? "rsc" : "csr");
+  };
+  py::dict found("op"_a = plan.op, "arch"_a = plan.arch, "macs"_a = plan.macs,
+                 "workspace_bytes"_a = plan.workspace_bytes, "tiles"_a = plan.tiles,
+                 "issued_macs"_a = plan.issued_macs, "load_bytes"_a = plan.load_bytes,
+                 "store_bytes"_a = plan.store_bytes, "launches"_a = launches,
+                 "tiling"_a = tiling(plan.tiling));
+  if (plan.first_tiling.gemm_k) found["first_tiling"] = tiling(plan.first_tiling);
+  return found;
 }
 
 }  // namespace
@@ -188,6 +205,8 @@ void bind_plans(py::module_& m) {
       },
       "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype, "x_dtype"_a, "relu"_a, "pool"_a,
       aligned, arch, "What `variant` may be.");
+  m.def("plan_first_block", &plan_first_block, "N"_a, "H"_a, "W"_a, "K1"_a, "K2"_a, py::kw_only(),
+        dtype, "x_dtype"_a, aligned, arch);
   m.def("plan_linear", &plan_linear, "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned,
         arch);
   m.def("plan_maxpool2x2", &plan_maxpool2x2, "N"_a, "H"_a, "W"_a, "C"_a, py::kw_only(), dtype,

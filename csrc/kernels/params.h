@@ -94,6 +94,22 @@ struct DenseParams {
   FastDivmod image_tiles;
 };
 
+// The first two convolutions and the pool behind them; see sm90/first_block.cuh.
+struct FirstBlockParams {
+  TensorMapBytes w2;         // [64, 9 * 64], boxes of [64, 64]
+  TensorMapBytes y;          // [N, P, Q, 64], boxes of [7, 8, 64]
+  const void* x;             // [N, H, W, 3], x_dtype
+  const void* w1;            // [64, 32], 27 columns and zeros
+  const float* bias1;        // [64]
+  const float* bias2;        // [64]
+  DType x_dtype;             // uint8, float32 or y's
+  int reversed;              // as in FirstParams, and so are these
+  float scale[3], shift[3];  //
+  int H, W;
+  int tiles;
+  FastDivmod tiles_w, tiles_h;  // that cover an image
+};
+
 // y = relu(pool(sum over s of partial[s]) + bias)
 struct ReduceParams {
   static constexpr int THREADS = 256;

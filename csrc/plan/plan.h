@@ -41,6 +41,7 @@ struct Plan {
   std::string variant;  // of a convolution's kernel: "m128n128", "halo_m256n128_c2"
   std::vector<Launch> launches;
   Tiling tiling;
+  Tiling first_tiling;          // of the product whose result that one reads, where there are two
   int64_t workspace_bytes = 0;  // scratch that the launches share
   int64_t macs = 0;             // multiply-adds of the operation, useful ones only
 

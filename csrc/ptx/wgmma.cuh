@@ -60,6 +60,10 @@ __device__ __forceinline__ void wgmma_read(float (&acc)[SIZE]) {
   VGG_NAMES_16                                                             \
   ", %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29" \
   ", %30, %31"
+#define VGG_NAMES_56                                                       \
+  VGG_NAMES_32                                                             \
+  ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45" \
+  ", %46, %47, %48, %49, %50, %51, %52, %53, %54, %55"
 #define VGG_NAMES_64                                                       \
   VGG_NAMES_32                                                             \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45" \
@@ -81,6 +85,7 @@ __device__ __forceinline__ void wgmma_read(float (&acc)[SIZE]) {
 #define VGG_SUMS_8(I) VGG_SUMS_4(I), VGG_SUMS_4(I + 4)
 #define VGG_SUMS_16(I) VGG_SUMS_8(I), VGG_SUMS_8(I + 8)
 #define VGG_SUMS_32(I) VGG_SUMS_16(I), VGG_SUMS_16(I + 16)
+#define VGG_SUMS_56(I) VGG_SUMS_32(I), VGG_SUMS_16(I + 32), VGG_SUMS_8(I + 48)
 #define VGG_SUMS_64(I) VGG_SUMS_32(I), VGG_SUMS_32(I + 32)
 #define VGG_SUMS_112(I) VGG_SUMS_64(I), VGG_SUMS_32(I + 64), VGG_SUMS_16(I + 96)
 #define VGG_SUMS_120(I) VGG_SUMS_112(I), VGG_SUMS_8(I + 112)
@@ -115,6 +120,7 @@ VGG_WGMMA(4, 8, "%4", "%5", "%6")
 VGG_WGMMA(8, 16, "%8", "%9", "%10")
 VGG_WGMMA(16, 32, "%16", "%17", "%18")
 VGG_WGMMA(32, 64, "%32", "%33", "%34")
+VGG_WGMMA(56, 112, "%56", "%57", "%58")
 VGG_WGMMA(64, 128, "%64", "%65", "%66")
 VGG_WGMMA(112, 224, "%112", "%113", "%114")
 VGG_WGMMA(120, 240, "%120", "%121", "%122")
@@ -130,6 +136,8 @@ VGG_WGMMA(128, 256, "%128", "%129", "%130")
 #undef VGG_SUMS_16
 #undef VGG_NAMES_32
 #undef VGG_SUMS_32
+#undef VGG_NAMES_56
+#undef VGG_SUMS_56
 #undef VGG_NAMES_64
 #undef VGG_SUMS_64
 #undef VGG_NAMES_112

@@ -1,0 +1,154 @@
+// y = pool(relu(conv(relu(conv(x, w1) + bias1), w2) + bias2)) for GPUs of sm_90a: two 3x3
+// convolutions, 3 -> 64 -> 64 channels, whose tensor in between stays in shared memory.
+//
+// Blocks are persistent. The last warpgroup computes the first convolution for a tile and its halo,
+// into one of two buffers by turns; of the other two each owns a buffer, from which it computes the
+// second: while one writes its results, the other multiplies. The second's filters are A, 64
+// channels of all nine taps, and stay in shared memory; B's rows are pixels. Buffers are laid out
+// (first_block_tile.h) so that the four pixels of a window are sums of one thread. GEMM_K is walked
+// as halo.cuh does, by columns of the filter, then rows.
+
+#pragma once
+
+#include "kernels/sm90/first_block_front.cuh"
+#include "ptx/wgmma.cuh"
+
+namespace vgg::sm90 {
+
+// acc[x0] = the second convolution's sums of columns x0, x0 + 2, ... of the tile at `pixels`.
+// acc[x0][4 y + 2 h + e] is channel 16 warp + lane / 4 + 8 h, line y, column
+// 2 (2 (lane % 4) + e) + x0.
+template <class T>
+__device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FirstBlockTile::HEIGHT],
+                                                uint32_t filters_smem, uint32_t pixels_smem) {
+  using Tile = FirstBlockTile;
+  constexpr int UNIT = 16;  // bytes, of addresses in descriptors
+  const uint32_t a_low = ptx::wgmma_descriptor_low(filters_smem);
+  const uint32_t b_low = ptx::wgmma_descriptor_low(pixels_smem);
+#pragma unroll 1
+  for (int s = 0; s < 3; ++s) {
+    ptx::wgmma_fence();
+#pragma unroll
+    for (int r = 0; r < 3; ++r) {
+      const uint32_t a = a_low + (3 * r + s) * (Tile::FILTER_BYTES / UNIT);
+      const uint32_t b = b_low + (s * Tile::PLANE_BYTES + r * Tile::GROUP_BYTES) / UNIT;
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
+#pragma unroll
+        for (int x0 = 0; x0 < 2; ++x0) {
+          ptx::wgmma<T>(
+              acc[x0], ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(a + 2 * k),
+              ptx::wgmma_descriptor<Tile::GROUP_BYTES>(b + x0 * (Tile::PLANE_BYTES / UNIT) + 2 * k),
+              s | r | k);
+        }
+      }
+    }
+    ptx::wgmma_commit();
+  }
+  ptx::wgmma_wait<0>();
+#pragma unroll
+  for (int x0 = 0; x0 < 2; ++x0) ptx::wgmma_read(acc[x0]);
+}
+
+// Windows of the sums -> [POOLED_H][POOLED_W][64] at `to_smem`, chunks of 16 bytes swizzled.
+template <class T>
+__device__ __forceinline__ void write_windows(const float (&acc)[2][4 * FirstBlockTile::HEIGHT],
+                                              const float (&bias)[2], uint32_t to_smem) {
+  using Tile = FirstBlockTile;
+  // max(relu(v + bias)) = relu(max(v) + bias)
+  const auto window = [&](int line, int h, int e) {
+    const int upper = 8 * line + 2 * h + e, lower = upper + 4;
+    const float most = smxx::max_nan(smxx::max_nan(acc[0][upper], acc[1][upper]),
+                                     smxx::max_nan(acc[0][lower], acc[1][lower]));
+    return smxx::from_float<T>(smxx::max_nan(most + bias[h], 0.0f));
+  };
+  const auto pair = [&](int line, int h) {  // windows 2 (lane % 4) and the one behind it
+    const smxx::Pack<T, 2> both{window(line, h, 0), window(line, h, 1)};
+    return reinterpret_cast<const uint32_t&>(both);
+  };
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
+  const int member = lane % 8, chunk = 2 * warp + lane / 8 % 2;
+  const uint32_t row = to_smem + member * Tile::ROW_BYTES + ((chunk ^ member) << 4);
+  const int second = lane / 16 * Tile::GROUP_BYTES;  // matrices 2 and 3 are of the line behind
+#pragma unroll
+  for (int line = 0; line + 1 < Tile::POOLED_H; line += 2) {
+    ptx::stmatrix_x4_trans(row + line * Tile::GROUP_BYTES + second, pair(line, 0), pair(line, 1),
+                           pair(line + 1, 0), pair(line + 1, 1));
+  }
+  constexpr int LAST = Tile::POOLED_H - 1;
+  static_assert(LAST % 2 == 0);
+  ptx::stmatrix_x2_trans(row + LAST * Tile::GROUP_BYTES, pair(LAST, 0), pair(LAST, 1));
+}
+
+// One of two warpgroups: every other tile of the block.
+template <class T>
+__device__ __forceinline__ void second_convolution(const FirstBlockParams& p, uint32_t smem,
+                                                   int consumer, bool leads) {
+  using Tile = FirstBlockTile;
+  const int lane = threadIdx.x % 32, channel = threadIdx.x / 32 % 4 * 16 + lane / 4;
+  const float bias[2] = {p.bias2[channel], p.bias2[channel + 8]};
+  const uint32_t pixels = smem + Tile::PIXELS_AT + consumer * Tile::PIXELS_BYTES;
+  const uint32_t out = smem + Tile::OUT_AT + consumer * Tile::OUT_BYTES;
+  uint32_t parity = 0;
+  ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT, 0);
+#pragma unroll 1
+  for (int tile = blockIdx.x + consumer * gridDim.x; tile < p.tiles; tile += 2 * gridDim.x) {
+    float acc[2][4 * Tile::HEIGHT];
+    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * consumer, parity);
+    multiply_pixels<T>(acc, smem + Tile::FILTERS_AT, pixels);
+    if (lane == 0) ptx::mbarrier_arrive(smem + Tile::PIXELS_EMPTY_AT + 8 * consumer);
+    parity ^= 1;
+
+    if (leads) ptx::bulk_wait_read<0>();  // the results before these are gone
+    ptx::named_barrier(1 + consumer, 128);
+    write_windows<T>(acc, bias, out);
+    ptx::fence_proxy_async();
+    ptx::named_barrier(1 + consumer, 128);  // all is written before it is copied
+    if (leads) {
+      const FirstBlockWork work = FirstBlockWork::of(p, tile);
+      ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);
+      ptx::bulk_commit();
+    }
+  }
+  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copy
+}
+
+template <class T>
+__device__ __forceinline__ void first_block(const FirstBlockParams& p) {
+  using Tile = FirstBlockTile;
+  extern __shared__ __align__(1024) unsigned char dynamic_smem[];
+  const uint32_t smem = ptx::shared_address(dynamic_smem);
+  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT, 1);
+    for (int i = 0; i < Tile::CONSUMERS; ++i) {
+      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, Tile::WARPS);
+      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, Tile::WARPS);
+    }
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  if (warp / 4 == Tile::CONSUMERS) {
+    const int quarter = warp % 4;
+    if (p.x_dtype == DType::uint8) {
+      first_convolution<T, uint8_t>(p, dynamic_smem, quarter);
+    } else if (p.x_dtype == DType::float32) {
+      first_convolution<T, float>(p, dynamic_smem, quarter);
+    } else {
+      first_convolution<T, T>(p, dynamic_smem, quarter);
+    }
+    return;
+  }
+  const bool leads = warp % 4 == 0 && ptx::elect_one();
+  if (leads && warp == 0) {
+    ptx::mbarrier_arrive_expect_tx(smem + Tile::FILTERS_FULL_AT, 9 * Tile::FILTER_BYTES);
+#pragma unroll 1
+    for (int tap = 0; tap < 9; ++tap) {
+      ptx::tma_load_2d(smem + Tile::FILTERS_AT + tap * Tile::FILTER_BYTES, &p.w2,
+                       smem + Tile::FILTERS_FULL_AT, tap * Tile::CHANNELS, 0);
+    }
+  }
+  second_convolution<T>(p, smem, warp / 4, leads);
+}
+
+}  // namespace vgg::sm90

@@ -1,0 +1,297 @@
+// The first of the two convolutions of first_block.cuh, by one warp of four: all columns of
+// WARP_LINES lines of every tile, tile after tile, with nobody to wait for but those who read them.
+//
+// The filters are the rows of A, in registers; B's are eight pixels, what each sees under the
+// filter. A lane reads one channel of two pixels in each line of the image, a tile ahead, and
+// writes it wherever a filter sees it; zeros outside the image, of the normalised image. Results
+// outside the image are zeros, too, whatever the filters see there: the second convolution's
+// padding.
+
+#pragma once
+
+#include "kernels/fast_divmod.cuh"
+#include "kernels/params.h"
+#include "kernels/sm90/first_block_tile.h"
+#include "kernels/smxx/element.cuh"
+#include "ptx/cp_async.cuh"
+#include "ptx/mbarrier.cuh"
+#include "ptx/mma.cuh"
+#include "ptx/tma.cuh"
+#include "ptx/warpgroup.cuh"
+
+namespace vgg::sm90 {
+
+// A tile's first pixel, before pooling, and its image.
+struct FirstBlockWork {
+  int x, y, n;
+
+  __device__ __forceinline__ static FirstBlockWork of(const FirstBlockParams& p, int tile) {
+    int column, line;
+    const int row = divide(tile, p.tiles_w, column);
+    const int n = divide(row, p.tiles_h, line);
+    return {column * FirstBlockTile::WIDTH, line * FirstBlockTile::HEIGHT, n};
+  }
+};
+
+// The image under a warp's lines, two columns and lines more than it computes, and where filters
+// see it. Lane 3 i + c has channel c of columns 2 i + `odd`, which is 0 or 1.
+template <class T, class Source>
+class Patch {
+  using Tile = FirstBlockTile;
+  static constexpr int LINES = Tile::WARP_LINES + 2, CHANNELS = 3;
+
+ public:
+  __device__ __forceinline__ Patch(const FirstBlockParams& p, unsigned char* taps, int warp)
+      : p_(p), taps_(taps), line_(warp * Tile::WARP_LINES), lane_(threadIdx.x % 32) {
+    const int c = lane_ % CHANNELS;
+    scale_ = c == 0 ? p.scale[0] : c == 1 ? p.scale[1] : p.scale[2];
+    shift_ = c == 0 ? p.shift[0] : c == 1 ? p.shift[1] : p.shift[2];
+#pragma unroll
+    for (int odd = 0; odd < 2; ++odd) {
+      const int column = 2 * i() + odd, right = column - Tile::COLUMNS + 1;
+      const int edge_s = column < 3 ? column : right;
+#pragma unroll
+      for (int r = 0; r < 3; ++r) {
+#pragma unroll
+        for (int s = 0; s < 3; ++s) {
+          to_[odd][r][s] = place(member(odd, s), 3 * (3 * r + s) + c);
+        }
+        edge_to_[odd][r] = place(column < 3 ? 0 : 1, 3 * (3 * r + edge_s) + c);
+      }
+      has_edge_[odd] = column < 3 || (right >= 0 && right < 3);
+    }
+  }
+
+  // Starts to load what is in the image.
+  __device__ __forceinline__ void fetch(const FirstBlockWork& work) {
+    const int y = work.y + line_ - 2, x = work.x + 2 * i() - 2;
+    const int64_t pixel = (static_cast<int64_t>(work.n) * p_.H + y) * p_.W + x;
+    const int c = p_.reversed ? CHANNELS - 1 - lane_ % CHANNELS : lane_ % CHANNELS;
+    const Source* from = static_cast<const Source*>(p_.x) + pixel * CHANNELS + c;
+    inside_ = 0;
+#pragma unroll
+    for (int line = 0; line < LINES; ++line) {
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        if (is_used() && is_in(y + line, p_.H) && is_in(x + odd, p_.W)) {
+          loaded_[line][odd] = from[odd * CHANNELS];
+          inside_ |= 1 << (2 * line + odd);
+        }
+      }
+      from += static_cast<int64_t>(p_.W) * CHANNELS;
+    }
+  }
+
+  // What was loaded, as products take it.
+  __device__ __forceinline__ void normalize() {
+#pragma unroll
+    for (int line = 0; line < LINES; ++line) {
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        const float value = fmaf(smxx::to_float(loaded_[line][odd]), scale_, shift_);
+        const bool inside = inside_ >> (2 * line + odd) & 1;
+        value_[line][odd] = smxx::from_float<T>(inside ? value : 0.0f);
+      }
+    }
+  }
+
+  // The rows of B for one of the warp's lines.
+  __device__ __forceinline__ void write_taps(int line) const {
+#pragma unroll
+    for (int odd = 0; odd < 2; ++odd) {
+#pragma unroll
+      for (int r = 0; r < 3; ++r) {
+        const T value = value_[line + r][odd];
+#pragma unroll
+        for (int s = 0; s < 3; ++s) {
+          const int group = 2 * (line % 2) + (odd + s + 1) % 2;
+          if (is_used() && is_in(member(odd, s), Tile::MEMBERS)) {
+            write(group * Tile::TAPS_GROUP_BYTES + to_[odd][r][s], value);
+          }
+        }
+        // Rows 2 line and 2 line + 1 are those of columns -1 and 16.
+        const int edge_to = (edge_to_[odd][r] ^ line << 4) + 2 * line * Tile::TAPS_BYTES;
+        if (is_used() && has_edge_[odd]) write(Tile::EDGES_AT + edge_to, value);
+      }
+    }
+  }
+
+  // Where column k of a row of B lies: no two of a group's rows have a chunk in the same banks.
+  __device__ __forceinline__ static int place(int row, int k) {
+    return row * Tile::TAPS_BYTES + ((k / 8 ^ row / 2 % 4) << 4) + k % 8 * 2;
+  }
+
+ private:
+  __device__ __forceinline__ static bool is_in(int i, int size) {
+    return static_cast<unsigned>(i) < static_cast<unsigned>(size);
+  }
+  __device__ __forceinline__ int i() const { return lane_ / CHANNELS; }
+  __device__ __forceinline__ bool is_used() const { return lane_ < 30; }
+
+  // Which pixel of its group sees the lane's value under the filter's column s.
+  __device__ __forceinline__ int member(int odd, int s) const {
+    return i() + (odd - s + 3) / 2 - 2;
+  }
+
+  __device__ __forceinline__ void write(int to, T value) const {
+    *reinterpret_cast<T*>(taps_ + to) = value;
+  }
+
+  const FirstBlockParams& p_;
+  unsigned char* const taps_;
+  const int line_, lane_;
+  float scale_, shift_;
+  int to_[2][3][3], edge_to_[2][3];  // bytes; of [odd][r][s]
+  bool has_edge_[2];
+  uint32_t inside_;  // bit 2 line + odd: is that in the image?
+  Source loaded_[LINES][2];
+  T value_[LINES][2];
+};
+
+// The filters, as rows of A, and their bias.
+template <class T>
+class FirstFilters {
+  static constexpr int M = FirstBlockTile::CHANNELS / 16, K = 2, ROW_WORDS = 16;
+
+ public:
+  __device__ __forceinline__ explicit FirstFilters(const FirstBlockParams& p) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t* words = static_cast<const uint32_t*>(p.w1) + lane / 4 * ROW_WORDS + lane % 4;
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+#pragma unroll
+      for (int k = 0; k < K; ++k) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          a_[m][k][i] = words[(16 * m + i % 2 * 8) * ROW_WORDS + 8 * k + i / 2 * 4];
+        }
+      }
+      bias_[m][0] = p.bias1[16 * m + lane / 4];
+      bias_[m][1] = p.bias1[16 * m + lane / 4 + 8];
+    }
+  }
+
+  // Of the eight pixels whose rows of B are at `taps_smem`: z[j] is channel 8 j + lane / 4 of
+  // pixels 2 (lane % 4) and 2 (lane % 4) + 1, where `inside` has ones.
+  __device__ __forceinline__ void convolve(uint32_t taps_smem, uint32_t inside,
+                                           uint32_t (&z)[2 * M]) const {
+    uint32_t b[4];
+    ptx::ldmatrix_x4(b, taps_smem);
+#pragma unroll
+    for (int m = 0; m < M; ++m) {
+      float acc[4] = {};
+      ptx::mma<T>(acc, a_[m][0], b[0], b[1]);
+      ptx::mma<T>(acc, a_[m][1], b[2], b[3]);
+      z[2 * m] = relu(acc[0] + bias_[m][0], acc[1] + bias_[m][0]) & inside;
+      z[2 * m + 1] = relu(acc[2] + bias_[m][1], acc[3] + bias_[m][1]) & inside;
+    }
+  }
+
+ private:
+  // Rounded first: two at once are compared with zero.
+  __device__ __forceinline__ static uint32_t relu(float first, float second) {
+    using Two = smxx::Pack<T, 2>;
+    const Two both{smxx::from_float<T>(first), smxx::from_float<T>(second)}, zero = {};
+    const Two most = smxx::max_nan(both, zero);
+    return reinterpret_cast<const uint32_t&>(most);
+  }
+
+  uint32_t a_[M][K][4];
+  float bias_[M][2];
+};
+
+// Ones where a pixel of two is inside.
+__device__ __forceinline__ uint32_t halves(bool first, bool second) {
+  return (first ? 0xffffu : 0) | (second ? 0xffff0000u : 0);
+}
+
+// Matrix i gets the chunk of channels (i + t) % 4 of lane t's pixels, of every four lanes.
+__device__ __forceinline__ void rotate(uint32_t (&z)[8]) {
+  const int t = threadIdx.x % 4;
+#pragma unroll
+  for (int by = 1; by <= 2; ++by) {
+    const uint32_t before[8] = {z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7]};
+#pragma unroll
+    for (int j = 0; j < 8; ++j) z[j] = t & by ? before[j / 4 * 4 + (j + by) % 4] : before[j];
+  }
+}
+
+// All 64 channels of eight pixels, whose rows this lane addresses of chunk `lane / 8`.
+__device__ __forceinline__ void store_pixels(uint32_t row_smem, const uint32_t (&z)[8]) {
+  ptx::stmatrix_x4_trans(row_smem, z[0], z[1], z[2], z[3]);
+  ptx::stmatrix_x4_trans(row_smem ^ 64, z[4], z[5], z[6], z[7]);  // four chunks further, swizzled
+}
+
+template <class T, class Source>
+__device__ __forceinline__ void first_convolution(const FirstBlockParams& p, unsigned char* smem,
+                                                  int warp) {
+  using Tile = FirstBlockTile;
+  const int lane = threadIdx.x % 32, t = lane % 4, member = lane % 8, chunk = lane / 8;
+  const uint32_t address = ptx::shared_address(smem);
+  unsigned char* const taps = smem + Tile::WARPS_AT + warp * Tile::WARP_BYTES;
+  for (int i = lane; i < Tile::WARP_BYTES / 16; i += 32) {  // those behind the 27th stay zero
+    reinterpret_cast<uint4*>(taps)[i] = make_uint4(0, 0, 0, 0);
+  }
+  __syncwarp();  // zeros are there before values are written among them
+
+  const FirstFilters<T> filters(p);
+  Patch<T, Source> patch(p, taps, warp);
+  const uint32_t taps_row =
+      ptx::shared_address(taps) + Patch<T, Source>::place(lane % 8, lane / 8 * 8);
+  const auto row = [&](int member) {  // of a group between the convolutions
+    return member * Tile::ROW_BYTES + ((chunk ^ member) << 4);
+  };
+  const auto group = [&](int plane, int line) {
+    return plane * Tile::PLANE_BYTES + (warp * Tile::WARP_LINES + line) * Tile::GROUP_BYTES;
+  };
+  const int own = row(member), left = row((member + 7) % 8), right = row((member + 1) % 8);
+  // Rows of edges: of four lines, column -1 in plane 0 and column 16 in plane 3.
+  const int edge_line = lane % 8 / 2, edge_chunk = (lane / 8 + edge_line) % 4;
+  const int edge = lane % 2 == 0
+                       ? group(0, edge_line) + (edge_chunk << 4)
+                       : group(3, edge_line) + 7 * Tile::ROW_BYTES + ((edge_chunk ^ 7) << 4);
+
+  uint32_t buffer = 0, parity = 0;
+  patch.fetch(FirstBlockWork::of(p, blockIdx.x));
+#pragma unroll 1
+  for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
+    const FirstBlockWork work = FirstBlockWork::of(p, tile);
+    const uint32_t pixels = address + Tile::PIXELS_AT + buffer * Tile::PIXELS_BYTES;
+    const int y = work.y + warp * Tile::WARP_LINES - 1;
+    const auto is_line = [&](int line) { return y + line >= 0 && y + line < p.H; };
+    const int x = work.x + 4 * t;  // of lane t's first pixel, column 2 (2 t), or the one behind it
+    const uint32_t columns[2] = {halves(x < p.W, x + 2 < p.W), halves(x + 1 < p.W, x + 3 < p.W)};
+
+    patch.normalize();
+    const int next = tile + gridDim.x;
+    if (next < p.tiles) patch.fetch(FirstBlockWork::of(p, next));
+    ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, parity ^ 1);
+    uint32_t z[8];
+#pragma unroll
+    for (int line = 0; line < Tile::WARP_LINES; ++line) {
+      patch.write_taps(line);
+      __syncwarp();  // rows of B are written before other lanes read them, and two lines before
+#pragma unroll
+      for (int odd = 0; odd < 2; ++odd) {
+        filters.convolve(taps_row + (2 * (line % 2) + odd) * Tile::TAPS_GROUP_BYTES,
+                         is_line(line) ? columns[odd] : 0, z);
+        store_pixels(pixels + group(1 + odd, line) + own, z);
+        // Even columns are also those that lie two before others', odd ones one behind; the one
+        // that comes round to the other end is in place of an edge.
+        store_pixels(pixels + (odd ? group(0, line) + right : group(3, line) + left), z);
+      }
+    }
+    __syncwarp();  // edges come last
+    filters.convolve(taps_row + Tile::EDGES_AT,
+                     is_line(t) ? halves(work.x > 0, work.x + Tile::WIDTH < p.W) : 0, z);
+    rotate(z);  // equal chunks of one member lie in the same banks in every line
+    store_pixels(pixels + edge, z);
+    ptx::fence_proxy_async();  // wgmma reads what was written
+    __syncwarp();              // by all lanes
+    if (lane == 0) ptx::mbarrier_arrive(address + Tile::PIXELS_FULL_AT + 8 * buffer);
+    buffer ^= 1;
+    parity ^= buffer ^ 1;
+  }
+}
+
+}  // namespace vgg::sm90

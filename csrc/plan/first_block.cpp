@@ -1,0 +1,101 @@
+// The first two convolutions by kernels/sm90/first_block.cuh.
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/params.h"
+#include "kernels/sm90/first_block_tile.h"
+#include "ops.h"
+#include "plan/map_of.h"
+
+namespace vgg {
+
+namespace {
+
+using Tile = sm90::FirstBlockTile;
+
+// Results are in whole windows: pixels that no window has are left out.
+struct Cut {
+  int64_t P, Q, tiles_w, tiles_h, tiles;
+};
+
+Cut cut(const FirstBlock& op) {
+  const int64_t P = op.H / 2, Q = op.W / 2;
+  const int64_t tiles_w = ceil_div(Q, Tile::POOLED_W), tiles_h = ceil_div(P, Tile::POOLED_H);
+  return {P, Q, tiles_w, tiles_h, op.N * tiles_w * tiles_h};
+}
+
+}  // namespace
+
+bool has_plan(const FirstBlock& op, const ArchSpec& arch) {
+  constexpr int64_t MOST = int64_t{1} << 31;
+  const bool dtype = op.dtype == DType::float16 || op.dtype == DType::bfloat16;
+  const bool channels = op.K1 == Tile::CHANNELS && op.K2 == Tile::CHANNELS;
+  return arch.name == "sm_90a" && dtype && channels && op.aligned && op.H >= 2 && op.W >= 2 &&
+         int64_t{op.N} * op.H * op.W < MOST - 1024;
+}
+
+Plan plan(const FirstBlock& op, const ArchSpec& arch) {
+  if (!has_plan(op, arch)) throw std::invalid_argument("first_block: no kernel for " + arch.name);
+  const Cut cut = vgg::cut(op);
+  constexpr int PIXELS = Tile::WIDTH * Tile::HEIGHT, BETWEEN = Tile::COLUMNS * Tile::LINES;
+  constexpr int K = Tile::CHANNELS, GEMM_K1 = Tile::GEMM_K, GEMM_K2 = 9 * K, BLOCK_K1 = 32;
+  const int64_t blocks = std::min<int64_t>(cut.tiles, arch.sm_count);
+  const int64_t pixels = int64_t{op.N} * op.H * op.W, pooled = op.N * cut.P * cut.Q;
+  Plan plan;
+  plan.op = "first_block";
+  plan.arch = arch.name;
+  plan.launches.push_back({std::string("first_block_") + short_name(op.dtype),
+                           {static_cast<uint32_t>(blocks), 1, 1},
+                           {Tile::THREADS, 1, 1},
+                           Tile::BYTES});
+  plan.first_tiling = {pixels, K, GEMM_K1, BETWEEN, K, BLOCK_K1, 1, 1, 1, 0, Walk::rsc};
+  plan.tiling = {4 * pooled, K, GEMM_K2, PIXELS, K, K, Tile::CONSUMERS, 1, 9, 0, Walk::csr};
+  plan.macs = pixels * K * GEMM_K1 + 4 * pooled * K * GEMM_K2;
+  plan.tiles = cut.tiles;
+  plan.issued_macs = cut.tiles * K * (BETWEEN * BLOCK_K1 + PIXELS * GEMM_K2);
+  // Every warp of the first convolution reads the lines above and below its own, and the filters.
+  const int64_t image = Tile::WARPS * (Tile::WARP_LINES + 2) * (Tile::COLUMNS + 2) * 3;
+  const int64_t filters = K * (GEMM_K2 + Tile::WARPS * BLOCK_K1) * size_bytes(op.dtype);
+  plan.load_bytes = cut.tiles * image * size_bytes(op.x_dtype) + blocks * filters;
+  plan.store_bytes = pooled * K * size_bytes(op.dtype);
+  return plan;
+}
+
+void run(const FirstBlock& op, const Plan& plan, const FirstBlockArrays& arrays,
+         const Normalization& normalization, Executor& executor) {
+  constexpr int K = Tile::CHANNELS;
+  const Cut cut = vgg::cut(op);
+  const int64_t size = size_bytes(op.dtype), w_stride = packed_columns(Tile::GEMM_K, op.dtype);
+  FirstBlockParams params{executor.encode(map_of(op.dtype, arrays.w2, {9 * K, K}, {K, K})),
+                          executor.encode(map_of(op.dtype, arrays.y, {K, cut.Q, cut.P, op.N},
+                                                 {K, Tile::POOLED_W, Tile::POOLED_H, 1})),
+                          arrays.x,
+                          arrays.w1,
+                          arrays.bias1,
+                          arrays.bias2,
+                          op.x_dtype,
+                          normalization.reversed,
+                          {},
+                          {},
+                          op.H,
+                          op.W,
+                          static_cast<int>(cut.tiles),
+                          FastDivmod(static_cast<int>(cut.tiles_w)),
+                          FastDivmod(static_cast<int>(cut.tiles_h))};
+  for (int c = 0; c < 3; ++c) {
+    params.scale[c] = normalization.scale[c];
+    params.shift[c] = normalization.shift[c];
+  }
+  const int64_t pixels = int64_t{op.N} * op.H * op.W;
+  executor(plan.launches[0], params,
+           {{"x", arrays.x, pixels * 3 * size_bytes(op.x_dtype), false},
+            {"w1", arrays.w1, K * w_stride * size, false},
+            {"bias1", arrays.bias1, K * 4, false},
+            {"w2", arrays.w2, 9 * K * K * size, false},
+            {"bias2", arrays.bias2, K * 4, false},
+            {"out", arrays.y, op.N * cut.P * cut.Q * K * size, true}});
+}
+
+}  // namespace vgg
