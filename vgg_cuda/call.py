@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NoReturn
 
 from .arrays import (
@@ -17,8 +18,10 @@ from .arrays import (
     unwrap,
     unwrap_out,
 )
-from .backends import Array, Backend, Stats, is_backend, of_array, recording
+from .backends import Array, Backend, PackedConv3x3, Stats, is_backend, of_array, recording
 from .backends.streams import callers_stream
+from .packing import check_conv3x3, check_packed, is_packed, memory_of
+from .preprocess import Preset, as_preset
 
 Device = Any
 """A device's name, a ``torch.device`` or, from a model, a backend; None: where x is."""
@@ -195,3 +198,29 @@ def computed_in(call: Call, dtype: Any, w: Any) -> str:
         advice = "; tf32 takes x of float32" * (name == "tf32")
         raise TypeError(f"{call.op}: dtype: expected {expected}, got {name}{advice}")
     return name
+
+
+def pixels_preset(call: Call, preset: str | Preset | None) -> Preset | None:
+    """What normalizes x; raises ``TypeError`` for a preset beside other than pixels."""
+    chosen = None if preset is None else as_preset(preset)
+    if chosen is not None and not call.pixels:
+        raise TypeError(f"{call.op}: preset: expected x of uint8 beside one, got {call.x.dtype}")
+    return chosen
+
+
+def filters(
+    call: Call, w: Any, bias: Any, in_channels: int, dtype: str, number: str = ""
+) -> tuple[int, Callable[[], PackedConv3x3], dict[str, Array]]:
+    """Output channels of w and bias, packed or not, what packs them, and the caller's memory."""
+    op, backend = call.op, call.backend
+    if not is_packed(w, "conv3x3", f"{op}: w{number}"):
+        raw = check_conv3x3(w, bias, in_channels, backend.device, op, number)
+        return raw.w.shape[0], partial(backend.pack_conv3x3, raw.w, raw.bias, dtype), raw.given
+    if w.in_channels != in_channels:
+        if number == "2":
+            what = f"{op}: w2: expected {in_channels} input channels, as w1 has filters"
+            raise ValueError(f"{what}, got {w.in_channels}")
+        shape = f"[N, H, W, {w.in_channels}] (NHWC)"
+        raise ValueError(f"{op}: x: expected {shape}, got {call.x.shape}")
+    check_packed(op, w, bias, backend, dtype, number)
+    return w.out_channels, lambda: w, memory_of(w, number)

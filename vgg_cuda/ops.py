@@ -43,11 +43,10 @@ from operator import index
 from typing import Any
 
 from .arrays import numpy_dtype
-from .backends import Array, PackedConv3x3, PackedLinear
+from .backends import Array, PackedLinear
 from .backends.options import options as emulator_options
-from .call import Call, Device, computed_in
+from .call import Call, Device, computed_in, filters, pixels_preset
 from .packing import (
-    check_conv3x3,
     check_linear,
     check_packed,
     is_packed,
@@ -55,13 +54,14 @@ from .packing import (
     pack_conv3x3,
     pack_linear,
 )
-from .preprocess import Preset, as_preset
+from .preprocess import Preset
 
 __all__ = [
     "avgpool",
     "conv3x3",
     "convert",
     "emulator_options",
+    "first_block",
     "linear",
     "maxpool2x2",
     "pack_conv3x3",
@@ -94,28 +94,49 @@ def conv3x3(
     ) as call:  # fmt: skip
         computed = computed_in(call, dtype, w)
         call.at_least(2 if pool else 1)
-        chosen = None if preset is None else as_preset(preset)
-        if chosen is not None and not call.pixels:
-            raise TypeError(f"conv3x3: preset: expected x of uint8 beside one, got {call.x.dtype}")
+        chosen = pixels_preset(call, preset)
         N, H, W, C = call.x.shape
-        pack: Callable[[], PackedConv3x3]
-        if is_packed(w, "conv3x3"):
-            K, pack, given = w.out_channels, lambda: w, memory_of(w)
-            if w.in_channels != C:
-                raise ValueError(
-                    f"conv3x3: x: expected [N, H, W, {w.in_channels}] (NHWC), got {call.x.shape}"
-                )
-            check_packed("conv3x3", w, bias, call.backend, computed)
-        else:
-            raw = check_conv3x3(w, bias, C, call.backend.device)
-            K, given = raw.w.shape[0], raw.given
-            pack = partial(call.backend.pack_conv3x3, raw.w, raw.bias, computed)
+        K, pack, given = filters(call, w, bias, C, computed)
 
         def compute(x: Array, out: Array | None) -> Array:
             return call.backend.conv3x3(x, pack(), relu=relu, pool=pool, preset=chosen, out=out)
 
         shape = (N, H // 2, W // 2, K) if pool else (N, H, W, K)
         return call.run(shape, compute, dtype=numpy_dtype(computed).name, apart=given)
+
+
+def first_block(
+    x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, *, dtype: Any = None,
+    preset: str | Preset | None = None, out: Any = None, stream: Any = None,
+    device: Device = None, arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
+    """``conv3x3(relu=True)`` with w1, then ``conv3x3(relu=True, pool=True)`` with w2.
+
+    x [N,H,W,3] with N >= 0 and H, W >= 2; w1 [K1,3,3,3], bias1 [K1], w2 [K2,3,3,K1] and bias2 [K2],
+    all as for ``conv3x3``, biases perhaps None. Returns [N,H//2,W//2,K2].
+
+    ``dtype`` and ``preset`` as for ``conv3x3`` of w1. The tensor in between is rounded to the
+    dtype. For sm_90a, float16 and bfloat16, and K1 = K2 = 64 one kernel does it all and that tensor
+    is never in memory; elsewhere two convolutions do, and the stats are the second's.
+    """
+    with Call(
+        "first_block", x, rank=4, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats, uint8=True,
+    ) as call:  # fmt: skip
+        computed = computed_in(call, dtype, w1)
+        call.at_least(2)
+        chosen = pixels_preset(call, preset)
+        N, H, W, C = call.x.shape
+        if C != 3:
+            raise ValueError(f"first_block: x: expected [N, H, W, 3] (NHWC), got {call.x.shape}")
+        K1, pack1, given1 = filters(call, w1, bias1, C, computed, "1")
+        K2, pack2, given2 = filters(call, w2, bias2, K1, computed, "2")
+
+        def compute(x: Array, out: Array | None) -> Array:
+            return call.backend.first_block(x, pack1(), pack2(), preset=chosen, out=out)
+
+        shape, result = (N, H // 2, W // 2, K2), numpy_dtype(computed).name
+        return call.run(shape, compute, dtype=result, apart={**given1, **given2})
 
 
 def linear(

@@ -44,15 +44,20 @@ class Parameters(NamedTuple):
     given: dict[str, Array]
 
 
-def check_conv3x3(w: Any, bias: Any, in_channels: int | None, device: str) -> Parameters:
-    """w [K,3,3,C] and bias [K], or what is wrong with them."""
-    w, given = _parameter(w, "conv3x3: w", device)
+def check_conv3x3(
+    w: Any, bias: Any, in_channels: int | None, device: str, op: str = "conv3x3", number: str = ""
+) -> Parameters:
+    """w [K,3,3,C] and bias [K], or what is wrong with them.
+
+    ``number``: of them, where ``op`` has several convolutions: "1" for w1.
+    """
+    w, given = _parameter(w, f"{op}: w{number}", device)
     expected = (w.shape[0] if w.ndim else 0, 3, 3, in_channels or (w.shape[-1] if w.ndim else 0))
     if w.shape != expected or 0 in w.shape:
         shown = ", ".join(str(n or name) for n, name in zip(expected, "KRSC", strict=True))
-        raise ValueError(f"conv3x3: w: expected [{shown}] (KRSC), got {w.shape}")
-    bias, given_bias = _bias(bias, w.shape[0], "conv3x3", device)
-    return Parameters(w, bias, {"w": given, "bias": given_bias})
+        raise ValueError(f"{op}: w{number}: expected [{shown}] (KRSC), got {w.shape}")
+    bias, given_bias = _bias(bias, w.shape[0], op, device, number)
+    return Parameters(w, bias, {f"w{number}": given, f"bias{number}": given_bias})
 
 
 def check_linear(w: Any, bias: Any, in_features: int | None, device: str) -> Parameters:
@@ -65,32 +70,40 @@ def check_linear(w: Any, bias: Any, in_features: int | None, device: str) -> Par
     return Parameters(w, bias, {"w": given, "bias": given_bias})
 
 
-def is_packed(w: Any, op: str) -> bool:
-    """Whether ``w`` is packed for ``op``; raises ``TypeError`` where it is for another."""
+def is_packed(w: Any, op: str, what: str = "") -> bool:
+    """Whether ``w`` is packed for ``op``; raises ``TypeError`` where it is for another.
+
+    ``what`` it is called, by default "{op}: w".
+    """
     kinds = {"conv3x3": "in_channels", "linear": "in_features"}
     for kind, attribute in kinds.items():
         if hasattr(w, attribute) and kind != op:
-            raise TypeError(f"{op}: w: expected an array or pack_{op}'s result, got pack_{kind}'s")
+            expected = f"{what or f'{op}: w'}: expected an array or pack_{op}'s result"
+            raise TypeError(f"{expected}, got pack_{kind}'s")
     return hasattr(w, kinds[op])
 
 
-def memory_of(packed: Any) -> dict[str, Array]:
+def memory_of(packed: Any, number: str = "") -> dict[str, Array]:
     """Arrays of packed weights, which may be the caller's own, by name."""
-    known = {name: getattr(packed, name, None) for name in ("w", "bias")}
+    known = {f"{name}{number}": getattr(packed, name, None) for name in ("w", "bias")}
     return {name: array for name, array in known.items() if array is not None}
 
 
-def check_packed(op: str, packed: Any, bias: Any, backend: Backend, dtype: str) -> None:
+def check_packed(
+    op: str, packed: Any, bias: Any, backend: Backend, dtype: str, number: str = ""
+) -> None:
     """Raises where ``packed`` weights are another device's or dtype's, or ``bias`` is given."""
     if bias is not None:
-        raise ValueError(f"{op}: bias: expected None beside packed weights, which hold theirs")
+        what = f"{op}: bias{number}"
+        raise ValueError(f"{what}: expected None beside packed weights, which hold theirs")
     if getattr(packed, "device", None) != backend.device:
         raise ValueError(
-            f"{op}: w: expected weights packed for {backend.device}, got {describe(packed)} for "
-            f"{getattr(packed, 'device', 'no device')}"
+            f"{op}: w{number}: expected weights packed for {backend.device}, got "
+            f"{describe(packed)} for {getattr(packed, 'device', 'no device')}"
         )
     if packed.dtype != dtype:
-        raise TypeError(f"{op}: w: expected weights packed as {dtype}, got {packed.dtype}")
+        what = f"{op}: w{number}"
+        raise TypeError(f"{what}: expected weights packed as {dtype}, got {packed.dtype}")
 
 
 def _parameter(x: Any, what: str, device: str) -> tuple[Array, Array]:
@@ -110,13 +123,13 @@ def _parameter(x: Any, what: str, device: str) -> tuple[Array, Array]:
     return x, x  # cast where it is packed, on its device and the stream of the call
 
 
-def _bias(bias: Any, k: int, op: str, device: str) -> tuple[Array, Array]:
+def _bias(bias: Any, k: int, op: str, device: str, number: str = "") -> tuple[Array, Array]:
     if bias is None:
         zeros = np.zeros(k, np.float32)
         return zeros, zeros
-    bias, given = _parameter(bias, f"{op}: bias", device)
+    bias, given = _parameter(bias, f"{op}: bias{number}", device)
     if bias.shape != (k,):
-        raise ValueError(f"{op}: bias: expected [{k}], got {bias.shape}")
+        raise ValueError(f"{op}: bias{number}: expected [{k}], got {bias.shape}")
     return bias, given
 
 

@@ -135,6 +135,17 @@ class Backend(Protocol):
         """
         ...
 
+    def first_block(
+        self, x: Array, first: Any, second: Any, *, preset: Preset | None = None,
+        out: Array | None = None,
+    ) -> Array:  # fmt: skip
+        """x [N,H,W,3] -> [N,H//2,W//2,K2]: two convolutions with their ReLUs, then a pool.
+
+        ``first`` and ``second`` are what ``pack_conv3x3`` returned; x and ``preset`` as for the
+        first. In one launch where there is a kernel for it.
+        """
+        ...
+
     def maxpool2x2(self, x: Array, *, out: Array | None = None) -> Array:
         """x [N,H,W,C] -> [N,H//2,W//2,C]: window 2, stride 2, no padding, NaN propagates."""
         ...

@@ -102,6 +102,13 @@ class CpuBackend:
             return winograd.conv3x3(x, w, bias, relu=relu, pool=pool, out=out)
         return im2col.conv3x3(x, packed.filters, relu=relu, pool=pool, out=out)
 
+    def first_block(
+        self, x: NDArray[Any], first: CpuConv3x3, second: CpuConv3x3, *,
+        preset: Preset | None = None, out: Float32 | None = None,
+    ) -> Float32:  # fmt: skip
+        z = self.conv3x3(x, first, relu=True, pool=False, preset=preset)
+        return self.conv3x3(z, second, relu=True, pool=True, out=out)
+
     def maxpool2x2(self, x: Float32, *, out: Float32 | None = None) -> Float32:
         n, h, w, c = x.shape
         record("cpu_maxpool2x2")

@@ -169,6 +169,20 @@ class KernelBackend(ABC):
         plan = partial(self.plan.conv3x3, packed=packed, relu=relu, pool=pool, preset=preset)
         return self._run(plan, x, out)
 
+    def first_block(
+        self, x: Array, first: Any, second: Any, *, preset: Preset | None = None,
+        out: Array | None = None,
+    ) -> Array:  # fmt: skip
+        with self.active():
+            aligned = _is_aligned(out)
+            operation = self.plan.first_block(
+                spec_of(x), first, second, preset=preset, aligned=aligned
+            )
+            if operation is not None:
+                return self._carry_out(operation, x, out)
+        z = self.conv3x3(x, first, relu=True, pool=False, preset=preset)
+        return self.conv3x3(z, second, relu=True, pool=True, out=out)
+
     def linear(self, x: Array, packed: Any, *, relu: bool, out: Array | None = None) -> Array:
         return self._run(partial(self.plan.linear, packed=packed, relu=relu), x, out)
 
@@ -193,10 +207,11 @@ class KernelBackend(ABC):
     def _run(self, plan: Callable[..., Operation], x: Array, out: Array | None) -> Array:
         """Plans the operation on x and launches it, into ``out`` or a new array."""
         with self.active():
-            aligned = out is None or address(out) % ALIGNMENT == 0  # new arrays are
-            operation = plan(spec_of(x), aligned=aligned)
-            y, workspace = self._allocate(operation, out)
-            self.launch(operation, x, y, workspace)
+            return self._carry_out(plan(spec_of(x), aligned=_is_aligned(out)), x, out)
+
+    def _carry_out(self, operation: Operation, x: Array, out: Array | None) -> Array:
+        y, workspace = self._allocate(operation, out)
+        self.launch(operation, x, y, workspace)
         return y
 
     def launch(self, operation: Operation, x: Array, y: Array, workspace: Array) -> None:
@@ -247,6 +262,10 @@ def _round_to_tf32(x: Array) -> None:
     bits = x.view(np.uint32)
     bits += 0x1000  # half of the last digit that is kept
     bits &= 0xFFFFE000
+
+
+def _is_aligned(out: Array | None) -> bool:
+    return out is None or address(out) % ALIGNMENT == 0  # new arrays are
 
 
 def spec_of(x: Array) -> Spec:

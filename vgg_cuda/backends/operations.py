@@ -76,6 +76,27 @@ class Planner:
         y = Spec((N, P, Q, K), numpy_dtype(dtype).name, aligned)
         return self._operation("conv3x3", (N, H, W, C, K), options, launch, x, y)
 
+    def first_block(
+        self, x: Spec, first: Any, second: Any, *, preset: Preset | None = None,
+        aligned: bool = True,
+    ) -> Operation | None:  # fmt: skip
+        """None where no kernel does both: they are two operations then."""
+        N, H, W, _ = x.shape
+        K1, K2, dtype = first.out_channels, second.out_channels, first.dtype
+        options = {"dtype": dtype, "x_dtype": x.dtype, "aligned": aligned}
+        plan = self._plan("first_block", (N, H, W, K1, K2), tuple(options.items())) if N else None
+        if plan is None:
+            return None
+        normalize = None if preset is None else normalization(preset)
+
+        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
+            _C.first_block(
+                plan, x, first.w, first.bias, second.w, second.bias, y, on, normalize=normalize
+            )
+
+        y = Spec((N, H // 2, W // 2, K2), numpy_dtype(dtype).name, aligned)
+        return Operation("first_block", y, plan, launch)
+
     def linear(self, x: Spec, packed: Any, *, relu: bool, aligned: bool = True) -> Operation:
         N, C = x.shape
         K, dtype = packed.out_features, packed.dtype
@@ -142,8 +163,8 @@ class Planner:
 
     def _make_plan(
         self, op: str, sizes: tuple[int, ...], options: tuple[tuple[str, Any], ...]
-    ) -> _C.Plan:
-        make: Callable[..., _C.Plan] = getattr(_C, f"plan_{op}")
+    ) -> _C.Plan | None:
+        make: Callable[..., _C.Plan | None] = getattr(_C, f"plan_{op}")
         return make(*sizes, **dict(options), arch=self.arch)
 
 

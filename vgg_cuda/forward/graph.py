@@ -50,6 +50,10 @@ class Operations(Protocol):
 
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any: ...
 
+    def first_block(self, x: Any, first: str, second: str) -> Any | None:
+        """Two convolutions and the pool behind them; None where that is no operation of its own."""
+        ...
+
     def maxpool2x2(self, x: Any) -> Any: ...
 
     def avgpool(self, x: Any, grid: int) -> Any: ...
@@ -71,10 +75,13 @@ def forward(
     """Every tap that comes by and its tensor, in order; x [N,H,W,3].
 
     A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
-    ``wanted``; an average over single pixels runs where it is.
+    ``wanted``; so do the first two with their pool where ``run`` can. An average over single pixels
+    runs where it is wanted.
     """
-    layers = config.features
-    pooled = False
+    layers, pooled = config.features, False
+    block = first_block(config, wanted)
+    if block and (y := run.first_block(x, *block)) is not None:
+        x, layers, pooled = y, layers[2:], True
     for layer, following in zip_longest(layers, layers[1:]):
         if isinstance(layer, Conv):
             raw = layer.name in wanted
@@ -107,6 +114,15 @@ def forward(
             x = run.relu(x) if raw else x
             yield dense.relu_name, x
     yield "prob", run.softmax(x)
+
+
+def first_block(config: Config, wanted: Set[str]) -> tuple[str, str] | None:
+    """The convolutions before the first pool, if they are two and nothing inside is ``wanted``."""
+    match config.features[:3]:
+        case (Conv() as a, Conv() as b, Pool()):
+            inside = {a.name, a.relu_name, b.name, b.relu_name}
+            return None if inside & wanted else (a.name, b.name)
+    return None
 
 
 def collect(network: Network, run: Operations, x: Tensor, wanted: Set[str]) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from ..arrays import require_float
 from ..backends import Stats, recording
-from ..configs import MIN_SIZE
+from ..configs import MIN_SIZE, Conv, Dense
 from ..vgg import VGG
 from ..weights import Source, Weights, load_weights
 from .compare import Row, Worst
+from .convolutions import Filters
 from .operands import as_operand, normalized, normalized_exactly
 from .report import Verification
 from .steps import SplitError, Step, exactly, kernels, launched_by, steps
@@ -50,13 +51,12 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
     if x.dtype != np.uint8:
         require_float(x, "verify: x")
         x = x.astype(np.float32)
-    found = steps(model.config)
     most = max(1, MOST_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
     total: Verification | None = None
     done = 0
     while done < len(x):
         try:
-            part = _verified(model, weights, x[done : done + most], found)
+            part = _verified(model, weights, x[done : done + most])
         except SplitError:
             if most == 1:
                 raise
@@ -71,8 +71,13 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
     return total
 
 
-def _verified(model: VGG, weights: Weights, x: NDArray[Any], found: list[Step]) -> Verification:
+def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
     """Of one batch that a forward holds."""
+    dense = model.config.dense
+    tap = "pool5" if not dense else "prob" if model.activation else dense[-1].name
+    with recording() as launched:
+        plain: NDArray[Any] = model.features(x, [tap])[tap]
+    found = steps(model.config, one_block=launched[0]["plan"].get("op") == "first_block")
     with recording() as launched:
         taps: dict[str, NDArray[Any]] = model.features(x, [step.tap for step in found])
     groups = launched_by(found, launched)
@@ -83,7 +88,7 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any], found: list[Step]) 
         preset = model.preset
         before = preset.normalize(x) if on_cpu else normalized(x, preset)
         exact_before = normalized_exactly(x, preset)
-    differs = _differs(model, x, taps)
+    differs = _differs(model, x, taps[tap], plain)
     rows = []
     for step, group in zip(found, groups, strict=True):
         y = taps.pop(step.tap)
@@ -94,32 +99,33 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any], found: list[Step]) 
     return Verification(model.device, arch, model.dtype, rows, differs)
 
 
-def _differs(model: VGG, x: NDArray[Any], taps: dict[str, NDArray[Any]]) -> list[str]:
-    """What else computes the network's result, and gives other bits than layer by layer."""
-    dense = model.config.dense
-    tap = "pool5" if not dense else "prob" if model.activation else dense[-1].name
-    others = {"a plain forward": model.features(x, [tap])[tap]}
+def _differs(model: VGG, x: NDArray[Any], y: NDArray[Any], plain: NDArray[Any]) -> list[str]:
+    """What else computes the network's result, and gives other bits than layer by layer, ``y``."""
+    others = {"a plain forward": plain}
     if model.device != "cpu":
-        y = model.capture(x.shape, x.dtype)(x)
-        others["a graph"] = y if isinstance(y, np.ndarray) else y.get()
-    return [what for what, y in others.items() if y.tobytes() != taps[tap].tobytes()]
+        found = model.capture(x.shape, x.dtype)(x)
+        others["a graph"] = found if isinstance(found, np.ndarray) else found.get()
+    return [what for what, other in others.items() if other.tobytes() != y.tobytes()]
 
 
 def _row(
     model: VGG, weights: Weights, step: Step, group: list[Stats], x: NDArray[Any], y: NDArray[Any]
 ) -> Row:
     row = Row(step.name, step.tap, y.shape, kernels(group), y.dtype.name)
-    w, bias = _parameters(weights, step)
+    w, bias = _parameters(weights, step.layer)
+    first = _first(weights, step)
     if w is not None:
-        given = w
-        x, w = as_operand(x, model.dtype), as_operand(w, model.dtype)
-        row.infinite_weights = int((np.isinf(w) & np.isfinite(given)).sum())
+        x, given, w = as_operand(x, model.dtype), w, as_operand(w, model.dtype)
+        row.infinite_weights = _overflown(w, given)
+    if first is not None:
+        given, first = first.w, first._replace(w=as_operand(first.w, model.dtype))
+        row.infinite_weights += _overflown(first.w, given)
     tensor_cores = model.device != "cpu" and model.dtype != "float32"
     input_finite = bool(np.isfinite(x).all())
     grid = model.config.pool_grid
     with np.errstate(invalid="ignore", over="ignore"):  # infinite inputs are counted, not warned of
-        for exact in exactly(step, x, w, bias, grid, group[0], tensor_cores):
-            row.add(step, y, exact, input_finite)
+        for exact in exactly(step, x, w, bias, grid, group[0], tensor_cores, first):
+            row.add(step, y, exact, input_finite and exact.finite)
     return row
 
 
@@ -127,17 +133,28 @@ def _since_input(
     model: VGG, weights: Weights, step: Step, row: Row, x: NDArray[Any], y: NDArray[Any]
 ) -> NDArray[Any]:
     """The step of the forward in float64, whose result is returned."""
-    w, bias = _parameters(weights, step)
+    w, bias = _parameters(weights, step.layer)
     result = np.empty(y.shape, np.float64)
-    for exact in exactly(step, x, w, bias, model.config.pool_grid, None, False):
+    grid, first = model.config.pool_grid, _first(weights, step)
+    for exact in exactly(step, x, w, bias, grid, None, False, first):
         value = np.maximum(exact.y, 0) if step.relu else exact.y
         row.add_since_input(y, value, exact)
         result[exact.images, ..., exact.channels] = value
     return result
 
 
-def _parameters(weights: Weights, step: Step) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
-    if step.layer is None:
+def _parameters(
+    weights: Weights, layer: Conv | Dense | None
+) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+    if layer is None:
         return None, None
-    name = step.layer.name
-    return weights.tensors[f"{name}.weight"], weights.tensors[f"{name}.bias"]
+    return weights.tensors[f"{layer.name}.weight"], weights.tensors[f"{layer.name}.bias"]
+
+
+def _first(weights: Weights, step: Step) -> Filters | None:
+    w, bias = _parameters(weights, step.first)
+    return None if w is None or bias is None else Filters(w, bias)
+
+
+def _overflown(w: NDArray[Any], given: NDArray[Any]) -> int:
+    return int((np.isinf(w) & np.isfinite(given)).sum())

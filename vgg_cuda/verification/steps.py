@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -15,12 +15,11 @@ from .. import reference
 from ..backends import Stats
 from ..backends.threads import run_blocks
 from ..configs import Config, Conv, Dense, Pool
-from .sums import TINY, Order, U, any_order, in_order, walked
-from .winograd import winograd_bound
+from .convolutions import BLOCK, Filters, conv_error, first_block, with_bias
+from .sums import TINY, Order, U, any_order, in_order
 
 Float64 = NDArray[np.float64]
 
-BLOCK = 1 << 16  # sums that are followed at a time: they stay in a core's cache
 DENSE_ROWS = 512  # of a dense layer's weights that are in float64 at a time
 EXP_ULPS = (
     3  # 2 of CUDA's expf (CUDA C++ Programming Guide, mathematical functions), 2.52 of NumPy's
@@ -30,7 +29,11 @@ SMALLEST_NORMAL = 2.0**-126
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a plain forward, with what is fused into it; ``tap`` is its result."""
+    """One operation of a plain forward, with what is fused into it; ``tap`` is its result.
+
+    ``first``: the convolution whose result, after its ReLU, is convolved with ``layer`` and never
+    seen.
+    """
 
     op: str
     tap: str
@@ -38,13 +41,23 @@ class Step:
     layer: Conv | Dense | None = None
     relu: bool = False
     pool: bool = False
+    first: Conv | None = None
 
 
-def steps(config: Config) -> list[Step]:
-    """Those of ``VGG``'s forward where nothing in between is asked for."""
+def steps(config: Config, one_block: bool = False) -> list[Step]:
+    """Those of ``VGG``'s forward where nothing in between is asked for.
+
+    ``one_block``: are the first two convolutions with their pool one?
+    """
     found: list[Step] = []
     fused = False
-    for layer, following in zip_longest(config.features, config.features[1:]):
+    layers = config.features
+    if one_block:
+        first, last = config.convs[:2]
+        names = [first.name, first.relu_name, last.name, last.relu_name, layers[2].name]
+        found.append(Step("first_block", names[-1], " ".join(names), last, True, True, first))
+        layers = layers[3:]
+    for layer, following in zip_longest(layers, layers[1:]):
         if isinstance(layer, Conv):
             fused = isinstance(following, Pool)
             names = [layer.name, layer.relu_name, *([following.name] if fused else [])]
@@ -105,6 +118,7 @@ class Exact:
     """A part of a step's result before its ReLU and last rounding, and how far off it may be.
 
     ``images``, ``channels``: which part it is. ``low`` <= ``y`` <= ``high``, in float64.
+    ``finite``: is all that the step keeps to itself?
     """
 
     images: slice
@@ -112,15 +126,17 @@ class Exact:
     y: Float64
     low: Float64
     high: Float64
+    finite: bool = True
 
 
 def exactly(
     step: Step, x: NDArray[Any], w: NDArray[Any] | None, bias: NDArray[Any] | None,
-    grid: int, stats: Stats | None, tensor_cores: bool,
+    grid: int, stats: Stats | None, tensor_cores: bool, first: Filters | None = None,
 ) -> Iterator[Exact]:  # fmt: skip
     """The step of operands x and w, part by part; without ``stats`` no bound is computed.
 
-    x [N,H,W,C] or [N,C], w [K,3,3,C] or [K,C] as the device holds them, bias [K].
+    x [N,H,W,C] or [N,C], w [K,3,3,C] or [K,C] as the device holds them, bias [K]; ``first``: the
+    step's ``first`` likewise.
     """
     everything = slice(None)
     if step.op == "linear":
@@ -142,8 +158,14 @@ def exactly(
             assert bias is not None
             w64 = w.astype(np.float64)
             y = reference.conv3x3(x64, w64, bias)
-            error = _conv_error(x64, w64, bias, y, stats, tensor_cores) if stats else 0.0
+            error = conv_error(x64, w64, bias, y, stats, tensor_cores) if stats else 0.0
             yield _pooled(_exact(image, everything, y, error), step.pool)
+        elif step.op == "first_block":
+            assert w is not None
+            assert bias is not None
+            assert first is not None
+            y, error, finite = first_block(x64, first, Filters(w, bias), stats, tensor_cores)
+            yield replace(_pooled(_exact(image, everything, y, error), step.pool), finite=finite)
         elif step.op == "maxpool2x2":
             yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)
         elif step.op == "avgpool":
@@ -185,40 +207,7 @@ def _matrix_error(x: Float64, w: Float64, y: Float64, stats: Stats, tensor_cores
         error[:, part] = in_order(x, w[part].T, order)
 
     run_blocks(job, list(range(0, len(w), columns)))
-    return _with_bias(error, y)
-
-
-def _conv_error(
-    x: Float64, w: Float64, bias: NDArray[Any], y: Float64, stats: Stats, tensor_cores: bool
-) -> Float64:
-    """Of y [1,H,W,K], the convolution of one image x [1,H,W,C] with w [K,3,3,C], and bias."""
-    if stats["kernel"] == "cpu_winograd":
-        return winograd_bound(x[0], w)[None]
-    h, width, c = x[0].shape
-    if not stats["plan"]:  # the bias is one of the products
-        return any_order(reference.conv3x3(np.abs(x), np.abs(w), np.abs(bias)), 9 * c + 1)
-    order = Order.of_tiling(stats["plan"]["tiling"], tensor_cores)
-    walk = walked(stats["plan"]["tiling"])
-    columns = np.ascontiguousarray(w.reshape(len(w), -1).T)[walk]
-    padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
-    error = np.empty(y.shape)
-    rows = max(1, BLOCK // (width * len(w)))
-
-    def job(top: int) -> None:
-        count = min(rows, h - top)
-        taps = [
-            padded[top + r : top + r + count, s : s + width] for r in range(3) for s in range(3)
-        ]
-        a = np.concatenate(taps, axis=-1).reshape(count * width, 9 * c)[:, walk]
-        error[0, top : top + count] = in_order(a, columns, order).reshape(count, width, -1)
-
-    run_blocks(job, list(range(0, h, rows)))
-    return _with_bias(error, y)
-
-
-def _with_bias(error: Float64, y: Float64) -> Float64:
-    """The sum and the bias are added in float32; a result's dtype may round that again."""
-    return np.asarray(error + U * (np.abs(y) + error))
+    return with_bias(error, y)
 
 
 def _softmax(images: slice, x: Float64) -> Exact:

@@ -71,6 +71,19 @@ def any_order(magnitude: Float64, roundings: int) -> Float64:
     return magnitude * (relative + 2 * roundings * U64) + 2 * roundings * TINY
 
 
+def of_moved(moved: Float64, gemm_k: int, order: Order) -> Float64:
+    """How much further off sums in ``order`` may be whose products are not those of ``in_order``.
+
+    ``moved``: by how much at most all of them together move any of a sum's partial sums.
+    """
+    assert order.split == order.chain == gemm_k
+    partial_sums = -(-gemm_k // MMA_K)
+    roundings = order.cost * partial_sums
+    # (|c| + |d| + s) / 2 grows by `moved` and half of it more for the products, all told
+    grown = order.cost * (partial_sums + 0.5) * U / (1 - roundings * U)
+    return np.asarray(moved * (1 + grown + 4 * gemm_k * U64) + 2 * gemm_k * TINY)
+
+
 def in_order(a: Float64, w: Float64, order: Order) -> Float64:
     """The bound for a [M,GEMM_K] w [GEMM_K,N] -> [M,N]."""
     gemm_k = len(w)

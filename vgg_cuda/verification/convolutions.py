@@ -1,0 +1,93 @@
+"""How far sums of convolutions may be from the exact ones: one alone, or the first two at once."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import reference
+from ..backends import Stats
+from ..backends.threads import run_blocks
+from .operands import as_operand
+from .sums import Order, U, any_order, in_order, of_moved, walked
+from .winograd import winograd_bound
+
+Float64 = NDArray[np.float64]
+
+BLOCK = 1 << 16  # sums that are followed at a time: they stay in a core's cache
+
+
+class Filters(NamedTuple):
+    """w [K,3,3,C] as the device holds it, bias [K]."""
+
+    w: NDArray[Any]
+    bias: NDArray[Any]
+
+
+def conv_error(
+    x: Float64, w: Float64, bias: NDArray[Any], y: Float64, stats: Stats, tensor_cores: bool
+) -> Float64:
+    """Of y [1,H,W,K], the convolution of one image x [1,H,W,C] with w [K,3,3,C], and bias."""
+    if stats["kernel"] == "cpu_winograd":
+        return winograd_bound(x[0], w)[None]
+    if not stats["plan"]:  # the bias is one of the products
+        magnitude = reference.conv3x3(np.abs(x), np.abs(w), np.abs(bias))
+        return any_order(magnitude, 9 * x.shape[3] + 1)
+    return with_bias(_tiled_error(x, w, stats["plan"]["tiling"], tensor_cores), y)
+
+
+def first_block(
+    x: Float64, first: Filters, second: Filters, stats: Stats | None, tensor_cores: bool
+) -> tuple[Float64, Float64 | float, bool]:
+    """The second convolution of one image's first, its error, and is the first's result finite?
+
+    The first's sums are off by what ``sums.py`` says, then rounded to w's dtype. As far as that is
+    from relu(exact), so far is the second's sum at most moved, weighted with |w2|.
+    """
+    w1, w2 = (filters.w.astype(np.float64) for filters in (first, second))
+    sums = reference.conv3x3(x, w1, first.bias)
+    z = np.maximum(sums, 0)
+    y = reference.conv3x3(z, w2, second.bias)
+    if stats is None:
+        return y, 0.0, True
+    plan = stats["plan"]
+    error = with_bias(_tiled_error(x, w1, plan["first_tiling"], tensor_cores), sums)
+    low, high = (
+        as_operand(np.maximum(sums + off, 0), first.w.dtype.name).astype(np.float64)
+        for off in (-error, error)
+    )
+    finite = bool(np.isfinite(high).all())
+    moved = reference.conv3x3(np.maximum(high - z, z - low), np.abs(w2))
+    order = Order.of_tiling(plan["tiling"], tensor_cores)
+    error = _tiled_error(z, w2, plan["tiling"], tensor_cores)
+    error += of_moved(moved, 9 * z.shape[3], order)
+    return y, with_bias(error, y), finite
+
+
+def with_bias(error: Float64, y: Float64) -> Float64:
+    """The sum and the bias are added in float32; a result's dtype may round that again."""
+    return np.asarray(error + U * (np.abs(y) + error))
+
+
+def _tiled_error(x: Float64, w: Float64, tiling: dict[str, Any], tensor_cores: bool) -> Float64:
+    """Of the sums of one image x [1,H,W,C] and w [K,3,3,C], [1,H,W,K], by a kernel."""
+    _, h, width, c = x.shape
+    order = Order.of_tiling(tiling, tensor_cores)
+    walk = walked(tiling)
+    columns = np.ascontiguousarray(w.reshape(len(w), -1).T)[walk]
+    padded = np.pad(x[0], ((1, 1), (1, 1), (0, 0)))
+    error = np.empty((1, h, width, len(w)))
+    rows = max(1, BLOCK // (width * len(w)))
+
+    def job(top: int) -> None:
+        count = min(rows, h - top)
+        taps = [
+            padded[top + r : top + r + count, s : s + width] for r in range(3) for s in range(3)
+        ]
+        a = np.concatenate(taps, axis=-1).reshape(count * width, 9 * c)[:, walk]
+        error[0, top : top + count] = in_order(a, columns, order).reshape(count, width, -1)
+
+    run_blocks(job, list(range(0, h, rows)))
+    return error
