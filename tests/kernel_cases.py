@@ -143,28 +143,105 @@ class ConvCase:
     def expected(self) -> np.ndarray:
         """In float64, normalized there, too."""
         x, w, bias = self.arrays
-        x64 = x.astype(np.float64)
-        if self.preset:
-            preset = PRESETS[self.preset]
-            x64 = x64 / preset.divisor - preset.center
-            x64 = x64[..., ::-1] if preset.channels == "BGR" else x64
-            x64 = (x64 - preset.mean) / preset.std
-        return reference.conv3x3(x64, w, bias, relu=self.relu, pool=self.pool)
+        return reference.conv3x3(
+            normalized64(x, self.preset), w, bias, relu=self.relu, pool=self.pool
+        )
 
     def same(self, tiling: Tiling) -> np.ndarray:
         """In the kernel's precision and order."""
         x, w, bias = self.arrays
-        if self.preset:
-            preset = PRESETS[self.preset]
-            x = x[..., ::-1] if preset.channels == "BGR" else x
-            scale = np.float32(1 / (preset.divisor * np.array(preset.std)))
-            shift = np.float32(-(preset.center + np.array(preset.mean)) / preset.std)
-            x = (x.astype(np.float64) * scale + shift).astype(np.float32)  # fused
-        x, w = factors(x, self.dtype), factors(w, self.dtype)
-        y = accumulate(im2col(x), w.reshape(self.k, -1), tiling)
-        y = y.reshape(self.n, self.h, self.w, self.k)
-        y = pooled(y) if self.pool else y
-        return rounded(epilogue(y, bias, self.relu), self.dtype)
+        x = normalized32(x, self.preset)
+        return convolved(x, w, bias, tiling, self.dtype, self.relu, self.pool)
+
+
+@dataclass(frozen=True)
+class BlockCase:
+    """Two convolutions of 64 channels and a pool; ``offset`` and ``preset`` as of a ConvCase."""
+
+    n: int
+    h: int
+    w: int
+    dtype: str
+    x_dtype: str = ""
+    preset: str | None = None
+    offset: int = 0
+    arch: str = "sm_90a"
+    op: ClassVar[str] = "first_block"
+
+    @property
+    def id(self) -> str:
+        name = f"n{self.n}-h{self.h}-w{self.w}-{SHORT[self.dtype]}"
+        name += f"-from_{SHORT[self.x_dtype]}" if self.x_dtype else ""
+        return name + f"-{self.preset}" * bool(self.preset) + f"-off{self.offset}" * self.offset
+
+    @property
+    def x(self) -> np.ndarray:
+        return draw((self.n, self.h, self.w, 3), self.x_dtype or self.dtype)
+
+    @property
+    def weights(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """w1, bias1, w2, bias2."""
+        raw = self.x_dtype == "uint8" and not self.preset
+        w1 = draw((64, 3, 3, 3), self.dtype, (2 / 27) ** 0.5 / (100 if raw else 1), seed=1)
+        w2 = draw((64, 3, 3, 64), self.dtype, (2 / 576) ** 0.5, seed=2)
+        return w1, draw((64,), "float32", 0.3, seed=3), w2, draw((64,), "float32", 0.3, seed=4)
+
+    def plan(self, arch: str | _C.Arch | None = None) -> _C.Plan:
+        target = arch or self.arch
+        plan = _C.plan_first_block(
+            self.n, self.h, self.w, 64, 64, dtype=self.dtype, x_dtype=self.x_dtype or self.dtype,
+            aligned=True, arch=_C.arch(target) if isinstance(target, str) else target,
+        )  # fmt: skip
+        assert plan
+        return plan
+
+    def run(self, place: Place, **where: Any) -> Any:
+        x = place_at(place, self.x, self.offset)
+        return ops.first_block(x, *self.weights, dtype=self.dtype, preset=self.preset, **where)
+
+    def expected(self) -> np.ndarray:
+        """In float64, nothing in between rounded."""
+        w1, bias1, w2, bias2 = self.weights
+        z = reference.conv3x3(normalized64(self.x, self.preset), w1, bias1, relu=True)
+        return reference.conv3x3(z, w2, bias2, relu=True, pool=True)
+
+    def same(self, tiling: Tiling) -> np.ndarray:
+        w1, bias1, w2, bias2 = self.weights
+        first = self.plan().as_dict()["first_tiling"]
+        z = convolved(normalized32(self.x, self.preset), w1, bias1, first, self.dtype, True, False)
+        return convolved(z, w2, bias2, tiling, self.dtype, True, True)
+
+
+def normalized64(x: np.ndarray, name: str | None) -> np.ndarray:
+    """Images as the preset of that name makes them, in float64."""
+    x64 = x.astype(np.float64)
+    if name is None:
+        return x64
+    preset = PRESETS[name]
+    x64 = x64 / preset.divisor - preset.center
+    x64 = x64[..., ::-1] if preset.channels == "BGR" else x64
+    return np.asarray((x64 - preset.mean) / preset.std)
+
+
+def normalized32(x: np.ndarray, name: str | None) -> np.ndarray:
+    """The same in a kernel's precision."""
+    if name is None:
+        return x
+    preset = PRESETS[name]
+    x = x[..., ::-1] if preset.channels == "BGR" else x
+    scale = np.float32(1 / (preset.divisor * np.array(preset.std)))
+    shift = np.float32(-(preset.center + np.array(preset.mean)) / preset.std)
+    return np.asarray((x.astype(np.float64) * scale + shift).astype(np.float32))  # fused
+
+
+def convolved(
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray, tiling: Tiling, dtype: str, relu: bool,
+    pool: bool,
+) -> np.ndarray:  # fmt: skip
+    """conv3x3's result in the kernel's precision and order."""
+    x, w = factors(x, dtype), factors(w, dtype)
+    y = accumulate(im2col(x), w.reshape(len(w), -1), tiling).reshape(*x.shape[:3], len(w))
+    return rounded(epilogue(pooled(y) if pool else y, bias, relu), dtype)
 
 
 @dataclass(frozen=True)
@@ -282,7 +359,7 @@ class SimpleCase:
         return rounded(self.expected(), self.dtype)
 
 
-Case = ConvCase | LinearCase | SimpleCase
+Case = ConvCase | BlockCase | LinearCase | SimpleCase
 
 
 def conv_cases() -> Iterator[ConvCase]:
@@ -341,6 +418,17 @@ def first_layer_cases() -> Iterator[ConvCase]:
         if dtype != "float32":
             yield ConvCase(1, 8, 9, 3, 64, dtype, x_dtype="float32")
             yield ConvCase(2, 8, 9, 3, 68, dtype, True, x_dtype="float32", offset=1)
+
+
+def block_cases() -> Iterator[BlockCase]:
+    """Tiles that are cut off on every side, by one line or column or all but one; all images."""
+    for dtype in ("float16", "bfloat16"):
+        yield BlockCase(1, 2, 2, dtype)
+        yield BlockCase(2, 15, 17, dtype)
+        yield BlockCase(1, 17, 35, dtype, "uint8", "torchvision")
+        yield BlockCase(1, 28, 32, dtype, "float32")
+        yield BlockCase(2, 16, 18, dtype, "uint8", "caffe", offset=1)
+        yield BlockCase(1, 3, 33, dtype, "uint8")
 
 
 def vgg_layers() -> list[tuple[int, int, int, bool]]:
@@ -419,7 +507,8 @@ def simple_cases() -> Iterator[SimpleCase]:
 
 def all_cases() -> list[Case]:
     makers = (
-        conv_cases, halo_cases, first_layer_cases, vgg_cases, linear_cases, dense_cases,
+        conv_cases, halo_cases, block_cases, first_layer_cases, vgg_cases, linear_cases,
+        dense_cases,
         simple_cases,
     )  # fmt: skip
     return [case for maker in makers for case in maker()]

@@ -139,7 +139,7 @@ class Text:
 class Case:
     """One operation at one size, and its result in float64 with a bound of the rounding errors."""
 
-    op: Literal["conv3x3", "linear", "softmax", "convert"]
+    op: Literal["conv3x3", "linear", "softmax", "convert", "first_block"]
     shape: tuple[int, ...]  # N, H, W, C, K; N, C, K; rows, n; N, rows, columns
     dtype: str = "float16"
     pool: bool = False

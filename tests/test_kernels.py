@@ -30,6 +30,7 @@ if MISSING:
     pytest.skip(MISSING, allow_module_level=True)
 
 from kernel_cases import (  # noqa: E402 (asks the build for its kernels)
+    BlockCase,
     Case,
     ConvCase,
     LinearCase,
@@ -64,8 +65,8 @@ def test_against_float64(case: Case) -> None:
         assert_same_bits(y, same, case.id)
     counters = stats["counters"]
     assert counters["bank_conflicts"] == 0
-    if counters["mma"]:
-        assert counters["mma_macs"] >= counters["useful_macs"] > 0
+    if counters["mma"] or counters["wgmma"]:
+        assert counters["mma_macs"] + counters["wgmma_macs"] >= counters["useful_macs"] > 0
     if "_halo_" in stats["kernel"]:  # does what the plan says
         assert counters["wgmma_macs"] == plan["issued_macs"] >= counters["useful_macs"] > 0
         loaded = counters["bulk_load_bytes"] + counters["bulk_zero_bytes"]
@@ -124,6 +125,7 @@ def deterministic_cases() -> Iterator[Case]:
             yield ConvCase(1, 9, 10, 64, 64, dtype, arch="sm_90a")
             yield ConvCase(2, 9, 10, 64, 128, dtype, True, arch="sm_90a")
             yield LinearCase(9, 256, 68, dtype, arch="sm_90a")
+            yield BlockCase(1, 15, 18, dtype, "uint8", "torchvision")
         yield ConvCase(1, 6, 6, 3, 64, dtype, False, True, "uint8", "torchvision")
         yield LinearCase(3, 1024, 40, dtype)
         yield LinearCase(2, 33, 5, dtype)

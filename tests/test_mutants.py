@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from ptx_programs import ORDER_IDS, ORDERS, skip_without_emulator
@@ -12,19 +14,25 @@ skip_without_emulator()
 
 import cluster_mutants  # noqa: E402
 import dense_mutants  # noqa: E402
+import first_block_mutants  # noqa: E402
 import halo_mutants  # noqa: E402
 import mutants  # noqa: E402
 from mutants import WRONG, Case, Mutant  # noqa: E402
 
-FILES = (mutants, halo_mutants, cluster_mutants, dense_mutants)
+FILES = (mutants, halo_mutants, cluster_mutants, dense_mutants, first_block_mutants)
 MUTANTS = [mutant for file in FILES for mutant in file.MUTANTS]
 HARMLESS = [mutant for file in FILES for mutant in file.HARMLESS]
 CASES = {mutant.case: None for mutant in (*MUTANTS, *HARMLESS)}
 
 
+@cache
+def text_of(mutant: Mutant) -> str:
+    return mutant.text()
+
+
 def detections(mutant: Mutant, **options: bool) -> dict[str, str | None]:
     """By order: the error's text, or WRONG; None where the mutant survives."""
-    text = mutant.text()
+    text = text_of(mutant)
     found: dict[str, str | None] = {}
     for order, (schedule, lazy) in zip(ORDER_IDS, ORDERS, strict=True):
         modules = {mutant.module: text}
@@ -74,7 +82,7 @@ def test_found_by_some_order_without_the_race_detector(mutant: Mutant) -> None:
 @pytest.mark.parametrize("mutant", HARMLESS, ids=lambda mutant: mutant.name)
 def test_harmless(mutant: Mutant) -> None:
     expected = mutant.case.run(_C.Emulator())
-    text = mutant.text()
+    text = text_of(mutant)
     for schedule, lazy in ORDERS:
         emulator = _C.Emulator(schedule=schedule, lazy=lazy, modules={mutant.module: text})
         y = mutant.case.run(emulator)
