@@ -508,7 +508,6 @@ def simple_cases() -> Iterator[SimpleCase]:
 def all_cases() -> list[Case]:
     makers = (
         conv_cases, halo_cases, block_cases, first_layer_cases, vgg_cases, linear_cases,
-        dense_cases,
-        simple_cases,
+        dense_cases, simple_cases,
     )  # fmt: skip
     return [case for maker in makers for case in maker()]

@@ -83,7 +83,7 @@ def test_tensors_in_use_never_share_memory(n: int, size: int, wanted: Any, dtype
     for layer in (*convs.values(), *dense.values()):
         layer.dtype = dtype
     network: Any = SimpleNamespace(config=config, convs=convs, dense=dense, preset=PRESET)
-    for arch in ("sm_80", "sm_90"):
+    for arch in ("sm_80", "sm_90", "sm_90a"):
         plan = get_backend("emulator", arch).plan  # type: ignore[attr-defined]
         forward = plan_forward(network, plan, Spec((n, size, size, 3), "uint8"), names)
         assert set(forward.results.values()) == names

@@ -62,7 +62,8 @@ FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 # Kernels for sm_90a alone, of which no PTX ships; all others are for the other architectures.
 HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_c2)?(_pool|_split)?"
 DENSE = r"linear_(f16|bf16)_dense_m\d+n128"
-HOPPER_KERNELS = f"{HALO}|{DENSE}"
+FIRST_BLOCK = r"first_block_(f16|bf16)"
+HOPPER_KERNELS = f"{HALO}|{DENSE}|{FIRST_BLOCK}"
 # Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
 HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
 # Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
@@ -72,6 +73,9 @@ SLOTS_PER_HGMMA: Limits = {
 }
 # A step has four: of 16 cycles for few images, which memory gives a step every 800; of 128 for 256.
 SLOTS_PER_DENSE_HGMMA = 15
+# Of a thread: all that three warpgroups can have. A tap of the second convolution has 8 HGMMA of 56
+# cycles each, in which a scheduler issues for the first convolution, too: 36 times 8 HMMA a tile.
+FIRST_BLOCK_REGISTERS, SLOTS_PER_FIRST_BLOCK_HGMMA, FIRST_BLOCK_SLOTS = 168, 5, 1500
 # Of a thread: two blocks of nine warps fit an SM with 112, one with 224.
 DENSE_REGISTERS: Limits = {
     "dense_m256": (r"linear_(f16|bf16)_dense_m256n128", 224),
@@ -93,6 +97,11 @@ def kernels(request: pytest.FixtureRequest, all_kernels: list[sass.Kernel]) -> l
 @pytest.fixture
 def halo_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
     return matching(HALO, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+
+
+@pytest.fixture
+def block_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    return matching(FIRST_BLOCK, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
 
 
 @pytest.fixture
@@ -354,7 +363,55 @@ def test_dense_kernels_multiply_in_warpgroups(dense_kernels: list[sass.Kernel]) 
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
-@pytest.mark.parametrize(("module", "names"), [("sm90/halo", HALO), ("sm90/dense", DENSE)])
+def test_first_block_keeps_its_tensor_in_shared_memory(block_kernels: list[sass.Kernel]) -> None:
+    """Filters come and results go by tensor maps; nothing else is stored to global memory."""
+    for kernel in block_kernels:
+        copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
+        assert copies == {"UTMALDG.2D", "UTMASTG.4D"}, kernel.name
+        assert not {"STG", "ST", "LD", "LDGSTS", "LDS"} & kernel.opcodes.keys(), kernel.name
+        assert kernel.opcodes["LDSM"], kernel.name
+        assert kernel.opcodes["STSM"], kernel.name
+        assert kernel.registers <= FIRST_BLOCK_REGISTERS
+        assert FIRST_BLOCK_REGISTERS * 3 * 128 <= REGISTERS_PER_SM
+
+
+def test_first_block_multiplies_in_warpgroups(block_kernels: list[sass.Kernel]) -> None:
+    """The second convolution: a column of the filter is three taps of four steps, twice; no wait
+    until the tile is done.
+    """
+    for kernel in block_kernels:
+        opcode = "HGMMA.64x112x16.F32" + ".BF16" * ("_bf16" in kernel.name)
+        assert {i.split()[0] for i in kernel.instructions if i.startswith("HGMMA")} == {opcode}
+        loop = kernel.main_loop("HGMMA")
+        assert loop, kernel.name
+        assert loop.opcodes["HGMMA"] == kernel.opcodes["HGMMA"] == 24
+        assert loop.opcodes["WARPGROUP"] == 1, kernel.name  # its fence
+        assert len(loop.instructions) <= SLOTS_PER_FIRST_BLOCK_HGMMA * 24, dict(loop.opcodes)
+
+
+def test_first_block_leaves_time_to_the_second_convolution(
+    block_kernels: list[sass.Kernel],
+) -> None:
+    """The first's loop, one for each dtype of images: its warps' share of 4,032 cycles a tile."""
+    for kernel in block_kernels:
+        opcode = "HMMA.16816.F32" + ".BF16" * ("_bf16" in kernel.name)
+        assert {i.split()[0] for i in kernel.instructions if i.startswith("HMMA.")} == {opcode}
+        loops: dict[int, sass.Loop] = {}  # the shortest way round: waits go on at the kernel's end
+        for loop in kernel.loops:
+            if loop.opcodes["HMMA"] == 9 * 8:
+                known = loops.setdefault(loop.begin, loop)
+                loops[loop.begin] = min(known, loop, key=lambda each: len(each.instructions))
+        assert len(loops) == 3, kernel.name
+        for loop in loops.values():
+            assert loop.opcodes["LDSM"] == 9
+            assert loop.opcodes["STSM"] == 4 * 8 + 2
+            assert len(loop.instructions) <= FIRST_BLOCK_SLOTS, dict(loop.opcodes)
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [("sm90/halo", HALO), ("sm90/dense", DENSE), ("sm90/first_block", FIRST_BLOCK)],
+)
 def test_the_emulator_runs_the_ptx_of_hoppers_kernels(
     module: str, names: str, all_kernels: list[sass.Kernel]
 ) -> None:

@@ -21,7 +21,7 @@ from vgg_cuda.cli import app
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.verification.operands import as_operand, rounded_from
 from vgg_cuda.verification.steps import steps
-from vgg_cuda.verification.sums import MMA_K, Order, U, in_order
+from vgg_cuda.verification.sums import MMA_K, Order, U, in_order, of_moved
 from vgg_cuda.verification.winograd import winograd_bound
 from vgg_cuda.weights import Weights, he_weights, load_weights, save
 
@@ -109,6 +109,56 @@ def test_hoppers_order_of_additions(dtype: str, monkeypatch: pytest.MonkeyPatch)
     assert all("_dense_" in kernel for kernel in dense)
     bad = changed(weights, conv3_1_weight=weights.tensors["conv3_1.weight"][:, ::-1])
     assert verify(model, bad, he_input(weights, 45, 34)).first_bad.tap == "pool3"
+
+
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_first_two_convolutions_in_one_kernel(dtype: str) -> None:
+    """Bounds of both, one behind the other: as near as can be to wrong ones, and not wrong."""
+    config = Config("x", (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M"), ())
+    weights = he_weights(config, 0)
+    model = VGG(weights, device="emulator", dtype=dtype, arch="sm_90a")
+    x = he_input(weights, 45, 34)
+    found = verify(model, weights, x)
+    assert found.ok, found.table()
+    row = found.rows[0]
+    assert row.name == "conv1_1 relu1_1 conv1_2 relu1_2 pool1"
+    assert row.kernels == ["first_block_f16" if dtype == "float16" else "first_block_bf16"]
+    assert 0.02 < row.of_bound < 1
+    assert found.rows[1].tap == "pool2"
+    assert verify(model, weights, pixels(2, 33, 40)).ok
+    for bad in (
+        changed(weights, conv1_1_bias=weights.tensors["conv1_1.bias"] + np.float32(0.1)),
+        changed(weights, conv1_2_weight=weights.tensors["conv1_2.weight"][:, ::-1]),
+    ):
+        first = verify(model, bad, x).first_bad
+        assert first
+        assert first.tap == "pool1"
+
+
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+def test_what_overflows_inside_the_first_block() -> None:
+    config = Config("x", (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M"), ())
+    weights = he_weights(config, 0)
+    large = changed(weights, conv1_1_weight=weights.tensors["conv1_1.weight"] * np.float32(3e4))
+    model = VGG(large, device="emulator", arch="sm_90a")
+    found = verify(model, large, he_input(weights, 32, 32))
+    assert found.rows[0].counts["wrong"] == 0, found.table()
+    assert found.rows[0].verdict == "not finite"
+
+
+def test_of_moved_bounds_sums_of_moved_products() -> None:
+    """Against `in_order` of the products as they were moved."""
+    rng = np.random.default_rng(0)
+    a, w = rng.standard_normal((20, 96)), rng.standard_normal((96, 7))
+    off = np.abs(rng.standard_normal(a.shape)) * 2.0**-8
+    order = Order(96, 96, 40)
+    moved = off @ np.abs(w)
+    bound = in_order(a, w, order) + of_moved(moved, 96, order)
+    for sign in (np.sign(rng.standard_normal(a.shape)) for _ in range(20)):
+        there = a + sign * off
+        error = in_order(there, w, order)
+        assert (np.abs(there @ w - a @ w) + error <= bound).all()
 
 
 def test_a_batch_is_verified_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
