@@ -210,6 +210,21 @@ def test_hopper_layers(layer: tuple[int, int, int, bool]) -> None:
             assert plan["tiling"]["walk"] == "rsc"
 
 
+@pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
+def test_hopper_layers_of_one_image(layer: tuple[int, int, int, bool]) -> None:
+    """Most SMs have something to do, once; where images are small, C is split for that."""
+    size, c, k, pool = layer
+    if c == 3:
+        return
+    arch = _C.arch("sm_90a")
+    plan = conv(1, size, c, k, arch, pool=pool).as_dict()
+    grid, split_k = plan["launches"][0]["grid"], plan["tiling"]["split_k"]
+    assert plan["tiles"] == grid[0] * grid[1]
+    assert 0.7 * arch.sm_count <= plan["tiles"] <= arch.sm_count
+    assert (split_k > 1) == (size <= 56)
+    assert plan["workspace_bytes"] == (split_k > 1) * split_k * size * size * k * 4
+
+
 def test_variants() -> None:
     """Any that can be used may be asked for; others are refused, with the reason."""
     for name, known in (("sm_90a", {"halo_m256n128_c2", "m64n64"}), ("sm_80", {"m64n64"})):
