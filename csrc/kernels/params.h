@@ -103,8 +103,8 @@ struct FirstBlockParams {
   const float* bias1;        // [64]
   const float* bias2;        // [64]
   DType x_dtype;             // uint8, float32 or y's
-  int reversed;              // as in FirstParams, and so are these
-  float scale[3], shift[3];  //
+  int reversed;              // as in FirstParams
+  float scale[3], shift[3];  // likewise
   int H, W;
   int tiles;
   FastDivmod tiles_w, tiles_h;  // that cover an image

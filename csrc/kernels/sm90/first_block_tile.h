@@ -11,7 +11,7 @@ namespace vgg::sm90 {
 // 16 x 14. They lie in four planes, [plane x' = -1 .. 2][line][member][64]: member i's pixel is in
 // column 2 i + x'. So a plane's line is one group of eight rows of 128 bytes, the period of the
 // swizzle, and the operand of tap (r, s) for all outputs of columns x0, x0 + 2, ... starts with
-// group (x0 + s, r). Columns are in two planes but for the first and last, 0 and 15 among them.
+// group (x0 + s, r). Columns 1 .. 14 are in two planes each.
 struct FirstBlockTile {
   static constexpr int CHANNELS = 64, ROW_BYTES = 128;  // of a pixel between the convolutions
   static constexpr int WIDTH = 16, HEIGHT = 14;         // of the second's results
