@@ -110,6 +110,21 @@ struct FirstBlockParams {
   FastDivmod tiles_w, tiles_h;  // that cover an image
 };
 
+// A convolution whose operands are swapped; see sm90/swap.cuh.
+struct SwapParams {
+  TensorMapBytes x;   // [H, W, N, C] by strides, boxes of [4, 16, 8, 64] or [1, 30, 8, 64]
+  TensorMapBytes w;   // [K, 9 C], boxes of [128 / CLUSTER, 64]
+  TensorMapBytes y;   // [P, Q, N, K] by strides, boxes of [1, 7, 8, 64]
+  const float* bias;  // [K]
+  float* partial;     // [split_k, N, H, W, K], written in place of y; or null
+  int N, H, W, C, K;
+  int split_channels;  // of C, a multiple of 64: each split's but for the last
+  int units;           // of 128 channels of the tile of each block of a cluster
+  int relu;
+  FastDivmod n_tiles;           // along K
+  FastDivmod tiles_w, tiles_h;  // that cover an image
+};
+
 // y = relu(pool(sum over s of partial[s]) + bias)
 struct ReduceParams {
   static constexpr int THREADS = 256;

@@ -8,7 +8,9 @@ namespace vgg {
 
 namespace {
 
-constexpr const HopperFamily* FAMILIES[] = {&HALO};
+constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits; rough
+
+constexpr const HopperFamily* FAMILIES[] = {&HALO, &SWAP};
 
 const HopperFamily* family_of(const std::string& variant) {
   for (const HopperFamily* family : FAMILIES) {
@@ -55,6 +57,22 @@ double hopper_cycles(double wgmma_macs, int n, double shared_bytes, double l2_by
   const double products = wgmma_macs / HOPPER_MACS;
   const double port = (products * (64.0 + 4096.0 / n) + shared_bytes) / HOPPER_PORT_BYTES;
   return std::max({products, port, l2_bytes / HOPPER_L2_BYTES});
+}
+
+std::vector<int> hopper_splits(const Conv3x3& op) {
+  std::vector<int> splits = {1};
+  if (int64_t{op.N} * op.H * op.W * op.K > std::numeric_limits<int32_t>::max() / 2) return splits;
+  const int chunks = op.C / 64;
+  for (int split = 2; split <= chunks; ++split) {
+    if (ceil_div(chunks, ceil_div(chunks, split)) == split) splits.push_back(split);
+  }
+  return splits;
+}
+
+double hopper_split_cycles(const Conv3x3& op, int split_k, const ArchSpec& arch) {
+  if (split_k == 1) return 0;
+  const double sums = 1.0 * split_k * op.N * op.H * op.W * op.K;
+  return LAUNCH_CYCLES + 2 * sums * sizeof(float) / arch.sm_count / HOPPER_L2_BYTES;
 }
 
 }  // namespace vgg

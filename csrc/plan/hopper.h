@@ -24,6 +24,7 @@ struct HopperFamily {
   void (*run)(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Executor& executor);
 };
 extern const HopperFamily HALO;  // kernels/sm90/halo.cuh
+extern const HopperFamily SWAP;  // kernels/sm90/swap.cuh
 
 // Is there a kernel for it? C and K must be multiples of 64.
 bool has_hopper(const Conv3x3& op, const ArchSpec& arch);
@@ -47,5 +48,11 @@ constexpr double HOPPER_MACS = 2048, HOPPER_PORT_BYTES = 128, HOPPER_L2_BYTES = 
 // Cycles of `wgmma_macs` by wgmma of n columns, n >= 64, beside which `shared_bytes` are written to
 // shared memory and `l2_bytes` come: the slowest of the three that work at the same time.
 double hopper_cycles(double wgmma_macs, int n, double shared_bytes, double l2_bytes);
+
+// Into how many parts C may be split, each of whole 64 channels: 1, and where a second launch can
+// count the sums those with no empty part.
+std::vector<int> hopper_splits(const Conv3x3& op);
+// Cycles of that launch, and of the sums on their way to it; none of one part.
+double hopper_split_cycles(const Conv3x3& op, int split_k, const ArchSpec& arch);
 
 }  // namespace vgg

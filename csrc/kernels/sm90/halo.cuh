@@ -122,14 +122,6 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK
   give_back.pixels(pixels_before);
 }
 
-// Two results as they are stored, in one register.
-template <class T>
-__device__ __forceinline__ uint32_t pair(float first, float second, float2 bias, float least) {
-  const smxx::Pack<T, 2> both{smxx::from_float<T>(smxx::max_nan(first + bias.x, least)),
-                              smxx::from_float<T>(smxx::max_nan(second + bias.y, least))};
-  return reinterpret_cast<const uint32_t&>(both);
-}
-
 template <class T>
 __device__ __forceinline__ uint32_t greater(uint32_t a, uint32_t b) {
   using Two = smxx::Pack<T, 2>;

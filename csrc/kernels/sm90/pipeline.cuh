@@ -17,6 +17,7 @@
 
 #include "kernels/fast_divmod.cuh"
 #include "kernels/sm90/ring.cuh"
+#include "kernels/smxx/element.cuh"
 #include "ptx/cluster.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
@@ -158,5 +159,13 @@ class GiveBack {
   uint32_t smem_, cluster_smem_;  // this block's, and that of the block to which this lane arrives
   uint32_t lane_;
 };
+
+// Two results as they are stored, in one register.
+template <class T>
+__device__ __forceinline__ uint32_t pair(float first, float second, float2 bias, float least) {
+  const smxx::Pack<T, 2> both{smxx::from_float<T>(smxx::max_nan(first + bias.x, least)),
+                              smxx::from_float<T>(smxx::max_nan(second + bias.y, least))};
+  return reinterpret_cast<const uint32_t&>(both);
+}
 
 }  // namespace vgg::sm90
