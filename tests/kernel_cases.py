@@ -408,6 +408,22 @@ def halo_cases() -> Iterator[ConvCase]:
                     )  # fmt: skip
 
 
+def swap_cases() -> Iterator[ConvCase]:
+    """For Hopper: ragged tiles and groups of images, odd numbers of tiles, C in several parts."""
+    sizes = [(9, 3, 15), (1, 1, 1), (2, 5, 29), (8, 2, 14), (3, 6, 3), (1, 2, 57)]
+    variants = ("swap_rows2", "swap_rows1", "swap_rows2_c2", "swap_rows1_c2")
+    for dtype, first in (("float16", 0), ("bfloat16", 1)):
+        for i, (variant, j) in enumerate(product(variants, range(3))):
+            n, h, w = sizes[(first + i) % len(sizes)]
+            pool = "rows2" in variant and j != first and h > 1
+            c, k = 64 * (1 + (i + first) % 2), 128 * (1 + j // 2)
+            yield ConvCase(
+                n, h, w, c, k, dtype, pool, relu=j != 2, arch="sm_90a", variant=variant
+            )  # fmt: skip
+        for pool, variant in ((False, "swap_rows1_split3"), (True, "swap_rows2_c2_split2")):
+            yield ConvCase(3, 3, 15, 192, 128, dtype, pool, arch="sm_90a", variant=variant)
+
+
 def first_layer_cases() -> Iterator[ConvCase]:
     """Images: uint8 with every kind of preset and without, float32 in all dtypes."""
     for dtype in precisions():
@@ -507,7 +523,7 @@ def simple_cases() -> Iterator[SimpleCase]:
 
 def all_cases() -> list[Case]:
     makers = (
-        conv_cases, halo_cases, block_cases, first_layer_cases, vgg_cases, linear_cases,
-        dense_cases, simple_cases,
+        conv_cases, halo_cases, swap_cases, block_cases, first_layer_cases, vgg_cases,
+        linear_cases, dense_cases, simple_cases,
     )  # fmt: skip
     return [case for maker in makers for case in maker()]

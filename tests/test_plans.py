@@ -187,8 +187,8 @@ def test_ragged_sizes(dtype: str) -> None:
 
 @pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
 def test_hopper_layers(layer: tuple[int, int, int, bool]) -> None:
-    """Wherever images are large, tiles waste little of what is computed and load less than an
-    im2col matrix product of the same tiles.
+    """Tiles waste little of what is computed and load less than an im2col matrix product of the
+    same tiles; of 14x14 there are too few for all SMs to end at once.
     """
     size, c, k, pool = layer
     arch = _C.arch("sm_90a")
@@ -197,12 +197,13 @@ def test_hopper_layers(layer: tuple[int, int, int, bool]) -> None:
         tiling, launch = plan["tiling"], plan["launches"][0]
         assert (tiling["walk"] == "csr") == (c > 3)
         assert launch["kernel"].endswith("_pool") == pool
-        if c > 3 and size > 28:
+        if c > 3:
             assert launch["smem_bytes"] > 180_000  # rings as deep as they can be
             places = arch.sm_count // launch["cluster"][0]
             useful = plan["macs"] / plan["issued_macs"]
-            assert useful >= 0.95
-            assert useful * plan["tiles"] / places / ceil_div(plan["tiles"], places) >= 0.90
+            assert useful >= (0.95 if size > 28 else 0.90)
+            busy = plan["tiles"] / places / ceil_div(plan["tiles"], places)
+            assert useful * busy >= (0.90 if size > 14 else 0.79)
             m, n = tiling["block_m"], tiling["block_n"]
             assert plan["load_bytes"] <= 0.6 * plan["issued_macs"] / (m * n) * (m + n) * 2
         for other in ("tf32", "float32"):
@@ -281,6 +282,45 @@ def test_hopper_dense_layers_that_tma_cannot_copy() -> None:
     assert "_dense_" in _C.plan_linear(3, 64, 5, aligned=True, **known).kernel
     assert "_dense_" not in _C.plan_linear(3, 65, 8, aligned=True, **known).kernel
     assert "_dense_" not in _C.plan_linear(3, 64, 5, aligned=False, **known).kernel
+
+
+def test_few_images_split_on_hopper() -> None:
+    """14x14 has fewer tiles of 16 images than there are SMs."""
+    for pool in (False, True):
+        arch = _C.arch("sm_90a")
+        plan = conv(16, 14, 512, 512, arch, pool=pool)
+        found = plan.as_dict()
+        assert found["tiling"]["split_k"] > 1
+        assert found["tiles"] * found["launches"][0]["cluster"][0] >= 0.8 * arch.sm_count
+        whole = conv(16, 14, 512, 512, arch, pool=pool, variant="swap_rows2").as_dict()
+        assert found["macs"] == whole["macs"]
+        assert found["issued_macs"] == whole["issued_macs"]
+        assert found["tiling"]["steps"] * found["tiling"]["split_k"] == whole["tiling"]["steps"]
+
+
+def test_variants_of_swapped_operands() -> None:
+    arch = _C.arch("sm_90a")
+    for variant in ("swap_rows2", "swap_rows2_c2", "swap_rows1_c2_split4", "swap_rows2_split3"):
+        assert (
+            conv(8, 14, 512, 512, arch, variant=variant)
+            .as_dict()["launches"][0]["kernel"]
+            .endswith(variant.split("_split")[0])
+        )
+    for k, pool, variant, why in (
+        (
+            192,
+            False,
+            "swap_rows2",
+            "swap_rows2, which needs K to be a multiple of 128, got K = 192",
+        ),
+        (128, True, "swap_rows1", "swap_rows1, which needs no pool, or "),
+        (128, False, "swap_rows2_split5", "swap_rows2_split2, .*, got swap_rows2_split5$"),
+        (128, False, "swap_rows3", "swap_rows1, .*, got swap_rows3$"),
+    ):
+        with pytest.raises(ValueError, match=f"conv3x3: variant: expected .*{why}"):
+            conv(8, 14, 128, k, arch, pool=pool, variant=variant)
+    with pytest.raises(ValueError, match="swap_rows2_c2, which needs 2 SMs, there is 1"):
+        conv(8, 14, 128, 128, _C.device_arch(9, 0, 1), variant="swap_rows2_c2")
 
 
 def test_plans_are_plain_data() -> None:

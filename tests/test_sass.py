@@ -61,15 +61,17 @@ FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 
 # Kernels for sm_90a alone, of which no PTX ships; all others are for the other architectures.
 HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_c2)?(_pool|_split)?"
+SWAP = r"conv3x3_(f16|bf16)_swap_rows[12](_c2)?(_pool)?"
 DENSE = r"linear_(f16|bf16)_dense_m\d+n128"
 FIRST_BLOCK = r"first_block_(f16|bf16)"
-HOPPER_KERNELS = f"{HALO}|{DENSE}|{FIRST_BLOCK}"
+HOPPER_KERNELS = f"{HALO}|{SWAP}|{DENSE}|{FIRST_BLOCK}"
 # Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
 HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
 # Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
 SLOTS_PER_HGMMA: Limits = {
     "halo_one_m_tile": (HALO.replace(r"m\d+", "m128"), 13),
     "halo": (HALO, 8),
+    "swap": (SWAP, 12),
 }
 # A step has four: of 16 cycles for few images, which memory gives a step every 800; of 128 for 256.
 SLOTS_PER_DENSE_HGMMA = 15
@@ -97,6 +99,11 @@ def kernels(request: pytest.FixtureRequest, all_kernels: list[sass.Kernel]) -> l
 @pytest.fixture
 def halo_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
     return matching(HALO, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+
+
+@pytest.fixture
+def swap_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    return matching(SWAP, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
 
 
 @pytest.fixture
@@ -288,12 +295,14 @@ def test_halo_kernels_copy_by_tensor_maps(halo_kernels: list[sass.Kernel]) -> No
             assert "STG" not in kernel.opcodes, kernel.name
 
 
-def test_halo_kernels_divide_the_registers(halo_kernels: list[sass.Kernel]) -> None:
+def test_convolutions_divide_the_registers(
+    halo_kernels: list[sass.Kernel], swap_kernels: list[sass.Kernel]
+) -> None:
     warpgroups = CONSUMERS + 1
     assert HALO_REGISTERS * warpgroups * 128 <= REGISTERS_PER_SM
     divided = PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS
     assert divided <= HALO_REGISTERS * warpgroups
-    for kernel in halo_kernels:
+    for kernel in halo_kernels + swap_kernels:
         changes = [i.split() for i in kernel.instructions if i.startswith("USETMAXREG.")]
         assert {(opcode.split(".")[1], int(last, 16)) for opcode, *_, last in changes} == {
             ("DEALLOC", PRODUCER_REGISTERS),
@@ -317,10 +326,35 @@ def test_halo_kernels_multiply_in_warpgroups(halo_kernels: list[sass.Kernel]) ->
         assert "MEMBAR" not in loop.opcodes, kernel.name  # arrivals at other blocks have no fence
 
 
+def test_swapped_kernels_copy_by_tensor_maps(swap_kernels: list[sass.Kernel]) -> None:
+    """As above; the kernels that do not pool store the sums of a split, too."""
+    for kernel in swap_kernels:
+        copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
+        filters = "UTMALDG.2D" + ".MULTICAST" * ("_c2" in kernel.name)
+        assert copies == {"UTMALDG.4D", filters, "UTMASTG.4D"}, kernel.name
+        assert not {"LDGSTS", "LDS", "STS", "HMMA"} & kernel.opcodes.keys(), kernel.name
+        assert {"LDG", "STSM"} <= kernel.opcodes.keys(), kernel.name
+        assert ("STG" in kernel.opcodes) != kernel.name.endswith("_pool"), kernel.name
+
+
+def test_swapped_kernels_multiply_in_warpgroups(swap_kernels: list[sass.Kernel]) -> None:
+    """Every HGMMA is in the main loop, of nine taps: as above."""
+    for kernel in swap_kernels:
+        n = 240 if "_rows2" in kernel.name else 224
+        opcode = f"HGMMA.64x{n}x16.F32" + ".BF16" * ("_bf16_" in kernel.name)
+        assert {i.split()[0] for i in kernel.instructions if i.startswith("HGMMA")} == {opcode}
+        loop = kernel.main_loop("HGMMA")
+        assert loop, kernel.name
+        assert loop.opcodes["HGMMA"] == kernel.opcodes["HGMMA"] == 9 * 4
+        assert loop.opcodes["WARPGROUP"] == 9 * 2, kernel.name
+
+
 @pytest.mark.parametrize("family", SLOTS_PER_HGMMA)
-def test_halo_main_loops_issue_little(family: str, halo_kernels: list[sass.Kernel]) -> None:
+def test_main_loops_of_convolutions_issue_little(
+    family: str, halo_kernels: list[sass.Kernel], swap_kernels: list[sass.Kernel]
+) -> None:
     wrong = {}
-    for kernel in members(family, SLOTS_PER_HGMMA, halo_kernels):
+    for kernel in members(family, SLOTS_PER_HGMMA, halo_kernels + swap_kernels):
         loop = kernel.main_loop("HGMMA")
         assert loop, kernel.name
         if len(loop.instructions) > SLOTS_PER_HGMMA[family][1] * loop.opcodes["HGMMA"]:
@@ -363,7 +397,6 @@ def test_dense_kernels_multiply_in_warpgroups(dense_kernels: list[sass.Kernel]) 
         assert len(loop.instructions) <= SLOTS_PER_DENSE_HGMMA * 4, dict(loop.opcodes)
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
 def test_first_block_keeps_its_tensor_in_shared_memory(block_kernels: list[sass.Kernel]) -> None:
     """Filters come and results go by tensor maps; nothing else is stored to global memory."""
     for kernel in block_kernels:
@@ -409,9 +442,13 @@ def test_first_block_leaves_time_to_the_second_convolution(
             assert len(loop.instructions) <= FIRST_BLOCK_SLOTS, dict(loop.opcodes)
 
 
+@pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
 @pytest.mark.parametrize(
     ("module", "names"),
-    [("sm90/halo", HALO), ("sm90/dense", DENSE), ("sm90/first_block", FIRST_BLOCK)],
+    [
+        *(("sm90/halo", HALO), ("sm90/swap", SWAP), ("sm90/dense", DENSE)),
+        ("sm90/first_block", FIRST_BLOCK),
+    ],
 )
 def test_the_emulator_runs_the_ptx_of_hoppers_kernels(
     module: str, names: str, all_kernels: list[sass.Kernel]
