@@ -111,16 +111,20 @@ def test_what_a_model_takes_and_gives() -> None:
 
 
 @pytest.mark.slow
-def test_vgg16_at_full_size() -> None:
-    """15.5 billion multiply-adds through the tensor-core kernels, in two minutes at most."""
+@pytest.mark.parametrize(("arch", "n"), [("sm_80", 1), ("sm_90a", 1), ("sm_90a", 8)])
+def test_vgg16_at_full_size(arch: str, n: int) -> None:
+    """15.5 billion multiply-adds an image through the kernels' PTX, in two minutes at most."""
     started = time.monotonic()
     weights = he("vgg16", "float16", full=True)
-    pixels = draw((1, 224, 224, 3), "uint8")
-    x = weights.preset.normalize(pixels)
-    model = VGG(weights, device="emulator", dtype="float16")
+    pixels = draw((n, 224, 224, 3), "uint8")
+    model = VGG(weights, device="emulator", dtype="float16", arch=arch)
     with ops.emulator_options(races=False), recording() as launched:
-        y = model(pixels)
-    assert sum(each["plan"]["macs"] for each in launched) == 15_470_264_320
+        y = model(pixels)[[0, -1]]  # of more images, two are enough
+    assert sum(each["plan"]["macs"] for each in launched) == n * 15_470_264_320
+    if arch == "sm_90a":
+        products = [each for each in launched if each["plan"]["macs"]]
+        assert all(each["counters"]["wgmma"] > 0 for each in products)
+    x = weights.preset.normalize(pixels[[0, -1]])
     expected = VGG(weights, device="cpu").features(x, ["fc8"])["fc8"]
     same = rounded_forward(weights, x, "float16")["fc8"]
     bound = FACTOR * relative_l2(same, expected) + LOGITS

@@ -183,7 +183,7 @@ Plan make(const Conv3x3& op, const ArchSpec& arch, const std::string& name) {
                  0,
                  Walk::csr};
   plan.macs = used * op.K * gemm_k;
-  plan.tiles = cut.units * variant.split_k;
+  plan.tiles = cut.units * kernel.cluster * variant.split_k;
   plan.issued_macs = cut.units * kernel.cluster * kernel.pixels * kernel.block_n * gemm_k;
   plan.load_bytes = cut.units * (op.C / CHANNELS) * chunk_bytes(kernel);
   plan.store_bytes = size(op, op.pool) * size_bytes(op.dtype);
@@ -213,7 +213,7 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Execu
   params.partial = split ? static_cast<float*>(arrays.workspace) : nullptr;
   params.N = op.N, params.H = op.H, params.W = op.W, params.C = op.C, params.K = op.K;
   params.split_channels = variant.chunks * CHANNELS;
-  params.units = static_cast<int>(plan.tiles / variant.split_k);
+  params.units = static_cast<int>(plan.tiles / variant.split_k / kernel.cluster);
   params.relu = op.relu;
   params.n_tiles = FastDivmod(op.K / kernel.block_n);
   params.slabs_w = FastDivmod(static_cast<int>(slabs_w));

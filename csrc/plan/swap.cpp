@@ -180,7 +180,7 @@ Plan make(const Conv3x3& op, const ArchSpec& arch, const std::string& name) {
                  0,
                  Walk::csr};
   plan.macs = used * op.K * gemm_k;
-  plan.tiles = cut.units * choice.split_k;
+  plan.tiles = cut.units * variant.cluster * choice.split_k;
   const int64_t chunks = cut.units * (op.C / CHANNELS);
   plan.issued_macs = chunks * variant.cluster * chunk_macs(variant);
   plan.load_bytes = chunks * chunk_bytes(variant);
@@ -218,7 +218,7 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Execu
   params.partial = split ? static_cast<float*>(arrays.workspace) : nullptr;
   params.N = op.N, params.H = op.H, params.W = op.W, params.C = op.C, params.K = op.K;
   params.split_channels = choice.channels(op);
-  params.units = static_cast<int>(plan.tiles / choice.split_k);
+  params.units = static_cast<int>(plan.tiles / choice.split_k / variant.cluster);
   params.relu = op.relu;
   params.n_tiles = FastDivmod(op.K / BLOCK_N);
   params.tiles_w = FastDivmod(static_cast<int>(ceil_div(op.W, variant.tile_w)));
