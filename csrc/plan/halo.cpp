@@ -1,7 +1,6 @@
 // Plans and launches of kernels/sm90/halo.cuh.
 
 #include <algorithm>
-#include <limits>
 #include <string>
 #include <vector>
 
@@ -50,8 +49,7 @@ const std::vector<Kernel> KERNELS = {
 #undef HALO
 
 constexpr int CONSUMERS = 2, CHANNELS = 64;
-constexpr double PIECE_CYCLES = 400;    // of writing 64 pixels by 64 channels; rough
-constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits; rough
+constexpr double PIECE_CYCLES = 400;  // of writing 64 pixels by 64 channels; rough
 
 // A kernel for a convolution. Each split walks `chunks` times 64 channels, the last maybe fewer.
 struct Variant {
@@ -70,15 +68,12 @@ std::vector<Variant> variants(const Conv3x3& op) {
   std::vector<Variant> found;
   const int chunks = op.C / CHANNELS;
   const Result result = op.pool ? Result::pooled : Result::whole;
-  // The second launch counts the elements of y in int32.
-  const bool splits = int64_t{op.N} * op.H * op.W * op.K <= std::numeric_limits<int32_t>::max() / 2;
   for (const Kernel& kernel : KERNELS) {
     if (kernel.result == result) found.push_back({&kernel, 1, chunks});
-    if (kernel.result != Result::split || !splits) continue;
-    for (int split_k = 2; split_k <= chunks; ++split_k) {
+    if (kernel.result != Result::split) continue;
+    for (const int split_k : hopper_splits(op)) {
       const auto each = static_cast<int>(ceil_div(chunks, split_k));
-      // Otherwise the last ones would be empty.
-      if (ceil_div(chunks, each) == split_k) found.push_back({&kernel, split_k, each});
+      if (split_k > 1) found.push_back({&kernel, split_k, each});
     }
   }
   return found;
@@ -118,12 +113,8 @@ double estimate(const Conv3x3& op, const Variant& variant, const ArchSpec& arch)
   const double unit = variant.chunks * hopper_cycles(macs, kernel.block_n, shared, l2);
   const int64_t waves = ceil_div(cut.units, cut.clusters) *
                         ceil_div(cut.clusters * kernel.cluster * variant.split_k, arch.sm_count);
-  double cycles = static_cast<double>(waves) * (unit + pieces * PIECE_CYCLES);
-  if (variant.split_k > 1) {  // sums are written and read
-    const double sums = 1.0 * variant.split_k * op.N * op.H * op.W * op.K;
-    cycles += LAUNCH_CYCLES + 2 * sums * sizeof(float) / arch.sm_count / HOPPER_L2_BYTES;
-  }
-  return cycles;
+  const double cycles = static_cast<double>(waves) * (unit + pieces * PIECE_CYCLES);
+  return cycles + hopper_split_cycles(op, variant.split_k, arch);
 }
 
 std::string obstacle(const Conv3x3& op, const Kernel& kernel, const ArchSpec& arch) {

@@ -61,6 +61,7 @@ double hopper_cycles(double wgmma_macs, int n, double shared_bytes, double l2_by
 
 std::vector<int> hopper_splits(const Conv3x3& op) {
   std::vector<int> splits = {1};
+  // The second launch counts elements in int32.
   if (int64_t{op.N} * op.H * op.W * op.K > std::numeric_limits<int32_t>::max() / 2) return splits;
   const int chunks = op.C / 64;
   for (int split = 2; split <= chunks; ++split) {
