@@ -347,6 +347,7 @@ def test_swapped_kernels_multiply_in_warpgroups(swap_kernels: list[sass.Kernel])
         assert loop, kernel.name
         assert loop.opcodes["HGMMA"] == kernel.opcodes["HGMMA"] == 9 * 4
         assert loop.opcodes["WARPGROUP"] == 9 * 2, kernel.name
+        assert "MEMBAR" not in loop.opcodes, kernel.name
 
 
 @pytest.mark.parametrize("family", SLOTS_PER_HGMMA)
