@@ -16,9 +16,10 @@ CUH = "kernels/sm90/dense.cuh"
 BARRIERS_ARE_MADE = (CUH, "ptx::fence_mbarrier_init();")
 STAGE_IS_FREE = (CUH, "ptx::mbarrier_wait(smem + Tile::EMPTY_AT")
 STAGE_IS_THERE = (CUH, "ptx::mbarrier_wait(smem + Tile::FULL_AT")
-MORE_BYTES = (CUH, "ptx::mbarrier_arrive_expect_tx(full, Tile::STAGE_BYTES);")
-LOAD_WEIGHTS = (CUH, "ptx::tma_load_2d(to, &p.w, full, c, work.k0);")
-LOAD_IMAGES = (CUH, "ptx::tma_load_2d(to + Tile::WEIGHT_BYTES, &p.x, full, c, work.n0);")
+MORE_BYTES = (CUH, "ptx::mbarrier_arrive_expect_tx(full(stage), Tile::STAGE_BYTES);")
+LOAD_WEIGHTS = (CUH, "ptx::tma_load_2d(smem + stage * Tile::STAGE_BYTES, &p.w")
+LOAD_IMAGES = (CUH, "ptx::tma_load_2d(smem + at.stage * Tile::STAGE_BYTES + Tile::WEIGHT_BYTES")
+LAUNCHES = (CUH, "ptx::griddepcontrol_wait();")
 FENCE = (CUH, "ptx::wgmma_fence();")
 PRODUCTS = (CUH, "ptx::wgmma<T>(acc,")
 STEP_BEFORE = (CUH, "ptx::wgmma_wait<1>();  // all but this step's")
@@ -88,6 +89,7 @@ def mutant(
 
 FLIGHT = "asynchronously, and which has not been waited for"
 UNWRITTEN = "which was never written"
+TOO_EARLY = "before griddepcontrol.wait, while launches before this one may still run"
 DEADLOCK = ": deadlock: "
 PAST = " past its "
 ARRIVALS = "arrivals more in this phase"
@@ -111,7 +113,7 @@ MUTANTS = [
     ),
     mutant("gives-back-too-early", deletes("wgmma.wait_group", *STEP_BEFORE), *RACE),
     mutant("keeps-stages", deletes("mbarrier.arrive", *STEP_BEFORE, lines=2), DEADLOCK),
-    mutant("waits-for-stages-never-filled", without_xor(*STAGE_IS_FREE), DEADLOCK),
+    mutant("waits-for-the-phase-before", without_xor(*STAGE_IS_FREE), ARRIVALS, DEADLOCK, *RACE),
     mutant(
         "without-mbarrier-fence",
         deletes("fence.mbarrier_init", *BARRIERS_ARE_MADE),
@@ -124,6 +126,7 @@ MUTANTS = [
         NO_BARRIER,
         "that is not initialised",
     ),
+    mutant("does-not-wait-for-launches", deletes("griddepcontrol.wait", *LAUNCHES), TOO_EARLY),
     # Products.
     mutant("without-wgmma-fence", deletes("wgmma.fence", *FENCE), "without a wgmma.fence"),
     mutant("without-commit", deletes("wgmma.commit_group", CUH, "ptx::wgmma_commit();"), *RACE),

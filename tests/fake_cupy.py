@@ -68,6 +68,7 @@ class Log:
         self.device = 0
         self.streams = [0]
         self.launched_on: list[tuple[int, int]] = []
+        self.early: list[bool] = []
         self.shared_on: list[tuple[int, int]] = []
         self.given_back_on: list[tuple[int, int]] = []
         self.descriptions = 0
@@ -308,8 +309,9 @@ def module() -> ModuleType:
 def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iterator[Log]:
     """GPUs of those compute capabilities, and what is asked of them."""
 
-    def executor(stream: int) -> Any:
+    def executor(stream: int, early: bool = False) -> Any:
         LOG.launched_on.append((LOG.device, stream))
+        LOG.early.append(early)
         return _C.Emulator()
 
     def device_info() -> Any:

@@ -242,6 +242,12 @@ MUTANTS = [
     mutant("bias-of-another-channel", wrong_bias, WRONG),
     mutant("without-relu", without_relu, WRONG),
     mutant("pools-the-wrong-lane", pools_the_wrong_lane, WRONG, case=POOL),
+    # Launches before this one.
+    mutant(
+        "does-not-wait-for-launches",
+        deletes("griddepcontrol.wait", CUH, "ptx::griddepcontrol_wait();"),
+        "before griddepcontrol.wait, while launches before this one may still run",
+    ),
 ]
 
 HARMLESS = [

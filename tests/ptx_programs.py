@@ -72,6 +72,11 @@ def read(name: str, array: Any) -> Buffer:
     return Buffer(name, aligned(array), "read")
 
 
+def constant(name: str, array: Any) -> Buffer:
+    """May be read before griddepcontrol.wait."""
+    return Buffer(name, aligned(array), "constant")
+
+
 def result(name: str, count: int, dtype: Any = np.uint32) -> Buffer:
     """Every byte of it is to be written exactly once."""
     return Buffer(name, aligned(np.zeros(count, dtype)), "write_once")
@@ -126,6 +131,7 @@ def run(
     extra_bytes: bytes = b"",
     directives: str = "",
     cluster: tuple[int, int, int] = (1, 1, 1),
+    early: bool = False,
     **options: Any,
 ) -> dict[str, int]:
     """Runs a program; its counters. ``options`` are those of ``_C.Emulator``."""
@@ -140,6 +146,7 @@ def run(
         buffers=[(buffer.name, buffer.array, buffer.access) for buffer in buffers],
         smem_bytes=smem,
         cluster=cluster,
+        early=early,
     )
     return emulator.counters()
 

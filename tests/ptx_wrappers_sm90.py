@@ -261,6 +261,10 @@ WRAPPERS = [
         lambda: np.ones((ITEMS, 1), np.uint32), ((1,), "uint32"), module=SM90,
     ),
     Wrapper(
+        "ptx_griddepcontrol", ("griddepcontrol_wait", "griddepcontrol_launch_dependents"),
+        lambda rng: {"x": integers(rng, LANES)}, lambda x: x + 1, ((LANES,), "uint32"), module=SM90,
+    ),
+    Wrapper(
         "ptx_registers", ("decrease_registers", "increase_registers"),
         lambda rng: {"x": integers(rng, 384)},
         lambda x: x + np.repeat(np.uint32([2, 2, 1]), 128), ((384,), "uint32"), module=SM90,

@@ -1049,7 +1049,8 @@ def test_an_output_that_is_an_input_is_written_once() -> None:
 
 
 def test_unknown_access() -> None:
-    with pytest.raises(ValueError, match="access: expected one of any, read, update, write_once"):
+    expected = "access: expected one of any, constant, read, update, write_once"
+    with pytest.raises(ValueError, match=expected):
         run("", Buffer("x", WORDS, "append"))
 
 

@@ -16,7 +16,7 @@ import pytest
 from fake_cupy import FakeTensor, Log, OutOfMemoryError, Stream, asarray, fake_gpus, ndarray
 from kernel_reference import draw
 
-from vgg_cuda import VGG
+from vgg_cuda import VGG, ops
 from vgg_cuda.backends import get_backend, recording, why_missing
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.layers import taps
@@ -281,6 +281,20 @@ def test_a_graph_is_the_call_again(model: VGG) -> None:
     pixels = draw((3, 32, 32, 3), "uint8")
     probabilities = digits.capture(pixels.shape, np.uint8)(pixels)
     assert probabilities.tobytes() == digits(pixels).tobytes()
+
+
+def test_the_first_launch_of_a_forward_begins_when_all_before_it_has_ended(log: Log) -> None:
+    """Who makes the weights, which early launches read at once, is before it."""
+    model, x = VGG(WEIGHTS, device="cuda"), draw((2, 32, 32, 3), "float16")
+    del log.early[:]
+    model(x)
+    launches = len(log.early)
+    assert launches > 5
+    assert log.early == [False] + [True] * (launches - 1)
+    model(x)
+    assert log.early[launches:] == log.early[:launches]
+    ops.relu(asarray(x))
+    assert not log.early[-1]
 
 
 def test_a_graph_on_a_gpu(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

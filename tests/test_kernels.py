@@ -99,7 +99,7 @@ def test_truncating_instead_of_rounding_is_caught(
     )
     assert changed
     monkeypatch.setattr(
-        EmulatorBackend, "executor", lambda self: _C.Emulator(modules={module: text})
+        EmulatorBackend, "executor", lambda self, early: _C.Emulator(modules={module: text})
     )
     y = case.run(on_host, **ON)
     with pytest.raises(AssertionError, match="are off"):

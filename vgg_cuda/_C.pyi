@@ -155,9 +155,13 @@ def packed_bias(K: int) -> int:
 class Executor: ...
 
 class Cuda(Executor):
-    """Enqueues on ``stream`` (its address) of the current device."""
+    """Enqueues on ``stream`` (its address) of the current device.
 
-    def __init__(self, stream: int) -> None: ...
+    ``early``: launches that can may begin before those before them have ended, which must be of the
+    same forward: weights are read at once.
+    """
+
+    def __init__(self, stream: int, *, early: bool = False) -> None: ...
 
 class Emulator(Executor):
     """Runs the same kernels on the CPU, in host memory; see csrc/emulator/README.md.
@@ -195,10 +199,12 @@ class Emulator(Executor):
         buffers: Sequence[tuple[str, Any, str]],
         smem_bytes: int = 0,
         cluster: tuple[int, int, int] = (1, 1, 1),
+        early: bool = False,
     ) -> None:
         """Runs any kernel of a PTX text. ``buffers``: (name, array in host memory, access), with
-        access "read", "write_once", "update" or "any"; ``params`` are the parameters' bytes,
-        addresses of those arrays among them; ``cluster``: blocks of one.
+        access "read", "constant", "write_once", "update" or "any"; ``params`` are the parameters'
+        bytes, addresses of those arrays among them; ``cluster``: blocks of one; ``early``: launches
+        before this one may still run until it waits, and constants alone may be read.
         """
 
 class EmulatorError(RuntimeError):

@@ -35,9 +35,10 @@ class PyEmulator : public PyExecutor {
               const std::tuple<uint32_t, uint32_t, uint32_t>& grid,
               const std::tuple<uint32_t, uint32_t, uint32_t>& block, const py::bytes& params,
               const std::vector<std::tuple<std::string, py::object, std::string>>& buffers,
-              int smem_bytes, const std::tuple<uint32_t, uint32_t, uint32_t>& cluster) {
+              int smem_bytes, const std::tuple<uint32_t, uint32_t, uint32_t>& cluster, bool early) {
     using Access = emulator::Buffer::Access;
     static const std::map<std::string, Access> ACCESSES = {{"read", Access::read},
+                                                           {"constant", Access::constant},
                                                            {"write_once", Access::write_once},
                                                            {"update", Access::update},
                                                            {"any", Access::any}};
@@ -57,7 +58,7 @@ class PyEmulator : public PyExecutor {
         module.kernel(kernel), {std::get<0>(grid), std::get<1>(grid), std::get<2>(grid)},
         {std::get<0>(block), std::get<1>(block), std::get<2>(block)}, smem_bytes, bytes.data(),
         bytes.size(), unpacked, executor_.options(),
-        {std::get<0>(cluster), std::get<1>(cluster), std::get<2>(cluster)});
+        {std::get<0>(cluster), std::get<1>(cluster), std::get<2>(cluster)}, early);
   }
 
  private:
@@ -108,7 +109,8 @@ void bind_emulator(py::module_& m) {
       .def("counters", &PyEmulator::counters)
       .def("reset", &PyEmulator::reset)
       .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,
-           "params"_a, "buffers"_a, "smem_bytes"_a = 0, "cluster"_a = std::make_tuple(1, 1, 1));
+           "params"_a, "buffers"_a, "smem_bytes"_a = 0, "cluster"_a = std::make_tuple(1, 1, 1),
+           "early"_a = false);
   m.def("emulator_modules", &ptx_texts, "The PTX that the emulator runs, by name.");
   m.def("built_with_emulator", [] { return true; });
 }

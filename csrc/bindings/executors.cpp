@@ -11,7 +11,7 @@ namespace {
 
 class PyCuda : public PyExecutor {
  public:
-  explicit PyCuda(uintptr_t stream) : executor_(reinterpret_cast<Stream>(stream)) {}
+  PyCuda(uintptr_t stream, bool early) : executor_(reinterpret_cast<Stream>(stream), early) {}
   Executor& executor() override { return executor_; }
   bool in_gpu_memory() const override { return true; }
 
@@ -24,7 +24,7 @@ class PyCuda : public PyExecutor {
 void bind_executors(py::module_& m) {
   py::class_<PyExecutor>(m, "Executor", "Runs the launches of plans.");
   py::class_<PyCuda, PyExecutor>(m, "Cuda", "Enqueues on a stream of the current device.")
-      .def(py::init<uintptr_t>(), "stream"_a);
+      .def(py::init<uintptr_t, bool>(), "stream"_a, py::kw_only(), "early"_a = false);
   bind_emulator(m);
 }
 

@@ -128,6 +128,7 @@ void Block::start(Dim3 index) {
   mbarriers.start_block();
   warpgroups.assign((warps_.size() + WARPGROUP - 1) / WARPGROUP, {});
   free_registers = 0;
+  early_ = launch_.early;
   live_warps_ = static_cast<int>(warps_.size());
   accesses_.clear();
   for (Warp& warp : warps_) {

@@ -27,6 +27,7 @@ struct LaunchState {
   const Options& options;
   GlobalMemory& global;
   const std::atomic<bool>& stopped;
+  bool early;
 };
 
 // Used for one block after the other.
@@ -58,6 +59,9 @@ class Block {
   int rank() const { return rank_; }  // in its cluster
   Cluster& cluster() { return cluster_; }
   std::string name() const;  // "block (3,0,0)"
+  // May launches before this one still run? Until griddepcontrol.wait.
+  bool is_early() const { return early_; }
+  void wait_for_launches() { early_ = false; }
   std::vector<Warp>& warps() { return warps_; }
 
   Counters counters;
@@ -110,6 +114,7 @@ class Block {
   Cluster& cluster_;
   const int rank_;
   int live_warps_ = 0;
+  bool early_ = false;
   uint32_t number_ = 0;
   Dim3 index_;
   uint32_t random_ = 1;

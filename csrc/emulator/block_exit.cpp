@@ -27,6 +27,11 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   check_registers_held(warp, in);
   counters.instructions += warp.executed;
   if (is_done()) {
+    if (early_) {
+      fail(warp, in, -1,
+           "ends its block, of a launch that began early, without griddepcontrol.wait: the launch "
+           "behind it would not wait for those before it");
+    }
     cluster_.check_exit(*this, warp, in);
     check_accesses(warp, in);
   }

@@ -180,7 +180,7 @@ Module::Module(std::string ptx, std::string name) : state_(std::make_unique<Stat
     std::align(16, variable.bytes, data, space);
     std::copy(variable.data.begin(), variable.data.end(), static_cast<unsigned char*>(data));
     state_->memory.push_back(std::move(memory));
-    state_->variables.push_back({variable.name, data, variable.bytes, Buffer::Access::read});
+    state_->variables.push_back({variable.name, data, variable.bytes, Buffer::Access::constant});
   }
 }
 
@@ -217,7 +217,7 @@ constexpr uint64_t MOST_SHARED_BYTES = 227 * 1024;  // of a block, on sm_90 and 
 
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
                 size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options,
-                Dim3 cluster) {
+                Dim3 cluster, bool early) {
   auto check = [&](bool ok, const std::string& what) {
     if (!ok) throw Error("kernel " + kernel.name + ": launch with " + what);
   };
@@ -260,7 +260,8 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
                           reinterpret_cast<const char*>(param_copy.data()),
                           options,
                           global,
-                          stopped};
+                          stopped,
+                          early};
   const Counters counters = Workers(state, stopped).run();
   global.check_all_written(kernel.name);
   return counters;

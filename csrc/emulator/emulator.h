@@ -59,6 +59,7 @@ struct Buffer {
   int64_t bytes;
   enum class Access {
     read,        // writes are errors
+    constant,    // the same; no launch before writes it, either
     write_once,  // every byte is to be written exactly once; reads before that are errors. The
                  // launch fills it with 0xff (NaN) first
     update,      // read and written freely; every byte is to be written exactly once
@@ -124,9 +125,10 @@ class Module {
 
 // Runs a kernel to its end. `smem_bytes` is dynamic shared memory, beside the kernel's own.
 // `params` are the bytes of its parameters, laid out as in the .param space. `cluster`: blocks of
-// it, where the kernel does not say (.reqnctapercluster).
+// it, where the kernel does not say (.reqnctapercluster). `early`: launches before this one may
+// still run until it executes griddepcontrol.wait, as every block must.
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
                 size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options,
-                Dim3 cluster = {});
+                Dim3 cluster = {}, bool early = false);
 
 }  // namespace vgg::emulator

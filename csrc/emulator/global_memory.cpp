@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "block.h"
 #include "lanes.h"
 
 namespace vgg::emulator {
@@ -43,6 +44,15 @@ bool mark(std::atomic<uint8_t>* written, uint32_t bytes) {
   }
 }
 
+bool is_read_only(Buffer::Access access) {
+  return access == Buffer::Access::read || access == Buffer::Access::constant;
+}
+
+// May the launches before this one still use memory of that access?
+bool is_in_use(const Warp& warp, Buffer::Access access) {
+  return access != Buffer::Access::constant && warp.block->is_early();
+}
+
 // The largest piece of at most 16 bytes, aligned to its size, with which the range begins.
 uint32_t aligned_part(uint64_t address, uint64_t end) {
   uint32_t part = 16;
@@ -72,8 +82,10 @@ GlobalMemory::GlobalMemory(const std::vector<Buffer>& buffers, uint32_t granular
     same->name += '/' + buffer.name;  // in place
     if (same->access == Access::any || buffer.access == Access::any) {
       same->access = Access::any;
-    } else if (same->access != Access::read || buffer.access != Access::read) {
+    } else if (!is_read_only(same->access) || !is_read_only(buffer.access)) {
       same->access = Access::update;
+    } else if (same->access != buffer.access) {
+      same->access = Access::read;
     }
   }
   for (Region& region : regions_) {
@@ -84,7 +96,7 @@ GlobalMemory::GlobalMemory(const std::vector<Buffer>& buffers, uint32_t granular
     if (region.access == Access::write_once || region.access == Access::update) {
       region.written.reset(zeros<std::atomic<uint8_t>>(bytes + 16));
     }
-    if (region.access == Access::write_once || (region.access != Access::read && races)) {
+    if (region.access == Access::write_once || (!is_read_only(region.access) && races)) {
       region.writer.reset(zeros<std::atomic<uint32_t>>(bytes / granularity + 16));
     }
   }
@@ -102,6 +114,11 @@ const GlobalMemory::Region& GlobalMemory::find(const Warp& warp, const Instructi
              std::string(verb) + ' ' + range(region.name, address - region.begin, bytes) +
                  ", which is misaligned: the address must be a multiple of " +
                  std::to_string(bytes));
+      }
+      if (is_in_use(warp, region.access)) {
+        fail(warp, in, lane,
+             std::string(verb) + ' ' + range(region.name, address - region.begin, bytes) +
+                 " before griddepcontrol.wait, while launches before this one may still run");
       }
       return region;
     }
@@ -126,7 +143,7 @@ const GlobalMemory::Region& GlobalMemory::find(const Warp& warp, const Instructi
            std::to_string(nearest->end - nearest->begin) + " bytes");
 }
 
-const GlobalMemory::Region* GlobalMemory::find_all(const uint64_t* addresses,
+const GlobalMemory::Region* GlobalMemory::find_all(const Warp& warp, const uint64_t* addresses,
                                                    uint32_t bytes) const {
   uint64_t low = addresses[0], high = addresses[0], bits = 0;
   for (int i = 0; i < LANES; ++i) {
@@ -136,7 +153,8 @@ const GlobalMemory::Region* GlobalMemory::find_all(const uint64_t* addresses,
   }
   if (bits % bytes != 0) return nullptr;
   for (const Region& region : regions_) {
-    if (low >= region.begin && high < region.end && high + bytes <= region.end) return &region;
+    if (low < region.begin || high >= region.end || high + bytes > region.end) continue;
+    return is_in_use(warp, region.access) ? nullptr : &region;
   }
   return nullptr;
 }
@@ -163,7 +181,7 @@ void GlobalMemory::check_written(const Warp& warp, const Instruction& in, int la
 
 void GlobalMemory::check_read(const Warp& warp, const Instruction& in, uint32_t active,
                               const uint64_t* addresses, uint32_t bytes, uint32_t block) {
-  const Region* region = find_all(addresses, bytes);
+  const Region* region = find_all(warp, addresses, bytes);
   if (region != nullptr && region->may_read_freely()) return;
   for_each_lane(active,
                 [&](int lane) { check_read_one(warp, in, lane, addresses[lane], bytes, block); });
@@ -179,7 +197,7 @@ void GlobalMemory::note_write(const Warp& warp, const Instruction& in, int lane,
                               const Region& region, uint64_t address, uint32_t bytes,
                               uint32_t block) {
   const uint64_t offset = address - region.begin;
-  if (region.access == Buffer::Access::read) {
+  if (is_read_only(region.access)) {
     fail(warp, in, lane,
          "writes " + range(region.name, offset, bytes) + " of a buffer that is only to be read");
   }
@@ -207,7 +225,7 @@ void GlobalMemory::note_write(const Warp& warp, const Instruction& in, int lane,
 
 void GlobalMemory::check_write(const Warp& warp, const Instruction& in, uint32_t active,
                                const uint64_t* addresses, uint32_t bytes, uint32_t block) {
-  const Region* common = find_all(addresses, bytes);
+  const Region* common = find_all(warp, addresses, bytes);
   if (common != nullptr && common->writer == nullptr && common->written == nullptr &&
       common->access == Buffer::Access::any) {
     return;
@@ -236,6 +254,7 @@ void GlobalMemory::check_bulk_read(const Warp& warp, const Instruction& in, int 
   const uint64_t end = address + bytes;
   for (const Region& region : regions_) {
     if (address < region.begin || end > region.end) continue;
+    if (is_in_use(warp, region.access)) break;
     if (region.may_read_freely()) return;
     return check_written(warp, in, lane, region, address, bytes, block);
   }

@@ -52,7 +52,7 @@ class GlobalMemory {
 
   const Region& find(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                      uint32_t bytes, const char* verb) const;
-  const Region* find_all(const uint64_t* addresses, uint32_t bytes) const;
+  const Region* find_all(const Warp& warp, const uint64_t* addresses, uint32_t bytes) const;
   void note_write(const Warp& warp, const Instruction& in, int lane, const Region& region,
                   uint64_t address, uint32_t bytes, uint32_t block);
   void check_written(const Warp& warp, const Instruction& in, int lane, const Region& region,

@@ -12,6 +12,7 @@
 #include "kernels/params.h"
 #include "ptx/cluster.cuh"
 #include "ptx/cp_async.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
 #include "ptx/warpgroup.cuh"
@@ -244,6 +245,14 @@ extern "C" __global__ void ptx_tma_store_4d(const uint4* x, const int* at,
 extern "C" __global__ void ptx_elect_one(uint32_t* out) {
   const uint32_t elected = __ballot_sync(~0u, ptx::elect_one());
   if (threadIdx.x == 0) out[blockIdx.x] = __popc(elected);
+}
+
+// x, out [32].
+extern "C" __global__ void ptx_griddepcontrol(const uint32_t* x, uint32_t* out) {
+  ptx::griddepcontrol_launch_dependents();
+  const int i = blockIdx.x * LANES + threadIdx.x;
+  ptx::griddepcontrol_wait();
+  out[i] = x[i] + 1;
 }
 
 // x, out [384]. Three warpgroups, of which the last gives registers to the others.

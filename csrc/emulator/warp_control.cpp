@@ -83,6 +83,10 @@ void decode_setmaxnreg(Decoder& decoder, const PtxInstruction& from,
   to.control = Control::wait_aligned;
 }
 
+void wait_for_launches(Warp& warp, const Instruction&, uint32_t) {
+  warp.block->wait_for_launches();
+}
+
 void do_nothing(Warp&, const Instruction&, uint32_t) {}
 
 }  // namespace
@@ -106,7 +110,7 @@ void add_fences(InstructionTable& table) {
 void add_warp_control(InstructionTable& table) {
   table.add_family("elect", decode_elect);
   table.add_family("setmaxnreg", decode_setmaxnreg);
-  table.add("griddepcontrol.wait", do_nothing, "");
+  table.add("griddepcontrol.wait", wait_for_launches, "");
   table.add("griddepcontrol.launch_dependents", do_nothing, "");
 }
 

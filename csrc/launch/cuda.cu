@@ -69,8 +69,9 @@ void CudaExecutor::launch(const Launch& launch, const void* params, size_t,
     cluster.id = cudaLaunchAttributeClusterDimension;
     cluster.val.clusterDim = {launch.cluster.x, launch.cluster.y, launch.cluster.z};
   }
-  if (launch.early) {
+  if (launch.early && early_) {
     cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    // Captured in a graph it becomes a programmatic edge: there is nothing else to do for graphs.
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
   }

@@ -42,15 +42,17 @@ void EmulatorExecutor::launch(const Launch& launch, const void* params, size_t p
   using Access = emulator::Buffer::Access;
   std::vector<emulator::Buffer> checked;
   for (const Buffer& buffer : buffers) {
-    checked.push_back({buffer.name, const_cast<void*>(buffer.data), buffer.bytes,
-                       buffer.output ? Access::write_once : Access::read});
+    const Access access = buffer.output     ? Access::write_once
+                          : buffer.constant ? Access::constant
+                                            : Access::read;
+    checked.push_back({buffer.name, const_cast<void*>(buffer.data), buffer.bytes, access});
   }
   for (const auto& [name, module] : modules_) {
     if (!module->has(launch.kernel)) continue;
     counters += emulator::launch(
         module->kernel(launch.kernel), {launch.grid.x, launch.grid.y, launch.grid.z},
         {launch.block.x, launch.block.y, launch.block.z}, launch.smem_bytes, params, params_bytes,
-        checked, options_, {launch.cluster.x, launch.cluster.y, launch.cluster.z});
+        checked, options_, {launch.cluster.x, launch.cluster.y, launch.cluster.z}, launch.early);
     return;
   }
   throw emulator::Error("no kernel " + launch.kernel + " in the PTX of this build");

@@ -21,7 +21,8 @@ struct Buffer {
   const char* name;  // "x"
   const void* data;
   int64_t bytes;
-  bool output;  // the launch writes each byte once; others are only read
+  bool output;            // the launch writes each byte once; others are only read
+  bool constant = false;  // weights: no launch of a forward writes them
 };
 
 class Executor {

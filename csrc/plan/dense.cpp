@@ -7,6 +7,7 @@
 
 #include "kernels/params.h"
 #include "kernels/sm90/dense_tile.h"
+#include "plan/hopper.h"
 #include "plan/map_of.h"
 
 namespace vgg {
@@ -33,9 +34,9 @@ constexpr Variant VARIANTS[] = {
 using AnyTile = sm90::DenseTile<8>;
 constexpr int BLOCK_N = AnyTile::BLOCK_N, BLOCK_K = AnyTile::BLOCK_K;
 
-// What an SM does in a clock cycle; bytes, of weights and images, from the L2 cache, or of weights
-// that all SMs stream from memory. Rough, as in gemm_tiles.cpp.
-constexpr double MACS = 2048, BYTES_CACHED = 32, BYTES_STREAMED = 20;
+// Bytes of weights that come to an SM in a clock cycle while all stream them from memory. Rough, as
+// in hopper.h.
+constexpr double BYTES_STREAMED = 20;
 constexpr double LEAST_STEP = 128;  // cycles: products of few images still read 64 features each
 constexpr double BLOCK_CYCLES = 1500, CLUSTER_CYCLES = 1500;  // to fill the ring; to add splits
 
@@ -55,10 +56,10 @@ double estimate(const Linear& op, const Variant& variant, int splits, const Arch
   const double macs = 1.0 * variant.block_m * BLOCK_N * BLOCK_K;
   const double weights = AnyTile::WEIGHT_BYTES;
   const double images = 1.0 * std::min(variant.block_m, op.N) * AnyTile::ROW_BYTES;
-  const double bytes =
-      weights / (cut.image_tiles == 1 ? BYTES_STREAMED : BYTES_CACHED) + images / BYTES_CACHED;
-  const double step = std::max({macs / MACS, bytes, LEAST_STEP});
-  const double sums = 4.0 * std::min(variant.block_m, op.N) * BLOCK_N / BYTES_CACHED;
+  const double bytes = weights / (cut.image_tiles == 1 ? BYTES_STREAMED : HOPPER_L2_BYTES) +
+                       images / HOPPER_L2_BYTES;
+  const double step = std::max({macs / HOPPER_MACS, bytes, LEAST_STEP});
+  const double sums = 4.0 * std::min(variant.block_m, op.N) * BLOCK_N / HOPPER_L2_BYTES;
   const double once = BLOCK_CYCLES + sums + (splits > 1 ? CLUSTER_CYCLES : 0);
   return static_cast<double>(blocks) *
          (step * static_cast<double>(ceil_div(cut.all_steps, splits)) + once);
@@ -106,7 +107,8 @@ Plan plan_dense(const Linear& op, const ArchSpec& arch) {
                            {static_cast<uint32_t>(cut.tiles), blocks, 1},
                            {AnyTile::THREADS, 1, 1},
                            variant->smem_bytes,
-                           {1, blocks, 1}});
+                           {1, blocks, 1},
+                           true});
   plan.tiling = {op.N,
                  op.K,
                  op.C,
@@ -146,8 +148,8 @@ void run_dense(const Linear& op, const Plan& plan, const LinearArrays& arrays, E
       FastDivmod(static_cast<int>(ceil_div(op.N, block_m)))};
   executor(plan.launches[0], params,
            {{"x", arrays.x, int64_t{op.N} * op.C * size, false},
-            {"w", arrays.w, int64_t{op.K} * op.C * size, false},
-            {"bias", arrays.bias, packed_bias(op.K) * 4, false},
+            {"w", arrays.w, int64_t{op.K} * op.C * size, false, true},
+            {"bias", arrays.bias, packed_bias(op.K) * 4, false, true},
             {"out", arrays.y, int64_t{op.N} * op.K * size, true}});
 }
 

@@ -159,6 +159,7 @@ Plan make(const Conv3x3& op, const ArchSpec& arch, const std::string& name) {
   launch.block.x = static_cast<uint32_t>(kernel.threads);
   launch.smem_bytes = kernel.smem_bytes;
   launch.cluster.x = cluster;
+  launch.early = true;
   plan.launches.push_back(launch);
   const int64_t gemm_k = int64_t{9} * op.C;
   const int64_t used = size(op, op.pool) / op.K * (op.pool ? 4 : 1);  // pixels that y needs
@@ -210,8 +211,8 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Execu
   params.slabs_w = FastDivmod(static_cast<int>(slabs_w));
   params.slabs_h = FastDivmod(static_cast<int>(slabs_h));
   const Buffer x{"x", arrays.x, pixels * op.C * bytes, false};
-  const Buffer w{"w", arrays.w, op.K * gemm_k * bytes, false};
-  const Buffer bias{"bias", arrays.bias, packed_bias(op.K) * 4, false};
+  const Buffer w{"w", arrays.w, op.K * gemm_k * bytes, false, true};
+  const Buffer bias{"bias", arrays.bias, packed_bias(op.K) * 4, false, true};
   if (!split) {
     return executor(launch, params,
                     {x, w, bias, {"out", arrays.y, size(op, op.pool) * bytes, true}});

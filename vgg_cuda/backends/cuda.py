@@ -162,8 +162,8 @@ class CudaBackend(KernelBackend):
             host: NDArray[Any] = self._cupy.asnumpy(x)
         return host
 
-    def executor(self) -> _C.Cuda:
-        return _C.Cuda(self._cupy.cuda.get_current_stream().ptr)
+    def executor(self, early: bool = False) -> _C.Cuda:
+        return _C.Cuda(self._cupy.cuda.get_current_stream().ptr, early=early)
 
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         return {}

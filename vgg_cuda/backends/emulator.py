@@ -82,7 +82,7 @@ class EmulatorBackend(KernelBackend):
     def to_numpy(self, x: NDArray[Any]) -> NDArray[Any]:
         return x
 
-    def executor(self) -> _C.Emulator:
+    def executor(self, early: bool = False) -> _C.Emulator:
         return _C.Emulator(**asdict(current_options()))
 
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:

@@ -83,8 +83,11 @@ class KernelBackend(ABC):
     def on_stream(self, stream: Any) -> AbstractContextManager[Any]: ...
 
     @abstractmethod
-    def executor(self) -> _C.Executor:
-        """What runs one operation's launches, on the current stream."""
+    def executor(self, early: bool = False) -> _C.Executor:
+        """What runs one operation's launches, on the current stream.
+
+        ``early``: behind a launch of the same forward, which need not have ended.
+        """
 
     @abstractmethod
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
@@ -214,12 +217,14 @@ class KernelBackend(ABC):
         self.launch(operation, x, y, workspace)
         return y
 
-    def launch(self, operation: Operation, x: Array, y: Array, workspace: Array) -> None:
+    def launch(
+        self, operation: Operation, x: Array, y: Array, workspace: Array, *, early: bool = False
+    ) -> None:
         """Enqueues a planned operation, and enters it where somebody records."""
         plan = operation.plan
         if plan is None:
             return
-        executor = self.executor()
+        executor = self.executor(early)
         operation.launch(plan, x, y, workspace, executor)
         record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
 

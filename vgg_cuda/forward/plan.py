@@ -121,7 +121,8 @@ class Forward:
                 if operation.workspace_bytes:
                     scratch = Spec((operation.workspace_bytes,), "uint8")
                     workspace = on.view(arena, step.workspace, scratch)
-                on.launch(operation, source, y, workspace)
+                # the first begins when all that is enqueued, weights being made, say, has ended
+                on.launch(operation, source, y, workspace, early=i > 0)
                 made.append(y)
 
 

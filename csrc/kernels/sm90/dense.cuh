@@ -23,6 +23,7 @@
 #include "kernels/smxx/element.cuh"
 #include "ptx/cluster.cuh"
 #include "ptx/cp_async.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
 #include "ptx/warpgroup.cuh"
@@ -45,19 +46,28 @@ struct DenseWork {
   }
 };
 
-// The producer: BLOCK_K columns of w and x at a time.
+// The producer: BLOCK_K columns of w and x at a time; as much of w as there is room for before the
+// launches that write x have ended.
 template <class Tile>
 __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work, uint32_t smem) {
+  const auto full = [&](int stage) { return smem + Tile::FULL_AT + 8 * stage; };
+  const auto column = [&](int step) { return (work.first_step + step) * Tile::BLOCK_K; };
+  const auto load_weights = [&](int stage, int step) {
+    ptx::mbarrier_arrive_expect_tx(full(stage), Tile::STAGE_BYTES);
+    ptx::tma_load_2d(smem + stage * Tile::STAGE_BYTES, &p.w, full(stage), column(step), work.k0);
+  };
+#pragma unroll 1
+  for (int step = 0; step < min(Tile::STAGES, work.steps); ++step) load_weights(step, step);
+  ptx::griddepcontrol_wait();
   Place<Tile::STAGES> at;
 #pragma unroll 1
   for (int step = 0; step < work.steps; ++step) {
-    const uint32_t full = smem + Tile::FULL_AT + 8 * at.stage;
-    const uint32_t to = smem + at.stage * Tile::STAGE_BYTES;
-    const int c = (work.first_step + step) * Tile::BLOCK_K;
-    ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.parity ^ 1);
-    ptx::mbarrier_arrive_expect_tx(full, Tile::STAGE_BYTES);
-    ptx::tma_load_2d(to, &p.w, full, c, work.k0);
-    ptx::tma_load_2d(to + Tile::WEIGHT_BYTES, &p.x, full, c, work.n0);
+    if (step >= Tile::STAGES) {
+      ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+      load_weights(at.stage, step);
+    }
+    ptx::tma_load_2d(smem + at.stage * Tile::STAGE_BYTES + Tile::WEIGHT_BYTES, &p.x, full(at.stage),
+                     column(step), work.n0);
     at.advance();
   }
 }
@@ -162,6 +172,7 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   const DenseWork work = DenseWork::of<Tile>(p);
+  ptx::griddepcontrol_launch_dependents();
   if (threadIdx.x == 0) {
     for (int i = 0; i < Tile::STAGES; ++i) {
       ptx::mbarrier_init(smem + Tile::FULL_AT + 8 * i, 1);

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "kernels/sm90/first_block_front.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/wgmma.cuh"
 
 namespace vgg::sm90 {
@@ -119,6 +120,7 @@ __device__ __forceinline__ void first_block(const FirstBlockParams& p) {
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
+  ptx::griddepcontrol_launch_dependents();  // as first of a forward it is itself an ordinary one
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT, 1);
     for (int i = 0; i < Tile::CONSUMERS; ++i) {
