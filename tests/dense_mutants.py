@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from halo_mutants import does_not_wait, twice, with_operand, without_xor
+from halo_mutants import TOO_EARLY, does_not_wait, twice, with_operand, without_xor
 from mutants import NO_BARRIER, NO_SYNCWARP, WRONG, Case, Edit, Mutant, Text, deletes
 
 # Fourteen steps of two tiles, the second cut off, in a ring of six stages.
@@ -89,7 +89,6 @@ def mutant(
 
 FLIGHT = "asynchronously, and which has not been waited for"
 UNWRITTEN = "which was never written"
-TOO_EARLY = "before griddepcontrol.wait, while launches before this one may still run"
 DEADLOCK = ": deadlock: "
 PAST = " past its "
 ARRIVALS = "arrivals more in this phase"

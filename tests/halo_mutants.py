@@ -131,6 +131,7 @@ UNWRITTEN = "which was never written"
 DEADLOCK = ": deadlock: "
 ARRIVALS = "arrivals more in this phase"
 USED = "that a wgmma.mma_async in flight uses"
+TOO_EARLY = "before griddepcontrol.wait, while launches before this one may still run"
 RACE = (FLIGHT, NO_BARRIER, NO_SYNCWARP)
 
 MUTANTS = [
@@ -246,7 +247,7 @@ MUTANTS = [
     mutant(
         "does-not-wait-for-launches",
         deletes("griddepcontrol.wait", CUH, "ptx::griddepcontrol_wait();"),
-        "before griddepcontrol.wait, while launches before this one may still run",
+        TOO_EARLY,
     ),
 ]
 

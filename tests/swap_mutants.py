@@ -13,6 +13,7 @@ from halo_mutants import (
     DEADLOCK,
     FLIGHT,
     RACE,
+    TOO_EARLY,
     UNWRITTEN,
     USED,
     does_not_wait,
@@ -127,6 +128,11 @@ def mutant(
 
 
 MUTANTS = [
+    mutant(
+        "does-not-wait-for-launches",
+        deletes("griddepcontrol.wait", CUH, "ptx::griddepcontrol_wait();"),
+        TOO_EARLY,
+    ),
     # The rings.
     mutant("does-not-wait-for-pixels", does_not_wait(*PIXELS_ARE_THERE), FLIGHT, UNWRITTEN),
     mutant("does-not-wait-for-filters", does_not_wait(*FILTERS_ARE_THERE), FLIGHT, UNWRITTEN),

@@ -165,6 +165,7 @@ Plan make(const Conv3x3& op, const ArchSpec& arch, const std::string& name) {
   launch.block.x = static_cast<uint32_t>(variant.threads);
   launch.smem_bytes = variant.smem_bytes;
   launch.cluster.x = cluster;
+  launch.early = true;
   plan.launches.push_back(launch);
   const int64_t used = size(op, op.pool) / op.K * (op.pool ? 4 : 1);  // pixels that y needs
   const int64_t gemm_k = int64_t{9} * op.C;
@@ -227,8 +228,8 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Execu
   const Buffer out{"out", arrays.y, size(op, op.pool) * bytes, true};
   executor(plan.launches[0], params,
            {{"x", arrays.x, pixels * op.C * bytes, false},
-            {"w", arrays.w, op.K * gemm_k * bytes, false},
-            {"bias", arrays.bias, packed_bias(op.K) * 4, false},
+            {"w", arrays.w, op.K * gemm_k * bytes, false, true},
+            {"bias", arrays.bias, packed_bias(op.K) * 4, false, true},
             split ? workspace : out});
   if (split) run_reduce(reduce_of(op), plan, arrays.workspace, arrays.bias, arrays.y, executor);
 }

@@ -24,6 +24,7 @@
 #include "kernels/sm90/swap_tile.h"
 #include "kernels/smxx/element.cuh"
 #include "ptx/cp_async.cuh"
+#include "ptx/griddepcontrol.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
 #include "ptx/warpgroup.cuh"
@@ -48,6 +49,7 @@ template <class Tile>
 __device__ __forceinline__ void load_pixels(const SwapParams& p, uint32_t smem) {
   const Channels channels = Channels::of<Tile>(p);
   Place<Tile::PIXEL_STAGES> at;
+  ptx::griddepcontrol_wait();  // filters, and the bias, are loaded before
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const Work work = Work::of<Tile>(p, unit);
@@ -233,6 +235,7 @@ __device__ __forceinline__ void swap_convolution(const SwapParams& p) {
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   const int warpgroup = warp / 4;
+  ptx::griddepcontrol_launch_dependents();
   make_barriers<Tile>(smem);
   // 128 (40 + 2 * 232) registers are 64 K less 512: all there are.
   if (warpgroup == Tile::CONSUMERS) {
