@@ -110,7 +110,7 @@ def wrong_bias(text: Text) -> None:
 
 
 def without_relu(text: Text) -> None:
-    for most in text.find("max.NaN.f32", CUH, "smxx::max_nan(first + bias.x, least)"):
+    for most in text.find("max.NaN.f32", PIPELINE, "smxx::max_nan(first + bias.x, least)"):
         text.replace(most, f"mov.f32 {most.operands[0]}, {most.operands[1]};")
 
 
