@@ -483,8 +483,11 @@ def linear_cases() -> Iterator[LinearCase]:
 
 
 def dense_cases() -> Iterator[LinearCase]:
-    """Planned for Hopper: ragged images, columns and features; from one to eight splits."""
+    """Planned for Hopper: ragged images, columns and features; from one to eight splits. Then every
+    width of tile, by as few products as plans take it for.
+    """
     sizes = [(1, 1024, 128), (8, 1000, 100), (3, 520, 10), (17, 136, 129), (9, 256, 260), (2, 8, 1)]
+    sizes += [(356, 8, 264), (428, 8, 520), (524, 8, 1000), (260, 8, 4096), (260, 8, 8192)]
     for dtype in ("float16", "bfloat16"):
         for i, (n, c, k) in enumerate(sizes):
             yield LinearCase(n, c, k, dtype, relu=i % 3 != 0, arch="sm_90a")
