@@ -34,7 +34,9 @@ class LayerPlan:
     ``load_bytes`` come from the L2 cache into SMs, a multicast counted once a cluster;
     ``im2col_load_bytes`` is what an im2col matrix product of the same tile would load (None for
     other operations). ``floor_us``: each array moved once and each useful multiply-add done at the
-    ceiling's rates; ``tiled_us``: the same with the tiles' waste and partial sums.
+    ceiling's rates; ``tiled_us``: the same with the tiles' waste and partial sums, memory at its
+    full rate however few SMs read. ``early``, of each kernel: may it begin before the launch before
+    it has ended?
     """
 
     layer: str
@@ -43,7 +45,7 @@ class LayerPlan:
     split_k: int
     stages: int
     cluster: int
-    early: bool
+    early: list[bool]
     grid: tuple[int, int, int]
     block: int
     smem_bytes: int
@@ -89,7 +91,7 @@ class NetworkPlan:
     def roofline_us(self) -> float:
         """Of all the useful multiply-adds at the ceiling's rate: weights and tensors cost nothing.
 
-        No forward of this dtype is faster; ``floor_us`` adds what memory takes.
+        ``floor_us`` adds what memory takes.
         """
         return 2e6 * sum(layer.macs for layer in self.layers) / self.ceiling.flops[self.dtype]
 
@@ -127,6 +129,9 @@ def plan_network(
             f"arch: expected one whose rates are known ({', '.join(CEILINGS)}), got {target.name!r}"
         )
     h, w = (size, size) if isinstance(size, int) else size
+    for name, count in (("batch", batch), ("size", max(h, w))):
+        if not 1 <= count < 2**31:
+            raise ValueError(f"{name}: expected 1 or more, below 2^31, got {count}")
     if min(h, w) < MIN_SIZE:
         raise ValueError(f"size: expected H and W >= {MIN_SIZE}, got {h} x {w}")
     network = _network(config, target, dtype)
@@ -184,7 +189,7 @@ def _layer(
         split_k=tiling["split_k"],
         stages=tiling["stages"],
         cluster=_product(first["cluster"]),
-        early=first["early"],
+        early=[launch["early"] for launch in plan["launches"]],
         grid=first["grid"],
         block=_product(first["block"]),
         smem_bytes=first["smem_bytes"],

@@ -34,8 +34,8 @@ _SHEET = "the vendor's data sheet"
 _A100 = _ceiling("A100 80GB SXM", 312, 156, 19.5, 2.04, _SHEET)
 _H200 = _ceiling(
     "H200 SXM", 790, 395, 67, 4.3,
-    "large products and copies of random data on this GPU; float32 and the ratio of tf32 to "
-    "float16 from the vendor's data sheet",
+    "reported for 8192^3 products and copies of random data on an H200; float32 and the ratio of "
+    "tf32 to float16 from the vendor's data sheet",
 )  # fmt: skip
 CEILINGS: dict[str, Ceiling] = {
     "sm_80": _A100,

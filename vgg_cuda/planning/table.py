@@ -52,6 +52,6 @@ def _notes(plan: NetworkPlan) -> list[str]:
         f"the products alone take {plan.roofline_us:.1f} us",
         f"floor, every array moved once: {plan.floor_us:.1f} us, "
         f"{1e6 * batch / plan.floor_us:,.0f} images/s",
-        f"with these tiles: {plan.tiled_us:.1f} us at the least, "
+        f"with these tiles, at those rates: {plan.tiled_us:.1f} us, "
         f"{1e6 * batch / plan.tiled_us:,.0f} images/s",
     ]

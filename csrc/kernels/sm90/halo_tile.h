@@ -27,8 +27,12 @@ struct HaloTile {
   static constexpr int BOX_BYTES = LINE_BYTES * (SLAB_H + 2);
   static constexpr int PIXEL_BYTES = CONSUMERS * BOX_BYTES, FILTER_BYTES = BLOCK_N * ROW_BYTES;
 
-  // Results leave in pieces of 64 pixels by 64 channels, 16 pixels where they are pooled.
-  static constexpr int PIECE_BYTES = (POOL ? 16 : 64) * ROW_BYTES, PIECES = POOL ? 4 : 2;
+  // Results leave in pieces of 64 pixels by 64 channels, 16 pixels where they are pooled, in turn
+  // through PIECES buffers.
+  static constexpr int PIECE_BYTES = (POOL ? 16 : 64) * ROW_BYTES;
+  static constexpr int TILE_PIECES = M_TILES * BLOCK_N / CHANNELS;
+  static constexpr int PIECES = POOL && TILE_PIECES >= 4 ? 4 : 2;
+  static_assert(SPLIT || TILE_PIECES % PIECES == 0, "the next tile begins with the first buffer");
   static constexpr int OUT_BYTES = SPLIT ? 0 : CONSUMERS * PIECES * PIECE_BYTES;
 
   static constexpr int SMEM_BYTES = 227 * 1024, BARRIER_BYTES = 1024;

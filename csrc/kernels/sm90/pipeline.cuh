@@ -89,11 +89,13 @@ __device__ __forceinline__ void make_barriers(uint32_t smem) {
   meet<Tile>();
 }
 
-// For all threads, at the end, warps being whole again: shared memory outlives what the other block
-// still sends to it.
+// For all threads, at the end: shared memory outlives what the other block still sends to it.
 template <class Tile>
 __device__ __forceinline__ void leave() {
-  if constexpr (Tile::CLUSTER > 1) meet<Tile>();
+  if constexpr (Tile::CLUSTER > 1) {
+    __syncwarp();  // single threads were at work
+    meet<Tile>();
+  }
 }
 
 // The producer of filters, one thread: one tap of 64 channels for BLOCK_N filters at a time; by
