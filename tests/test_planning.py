@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,7 +120,10 @@ def test_what_cannot_be_planned(options: dict[str, Any], message: str) -> None:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vgg_cuda", "plan", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False,
+        cwd=Path(__file__).parent,  # not the clone, whose package is not the installed one
+    )  # fmt: skip
 
 
 def test_command() -> None:
