@@ -1,0 +1,136 @@
+"""A network as a list of layers, as other frameworks describe it, and the ``Weights`` it makes.
+
+Every reader of a framework's models (Keras, PyTorch modules, ONNX) translates its layers one by one
+and knows nothing of a VGG; :func:`to_weights` knows nothing of frameworks. It folds batch norms,
+drops what does nothing in inference, brings the first dense layer's columns to NHWC order, and
+refuses what this package cannot run, naming the layer as its framework does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from ..preprocess import PRESETS, Preset
+from .canonical import Weights, WeightsError
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Conv3x3:
+    """Stride 1, padding 1; w [K,3,3,C] (KRSC), bias [K] or None."""
+
+    name: str
+    w: Array
+    bias: Array | None = None
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """Of the K channels before it: (y - mean) / sqrt(variance + epsilon) * gamma + beta.
+
+    gamma and beta may be None: 1 and 0.
+    """
+
+    name: str
+    gamma: Array | None
+    beta: Array | None
+    mean: Array
+    variance: Array
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Relu:
+    """max(y, 0)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class MaxPool2x2:
+    """Window 2, stride 2, no padding; an odd last row and column are dropped."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool:
+    """To ``grid`` x ``grid`` cells, whatever the size of its input; PyTorch's bins."""
+
+    name: str
+    grid: int
+
+
+@dataclass(frozen=True)
+class GlobalPool:
+    """[N,H,W,C] -> [N,C]: the mean or the maximum of all pixels."""
+
+    name: str
+    kind: Literal["avg", "max"]
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """[N,H,W,C] -> [N,H*W*C], pixel after pixel ("HWC") or channel after channel ("CHW")."""
+
+    name: str
+    order: Literal["HWC", "CHW"]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x @ w.T + bias; w [K,C], bias [K] or None."""
+
+    name: str
+    w: Array
+    bias: Array | None = None
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Over the classes; the last layer."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What does nothing in inference: dropout, an input layer, an identity."""
+
+    name: str
+
+
+Layer = (
+    Conv3x3 | BatchNorm | Relu | MaxPool2x2 | AdaptiveAvgPool | GlobalPool | Flatten | Linear
+    | Softmax | Identity
+)  # fmt: skip
+
+
+class UnsupportedError(WeightsError):
+    """A model of another framework that this package cannot run; names the layer and the reason."""
+
+
+def to_weights(
+    layers: Sequence[Layer],
+    *,
+    source: str,
+    input_size: tuple[int, int] | None = None,
+    preset: Preset = PRESETS["torchvision"],
+    labels: tuple[str, ...] | None = None,
+) -> Weights:
+    """The weights of the network that ``layers`` describe, in order, from the images on.
+
+    ``input_size`` (H, W) is what the framework's model takes, None where it takes any. It is kept,
+    and other sizes are refused, where a ``Flatten`` reads a grid of pixels that no adaptive pool
+    has made: the dense layer's width decides, and where ``input_size`` is None a square is inferred.
+    A trailing ``Softmax`` becomes ``activation``.
+
+    Raises :class:`UnsupportedError` for layers in an order that no VGG has, and
+    :class:`WeightsError` for shapes that do not fit; ``source`` begins the message.
+    """
+    raise NotImplementedError
