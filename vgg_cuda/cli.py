@@ -109,7 +109,9 @@ def info(as_json: Json = False) -> None:
 @app.command()
 def summary(
     network: NetworkName,
-    size: Annotated[int, typer.Option(min=1, help="Side of the input image.")] = 224,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the input image; default: 224, or its own.")
+    ] = None,
     num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
 ) -> None:
     """The table of a network's layers: sizes, parameters, FLOPs."""
@@ -126,7 +128,9 @@ def plan(
     batch: Annotated[int, typer.Option(min=1, help="Images of the forward.")] = 1,
     arch: Annotated[str, typer.Option(help="The GPU, sm_80 for example.")] = "sm_90a",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
-    size: Annotated[int, typer.Option(min=1, help="Side of the input images.")] = 224,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the input images; default: 224, or its own.")
+    ] = None,
     pixels: Annotated[
         bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
     ] = False,

@@ -1,21 +1,13 @@
-"""A network as a list of layers, as other frameworks describe it, and the ``Weights`` it makes.
-
-Every reader of a framework's models (Keras, PyTorch modules, ONNX) translates its layers one by one
-and knows nothing of a VGG; :func:`to_weights` knows nothing of frameworks. It folds batch norms,
-drops what does nothing in inference, brings the first dense layer's columns to NHWC order, and
-refuses what this package cannot run, naming the layer as its framework does.
-"""
+"""The layers that a network may consist of, as records that no framework owns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from ..preprocess import PRESETS, Preset
-from .canonical import Weights, WeightsError
+from ..canonical import WeightsError
 
 Array = NDArray[Any]
 
@@ -113,24 +105,3 @@ Layer = (
 
 class UnsupportedError(WeightsError):
     """A model of another framework that this package cannot run; names the layer and the reason."""
-
-
-def to_weights(
-    layers: Sequence[Layer],
-    *,
-    source: str,
-    input_size: tuple[int, int] | None = None,
-    preset: Preset = PRESETS["torchvision"],
-    labels: tuple[str, ...] | None = None,
-) -> Weights:
-    """The weights of the network that ``layers`` describe, in order, from the images on.
-
-    ``input_size`` (H, W) is what the framework's model takes, None where it takes any. It is kept,
-    and other sizes are refused, where a ``Flatten`` reads a grid of pixels that no adaptive pool
-    has made: the dense layer's width decides, and where ``input_size`` is None a square is inferred.
-    A trailing ``Softmax`` becomes ``activation``.
-
-    Raises :class:`UnsupportedError` for layers in an order that no VGG has, and
-    :class:`WeightsError` for shapes that do not fit; ``source`` begins the message.
-    """
-    raise NotImplementedError
