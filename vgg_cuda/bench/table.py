@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from typing import Literal
 
 from .columns import Cells, cells
 from .report import Report
+
+DISPENSABLE = [
+    *("samples", "load s", "enqueue", "host to device", "device", "p99", "peak GB", "% memory"),
+    *("% compute", "GB/s", "bound by", "± %"),
+]
+"""Columns that a narrow terminal does without, the first of them first."""
+
+_GAP = 3  # between columns
 
 BAD = ("wrong", "failed", "timeout")
 
@@ -41,13 +51,38 @@ def _rich(found: Cells) -> None:
     from rich.table import Table
     from rich.text import Text  # texts are no markup: names come from files
 
+    console = Console()
+    found = narrowed(found, console.width)
     table = Table(box=SIMPLE_HEAD, title=Text(found.title, style="bold"), title_justify="left")
     for i, heading in enumerate(found.headings):
-        table.add_column(Text(heading), justify="left" if i < found.texts else "right")
+        justify: Literal["left", "right"] = "left" if i < found.texts else "right"
+        table.add_column(Text(heading), justify=justify, no_wrap=True)
     for row in found.rows:
         bad = any(cell in BAD for cell in row)
         table.add_row(*(Text(cell) for cell in row), style="red" if bad else None)
-    console = Console()
     console.print(table)
     for note in found.notes:
         console.print(Text(note, style="dim"))
+
+
+def narrowed(found: Cells, width: int) -> Cells:
+    """Without as many of :data:`DISPENSABLE` as do not fit, rather than with figures cut short."""
+    rows = [found.headings, *found.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    kept, left_out = list(range(len(widths))), []
+    for heading in DISPENSABLE:
+        if sum(widths[i] + _GAP for i in kept) + 1 <= width:
+            break
+        if heading in found.headings:
+            kept.remove(found.headings.index(heading))
+            left_out.append(heading)
+    if not left_out:
+        return found
+    note = f"too narrow for: {', '.join(left_out)}; --output has them"
+    return replace(
+        found,
+        headings=[found.headings[i] for i in kept],
+        rows=[[row[i] for i in kept] for row in found.rows],
+        texts=sum(i < found.texts for i in kept),
+        notes=[*found.notes, note],
+    )
