@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from . import hub, native, pth, safetensors_file, timm, torchvision
+from . import hub, keras_files, native, pth, safetensors_file, timm, torchvision
 from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
 from .metadata import Stated, parse
@@ -39,8 +39,12 @@ FORMATS = {
     "timm-safetensors": "safetensors with timm's names, as on the Hugging Face hub",
     "timm-pth": "a state dict of timm's VGG, by torch.save",
     "timm-pth-legacy": "the same in the format from before PyTorch 1.6",
+    "keras": "a Keras model, by model.save: .keras",
+    "keras-weights-h5": "a Keras model's weights alone, by save_weights: .weights.h5",
+    "keras-h5": "Keras' older .h5: a model, or weights alone as keras.applications has them",
 }
-"""The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``."""
+"""The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``, those with
+"keras" the extra ``keras``, which is h5py alone."""
 
 
 def load_weights(source: Source) -> Weights:
@@ -98,6 +102,8 @@ def _from_file(path: Path, source: str) -> Weights:
     try:
         with path.open("rb") as file:
             head = file.read(16)
+        if keras_files.matches(path, head):
+            return keras_files.read(path, source)
         if pth.matches(head) and not safetensors_file.matches(head):
             return _from_tensors(pth.read(path, source, accept), source, Stated())
         found, metadata = safetensors_file.read(path, source, accept)
