@@ -42,7 +42,8 @@ class VGG:
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
     (what it computes in, "float16", "tf32"), ``activation`` ("softmax" where the weights' source
     states one: then a call gives probabilities; else None: logits), ``labels`` (a name per class,
-    or None) and ``preset`` (how images become inputs).
+    or None), ``preset`` (how images become inputs) and ``weights`` (what it was made of, float32 in
+    host memory; on the CPU its dense layers are the very arrays that are computed with).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class VGG:
         self._backend: Backend = get_backend(device, arch)
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
+        self.weights = weights
         self.config: Config = weights.config
         self.activation = weights.activation
         self.labels = weights.labels
@@ -204,6 +206,12 @@ class VGG:
         ``memory``, ``MemoryError`` where the device has too little.
         """
         return self._planned("capture").capture(shape, dtype, self._result)
+
+    def to_onnx(self, path: str | Path, *, size: int | tuple[int, int] | None = None) -> None:
+        """Writes the network as an ONNX graph; see :func:`vgg_cuda.weights.save_onnx`."""
+        from .weights import save_onnx
+
+        save_onnx(self.weights, path, size=size)
 
     def summary(self, size: int | tuple[int, int] | None = None) -> str:
         """The table of layers at an input of ``size``; see :func:`vgg_cuda.summary.rows`."""
