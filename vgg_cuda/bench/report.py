@@ -20,6 +20,11 @@ SCHEMA = 2
 MAX_BYTES = 32 << 20
 """A file beyond this is refused unread; a report of a thousand results has about one megabyte."""
 
+MAX_NUMBER = 1e30
+"""Nothing that is measured has more FLOPs, bytes or seconds."""
+
+SHORTEST_S, LONGEST_S = 1e-12, 1e9
+
 Kind = Literal["model", "kernel", "profile"]
 DeviceKind = Literal["cpu", "cuda", "emulator"]
 Status = Literal["ok", "n/a", "wrong", "failed", "timeout"]
@@ -178,17 +183,19 @@ def _check(result: Result, kind: Kind, where: str) -> None:
     _positive(result, where)
     if result.confidence_s is not None and result.median_s is not None:
         low, high = result.confidence_s
-        if not 0 < low <= result.median_s <= high:
-            raise ValueError(f"{where}: confidence_s does not hold median_s")
+        if not SHORTEST_S < low <= result.median_s <= high < LONGEST_S:
+            raise ValueError(f"{where}: confidence_s: expected an interval that holds median_s")
 
 
 def _positive(values: Ceiling | Result, where: str) -> None:
     for item in dataclasses.fields(values):
         value = getattr(values, item.name)
-        if isinstance(value, (int, float)) and (
-            value < 0 or (value == 0 and item.name in _NEVER_ZERO)
-        ):
-            raise ValueError(f"{where}: {item.name}: got {value}, which nothing can have")
+        several = list(value.values()) if isinstance(value, dict) else value
+        for number in several if isinstance(several, (list, tuple)) else [several]:
+            if isinstance(number, (int, float)) and (
+                not 0 <= number < MAX_NUMBER or (number == 0 and item.name in _NEVER_ZERO)
+            ):
+                raise ValueError(f"{where}: {item.name}: got {number:.4g}, which nothing can have")
 
 
 def _object(report: Report) -> dict[str, Any]:

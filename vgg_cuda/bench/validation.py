@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 T = TypeVar("T")
 
+MAX_INT = 2**63
+
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -81,8 +83,12 @@ def _hints(cls: type[Any]) -> dict[str, Any]:
 
 
 def _scalar(value: object, hint: type, where: str) -> Any:
-    if type(value) is not hint and not (hint is float and type(value) is int):
+    if not isinstance(value, (int, float) if hint is float else hint) or (
+        isinstance(value, bool) and hint is not bool
+    ):
         raise _unexpected(value, _NAMES[hint], where)
+    if isinstance(value, int) and not -MAX_INT <= value < MAX_INT:
+        raise ValueError(f"{where}: expected a whole number of 64 bits")
     return _finite(value, where) if hint is float else value
 
 
