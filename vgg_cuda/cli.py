@@ -1,4 +1,4 @@
-"""The command ``vgg-cuda``: info, summary, plan, classify, features, verify, convert.
+"""The command ``vgg-cuda``: info, summary, plan, classify, features, verify, convert, bench.
 
 Exit codes: 0 good; 1 ``verify`` found a layer whose result is bad; 2 bad arguments, paths, weights,
 device or output, told before any work; 3 finished, but some images were skipped.
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .bench.command import app as bench
+from .bench.command import profile
 from .files import remove_unfinished
 from .terminal import BAD_RESULT, fail, finish, line, progress, skip, system_errors, user_errors
 
@@ -32,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(bench, name="bench")
+app.command()(profile)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -139,7 +139,7 @@ def plan_network(
         raise ValueError(f"size: {wrong}")
     if config.in_channels != IN_CHANNELS:
         x_dtype = numpy_dtype(dtype).name
-    network = _network(config, target, dtype)
+    network = network_of_sizes(config, target, dtype)
     tap = config.last if config.num_classes is None else "prob"
     x = Spec((batch, h, w, config.in_channels), x_dtype)
     forward = plan_forward(network, Planner(target), x, {tap})
@@ -154,7 +154,7 @@ def plan_network(
     )
 
 
-def _network(config: Config, arch: _C.Arch, dtype: str) -> Network:
+def network_of_sizes(config: Config, arch: _C.Arch, dtype: str) -> Network:
     """Layers by their sizes alone: plans need no weights."""
     convs: dict[str, Any] = {
         c.name: PackedConv3x3(None, None, c.in_channels, c.out_channels, dtype, arch.name)
