@@ -48,7 +48,7 @@ STYLE: dict[str, Any] = {
 
 
 def check_plot(path: str | Path) -> None:
-    """Whether :func:`save_plot` can write ``path``, before anything is measured.
+    """Whether :func:`plot` can write ``path``, before anything is measured.
 
     Raises ``ValueError`` for a name that ends in none of :data:`FORMATS` and where matplotlib is
     missing, ``OSError`` where the file cannot be written.
@@ -64,10 +64,7 @@ def check_plot(path: str | Path) -> None:
 
 
 def figure(report: Report) -> Figure:
-    """Programs against batch for networks, a roofline for layers.
-
-    Raises ``ValueError`` where nothing in the report has a time.
-    """
+    """Programs against batch for networks, a roofline for layers."""
     from . import plot_batches, plot_roofline
 
     with _style():
@@ -76,8 +73,8 @@ def figure(report: Report) -> Figure:
         return plot_roofline.draw(report)
 
 
-def save_plot(report: Report, path: str | Path) -> None:
-    """Draws ``path`` whole or not at all. Raises as :func:`check_plot` and :func:`figure`."""
+def plot(report: Report, path: str | Path) -> None:
+    """Draws ``path`` whole or not at all. Raises as :func:`check_plot`."""
     check_plot(path)
     drawn = figure(report)
     suffix = Path(path).suffix.lower()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .columns import absent, significant
-from .plot_parts import foot, head, looks, series_names, short
+from .plot_parts import blank, foot, head, legend, looks, series_names, short
 from .report import Report, Result
 
 GROUP = 0.78  # of the room between two batches
@@ -19,7 +19,7 @@ def draw(report: Report) -> Figure:
     """Bars of images/s from zero; medians of a call, with a line to the slowest in a hundred."""
     results = [r for r in report.results if r.median_s is not None]
     if not results:
-        raise ValueError("nothing to plot: no result has a time")
+        return blank(report)
     names = series_names(results)
     series = list(dict.fromkeys(names))
     peers = [results[names.index(name)].peer for name in series]
@@ -50,7 +50,7 @@ def draw(report: Report) -> Figure:
         rows = [(r, x) for r, x, n in zip(results, places, names, strict=True) if n == name]
         colour, marker = look[name]
         bars = _throughput(left, rows, step, colour, len(results) <= LABELLED)
-        _latency(right, rows, colour, marker)
+        _latency(right, rows, colour, marker, len(results) <= LABELLED)
         handles.append(bars)
     for axes in (left, right):
         axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
@@ -58,13 +58,11 @@ def draw(report: Report) -> Figure:
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="y")
     left.set_title("Throughput, images/s")
-    left.set_ylim(bottom=0)
+    left.set_ylim(0, 1.08 * left.get_ylim()[1])
+    low, high = right.get_ylim()
+    right.set_ylim(low / 1.4, high * 1.2)  # figures stand below, and one batch has two ticks
     right.set_title("Latency of a batch, ms (logarithmic)")
-    figure.legend(
-        handles, [f" {name}" if name.startswith("_") else name for name in series],
-        loc="upper left", bbox_to_anchor=(0.005, 1 - 0.58 / height), ncols=min(len(series), 6),
-        frameon=False, handlelength=1.1, handleheight=1.0, columnspacing=1.6,
-    )  # fmt: skip
+    legend(figure, handles, series)
     return figure
 
 
@@ -96,7 +94,9 @@ def _rate(result: Result, seconds: Any) -> float:
     return float(result.batch / seconds)
 
 
-def _latency(axes: Any, rows: list[tuple[Result, float]], colour: str, marker: str) -> None:
+def _latency(
+    axes: Any, rows: list[tuple[Result, float]], colour: str, marker: str, labelled: bool
+) -> None:
     xs = [x for _, x in rows]
     medians = [1e3 * (r.median_s or 0) for r, _ in rows]
     late = [
@@ -105,10 +105,16 @@ def _latency(axes: Any, rows: list[tuple[Result, float]], colour: str, marker: s
     ]
     axes.vlines(xs, medians, late, color=colour, linewidth=2, alpha=0.6)
     axes.plot(xs, medians, linestyle="none", marker=marker, color=colour, markersize=7)
+    if labelled:
+        for x, median in zip(xs, medians, strict=True):
+            axes.annotate(
+                significant(median, 3), (x, median), (0, -7), textcoords="offset points",
+                ha="center", va="top", fontsize=8, color="#333333",
+            )  # fmt: skip
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.6g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _title(results: list[Result]) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from ..terminal import plain
+from .columns import absent
 from .report import Report, Result
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; markers say the same again.
@@ -54,6 +57,24 @@ def head(figure: Any, title: str, report: Report) -> None:
     figure.text(0.012, 1 - 0.1 / height, title, fontsize=13, fontweight="bold", va="top")
     under = f"{plain(report.device)}  ·  {report.date[:10]}"
     figure.text(0.012, 1 - 0.38 / height, under, color=GREY, va="top")
+
+
+def legend(figure: Any, handles: list[Any], names: list[str]) -> None:
+    """A row below the title."""
+    figure.legend(
+        handles, [f" {name}" if name.startswith("_") else name for name in names],
+        loc="upper left", bbox_to_anchor=(0.005, 1 - 0.58 / figure.get_figheight()),
+        ncols=min(len(names), 6), frameon=False, handlelength=1.1, handleheight=1.0,
+        columnspacing=1.6,
+    )  # fmt: skip
+
+
+def blank(report: Report) -> Figure:
+    """For a report in which nothing can be drawn: it says so."""
+    figure = Figure(figsize=(10, 2))
+    head(figure, "Nothing here has a time that can be drawn", report)
+    foot(figure, [f"Not measured: {text}" for text in absent(report)], 165)
+    return figure
 
 
 def foot(figure: Any, notes: list[str], width: int) -> float:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from .columns import absent, significant
-from .plot_parts import GREY, foot, head, looks, short
+from .plot_parts import GREY, blank, foot, head, legend, looks, short
 from .report import Report, Result
 
-MOST_KEYS = 34  # lines beside the plot
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
+RADII = (10, 19, 30, 42, 55, 70, 86)  # of a name around its point, in points
+LEADER = {"arrowstyle": "-", "color": "#b0b0b0", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
+MOST_KEYS = 26  # lines beside the plot
 
 
 def draw(report: Report) -> Figure:
-    """FLOP/s against FLOPs per byte, on logarithmic scales; a numbered key beside it."""
+    """FLOP/s against FLOPs per byte, on logarithmic scales; parts of the floor beside it."""
     timed = [r for r in report.results if r.median_s is not None]
     points = [r for r in timed if r.flops and r.bytes]
     if not points:
-        raise ValueError("nothing to plot: no result has a time, FLOPs and bytes")
+        return blank(report)
     peers = list(dict.fromkeys(r.peer for r in points))
     labels = list(dict.fromkeys(_label(r, points) for r in points))
     look = looks(peers, peers)
@@ -32,24 +39,25 @@ def draw(report: Report) -> Figure:
     what = "Layers of a forward" if report.kind == "profile" else "Layers and kernels"
     head(figure, f"{what} under the measured roofline, {short(points[0].dtype)}", report)
     bottom = foot(figure, _notes(report, timed, points, per_byte, flops), 165) + 0.55
-    axes = figure.add_axes((0.075, bottom / height, 0.6, 1 - (bottom + 0.75) / height))
+    axes = figure.add_axes((0.075, bottom / height, 0.62, 1 - (bottom + 1.0) / height))
     axes.set_xscale("log")
     axes.set_yscale("log")
     _limits(axes, points, per_byte, flops)
-    _ceilings(axes, per_byte, flops)
+    roof = _ceilings(axes, per_byte, flops)
     for peer in peers:
         colour, marker = look[peer]
         rows = [r for r in points if r.peer == peer]
-        xs, ys = [_intensity(r) for r in rows], [_rate(r) for r in rows]
         axes.plot(
-            xs, ys, linestyle="none", marker=marker, color=colour, markersize=11,
-            markeredgecolor="white", markeredgewidth=0.8, label=peer,
+            [_intensity(r) for r in rows], [_rate(r) for r in rows], linestyle="none",
+            marker=marker, color=colour, markersize=6.5, markeredgecolor="white",
+            markeredgewidth=0.6, label=peer,
         )  # fmt: skip
-        for row, x, y in zip(rows, xs, ys, strict=True):
-            axes.annotate(
-                str(labels.index(_label(row, points)) + 1), (x, y), ha="center", va="center",
-                fontsize=6.5, color="white", fontweight="bold",
-            )  # fmt: skip
+    legend(figure, axes.lines[-len(peers) :], peers)
+    _names(axes, points, labels, roof)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if axis is axes.yaxis else (1,)))
+        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.6g}"))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("FLOPs per byte that a call must move")
     axes.set_ylabel("GFLOP/s")
     axes.grid(True)
@@ -77,29 +85,34 @@ def _limits(axes: Any, points: list[Result], per_byte: float | None, flops: floa
     axes.set_ylim(min(ys) / 2, max(ys) * 2)
 
 
-def _ceilings(axes: Any, per_byte: float | None, flops: float | None) -> None:
-    """The roof as far as it was measured: a slope for the copy, a line for the product."""
+def _ceilings(axes: Any, per_byte: float | None, flops: float | None) -> list[tuple[float, float]]:
+    """The roof as far as it was measured: a slope for the copy, a line for the product.
+
+    Gives points along it, close to each other.
+    """
     left, right = axes.get_xlim()
+    bottom, roof = axes.get_ylim()[0], []
     if per_byte is not None:
-        end = min(right, flops / per_byte) if flops is not None else right
-        axes.plot(
-            [left, end], [left * per_byte / 1e9, end * per_byte / 1e9], color=GREY, gid="copy"
-        )
-        bottom = axes.get_ylim()[0]
         start = max(left, 1e9 * bottom / per_byte)
-        place = start * (end / start) ** 0.5
+        end = min(right, flops / per_byte) if flops is not None else right
+        xs = [start * (end / start) ** (i / 40) for i in range(41)]
+        roof += [(x, x * per_byte / 1e9) for x in xs]
+        axes.plot(xs, [x * per_byte / 1e9 for x in xs], color=GREY, gid="copy")
         axes.annotate(
-            f"copy, {significant(per_byte / 1e9)} GB/s", (place, place * per_byte / 1e9), (-4, 4),
+            f"copy, {significant(per_byte / 1e9)} GB/s", roof[20], (-4, 4),
             textcoords="offset points", rotation=_slope(axes), rotation_mode="anchor", ha="center",
             color=GREY, fontsize=8.5,
         )  # fmt: skip
     if flops is not None:
         start = max(left, flops / per_byte) if per_byte is not None else left
-        axes.plot([start, right], [flops / 1e9] * 2, color=GREY, gid="matmul")
+        xs = [start * (right / start) ** (i / 40) for i in range(41)]
+        roof += [(x, flops / 1e9) for x in xs]
+        axes.plot(xs, [flops / 1e9] * 41, color=GREY, gid="matmul")
         axes.annotate(
-            f"matrix product, {significant(flops / 1e9)} GFLOP/s", (right, flops / 1e9), (-2, 4),
+            f"matrix product, {significant(flops / 1e9)} GFLOP/s", roof[-1], (-2, 4),
             textcoords="offset points", ha="right", color=GREY, fontsize=8.5,
         )  # fmt: skip
+    return roof
 
 
 def _slope(axes: Any) -> float:
@@ -112,28 +125,68 @@ def _slope(axes: Any) -> float:
     return math.degrees(math.atan2(up, across))
 
 
+def _names(
+    axes: Any, points: list[Result], labels: list[str], roof: list[tuple[float, float]]
+) -> None:
+    """Every layer's name once, near its first point, where neither points, roof nor names are.
+
+    Those that find no such place have none: the list beside the plot has all.
+    """
+    point = axes.figure.dpi / 72  # in pixels, as all from here on
+
+    def around(values: list[tuple[float, float]], reach: float, above: float) -> list[Box]:
+        pixels = axes.transData.transform(values) if values else []
+        return [(x - reach, y - reach, x + reach, y + above) for x, y in pixels]
+
+    at = [(_intensity(r), _rate(r)) for r in points]
+    taken = around(at, 4 * point, 4 * point)
+    marks = list(taken)
+    passed = any((r.of_floor or 0) > 1 for r in points)  # the roof
+    above = 14 * point if passed else axes.bbox.height  # what the roof is, is written above it
+    taken += around(roof, 2 * point, above)
+    for label in labels:
+        i = next(i for i, r in enumerate(points) if _label(r, points) == label)
+        x, y = (marks[i][0] + marks[i][2]) / 2, (marks[i][1] + marks[i][3]) / 2
+        wide, high = (5.0 * len(label) + 4) * point, 10 * point
+        for radius, degrees in product(RADII, (90, 270, 60, 120, 240, 300, 0, 180, 30, 150)):
+            across, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+            dx, dy = across * (radius * point + wide / 2), up * radius * point
+            box = (x + dx - wide / 2, y + dy - high / 2, x + dx + wide / 2, y + dy + high / 2)
+            inside = axes.bbox.x0 < box[0] and box[2] < axes.bbox.x1 and axes.bbox.y0 < box[1]
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                axes.annotate(
+                    label, at[i], (dx / point, dy / point), textcoords="offset points",
+                    ha="center", va="center", fontsize=7.5, zorder=1.5,
+                    arrowprops=None if radius <= RADII[0] else LEADER,
+                )  # fmt: skip
+                break
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
 def _key(
     figure: Any, points: list[Result], labels: list[str], peers: list[str],
     look: dict[str, tuple[str, str]],
 ) -> None:  # fmt: skip
-    """Number, name and part of the floor of every layer, a column per program."""
+    """Name and part of the floor of every layer, a column per program."""
     height = figure.get_figheight()
-    line, top = 0.165 / height, 1 - 0.5 / height
-    step = min(0.075, 0.2 / len(peers))
-    columns = [0.80 + step * (i + 1) for i in range(len(peers))]
-    figure.text(0.70, top, "% of the floor", fontsize=8.5, color=GREY, va="top")
+    line, top = 0.165 / height, 1 - 0.95 / height
+    step = min(0.05, 0.17 / len(peers))
+    right = 0.985 if len(peers) > 1 else 0.92
+    columns = [right - step * (len(peers) - 1 - i) for i in range(len(peers))]
+    figure.text(right, top, "% of the floor", fontsize=8.5, color=GREY, ha="right", va="bottom")
     for peer, x in zip(peers, columns, strict=True):
-        text = peer if len(peers) == 1 else short(peer)[:11]
-        figure.text(
-            x, top - (0 if len(peers) == 1 else line), text, fontsize=8.5, ha="right", va="top",
-            color=look[peer][0], fontweight="bold",
-        )  # fmt: skip
+        colour, marker = look[peer]
+        y = top - 0.6 * line
+        figure.add_artist(Line2D([x - 0.007], [y], color=colour, marker=marker, markersize=6.5))
     by = {(_label(r, points), r.peer): r for r in points}
-    first = top - 1.3 * line - (0 if len(peers) == 1 else line)
+    first = top - 1.4 * line
     for i, label in enumerate(labels[:MOST_KEYS]):
         y = first - i * line
-        figure.text(0.715, y, str(i + 1), fontsize=8.5, ha="right", va="top", color=GREY)
-        figure.text(0.725, y, label, fontsize=8.5, va="top")
+        figure.text(0.715, y, label, fontsize=8.5, va="top")
         for peer, x in zip(peers, columns, strict=True):
             found = by.get((label, peer))
             part = None if found is None else found.of_floor
@@ -141,7 +194,7 @@ def _key(
             figure.text(x, y, text, fontsize=8.5, ha="right", va="top")
     if len(labels) > MOST_KEYS:
         y = first - MOST_KEYS * line
-        figure.text(0.725, y, f"and {len(labels) - MOST_KEYS} more", fontsize=8.5, va="top")
+        figure.text(0.715, y, f"and {len(labels) - MOST_KEYS} more", fontsize=8.5, va="top")
 
 
 def _label(result: Result, points: list[Result]) -> str:
