@@ -207,8 +207,12 @@ def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
 
 
 def test_convert_refuses_before_it_reads(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'onnx': expected one of native, torchvision"):
-        convert("no such file", tmp_path / "o", "onnx")
+    with pytest.raises(ValueError, match="'tflite': expected one of native, torchvision, onnx"):
+        convert("no such file", tmp_path / "o", "tflite")
+    with pytest.raises(ValueError, match=r"expected a name like o\.onnx"):
+        convert("no such file", tmp_path / "o.safetensors", "onnx")
+    with pytest.raises(ValueError, match=r"o\.safetensors, or the format onnx"):
+        convert("no such file", tmp_path / "o.onnx")
     with pytest.raises(ValueError, match=r"expected a name like o\.safetensors"):
         convert("no such file", tmp_path / "o.pth")
     with pytest.raises(FileNotFoundError):

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from . import hub, keras_files, native, pth, safetensors_file, timm, torchvision
+from . import hub, keras_files, native, onnx_file, pth, safetensors_file, timm, torchvision
 from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
 from .metadata import Stated, parse
 from .native import save
+from .onnx_export import save_onnx
 from .torchvision import save_torchvision
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "he_weights",
     "load_weights",
     "save",
+    "save_onnx",
     "save_torchvision",
     "shapes",
 ]
@@ -42,9 +44,10 @@ FORMATS = {
     "keras": "a Keras model, by model.save: .keras",
     "keras-weights-h5": "a Keras model's weights alone, by save_weights: .weights.h5",
     "keras-h5": "Keras' older .h5: a model, or weights alone as keras.applications has them",
+    "onnx": "an ONNX graph, as torch.onnx.export and this package write it: .onnx",
 }
 """The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``, those with
-"keras" the extra ``keras``, which is h5py alone."""
+"keras" the extra ``keras``, which is h5py alone, and "onnx" the extra ``onnx``."""
 
 
 def load_weights(source: Source) -> Weights:
@@ -106,6 +109,8 @@ def _from_file(path: Path, source: str) -> Weights:
             return keras_files.read(path, source)
         if pth.matches(head) and not safetensors_file.matches(head):
             return _from_tensors(pth.read(path, source, accept), source, Stated())
+        if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
+            return onnx_file.read(path, source)
         found, metadata = safetensors_file.read(path, source, accept)
     except OSError as error:
         raise WeightsError(f"{source}: cannot be read: {error.strerror or error}") from error
