@@ -160,7 +160,7 @@ def _main(make: Callable[[], Options], output: Path | None, plot: Path | None) -
             if output is not None:
                 check_output(output)
             if plot is not None:
-                from .plot import check_plot, save_plot
+                from .plot import check_plot
 
                 check_plot(plot)
             stop = Interruption()
@@ -170,7 +170,9 @@ def _main(make: Callable[[], Options], output: Path | None, plot: Path | None) -
             if output is not None:
                 write(report, output)
             if plot is not None and any(r.median_s for r in report.results):
-                save_plot(report, plot)
+                from .plot import plot as draw
+
+                draw(report, plot)
         if report.results:
             print_report(report)
         if stop.number is not None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..backends import get_backend
 from ..configs import CONFIGS, get_config
 from ..inputs import check_dtype
+from ..preprocess import PRESETS
 from ..weights import he_weights, load_weights
 from . import memory
 from .layers import network_layers, parse_shape, selected
@@ -21,6 +22,7 @@ from .report import Kind
 from .work import Job, Work
 
 if TYPE_CHECKING:
+    from ..configs import Config
     from ..weights import Weights
 
 MOST_EMULATED_MACS = 2 * 10**8  # some minutes
@@ -87,16 +89,18 @@ def resolve(options: Options) -> Asked:
     dtype = check_dtype(backend, options.dtype)
     on_gpu = backend.name == "cuda"
     job = Job(backend.device, dtype, arch=options.arch, graph=options.graph, seed=options.seed)
-    weights, size = None, None
+    weights = config = size = None
     if options.shapes:
         works = _of_shapes(options)
     else:
-        weights = network_weights(options.network, options.seed)
-        works, size = _of_network(options, weights)
+        config, weights = _network(options.network)
+        works, size = _of_network(options, config, weights)
     if backend.name == "emulator":
         _check_emulated(works)
         peers = () if options.peers is None else peers
-    memory.check(works, job, 1 + len(peers), weights.config if weights else None)
+    memory.check(works, job, 1 + len(peers), config)
+    if config is not None and weights is None:
+        weights = he_weights(config, options.seed)  # takes its time: after all that is refused
     default_s = GPU_TIMEOUT_S if on_gpu else CPU_TIMEOUT_S
     timeout = default_s if options.timeout is None else options.timeout
     default_noise = GPU_NOISE if on_gpu else CPU_NOISE
@@ -105,52 +109,49 @@ def resolve(options: Options) -> Asked:
     return Asked(options, job, tuple(works), peers, weights, size, noise, patience, options.budget)
 
 
-def network_weights(name: str, seed: int) -> Weights:
-    """Random ones of a published network, or a file's; without a softmax: logits are compared.
+def _network(name: str) -> tuple[Config, Weights | None]:
+    """A published one, whose weights are still to be drawn, or a file's.
 
-    Raises ``ValueError`` for a name that is neither.
+    Those without a softmax: logits are compared. Raises ``ValueError`` for a name that is neither.
     """
-    from dataclasses import replace
-
     if name in CONFIGS:
-        return he_weights(get_config(name), seed)
+        return get_config(name), None
     named = name == "digits" or name.partition(":")[0] == "imagenet"
     if not named and not Path(name).exists():
         raise ValueError(
             f"unknown network {name!r}: expected one of {', '.join(CONFIGS)}, digits, imagenet, "
             "or the path of a weights file"
         )
-    weights = load_weights(name)
-    return replace(weights, activation=None)
+    weights = replace(load_weights(name), activation=None)
+    return weights.config, weights
 
 
-def _of_network(options: Options, weights: Weights) -> tuple[list[Work], int | None]:
-    config = weights.config
-    h, w = _size(options, weights)
+def _of_network(
+    options: Options, config: Config, weights: Weights | None
+) -> tuple[list[Work], int | None]:
+    """Work for every batch, and the side of the images where they are square."""
+    h, w = _size(options, config, weights)
     if (wrong := config.wrong_size(h, w)) is not None:
         raise ValueError(f"--size: {config.name}: {wrong}")
     layers = tuple(network_layers(config))
     name = options.network if options.network in (*CONFIGS, "digits") else config.name
+    wholes = [Work("model", name, (n, h, w, config.in_channels), layers) for n in options.batches]
+    side = h if h == w else None
     if options.kind != "kernel":
-        whole = [
-            Work(options.kind, name, (n, h, w, config.in_channels), layers) for n in options.batches
-        ]
-        return whole, h if h == w else None
+        return [replace(work, kind=options.kind) for work in wholes], side
     chosen = selected(config, options.layers)
-    found = []
-    for n in options.batches:
-        shapes = Work("model", name, (n, h, w, config.in_channels), layers).shapes()
-        found += [
-            Work("kernel", layer.name, shape, (layer,))
-            for layer, shape in shapes
-            if layer.name in chosen
-        ]
-    return found, h if h == w else None
+    found = [
+        Work("kernel", layer.name, shape, (layer,))
+        for work in wholes
+        for layer, shape in work.shapes()
+        if layer.name in chosen
+    ]
+    return found, side
 
 
-def _size(options: Options, weights: Weights) -> tuple[int, int]:
-    size = options.size or weights.config.input_size
-    size = size or weights.preset.crop or weights.preset.resize or DEFAULT_SIZE
+def _size(options: Options, config: Config, weights: Weights | None) -> tuple[int, int]:
+    preset = weights.preset if weights is not None else PRESETS["torchvision"]
+    size = options.size or config.input_size or preset.crop or preset.resize or DEFAULT_SIZE
     return size if isinstance(size, tuple) else (size, size)
 
 
