@@ -138,9 +138,12 @@ def view(rec: Recorder, x: Any, *shape: Any) -> Any:
     sizes = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     N, *rest = shape_of(x)
     features = math.prod(rest)
-    if tuple(sizes) not in ((N, features), (N, -1), (-1, features)) or not features:
-        raise Unrecorded("expected all dimensions but the batch flattened")
-    return _flat(rec, x)
+    if tuple(sizes) in ((N, features), (N, -1), (-1, features)):
+        return _flat(rec, x)
+    text = f"expected all dimensions but the batch flattened, [{N}, {features}], got {[*sizes]}"
+    if len(sizes) == 2 and sizes[0] in (N, -1) and not (x.vector or rec.pooled):
+        _misfit(rec, text, sizes[1], rest[0])
+    raise Unrecorded(text)
 
 
 def linear(rec: Recorder, x: Any, weight: Any, bias: Any = None) -> Any:
@@ -151,9 +154,9 @@ def linear(rec: Recorder, x: Any, weight: Any, bias: Any = None) -> Any:
     if not x.vector or len(features) != 1:
         raise Unrecorded("expected Flatten or a global pool before {module}")
     if features[0] != expected:
-        channels, text = rec.channels, f"expected {expected} features, got {features[0]}"
-        if rec.steps[-1].kind == "flatten" and not rec.adaptive and expected % channels == 0:
-            raise Misfit(text, expected // channels, rec.pools, convolution=False)
+        text = f"expected {expected} features, got {features[0]}"
+        if rec.steps[-1].kind == "flatten" and not rec.adaptive:
+            _misfit(rec, text, expected, rec.channels)
         raise Unrecorded(text)
     return rec.step(x, "linear", (N, K), weight, bias, vector=True)
 
@@ -214,6 +217,12 @@ def _flat(rec: Recorder, x: Any) -> Any:
     rec.one_size = not rec.pooled
     rec.channels = C
     return rec.step(x, "flatten", (N, C * H * W), vector=True)
+
+
+def _misfit(rec: Recorder, text: str, features: int, channels: int) -> None:
+    """Raises where images of another size would have so many features."""
+    if features >= channels and features % channels == 0:
+        raise Misfit(text, features // channels, rec.pools, convolution=False)
 
 
 def _pair(value: Any) -> Any:

@@ -202,4 +202,4 @@ def _recorders(value: Any) -> Iterator[Recorder]:
 def _label(func: Any) -> str:
     if getattr(func, "__name__", "") == "__get__":  # of a property
         return f"Tensor.{getattr(func.__self__, '__name__', 'property')}"
-    return str(getattr(func, "__qualname__", func))
+    return str(getattr(func, "__qualname__", func)).replace("TensorBase.", "Tensor.")

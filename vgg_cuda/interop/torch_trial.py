@@ -15,8 +15,8 @@ from .torch_recording import Misfit, Recorder, Unrecorded
 USUAL_SIZE = (224, 224)
 
 
-def trial(module: Any, source: str) -> tuple[Recorder, tuple[int, int]] | None:
-    """The recorded forward of ``module`` in ``eval()``, and the size of its images.
+def trial(module: Any, source: str) -> tuple[Recorder, Any, tuple[int, int]] | None:
+    """The recorded forward of ``module`` in ``eval()``, a parameter, and the size of its images.
 
     Dense layers that read all pixels decide the size. None where a call could not be recorded now:
     layers have hooks, say. Raises :class:`UnsupportedError` for what is no VGG.
@@ -37,7 +37,7 @@ def trial(module: Any, source: str) -> tuple[Recorder, tuple[int, int]] | None:
 
 def _record(
     module: Any, forward: Callable[..., Any], like: Any
-) -> tuple[Recorder, tuple[int, int]]:
+) -> tuple[Recorder, Any, tuple[int, int]]:
     size, first = USUAL_SIZE, None
     while True:
         recorder = Recorder(module, named=True)
@@ -52,7 +52,7 @@ def _record(
         except Unrecorded as error:
             raise (first if first is not None and first.convolution else error) from None
         else:
-            return recorder, size
+            return recorder, like, size
 
 
 @contextmanager
