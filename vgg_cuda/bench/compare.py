@@ -1,10 +1,9 @@
 """Two reports against each other: what became slower or faster beyond the noise.
 
-A pair of results is slower where the ratio of its medians is beyond a threshold and, as well, the
-95 % interval of that ratio lies above 1. The interval follows from those of both medians, which are
-independent: their distances add as the sides of a right triangle do, on a scale of logarithms. The
-threshold is for what differs between two runs and no interval within a run can show: clocks, the
-placement of memory, neighbours.
+A pair of results is slower where the ratio of its medians is beyond what chance explains. Chance
+has two parts: the 95 % intervals of both medians, and a threshold for what differs between two runs
+and no interval within a run can show: clocks, the placement of memory, neighbours. All are
+independent, so they add as the sides of a right triangle do, on a scale of logarithms.
 """
 
 from __future__ import annotations
@@ -15,13 +14,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..terminal import plain
-from .report import DeviceKind, Key, Report, Result
+from .report import SHORTEST_S, DeviceKind, Key, Report, Result
 
 THRESHOLDS: dict[DeviceKind, float] = {"cpu": 0.05, "cuda": 0.02, "emulator": 0.0}
 """On a CPU other programs share caches and clocks with the benchmark; a GPU has only its clocks."""
 
-FEW = 6
-"""Of fewer samples than that, even all of them do not enclose the median in 95 % of all cases."""
+FEW = {1: 1.5, 2: 1.5, 3: 1.15, 4: 1.15, 5: 1.15}
+"""Of fewer samples than 6 not even all of them enclose the median in 95 % of all cases: then its
+interval goes at least that factor to both sides. One late sample is half of two."""
 
 Verdict = Literal["slower", "faster", "same", "broken", "mended", "not measured", "counters differ"]
 REGRESSIONS: tuple[Verdict, ...] = ("slower", "broken")
@@ -106,27 +106,25 @@ def _pair(old: Result, new: Result, threshold: float) -> Pair:
         return Pair(old, new, None, None, "counters differ" if differ else "same")
     (old_low, old_high), (new_low, new_high) = interval(old), interval(new)
     ratio = new.median_s / old.median_s
-    up = math.hypot(math.log(old_high / old.median_s), math.log(new.median_s / new_low))
-    down = math.hypot(math.log(old.median_s / old_low), math.log(new_high / new.median_s))
-    least = max(1 + threshold, math.exp(up))
-    if ratio > least:
-        verdict = "slower"
-    else:
-        verdict = "faster" if ratio < 1 / max(1 + threshold, math.exp(down)) else "same"
+    between = math.log1p(threshold)
+    up = math.hypot(math.log(old_high / old.median_s), math.log(new.median_s / new_low), between)
+    down = math.hypot(math.log(old.median_s / old_low), math.log(new_high / new.median_s), between)
+    least = math.exp(up)
+    verdict = "slower" if ratio > least else "faster" if ratio < math.exp(-down) else "same"
     return Pair(old, new, ratio, least, verdict)
 
 
 def interval(result: Result) -> tuple[float, float]:
-    """The result's 95 % interval; twice as wide where few samples make it too small.
+    """The 95 % interval of the median of a ``result`` that has a time.
 
-    ``result`` has a time. Twice as wide on a scale of logarithms: its ends stay above 0.
+    Of few samples it is wider than they say, for they say too little.
     """
     assert result.median_s is not None
     assert result.confidence_s is not None
-    low, high = result.confidence_s
-    if result.samples is not None and result.samples < FEW:
-        low, high = low * (low / result.median_s), high * (high / result.median_s)
-    return low, high
+    median, (low, high) = result.median_s, result.confidence_s
+    factor = FEW.get(result.samples or 0, 1.0)
+    low, high = min(low, median / factor), max(high, median * factor)
+    return max(low, SHORTEST_S), high
 
 
 def _notes(old: Report, new: Report, threshold: float) -> Iterator[str]:

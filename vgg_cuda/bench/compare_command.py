@@ -20,7 +20,7 @@ def compare_command(
     new: Annotated[Path, typer.Argument(help="The report to hold against it.")],
     threshold: Annotated[
         float | None,
-        typer.Option(help="Least slowdown to flag, 0.05 for 5 % (default; 0.02 on a GPU)."),
+        typer.Option(help="What may differ between runs: 0.05 is 5 % (default; on a GPU 0.02)."),
     ] = None,
     other_device: Annotated[
         bool, typer.Option("--other-device", help="Compare though the devices differ.")

@@ -15,8 +15,8 @@ _HEADINGS = ["name", "program", "dtype", "verdict", "batch", "old ms", "new ms",
 def text(found: Comparison) -> str:
     """A table, with what only one report has and the verdict on all below it."""
     notes = [
-        f"slower, faster: by more than {found.threshold:.1%} and beyond the 95 % interval of the "
-        "ratio; least: the ratio from which a slowdown would be called one"
+        f"slower, faster: beyond the 95 % intervals of both medians and {found.threshold:.1%} for "
+        "what differs between runs; least: the ratio from which a slowdown would be called one"
     ]
     notes += [f"only in the old report: {plain(result.label)}" for result in found.only_old]
     notes += [f"only in the new report: {plain(result.label)}" for result in found.only_new]

@@ -137,6 +137,8 @@ def read(path: str | Path) -> Report:
         if len(data) > MAX_BYTES:
             raise ValueError(f"more than {MAX_BYTES >> 20} MiB, no report is that large")
         return from_object(_parse(data))
+    except RecursionError:
+        raise ValueError(f"{path}: nested too deeply for a report") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -183,7 +185,7 @@ def _check(result: Result, kind: Kind, where: str) -> None:
     _positive(result, where)
     if result.confidence_s is not None and result.median_s is not None:
         low, high = result.confidence_s
-        if not SHORTEST_S < low <= result.median_s <= high < LONGEST_S:
+        if not low <= result.median_s <= high or not SHORTEST_S < result.median_s < LONGEST_S:
             raise ValueError(f"{where}: confidence_s: expected an interval that holds median_s")
 
 
@@ -222,5 +224,3 @@ def _parse(data: bytes) -> object:
         raise ValueError("not JSON: not even UTF-8") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply for a report") from None
