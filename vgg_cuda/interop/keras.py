@@ -13,7 +13,7 @@ from ..backends import get_backend
 from ..vgg import VGG
 from ..weights.canonical import Array, Weights, WeightsError, one_line
 from ..weights.chain import UnsupportedError
-from ..weights.keras_chain import translate
+from ..weights.keras_chain import ADD, translate
 from ..weights.keras_graph import KerasLayer, layers_of
 
 
@@ -69,7 +69,8 @@ def weights_of(model: Any) -> Weights:
     layers = layers_of(config, source)
     live = Live(keras, model, source)
     for layer in layers:
-        live.check(layer)
+        if layer.kind in ADD:  # what is not is let be or refused by its class
+            live.check(layer)
     return translate(layers, model.inputs[0].shape, live, source)
 
 
@@ -87,16 +88,24 @@ class Live:
             value = getattr(found, name, None)
             if value is None:
                 raise WeightsError(f"{self._source}: {layer.name}: has no {name}")
-            arrays.append(np.array(self._keras.ops.convert_to_numpy(value), np.float32))
+            tensor = getattr(value, "value", value)
+            if hasattr(tensor, "detach"):  # torch's: Keras' own way warns with NumPy 2
+                tensor = tensor.detach().float().cpu().numpy()
+            arrays.append(np.array(self._keras.ops.convert_to_numpy(tensor), np.float32))
         return arrays
 
     def check(self, layer: KerasLayer) -> None:
-        """Refuses a function of the user's own that a config cannot tell from Keras'."""
+        """Refuses classes and functions of the user's own that a config may not tell."""
+        found = self._layer(layer)
+        if type(found).__module__.split(".")[0] != "keras":
+            raise UnsupportedError(
+                f"{self._source}: {layer.name}: expected a layer of Keras, got "
+                f"{type(found).__module__}.{type(found).__name__}: what a class of its own "
+                "computes is code"
+            )
         name = layer.config.get("activation")
-        if not isinstance(name, str):
-            return
-        own = getattr(self._layer(layer), "activation", None)
-        if own is not self._keras.activations.get(name):
+        own = getattr(found, "activation", None)
+        if isinstance(name, str) and own is not self._keras.activations.get(name):
             raise UnsupportedError(
                 f"{self._source}: {layer.name}: expected Keras' own {name!r}, got a function "
                 f"{one_line(getattr(own, '__module__', ''), 80)}.{name}"

@@ -26,6 +26,7 @@ from .keras_state import Arrays, State
 from .keras_terms import INACTIVE, PIXELS, dense_weight, only, preset_for
 
 ACTIVATIONS = "relu, softmax behind the last dense layer, or no activation"
+LINEAR = "where it is the last layer's, activation='linear' makes a network that gives logits"
 PADDED = "ZeroPadding2D before a convolution of padding 'valid'"
 
 
@@ -111,14 +112,14 @@ def _activation(state: State, layer: KerasLayer) -> None:
             inner = KerasLayer(layer.path, layer.slots, kind, config, layer.training)
             (_relu if kind == "ReLU" else _softmax)(state, inner)
             return
-        name = one_line(config if isinstance(config, str) else kind, 60)
-        state.refuse(layer, ACTIVATIONS, f"{name}, which is not one of Keras' own")
+        name = one_line(config if isinstance(config, str) else kind or "a function", 60)
+        state.refuse(layer, ACTIVATIONS, f"{name}, which is not one of Keras' activations")
     if activation == "relu":
         state.records.append(Relu(layer.name))
     elif activation == "softmax":
         _softmax(state, KerasLayer(layer.path, layer.slots, "Softmax", {}, layer.training))
     elif activation not in (None, "linear"):
-        state.refuse(layer, ACTIVATIONS, one_line(repr(activation), 60))
+        state.refuse(layer, ACTIVATIONS, one_line(repr(activation), 60), LINEAR)
 
 
 ADD: dict[str, Callable[[State, KerasLayer], None]] = {

@@ -16,6 +16,7 @@ from .canonical import one_line
 from .chain import UnsupportedError
 
 MODELS = ("Sequential", "Functional", "Model")  # "Model": how Keras 2 once called Functional
+KERAS = ("keras", "tf_keras", "tensorflow")  # where its classes are
 MOST_NESTED = 16
 
 Tensor = tuple[str, int]  # the layer that made it, and at which of its calls
@@ -74,17 +75,12 @@ def input_shape_of(model: Mapping[str, Any]) -> list[Any] | None:
 
 def kind_of(entry: Mapping[str, Any], name: str, source: str) -> str:
     """The class of a layer or model. Raises :class:`UnsupportedError` for one of the user's own."""
-    kind, module = entry["class_name"], entry.get("module")
+    kind, module = entry["class_name"], entry.get("module", "keras")  # older files have none
     registered = entry.get("registered_name")
-    own = isinstance(module, str) and module.split(".")[0] not in (
-        "keras",
-        "tf_keras",
-        "tensorflow",
-    )
-    if own or (registered not in (None, kind) and str(registered).split(">")[0] != "keras"):
+    if str(module).split(".")[0] not in KERAS or registered not in (None, kind):
         raise UnsupportedError(
-            f"{source}: {name}: expected a class of Keras, got {one_line(module, 60)}."
-            f"{one_line(kind, 60)}: what a class of its own computes is code"
+            f"{source}: {name}: expected a class of Keras, got {one_line(registered or kind, 60)}: "
+            "what a class of its own computes is code"
         )
     return str(kind)
 
