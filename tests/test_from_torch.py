@@ -138,7 +138,7 @@ def test_an_attribute_that_the_forward_reads() -> None:
     y = check(network, module, x)
     network.scale = 3
     assert_close(network(x), y * 3)
-    assert "Tensor.mul" in network.why
+    assert "torch.Tensor.mul" in network.why
     network.scale = 1
     check(network, module, x)
 

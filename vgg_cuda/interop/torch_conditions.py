@@ -24,9 +24,11 @@ def why_original(module: Any, x: Any) -> str | None:
     """Why ``module``'s own forward must run on ``x``; None where nothing speaks for it."""
     if type(x) not in (torch.Tensor, torch.nn.Parameter):
         return f"the input is a {type(x).__name__}, no plain tensor"
+    if (why := why_watched(x.device.type)) is not None:
+        return why
     if x.ndim != 4 or x.layout is not torch.strided or x.numel() == 0:
         return f"the input is no batch [N, C, H, W] of images: {x.layout}, {tuple(x.shape)}"
-    return why_watched(x.device.type) or why_module(module, x.requires_grad)
+    return why_module(module, x.requires_grad)
 
 
 def why_watched(device: str) -> str | None:
@@ -41,7 +43,7 @@ def why_watched(device: str) -> str | None:
         type(mode) is DeviceContext for mode in _function_modes()
     ):
         return "a mode that follows operations is active"
-    if torch.is_autocast_enabled(device):
+    if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         return "autocast is on"
     return None
 

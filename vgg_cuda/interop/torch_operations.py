@@ -50,12 +50,19 @@ def batch_norm(
     rec: Recorder, x: Any, running_mean: Any, running_var: Any, weight: Any = None,
     bias: Any = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Any:  # fmt: skip
-    """By the running statistics alone."""
+    """By the running statistics alone.
+
+    PyTorch's kernels update these without raising their versions. ``num_batches_tracked``, which
+    their module counts in PyTorch's usual way, tells.
+    """
     if training or running_mean is None or running_var is None:
         raise Unrecorded("expected batch norms that use running statistics, got {module}")
     check_parameters(weight, bias)
-    statistics = running_mean, running_var
-    return rec.step(x, "norm", shape_of(x), weight, bias, *statistics, number=eps, vector=x.vector)
+    counter = rec.counters().get(id(running_mean))
+    if counter is None:
+        raise Unrecorded("expected batch norms with num_batches_tracked, got {module}")
+    tensors = weight, bias, running_mean, running_var, counter
+    return rec.step(x, "norm", shape_of(x), *tensors, number=eps, vector=x.vector)
 
 
 def relu(rec: Recorder, x: Any, inplace: bool = False) -> Any:
@@ -187,9 +194,8 @@ def check_parameters(weight: Any, bias: Any) -> None:
     """Raises for what is no plain parameter, such as one that is computed anew in every call."""
     for tensor in (weight, bias):
         if tensor is not None and type(tensor) is not torch.nn.Parameter:
-            raise Unrecorded(
-                f"expected plain parameters, got {type(tensor).__name__}s in {{module}}"
-            )
+            found = type(tensor).__name__
+            raise Unrecorded(f"expected plain parameters, got a {found} in {{module}}")
 
 
 def _images(x: Any) -> tuple[int, ...]:

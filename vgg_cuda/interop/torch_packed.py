@@ -114,7 +114,7 @@ def _layer(step: Step, position: int) -> chain.Layer:
     match step.kind, arrays:
         case "conv", [w, bias]:
             return chain.Conv3x3(name, w.transpose(0, 2, 3, 1), bias)
-        case "norm", [gamma, beta, mean, variance]:
+        case "norm", [gamma, beta, mean, variance, _]:
             return chain.BatchNorm(name, gamma, beta, mean, variance, step.number)
         case "relu", _:
             return chain.Relu(name)

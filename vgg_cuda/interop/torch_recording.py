@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
+from torch import overrides
 
 
 class Unrecorded(Exception):  # noqa: N818 - not an error: the module's own forward runs
@@ -99,6 +100,7 @@ class Recorder:
         self.channels = 0  # that were flattened
         self._made: list[weakref.ref[Any]] = []
         self._like: Any = None
+        self._counters: dict[int, Any] | None = None
 
     def record(self, forward: Callable[[Any], Any], shape: Any, like: Any) -> tuple[int, ...]:
         """The result's shape of ``forward`` on an input of ``shape``, ``like``'s dtype and device.
@@ -146,6 +148,17 @@ class Recorder:
         name = self.where()[0] if self.named else ""
         self.steps.append(Step(kind, tensors, number, name))
         return self.tensor(shape, vector=vector)
+
+    def counters(self) -> dict[int, Any]:
+        """The ``num_batches_tracked`` of batch norms, by the identity of their ``running_mean``."""
+        if self._counters is None:
+            buffers = [inner._buffers for inner in self.module.modules()]
+            self._counters = {
+                id(each["running_mean"]): each["num_batches_tracked"]
+                for each in buffers
+                if "running_mean" in each and "num_batches_tracked" in each
+            }
+        return self._counters
 
     def expect_last(self, x: Any) -> None:
         """Raises where ``x`` is not what the last step made."""
@@ -200,6 +213,4 @@ def _recorders(value: Any) -> Iterator[Recorder]:
 
 
 def _label(func: Any) -> str:
-    if getattr(func, "__name__", "") == "__get__":  # of a property
-        return f"Tensor.{getattr(func.__self__, '__name__', 'property')}"
-    return str(getattr(func, "__qualname__", func)).replace("TensorBase.", "Tensor.")
+    return overrides.resolve_name(func) or str(getattr(func, "__qualname__", func))

@@ -99,9 +99,8 @@ class Runtime:
         """
         for step in recorder.steps:
             for tensor in step.tensors:
-                if tensor is not None and (tensor.device, tensor.dtype) != (
-                    like.device, like.dtype
-                ):  # fmt: skip
+                where = None if tensor is None else (tensor.device, tensor.dtype)
+                if where not in (None, (like.device, like.dtype)) and tensor.is_floating_point():
                     raise Unrecorded(
                         f"the input is {like.dtype} on {like.device}, parameters are "
                         f"{tensor.dtype} on {tensor.device}"
