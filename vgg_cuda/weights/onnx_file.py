@@ -60,10 +60,11 @@ def read(path: Path, source: str) -> Weights:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(strip(memoryview(mapped)))
+        _check_text(model)
         weights = _from_model(onnx, model, storage, source)
     except WeightsError:
         raise
-    except (WireError, UnicodeDecodeError, _decode_error()) as error:
+    except (WireError, _decode_error()) as error:
         raise WeightsError(f"{source}: not a readable ONNX file: {one_line(error)}") from None
     for name, tensor in weights.tensors.items():
         if storage.shares(tensor):  # the model must not change, or vanish, with the file
@@ -85,6 +86,19 @@ def _decode_error() -> type[Exception]:
     message = importlib.import_module("google.protobuf.message")
     found: type[Exception] = message.DecodeError
     return found
+
+
+def _check_text(message: Any) -> None:
+    """Refuses names that are no UTF-8, which protobuf gives as bytes."""
+    for field, value in message.ListFields():
+        values = [value] if hasattr(value, "ListFields") or isinstance(value, str) else value
+        if field.message_type is not None:
+            for inner in values:
+                _check_text(inner)
+        elif field.type == field.TYPE_STRING and (
+            isinstance(value, bytes) or any(isinstance(text, bytes) for text in values)
+        ):
+            raise WireError(f"{field.name}: expected text, got bytes that are no UTF-8")
 
 
 def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights:

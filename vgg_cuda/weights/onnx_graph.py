@@ -18,6 +18,7 @@ from .onnx_tensors import Storage
 
 MOST_DEPTH = 64  # of a constant's computation
 
+_CONSTANT = {"Constant", "Shape", *FOLDED}  # operations whose results are, where their operands are
 _TWO_SIDED = ("Add", "MatMul", "Mul", "Sub", "Div", "Sum", "Max", "Min", "Concat")
 
 
@@ -53,15 +54,16 @@ class Graph:
         while value != self.input.name:
             node = self._makers.get(value)
             if node is None or value in self._constants:
+                user = f"{label(found[-1])}: " if found else ""
                 raise self._bad(
-                    f"{one_line(value, 80) or 'an input'}: expected a value computed from "
-                    f"{one_line(self.input.name, 80)}, which nothing does"
+                    f"{user}{one_line(value, 80) or 'nothing'}: expected a value computed from "
+                    f"{one_line(self.input.name, 80)}"
                 )
             if value in passed:
                 raise self.unsupported(node, "the graph has a cycle")
-            passed.add(value)
             if value != node.output[0]:
                 raise self.unsupported(node, "only its first result is supported")
+            passed.add(value)
             found.append(node)
             value = self._data(node)
         return found[::-1]
@@ -75,7 +77,9 @@ class Graph:
         if not name:
             return None
         if name not in self._constants:
-            raise self.unsupported(node, f"{one_line(name, 80)}: expected a constant")
+            maker = self._makers.get(name)
+            by = f", made by {label(maker)}" if maker is not None else ""
+            raise self.unsupported(node, f"{one_line(name, 80)}: expected a constant{by}")
         return self.value(name)
 
     def value(self, name: str, depth: int = 0) -> Array:
@@ -139,7 +143,10 @@ class Graph:
             if not operands:
                 ready.append(node)
         while ready:
-            for output in ready.pop().output:
+            node = ready.pop()
+            if not is_standard(node) or node.op_type not in _CONSTANT:
+                continue
+            for output in node.output:
                 constants.add(output)
                 for user in users.get(output, ()):
                     missing[id(user)] -= 1

@@ -141,21 +141,25 @@ class Storage:
                 name, f"expected its data in a file beside the model; {shown} is a link elsewhere"
             )
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
                 raise self.error(name, f"expected its data in a regular file, got {shown}")
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            try:
-                view = memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
-            finally:
-                os.close(descriptor)
+            view = _mapped(path)
         except OSError as error:
             raise self.error(
                 name, f"its data is in {shown}, which cannot be read: {error.strerror or error}"
             ) from error
-        except ValueError:  # an empty file cannot be mapped
-            view = memoryview(b"")
         self._beside[location] = view
         return view
+
+
+def _mapped(path: str) -> memoryview:
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        if os.fstat(descriptor).st_size == 0:  # which cannot be mapped
+            return memoryview(b"")
+        return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+    finally:
+        os.close(descriptor)
 
 
 def listed_dims(dims: Any, most: int = 8) -> str:
