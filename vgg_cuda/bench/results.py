@@ -54,8 +54,9 @@ def profile_results(
     total = sum(medians)
     rows, names = [], set()
     for i, step in enumerate(taken.said["steps"]):
-        its = tuple(shapes[name][0] for name in step["layers"] if name in shapes)
-        shape = shapes[step["layers"][0]][1] if its else work.shape
+        known = [name for name in step["layers"] or [step["name"]] if name in shapes]
+        its = tuple(shapes[name][0] for name in known)
+        shape = shapes[known[0]][1] if its else work.shape
         part = Work("kernel", step["name"], shape, its)
         name = step["name"]
         while name in names:
