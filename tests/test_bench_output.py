@@ -66,6 +66,19 @@ def test_interrupted_runs_and_versions_are_told() -> None:
     assert "torch 2.13.0+cpu; commit 0123456789ab" in found.notes[-1]
 
 
+@pytest.mark.parametrize(
+    ("bound", "why"), [("compute", "Winograd"), ("memory", "faster than a copy")]
+)
+def test_more_than_100_percent_is_explained(bound: Any, why: str) -> None:
+    base = bench_reports.layers().results[0]
+    within, beyond = (
+        bench_reports.report([replace(base, bound=bound, of_floor=part, of_compute=None)])
+        for part in (0.9, 1.1)
+    )
+    assert why in " ".join(cells(beyond).notes)
+    assert why not in " ".join(cells(within).notes)
+
+
 def test_columns_that_differ_are_shown() -> None:
     base = bench_reports.model((1,)).results[0]
     found = cells(bench_reports.report([base, replace(base, dtype="bfloat16", size=64)]))

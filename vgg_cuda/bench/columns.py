@@ -25,6 +25,14 @@ class Cells:
     notes: list[str]
 
 
+BEYOND = {
+    "compute": "more than 100 % of compute: FLOPs are those of a direct convolution, and "
+    "Winograd's algorithm multiplies less",
+    "memory": "more than 100 % of memory: reading weights alone can be faster than a copy, which "
+    "writes, too",
+}
+
+
 def cells(report: Report) -> Cells:
     """All results in their order; every text is on one line and steers no terminal."""
     unit, factor = time_unit(report)
@@ -56,7 +64,7 @@ def cells(report: Report) -> Cells:
         ("% compute", lambda r: _percent(r.of_compute)),
         ("% memory", lambda r: _percent(r.of_memory)),
         ("% floor", lambda r: _percent(r.of_floor)),
-        ("load s", lambda r: "" if r.load_s is None else f"{r.load_s:.2f}"),
+        ("load s", lambda r: f"{r.load_s:.2f}" if r.load_s and r.status == "ok" else ""),
         ("peak GB", lambda r: "" if r.peak_bytes is None else f"{r.peak_bytes / 1e9:.2f}"),
     ]
     varying = _varying(report)
@@ -118,11 +126,8 @@ def notes(report: Report) -> list[str]:
     if report.ceilings:
         rates = ", ".join(f"{name} {ceiling_rate(c)}" for name, c in report.ceilings.items())
         found.append(f"ceilings, measured in the same run: {rates}")
-    if any((r.of_compute or 0) > 1 or (r.of_floor or 0) > 1 for r in report.results):
-        found.append(
-            "more than 100 %: FLOPs are those of a direct convolution; Winograd's algorithm needs "
-            "fewer"
-        )
+    beyond = {r.bound for r in report.results if max(r.of_compute or 0, r.of_floor or 0) > 1}
+    found += [text for bound, text in BEYOND.items() if bound in beyond]
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     found.append(f"{versions}; commit {report.commit[:12]}")
     return [plain(note) for note in found]

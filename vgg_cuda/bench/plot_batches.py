@@ -35,7 +35,7 @@ def draw(report: Report) -> Figure:
     head(figure, _title(results), report)
     notes = [
         "Throughput: median, line: its 95 % interval. Latency: median, line: up to the 99th "
-        "percentile.",
+        "percentile, of few samples the slowest.",
         *(["Interrupted: what was measured until then."] if report.interrupted else []),
         *(f"Not measured: {text}" for text in absent(report)),
     ]

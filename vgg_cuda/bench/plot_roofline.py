@@ -206,7 +206,10 @@ def _notes(
     report: Report, timed: list[Result], points: list[Result], per_byte: float | None,
     flops: float | None,
 ) -> list[str]:  # fmt: skip
-    notes = ["FLOPs are those of a direct convolution: Winograd's algorithm may pass the roof."]
+    notes = [
+        "FLOPs are those of a direct convolution, so Winograd's algorithm may pass the roof; so may "
+        "what only reads, for a copy writes, too."
+    ]
     if per_byte is None or flops is None:
         notes.append("No roof where its ceiling was not measured.")
     if left_out := [short(r.name) for r in timed if r not in points]:
