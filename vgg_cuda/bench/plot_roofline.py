@@ -82,7 +82,7 @@ def _limits(axes: Any, points: list[Result], per_byte: float | None, flops: floa
         if per_byte is not None:
             xs.append(flops / per_byte)
     axes.set_xlim(min(xs) / 2, max(xs) * 2)
-    axes.set_ylim(min(ys) / 2, max(ys) * 2)
+    axes.set_ylim(min(ys) / 2, max(ys) * 2.5)
 
 
 def _ceilings(axes: Any, per_byte: float | None, flops: float | None) -> list[tuple[float, float]]:
@@ -109,8 +109,8 @@ def _ceilings(axes: Any, per_byte: float | None, flops: float | None) -> list[tu
         roof += [(x, flops / 1e9) for x in xs]
         axes.plot(xs, [flops / 1e9] * 41, color=GREY, gid="matmul")
         axes.annotate(
-            f"matrix product, {significant(flops / 1e9)} GFLOP/s", roof[-1], (-2, 4),
-            textcoords="offset points", ha="right", color=GREY, fontsize=8.5,
+            f"matrix product, {significant(flops / 1e9)} GFLOP/s", (start, flops / 1e9), (6, 4),
+            textcoords="offset points", ha="left", color=GREY, fontsize=8.5,
         )  # fmt: skip
     return roof
 
@@ -144,7 +144,7 @@ def _names(
     passed = any((r.of_floor or 0) > 1 for r in points)  # the roof
     above = 14 * point if passed else axes.bbox.height  # what the roof is, is written above it
     taken += around(roof, 2 * point, above)
-    for label in labels:
+    for label in labels[:MOST_KEYS]:
         i = next(i for i, r in enumerate(points) if _label(r, points) == label)
         x, y = (marks[i][0] + marks[i][2]) / 2, (marks[i][1] + marks[i][3]) / 2
         wide, high = (5.0 * len(label) + 4) * point, 10 * point
@@ -152,7 +152,9 @@ def _names(
             across, up = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
             dx, dy = across * (radius * point + wide / 2), up * radius * point
             box = (x + dx - wide / 2, y + dy - high / 2, x + dx + wide / 2, y + dy + high / 2)
-            inside = axes.bbox.x0 < box[0] and box[2] < axes.bbox.x1 and axes.bbox.y0 < box[1]
+            room = axes.bbox
+            inside = room.x0 < box[0] and box[2] < room.x1
+            inside = inside and room.y0 < box[1] and box[3] < room.y1
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 axes.annotate(
@@ -207,8 +209,8 @@ def _notes(
     flops: float | None,
 ) -> list[str]:  # fmt: skip
     notes = [
-        "FLOPs are those of a direct convolution, so Winograd's algorithm may pass the roof; so may "
-        "what only reads, for a copy writes, too."
+        "FLOPs are those of a direct convolution, so Winograd's algorithm may pass the roof; so "
+        "may what only reads, for a copy writes, too."
     ]
     if per_byte is None or flops is None:
         notes.append("No roof where its ceiling was not measured.")
