@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from tolerance import LOGITS, relative_l2
 
 from vgg_cuda import PRESETS, VGG, reference, verify
@@ -28,6 +30,7 @@ from vgg_cuda.weights.chain import (
     UnsupportedError,
     to_weights,
 )
+from vgg_cuda.weights.metadata import KEY, to_metadata
 
 RNG = np.random.default_rng(0)
 
@@ -296,3 +299,36 @@ def test_a_square_grid_of_pixels_is_torchvisions_adaptive_pool_at_that_size(tmp_
     x = RNG.standard_normal((1, 64, 64, 3)).astype(np.float32)
     assert np.array_equal(VGG(again, device="cpu")(x), VGG(weights, device="cpu")(x))
     assert again.config.pool_grid == 2
+
+
+BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
+    "not-an-object": ({"config": [1]}, "config: expected a JSON object"),
+    "missing": ({"config": {}}, "config: name: not as this package writes it: nothing"),
+    "widths": ({"widths": ["M"]}, "expected a convolution first"),
+    "widths-words": ({"widths": [8, "N"]}, "config: widths: not as"),
+    "widths-huge": ({"widths": [8] * 1000}, "config: widths: not as"),
+    "negative": ({"head": [-1]}, "config: head: not as"),
+    "bool": ({"in_channels": True}, "config: in_channels: not as"),
+    "pooling": ({"pooling": "median"}, "config: pooling: not as .*'median'"),
+    "size": ({"input_size": [20]}, "config: input_size: not as"),
+    "no-size": ({"input_size": None}, "expected input_size"),
+    "more": ({"dropout": 1}, "config: not expected: .*dropout"),
+    "other-shapes": ({"head": [5]}, r"fc6.weight: expected \[5, 240\], got \[4, 240\]"),
+    "future": ({"version": 3}, "upgrade vgg_cuda"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_a_config_that_makes_no_sense_is_refused(name: str, tmp_path: Path) -> None:
+    changes, text = BAD_CONFIGS[name]
+    layers, size, _ = NETWORKS["flatten"]
+    weights = to_weights(layers, source="m", input_size=size)
+    stated = json.loads(to_metadata(weights)[KEY])
+    if changes.keys() <= {"config", "version"}:
+        stated |= changes
+    else:
+        stated["config"] |= changes
+    path = tmp_path / "w.safetensors"
+    save_file(weights.tensors, path, metadata={KEY: json.dumps(stated)})
+    with pytest.raises(WeightsError, match=text):
+        load_weights(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -40,7 +41,7 @@ def config_from_dict(values: Any, source: str) -> Config:
             raise WeightsError(f"{source}: config: {name}: not as this package writes it: {found}")
     if extra := values.keys() - _FIELDS.keys():
         raise WeightsError(f"{source}: config: not expected: {one_line(sorted(extra))}")
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     try:
         return Config(**given)
     except ValueError as error:
@@ -67,7 +68,7 @@ def _names(x: Any) -> bool:
     return isinstance(x, list) and len(x) <= MOST_LAYERS and all(isinstance(n, str) for n in x)
 
 
-_FIELDS = {
+_FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": lambda x: isinstance(x, str) and 0 < len(x) <= 80 and x.isprintable(),
     "widths": _widths,
     "head": _counts,
