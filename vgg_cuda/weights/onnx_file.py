@@ -16,7 +16,7 @@ from .canonical import Weights, WeightsError, one_line
 from .chain import UnsupportedError, to_weights
 from .metadata import Stated, parse
 from .onnx_functions import inlined
-from .onnx_graph import Graph
+from .onnx_graph import Graph, Joined
 from .onnx_layers import translate
 from .onnx_nodes import Attributes
 from .onnx_position import Position
@@ -157,7 +157,8 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
             f"{graph.source}: {name}: expected images [N, C, H, W] of rank 4, got rank "
             f"{len(tensor.shape.dim) if tensor.HasField('shape') else 'unknown'}"
         )
-    first = next((n for n in path if n.op_type not in ("Identity", "Cast", "Dropout")), None)
+    nodes = (node for node in path if not isinstance(node, Joined))
+    first = next((n for n in nodes if n.op_type not in ("Identity", "Cast", "Dropout")), None)
     channels_last = (
         first is not None
         and first.op_type == "Transpose"

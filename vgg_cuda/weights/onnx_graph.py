@@ -7,6 +7,8 @@ computes them; nothing that it computes is larger than what it reads, but for sh
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,14 @@ from .onnx_tensors import Storage
 
 MOST_DEPTH = 64  # of a constant's computation
 
-_CONSTANT = {"Constant", "Shape", *FOLDED}  # operations whose results are, where their operands are
-_TWO_SIDED = ("Add", "MatMul", "Mul", "Sub", "Div", "Sum", "Max", "Min", "Concat")
+_FOLLOWED = {"Constant", "Shape", *FOLDED}  # what gives constants where it gets them
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Nodes that part and meet again: each after those that it needs, where they meet last."""
+
+    nodes: list[Any]
 
 
 class Graph:
@@ -42,31 +50,66 @@ class Graph:
                     raise self._bad(f"{one_line(output, 80)}: two nodes make this value")
                 if output:
                     self._makers[output] = node
-        self._constants = self._find_constants(graph)
+        self._constants = self._find_computed(graph, set(self._initializers))
+        shapes = {o for n in graph.node if n.op_type == "Shape" for o in n.output}
+        self._sized = self._find_computed(graph, self._constants | shapes)
         inputs = [value for value in graph.input if value.name not in self._initializers]
         self.input = self._only(inputs, "input")
         self.output = self._only(graph.output, "output")
 
     def path(self) -> list[Any]:
-        """The nodes from input to output. Raises :class:`UnsupportedError` for branches."""
+        """The nodes from input to output, and :class:`Joined` where there are several ways.
+
+        Raises :class:`WeightsError` where there is none, or one that begins elsewhere.
+        """
         found: list[Any] = []
-        value, passed = self.output.name, set()
-        while value != self.input.name:
+        nodes = self._live()
+        users = Counter(name for node in nodes for name in set(self.operands(node)))
+        waiting, group = {self.input.name}, []
+        for node in nodes:
+            group.append(node)
+            for name in set(self.operands(node)):
+                users[name] -= 1
+                if not users[name]:
+                    waiting.discard(name)
+            waiting.add(node.output[0])
+            if len(waiting) == 1:  # whatever comes depends on this node alone
+                found.append(Joined(group) if len(group) > 1 else node)
+                group = []
+        return found
+
+    def _live(self) -> list[Any]:
+        """All nodes that the output needs, each after those that it needs itself."""
+        order: list[Any] = []
+        done = {self.input.name}
+        begun: set[str] = set()
+        stack: list[tuple[str, Any]] = [(self.output.name, None)]
+        while stack:
+            value, user = stack[-1]
+            if value in done:
+                stack.pop()
+                continue
             node = self._makers.get(value)
-            if node is None or value in self._constants:
-                user = f"{label(found[-1])}: " if found else ""
+            if node is None or value in self._sized:
+                who = f"{label(user)}: " if user is not None else ""
                 raise self._bad(
-                    f"{user}{one_line(value, 80) or 'nothing'}: expected a value computed from "
-                    f"{one_line(self.input.name, 80)}"
+                    f"{who}{one_line(value, 80) or 'nothing'}: expected a constant, or a value "
+                    f"computed from {one_line(self.input.name, 80)}"
                 )
-            if value in passed:
-                raise self.unsupported(node, "the graph has a cycle")
+            operands = self.operands(node)
+            if not operands:
+                raise self.unsupported(node, "constants of this operation are not supported")
             if value != node.output[0]:
                 raise self.unsupported(node, "only its first result is supported")
-            passed.add(value)
-            found.append(node)
-            value = self._data(node)
-        return found[::-1]
+            missing = [name for name in operands if name not in done]
+            if not missing:
+                order.append(node)
+                done.add(value)
+            elif value in begun:
+                raise self.unsupported(node, "the graph has a cycle")
+            begun.add(value)
+            stack += [(name, node) for name in missing]
+        return order
 
     def constant(self, node: Any, position: int) -> Array | None:
         """The operand of ``node`` at ``position``, None where it is left out.
@@ -96,13 +139,13 @@ class Graph:
         self._values[name] = result
         return result
 
+    def operands(self, node: Any) -> list[str]:
+        """Those that are computed from the images, not from their size alone."""
+        return [name for name in node.input if name and name not in self._sized]
+
     def is_constant(self, name: str) -> bool:
         """Whether the value does not depend on the images."""
         return name in self._constants
-
-    def initializer_of(self, node: Any, position: int) -> str:
-        """The name of the operand at ``position``, for messages and for what it tells."""
-        return str(node.input[position]) if position < len(node.input) else ""
 
     def unsupported(self, node: Any, text: str) -> UnsupportedError:
         """An error about ``node``."""
@@ -119,40 +162,29 @@ class Graph:
             )
         return values[0]
 
-    def _data(self, node: Any) -> str:
-        """The operand that comes from the images."""
-        if node.op_type not in _TWO_SIDED:
-            return str(node.input[0]) if node.input else ""
-        found = [name for name in node.input if name and name not in self._constants]
-        if len(found) > 1:
-            names = " and ".join(one_line(name, 80) for name in found[:2])
-            raise self.unsupported(node, f"branches are not supported: it joins {names}")
-        return str(found[0]) if found else ""
-
-    def _find_constants(self, graph: Any) -> set[str]:
-        """Names of initialisers and of all that is computed from constants alone."""
-        constants = set(self._initializers)
+    def _find_computed(self, graph: Any, seeds: set[str]) -> set[str]:
+        """``seeds`` and the names of all that is computed from them alone."""
+        known = set(seeds)
         users: dict[str, list[Any]] = {}
         missing: dict[int, int] = {}
         ready = []
         for node in graph.node:
-            operands = {name for name in node.input if name and name not in constants}
+            if not is_standard(node) or node.op_type not in _FOLLOWED:
+                continue
+            operands = {name for name in node.input if name and name not in known}
             missing[id(node)] = len(operands)
             for name in operands:
                 users.setdefault(name, []).append(node)
             if not operands:
                 ready.append(node)
         while ready:
-            node = ready.pop()
-            if not is_standard(node) or node.op_type not in _CONSTANT:
-                continue
-            for output in node.output:
-                constants.add(output)
+            for output in ready.pop().output:
+                known.add(output)
                 for user in users.get(output, ()):
                     missing[id(user)] -= 1
                     if not missing[id(user)]:
                         ready.append(user)
-        return constants
+        return known
 
     def _computed(self, node: Any, depth: int) -> Array:
         attributes = Attributes(node)

@@ -8,8 +8,10 @@ from typing import Any
 from . import onnx_convs, onnx_pools, onnx_rows
 from .canonical import one_line
 from .chain import AdaptiveAvgPool, Flatten, GlobalPool, Identity, UnsupportedError
+from .onnx_graph import Joined
 from .onnx_nodes import Attributes, is_standard
 from .onnx_position import Position
+from .onnx_probe import begins, skip_adaptive_pool
 
 TRANSLATED: Mapping[str, Callable[[Position, Any, Attributes], None]] = {
     "Add": onnx_convs.add,
@@ -39,20 +41,33 @@ TRANSLATED: Mapping[str, Callable[[Position, Any, Attributes], None]] = {
 
 def translate(at: Position, path: list[Any]) -> None:
     """Follows ``path`` from ``at``. Raises :class:`UnsupportedError`, naming the node."""
-    at.graph.shapes[at.graph.input.name] = at.shape
-    for node in path:
-        step = TRANSLATED.get(node.op_type) if is_standard(node) else None
-        if step is None:
-            raise at.error(node, f"expected an operation of a VGG ({', '.join(TRANSLATED)})")
-        if at.averaged and node.op_type not in ("MatMul", "Identity"):
-            raise at.error(node, "expected the other half of an adaptive pool before it")
-        attributes = Attributes(node)
-        step(at, node, attributes)
-        if attributes.left:
-            name = one_line(attributes.left[0], 40)
-            raise at.error(node, f"attribute {name} is not supported")
-        at.graph.shapes[node.output[0]] = at.shape
+    done = 0
+    while done < len(path):
+        skipped = skip_adaptive_pool(at, path[done:]) if begins(at, path[done]) else 0
+        if not skipped:
+            _step(at, path[done])
+        done += skipped or 1
+        last = path[done - 1]
+        at.moved(last.nodes[-1] if isinstance(last, Joined) else last)
     _end(at)
+
+
+def _step(at: Position, item: Any) -> None:
+    if isinstance(item, Joined):
+        joins = [one_line(name, 80) for name in at.graph.operands(item.nodes[-1])]
+        raise at.error(
+            item.nodes[-1], f"branches are not supported: it joins {' and '.join(joins[:2])}"
+        )
+    translated = TRANSLATED.get(item.op_type) if is_standard(item) else None
+    if translated is None:
+        raise at.error(item, f"expected an operation of a VGG ({', '.join(TRANSLATED)})")
+    if at.averaged and item.op_type not in ("MatMul", "Identity"):
+        raise at.error(item, "expected the other half of an adaptive pool before it")
+    attributes = Attributes(item)
+    translated(at, item, attributes)
+    if attributes.left:
+        name = one_line(attributes.left[0], 40)
+        raise at.error(item, f"attribute {name} is not supported")
 
 
 def _end(at: Position) -> None:

@@ -27,7 +27,8 @@ class Position:
 
     Where the graph leaves a size open, its axis is in ``open`` and a number stands for it, so that
     what is computed from shapes can be computed. ``adaptive`` says that every average pool in the
-    file stands for an adaptive one; ``averaged`` are the axes that half of one has been at.
+    file stands for an adaptive one; ``averaged`` are the axes that half of one has been at;
+    ``value`` is the name of the value.
     """
 
     def __init__(
@@ -40,6 +41,13 @@ class Position:
         self.adaptive = adaptive
         self.averaged: dict[str, int] = {}
         self.layers: list[Layer] = []
+        self.value = ""
+        self.moved(None)
+
+    def moved(self, node: Any) -> None:
+        """Takes note that the path has come behind ``node``; None: to the images."""
+        self.value = self.graph.input.name if node is None else node.output[0]
+        self.graph.shapes[self.value] = self.shape
 
     @property
     def pixels(self) -> bool:
