@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +39,7 @@ def opened(content: Path | bytes, source: str) -> Iterator[H5File]:
     try:
         with h5py.File(io.BytesIO(content) if isinstance(content, bytes) else content, "r") as file:
             yield H5File(h5py, file, size, source)
-    except WeightsError:
+    except (WeightsError, Warning):
         raise
     except Exception as error:  # corrupt files make h5py raise nearly anything
         detail = one_line(error) or type(error).__name__
@@ -75,7 +76,7 @@ class H5File:
             raise WeightsError(f"{self._source}: missing: {where}")
         if dataset.external or dataset.is_virtual:
             raise WeightsError(f"{self._source}: {where}: refused: its data are in another file")
-        half = dataset.dtype == np.dtype("V2") and self.text(dataset, "dtype") == "bfloat16"
+        half = dataset.dtype == np.dtype("V2")  # how h5py stores bfloat16
         if not half and (dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8):
             raise WeightsError(
                 f"{self._source}: {where}: expected numbers of floating point, got dtype "
@@ -142,6 +143,8 @@ class H5File:
             return None
         found = owner.attrs.get_id(name)
         string = self._h5py.check_string_dtype(found.dtype) is not None
-        if (not string and found.dtype.kind not in "SVf") or found.get_storage_size() > self._size:
+        claimed = math.prod(found.shape or ()) * found.dtype.itemsize
+        empty = claimed == 0  # lists of nothing are numbers
+        if not (string or empty or found.dtype.kind == "S") or claimed > self._size:
             raise WeightsError(f"{self._source}: {one_line(name, 80)}: expected text")
         return owner.attrs[name]

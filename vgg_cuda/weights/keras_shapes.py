@@ -160,7 +160,7 @@ def _assembled(parts: Sequence[Part], others: Sequence[str], source: str) -> Wei
             f"{source}: a file of weights alone does not hold the epsilon of its batch norms: "
             f"Keras' default of {EPSILON} is taken; a .keras file holds it",
             EpsilonAssumedWarning,
-            stacklevel=7,  # whoever called VGG.load
+            stacklevel=8,  # whoever called VGG.load
         )
     after = _pools(convs, source)
     if pools not in (0, sum(after)):
