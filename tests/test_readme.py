@@ -63,8 +63,7 @@ def test_the_examples_of_frameworks_run_as_printed(name: str, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     if name == "torch":
-        assert "'matched': " in done.stdout
-        assert "'fallback': " not in done.stdout
+        assert re.search(r"'matched': [1-9].*'fallback': 0", done.stdout)
 
 
 def test_the_notes_code_is_printed_as_it_is() -> None:
