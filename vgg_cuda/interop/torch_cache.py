@@ -3,8 +3,11 @@
 An entry is found by the very tensors that it was made from, and is good while each of them still
 has the same storage, address, shape, strides, dtype, device and version. Every in-place operation
 raises the version, whether an optimizer's, ``load_state_dict``'s or one under ``no_grad``; moving
-or casting a module gives its parameters other storages. Two things the version does not tell:
+or casting a module gives its parameters other storages. Three things the version does not tell:
 
+- A batch norm in ``train()`` writes its running mean and variance and counts it nowhere. On the CPU
+  their values are compared at every call; on a GPU that would wait for it, so that a convolution
+  with a batch norm folded in is packed for every call.
 - Writes through ``tensor.data`` (or NumPy, or another view that PyTorch does not know of). After
   these call :func:`refresh`.
 - Inference tensors, made under ``torch.inference_mode()``, have none: they are packed anew for
@@ -58,6 +61,7 @@ class Norm(NamedTuple):
 class _Entry(NamedTuple):
     tensors: list[weakref.ref[torch.Tensor] | None]
     state: list[Hashable]
+    values: list[torch.Tensor]
     packed: Any
 
 
@@ -75,24 +79,34 @@ class PackedCache:
         return len(self._entries)
 
     def get(
-        self, tensors: Sequence[torch.Tensor | None], how: Hashable, pack: Callable[[], T]
-    ) -> T:
-        """``pack()``, or what it returned for the same tensors and ``how``, unchanged since."""
+        self, tensors: Sequence[torch.Tensor | None], how: Hashable, pack: Callable[[], T],
+        compared: Sequence[torch.Tensor] = (),
+    ) -> T:  # fmt: skip
+        """``pack()``, or what it returned for the same tensors and ``how``, unchanged since.
+
+        ``compared``: those of them, in host memory, whose values are compared, too.
+        """
         if any(t is not None and t.is_inference() for t in tensors):
             return pack()
         key = (how, tuple(map(id, tensors)))
         state = [_state(t) for t in tensors]
         with self._lock:
             entry = self._entries.pop(key, None)
-            if entry is not None and entry.state == state and _same(entry.tensors, tensors):
+            if (
+                entry is not None
+                and entry.state == state
+                and _same(entry.tensors, tensors)
+                and all(map(torch.equal, entry.values, compared))
+            ):
                 self._entries[key] = entry  # now the most recently used
                 found: T = entry.packed
                 return found
+        values = [t.detach().clone() for t in compared]
         packed = pack()
         forget = self._forgetter(key)
         refs = [None if t is None else weakref.ref(t, forget) for t in tensors]
-        with self._lock:  # `state` is from before: a write meanwhile makes the entry a stale one
-            self._entries[key] = _Entry(refs, state, packed)
+        with self._lock:  # `state` and `values` are from before: a write meanwhile is noticed
+            self._entries[key] = _Entry(refs, state, values, packed)
             while len(self._entries) > self.max_entries:
                 self._entries.pop(next(iter(self._entries)), None)
         return packed
@@ -163,7 +177,10 @@ def packed_conv3x3(
             shift = None if shift is None else shift.detach()
             return pack_conv3x3(backend, krsc, shift, dtype=dtype_name(w.dtype))
 
-    return _cache.get(tensors, _how("conv3x3", backend, w, norm.eps if norm else None), pack)
+    how = _how("conv3x3", backend, w, norm.eps if norm else None)
+    if norm is None:
+        return _cache.get(tensors, how, pack)
+    return pack() if w.is_cuda else _cache.get(tensors, how, pack, compared=norm[:2])
 
 
 def packed_linear(backend: Backend, w: torch.Tensor, bias: torch.Tensor | None) -> Any:

@@ -58,7 +58,7 @@ def backend(
         _count(fallback=1, reasons={"nothing matched"})
         return gm.forward
     calls = _Calls()
-    for stage in stages:
+    for stage in reversed(stages):  # what a stage reads is of the graph as it was
         _replace(fused.graph, stage, calls)
     fused.graph.lint()
     fused.recompile()

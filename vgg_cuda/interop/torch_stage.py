@@ -67,8 +67,7 @@ class Stage:
         return y.view(*x.shape[:-1], w.shape[0])
 
     def _spatial(self, backend: Backend, x: Tensor, arguments: Sequence[Any]) -> Tensor:
-        # As PyTorch's: once x or a convolution's filters are channels_last, all that follows is
-        channels_last = is_channels_last(x)
+        channels_last = self._keeps_channels_last(x, arguments)
         y: Any = to_nhwc(x.detach())
         waiting: tuple[Step, Any] | None = None  # a convolution that may be the first of a block
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
@@ -77,7 +76,6 @@ class Stage:
                 continue
             w, bias = _pick(arguments, step.params)
             packed = packed_conv3x3(backend, w, bias, _norm(arguments, step))
-            channels_last = channels_last or is_channels_last(w)
             if waiting is not None:
                 y, waiting = ops.first_block(y, waiting[1], None, packed, None), None
             elif _is_first_block(y, step, after):
@@ -85,6 +83,21 @@ class Stage:
             else:
                 y = ops.conv3x3(y, packed, relu=step.relu, pool=step.pool)
         return from_nhwc(y, channels_last)
+
+    def _keeps_channels_last(self, x: Tensor, arguments: Sequence[Any]) -> bool:
+        """Whether ``original``'s result is channels_last, size by size as PyTorch decides it."""
+        found = is_channels_last(x)
+        C, H, W = x.shape[1:]
+        for step in self.steps:
+            if step.kind == "conv3x3":
+                w, _ = _pick(arguments, step.params)
+                C, found = w.shape[0], found or is_channels_last(w)
+                if step.relu and (C == 1 or H == W == 1):
+                    found = False  # that is contiguous as well, and ReLU makes it so
+            if step.pool or step.kind == "maxpool2x2":
+                H, W = H // 2, W // 2
+            found = found and not C == H == W == 1
+        return found
 
     def _misshapen(self, arguments: Sequence[Any]) -> str | None:
         """Why PyTorch shall see to these shapes: it may refuse them, or broadcast."""
