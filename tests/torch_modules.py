@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from tolerance import assert_close
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from torch_vgg import CONFIGS, TimmVGG, TorchVGG, _randomize
@@ -203,3 +204,26 @@ class WholeTimm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.forward_head(self.forward_features(x))
+
+
+X = torch.randn(2, 3, 40, 33, generator=torch.Generator().manual_seed(5))
+
+
+def original(network: Any, module: nn.Module, x: Any, why: str) -> Any:
+    """A call that ran on the original forward, because of ``why``, and gave the same bits."""
+    before = network.calls
+    y = network(x)
+    assert why in network.why
+    assert network.calls == (before.kernels, before.original + 1)
+    assert torch.equal(y, module(x))
+    return y
+
+
+def kernels(network: Any, module: nn.Module, x: torch.Tensor = X) -> Any:
+    before = network.calls
+    with torch.inference_mode():
+        y, expected = network(x), module(x)
+    assert network.why is None
+    assert network.calls == (before.kernels + 1, before.original)
+    assert_close(y, expected)
+    return y

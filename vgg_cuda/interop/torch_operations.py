@@ -6,13 +6,20 @@ They have PyTorch's signatures. What means another operation raises ``Unrecorded
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from .torch_recording import Misfit, Recorder, Unrecorded, shape_of
+from .torch_recording import (
+    ASKED,
+    OPERATIONS,
+    Misfit,
+    Recorder,
+    Unrecorded,
+    check_parameters,
+    shape_of,
+)
 
 CONV = "expected a 3x3 convolution of stride 1, padding 1, dilation 1 and one group, got {module}"
 POOL = "expected a 2x2 max-pool of stride 2 without padding, got {module}"
@@ -66,13 +73,8 @@ def batch_norm(
 
 
 def relu(rec: Recorder, x: Any, inplace: bool = False) -> Any:
-    """In place or not: nothing else may read the input."""
+    """In place or not: nothing else reads x."""
     return rec.step(x, "relu", shape_of(x), vector=x.vector)
-
-
-def relu_in_place(rec: Recorder, x: Any) -> Any:
-    """``torch.relu_``."""
-    return relu(rec, x)
 
 
 def dropout(
@@ -190,14 +192,6 @@ def average(rec: Recorder, x: Any, grid: int) -> Any:
     return rec.step(x, "average", (N, C, grid, grid), number=grid)
 
 
-def check_parameters(weight: Any, bias: Any) -> None:
-    """Raises for what is no plain parameter, such as one that is computed anew in every call."""
-    for tensor in (weight, bias):
-        if tensor is not None and type(tensor) is not torch.nn.Parameter:
-            found = type(tensor).__name__
-            raise Unrecorded(f"expected plain parameters, got a {found} in {{module}}")
-
-
 def _images(x: Any) -> tuple[int, ...]:
     shape = shape_of(x)
     if len(shape) != 4:
@@ -237,11 +231,11 @@ def _pair(value: Any) -> Any:
     return value, value
 
 
-OPERATIONS: dict[Any, Callable[..., Any]] = {
+OPERATIONS |= {
     torch.conv2d: conv2d,
     F.batch_norm: batch_norm,
     F.relu: relu, torch.relu: relu, torch.Tensor.relu: relu,
-    torch.relu_: relu_in_place, torch.Tensor.relu_: relu_in_place,
+    torch.relu_: relu, torch.Tensor.relu_: relu,
     F.dropout: dropout, F.dropout2d: dropout,
     F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d,
     F.adaptive_avg_pool2d: adaptive_avg_pool2d,
@@ -253,8 +247,7 @@ OPERATIONS: dict[Any, Callable[..., Any]] = {
     torch.Tensor.contiguous: same,
 }  # fmt: skip
 
-ASKED = {
+ASKED |= {
     torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel,
     *(getattr(torch.Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")),
 }  # fmt: skip
-"""What a forward may ask a tensor without values."""

@@ -17,6 +17,12 @@ from typing import Any, NoReturn
 import torch
 from torch import overrides
 
+OPERATIONS: dict[Any, Callable[..., Any]] = {}
+"""How each of PyTorch's operations is recorded: f(recorder, *args, **kwargs)."""
+
+ASKED: set[Any] = set()
+"""What a forward may ask a tensor without values."""
+
 
 class Unrecorded(Exception):  # noqa: N818 - not an error: the module's own forward runs
     """What a forward does that this package cannot run; the text names the module."""
@@ -60,13 +66,12 @@ class Recorded(torch.Tensor):  # type: ignore[misc, unused-ignore] # without tor
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        from .torch_operations import ASKED, OPERATIONS
-
         if func in ASKED:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
         named = kwargs or {}
-        recorder = next(_recorders((args, named)), None)
+        first = args[0] if args else None
+        recorder = first.recorder if type(first) is Recorded else next(_all((args, named)), None)
         operation = OPERATIONS.get(func)
         try:
             if recorder is None or operation is None:
@@ -196,20 +201,29 @@ class Recorder:
         return name, repr(module).partition("\n")[0]
 
 
+def check_parameters(weight: Any, bias: Any) -> None:
+    """Raises for what is no plain parameter, such as one that is computed anew in every call."""
+    for tensor in (weight, bias):
+        if tensor is not None and type(tensor) is not torch.nn.Parameter:
+            found = type(tensor).__name__
+            raise Unrecorded(f"expected plain parameters, got a {found} in {{module}}")
+
+
 def shape_of(x: Any) -> tuple[int, ...]:
     """The shape of a recorded tensor."""
     with torch._C.DisableTorchFunctionSubclass():
         return tuple(x.shape)
 
 
-def _recorders(value: Any) -> Iterator[Recorder]:
+def _all(value: Any) -> Iterator[Recorder]:
+    """The recorders of all recorded tensors in arguments."""
     if type(value) is Recorded:
         yield value.recorder
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _recorders(item)
+            yield from _all(item)
     elif isinstance(value, dict):
-        yield from _recorders(list(value.values()))
+        yield from _all(list(value.values()))
 
 
 def _label(func: Any) -> str:

@@ -1,4 +1,8 @@
-"""Calls of an accelerated PyTorch module: on this package's kernels, or its own forward."""
+"""Calls of an accelerated PyTorch module: on this package's kernels, or its own forward.
+
+The forward runs once in a call: recorded, or on the input. It runs on the input after it was
+recorded in vain.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import torch
 from ..backends import DeviceError
 from ..vgg import VGG
 from ..weights import WeightsError
+from . import torch_operations as torch_operations  # what can be recorded
 from .torch_conditions import why_original
 from .torch_packed import Packable, Packed, make_weights, renewed_after_fork
 from .torch_recording import Recorder, Unrecorded
