@@ -167,6 +167,10 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.features().add("Flatten").add("Gemm", n.random(3, 24), n.random(4), transB=1),
         r"gemm_7 .*bias \[3\], got \[4\]",
     ),
+    "gemm-of-a-number": (
+        lambda n: n.features().add("Flatten").add("Gemm", np.float32(1), n.random(3)),
+        r"gemm_7 .*expected weights \[K, C\], got \[\]",
+    ),
     "weights-left": (
         lambda n: n.features().add("Flatten").add("MatMul", n.random(4, 24), left=True), "right"
     ),
@@ -175,6 +179,19 @@ GRAPHS: dict[str, Refused] = {
     ),
     "reshape-into-the-batch": (
         lambda n: n.features().add("Reshape", np.array([-1, 12])).gemm(12, 3), r"got \[-1, 12\]"
+    ),
+    "reshape-to-floats": (
+        lambda n: n.features().add("Reshape", np.array([np.nan, 24.0])), "expected a few integers"
+    ),
+    "second-bias": (
+        lambda n: n.add("Conv", n.random(4, 3, 3, 3), n.random(4, 5), pads=[1] * 4)
+        .add("Add", n.random(4, 1, 1)), r"add_1 .*bias \[4\], got \[4, 5\]",
+    ),
+    "attribute-of-another-type": (
+        lambda n: n.conv(3, 4, group=1.5), r"conv_0 \(Conv\): attribute group"
+    ),
+    "attribute-of-text": (
+        lambda n: n.features().add("Flatten", axis="one"), r"flatten_6 .*attribute axis"
     ),
     "reshape-to-one": (
         lambda n: n.features().add("Reshape", np.array([1, 24])).head(), r"flattening of \[N, 6, 2"
@@ -319,6 +336,10 @@ EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no-graph": (lambda m: m.ClearField("graph"), "it has no graph"),
     "no-opset": (lambda m: m.ClearField("opset_import"), "expected an opset .* got none"),
     "bytes-as-images": (_typed(TensorProto.UINT8), "x: expected images in floating point"),
+    "images-of-gigapixels": (
+        lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 2**31),
+        "x: expected images of at most 8192 x 8192 pixels, got a side of 2147483648",
+    ),
     "rank": (lambda m: m.graph.input[0].type.tensor_type.shape.dim.pop(), "rank 4, got rank 3"),
     "no-shape": (
         lambda m: m.graph.input[0].type.tensor_type.ClearField("shape"), "got rank unknown"

@@ -110,7 +110,7 @@ def add(t: Position, node: Any, a: Attributes) -> None:
         value = value.reshape(-1)
     bias = as_bias(t, node, value, before.w.shape[0])
     if before.bias is not None:
-        bias = before.bias.astype(np.float32) + bias
+        bias = as_bias(t, node, before.bias, before.w.shape[0]).astype(np.float32) + bias
     t.layers[t.layers.index(before)] = dataclasses.replace(before, bias=bias)
     nothing(t, node, a)
 

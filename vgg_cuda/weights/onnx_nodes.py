@@ -15,6 +15,19 @@ MOST_SHAPE = 64  # elements of what is computed for a shape
 _STANDARD = ("", "ai.onnx")
 
 
+_FIELDS = {"f": 1, "i": 2, "s": 3, "t": 4, "floats": 6, "ints": 7}  # of an attribute: its types
+_KINDS = {
+    **dict.fromkeys(("alpha", "beta", "epsilon", "max", "min", "momentum", "ratio"), "f"),
+    **dict.fromkeys(
+        ("axes", "dilations", "kernel_shape", "pads", "perm", "strides", "value_ints"), "ints"
+    ),
+    "auto_pad": "s",
+    "value": "t",
+    "value_float": "f",
+    "value_floats": "floats",
+}
+
+
 class Attributes:
     """A node's attributes; what nobody has asked for at the end is not supported."""
 
@@ -22,14 +35,15 @@ class Attributes:
         self._left = {attribute.name: attribute for attribute in node.attribute}
 
     def pop(self, name: str, default: Any = None) -> Any:
-        """The attribute's value: a number, bytes, a list of numbers, or a ``TensorProto``."""
-        found = self._left.pop(name, None)
-        if found is None:
+        """The attribute's value, an integer unless its name is in ``_KINDS``.
+
+        One of another type is as if it were not there, and stays in ``left``.
+        """
+        kind = _KINDS.get(name, "i")
+        found = self._left.get(name)
+        if found is None or found.type != _FIELDS[kind] or found.ref_attr_name:
             return default
-        kind = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}.get(found.type)
-        if kind is None or found.ref_attr_name:
-            self._left[name] = found
-            return default
+        del self._left[name]
         value = getattr(found, kind)
         return list(value) if kind in ("floats", "ints") else value
 

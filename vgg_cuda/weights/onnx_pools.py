@@ -152,7 +152,7 @@ def _axes(t: Position, node: Any, a: Attributes) -> list[int] | None:
     """The node's axes, from 0: an attribute in old opsets, an operand in new ones."""
     axes, operand = a.pop("axes"), t.graph.constant(node, 1)
     if operand is not None:
-        axes = operand.ravel().tolist()
+        axes = t.integers(node, operand)
     rank = len(t.axes)
     if not axes:
         return None

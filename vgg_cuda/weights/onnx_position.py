@@ -97,6 +97,12 @@ class Position:
             )
         return found
 
+    def integers(self, node: Any, array: Array) -> list[int]:
+        """A target or axes, which is an operand of a few integers."""
+        if array.dtype.kind not in "iu" or array.size > 8:
+            raise self.error(node, f"expected a few integers, got {array.size} of {array.dtype}")
+        return [int(value) for value in array.ravel()]
+
     def pads(self, node: Any, a: Attributes, kernel: tuple[int, ...], stride: int) -> list[int]:
         """Padding [top, left, bottom, right] of a window of ``kernel`` over the value."""
         auto = a.pop("auto_pad", b"NOTSET")

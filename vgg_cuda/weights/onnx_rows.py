@@ -23,6 +23,8 @@ def _dense(t: Position, node: Any, w: Array, bias: Array | None) -> None:
     if w.ndim != 2:
         raise t.error(node, f"expected weights [K, C], got {list(w.shape)}")
     t.check_channels(node, w, after=w.shape[0])
+    if bias is not None:
+        bias = as_bias(t, node, bias, w.shape[0])
     t.layers.append(Linear(label(node), w, bias))
 
 
@@ -30,10 +32,9 @@ def gemm(t: Position, node: Any, a: Attributes) -> None:
     """A dense layer."""
     scales = (a.pop("alpha", 1.0), a.pop("beta", 1.0))
     w, bias = t.weights(node, 1), t.graph.constant(node, 2)
-    w = w if a.pop("transB", 0) else w.T
     if a.pop("transA", 0) or scales != (1.0, 1.0):
         raise t.error(node, f"expected alpha 1, beta 1 and no transA, got {scales}")
-    _dense(t, node, w, None if bias is None else as_bias(t, node, bias, w.shape[0]))
+    _dense(t, node, w if a.pop("transB", 0) else w.T, bias)
 
 
 def matmul(t: Position, node: Any, a: Attributes) -> None:
@@ -57,9 +58,9 @@ def flatten(t: Position, node: Any, a: Attributes) -> None:
 
 def reshape(t: Position, node: Any, a: Attributes) -> None:
     """A flattening, however the target is spelled; or nothing."""
-    target = t.graph.value(node.input[1]) if len(node.input) > 1 else np.zeros(0)
+    target = t.graph.value(node.input[1]) if len(node.input) > 1 else np.zeros(0, np.int64)
     shape, rows = t.shape, (t.shape[0], math.prod(t.shape[1:]))
-    wanted = [int(d) for d in target.ravel()[:8]]
+    wanted = t.integers(node, target)
     if not a.pop("allowzero", 0):
         wanted = [shape[i] if d == 0 and i < len(shape) else d for i, d in enumerate(wanted)]
     if _resolves(wanted, rows):

@@ -52,7 +52,9 @@ def strip(view: memoryview) -> bytes:
 
 
 def locate(raw: bytes) -> Located:
-    """Reads the locator that :func:`strip` left in ``raw_data``."""
+    """Reads the locator that :func:`strip` left in ``raw_data``. Raises :class:`WireError`."""
+    if len(raw) != _LOCATOR.size:
+        raise WireError("a tensor where none is expected")
     return Located(*_LOCATOR.unpack(raw))
 
 
