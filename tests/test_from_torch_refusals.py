@@ -11,7 +11,8 @@ from torch import nn
 from torch_modules import Reader, X, kernels, original
 from torch_modules import torchvision_vgg as vgg
 
-from vgg_cuda.interop import torch_accelerated
+from vgg_cuda.backends import DeviceError
+from vgg_cuda.interop import torch_accelerated, torch_runtime
 from vgg_cuda.interop.torch_module import from_torch
 
 # ---- Forwards that do more ----
@@ -185,6 +186,42 @@ def test_gpus_that_are_not_there() -> None:
     with torch.no_grad():
         assert network(torch.empty(1, 3, 32, 32, device="meta")).shape == (1, 10)
     assert "no kernels compute in torch.float32 on meta" in network.why
+
+
+def test_a_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told at once; after a module was moved, the original runs."""
+    module = vgg()
+    network: Any = from_torch(module)
+    text = "device 'cuda:0' is not available: it needs CuPy"
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise DeviceError(text)
+
+    monkeypatch.setattr(torch_runtime, "VGG", missing)
+    with pytest.raises(DeviceError, match="needs CuPy"):
+        from_torch(module)
+    network.refresh()
+    with torch.no_grad():
+        for _ in range(2):
+            original(network, module, X, text)
+
+
+def test_what_a_forward_counts() -> None:
+    """Its Python code runs once in a call, whichever way its tensors are computed."""
+
+    def how(m: Any, x: torch.Tensor) -> torch.Tensor:
+        m.count += 1
+        return m.features(x)
+
+    module = Reader(how)
+    module.count = 0
+    network: Any = from_torch(module)
+    network.count = 0
+    with torch.no_grad():
+        network(X)
+        assert (network.why, network.count) == (None, 1)
+    network(X)
+    assert (network.calls, network.count) == ((1, 1), 2)
 
 
 def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,9 @@ def from_torch(module: torch.nn.Module, *, dtype: Any = None) -> torch.nn.Module
     ``torch.inference_mode()``, or where no parameter requires grad. The original forward runs in
     training, under autocast, torch.compile, torch.export, torch.jit.trace and torch.func, with
     hooks on layers, for another dtype or device than the parameters', and wherever it does in this
-    call what the kernels cannot. ``result.calls`` counts both; ``result.why`` says why the last
-    call ran on the original, and is None where it did not.
+    call what the kernels cannot: every call, and this one, runs the forward's Python code on a
+    tensor without values to see what it does. ``result.calls`` counts both; ``result.why`` says why
+    the last call ran on the original, and is None where it did not.
 
     ``dtype`` is what is computed in, by default the parameters' own: float32 on the CPU; float32,
     tf32, float16 or bfloat16 on GPUs. Weights are packed here, for the device where they are, and

@@ -23,8 +23,6 @@ from .torch_recording import (
 
 CONV = "expected a 3x3 convolution of stride 1, padding 1, dilation 1 and one group, got {module}"
 POOL = "expected a 2x2 max-pool of stride 2 without padding, got {module}"
-GRID = "expected an average pool to a square grid, got {module}"
-FLAT = "expected all dimensions but the batch flattened, got {module}"
 
 
 def conv2d(
@@ -59,8 +57,7 @@ def batch_norm(
 ) -> Any:  # fmt: skip
     """By the running statistics alone.
 
-    PyTorch's kernels update these without raising their versions. ``num_batches_tracked``, which
-    their module counts in PyTorch's usual way, tells.
+    PyTorch updates these without raising their versions; that of ``num_batches_tracked`` tells.
     """
     if training or running_mean is None or running_var is None:
         raise Unrecorded("expected batch norms that use running statistics, got {module}")
@@ -68,8 +65,8 @@ def batch_norm(
     counter = rec.counters().get(id(running_mean))
     if counter is None:
         raise Unrecorded("expected batch norms with num_batches_tracked, got {module}")
-    tensors = weight, bias, running_mean, running_var, counter
-    return rec.step(x, "norm", shape_of(x), *tensors, number=eps, vector=x.vector)
+    norm = weight, bias, running_mean, running_var, counter
+    return rec.step(x, "norm", shape_of(x), *norm, number=eps, vector=x.vector)
 
 
 def relu(rec: Recorder, x: Any, inplace: bool = False) -> Any:
@@ -92,9 +89,9 @@ def max_pool2d(
 ) -> Any:  # fmt: skip
     """2x2 of stride 2; rounding up is no other where sides are even."""
     N, C, H, W = _images(x)
-    given = kernel_size, stride or kernel_size, padding, dilation
     odd = ceil_mode and (H % 2 or W % 2)
-    if [_pair(value) for value in given] != [(2, 2), (2, 2), (0, 0), (1, 1)]:
+    given = kernel_size, stride or kernel_size, padding, dilation
+    if [*map(_pair, given)] != [(2, 2), (2, 2), (0, 0), (1, 1)]:
         raise Unrecorded(POOL)
     if return_indices or odd or x.vector or rec.pooled:
         raise Unrecorded(f"{POOL} of {H} x {W} pixels" if odd else POOL)
@@ -114,7 +111,7 @@ def adaptive_avg_pool2d(rec: Recorder, x: Any, output_size: Any) -> Any:
     if x.vector and rows == columns == 1:
         return x
     if x.vector or rows != columns or rec.pooled:
-        raise Unrecorded(GRID)
+        raise Unrecorded("expected an average pool to a square grid, got {module}")
     rec.adaptive = True
     return _global(rec, x, (N, C, 1, 1)) if rows == 1 else average(rec, x, rows)
 
@@ -138,7 +135,7 @@ def flatten(rec: Recorder, x: Any, start_dim: int = 0, end_dim: int = -1) -> Any
     """All but the batch."""
     rank = len(shape_of(x))
     if (start_dim % rank, end_dim % rank) != (1, rank - 1):
-        raise Unrecorded(FLAT)
+        raise Unrecorded("expected all dimensions but the batch flattened, got {module}")
     return _flat(rec, x)
 
 
@@ -149,7 +146,7 @@ def view(rec: Recorder, x: Any, *shape: Any) -> Any:
     features = math.prod(rest)
     if tuple(sizes) in ((N, features), (N, -1), (-1, features)):
         return _flat(rec, x)
-    text = f"expected all dimensions but the batch flattened, [{N}, {features}], got {[*sizes]}"
+    text = f"expected all dimensions but the batch flattened, got {[*sizes]}"
     if len(sizes) == 2 and sizes[0] in (N, -1) and not (x.vector or rec.pooled):
         _misfit(rec, text, sizes[1], rest[0])
     raise Unrecorded(text)
@@ -236,7 +233,7 @@ OPERATIONS |= {
     F.batch_norm: batch_norm,
     F.relu: relu, torch.relu: relu, torch.Tensor.relu: relu,
     torch.relu_: relu, torch.Tensor.relu_: relu,
-    F.dropout: dropout, F.dropout2d: dropout,
+    F.dropout: dropout,
     F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d,
     F.adaptive_avg_pool2d: adaptive_avg_pool2d,
     torch.mean: mean, torch.Tensor.mean: mean,
