@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
+import math
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from bench_fakes import FLAT, TINY, tiny_file
 
+from vgg_cuda.arrays import numpy_dtype
 from vgg_cuda.backends import why_missing
 from vgg_cuda.bench import inputs, peers, session
 from vgg_cuda.bench.layers import network_layers
@@ -216,22 +219,29 @@ def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -
 
 @EMULATED
 @pytest.mark.parametrize("graph", [True, False], ids=["graph", "plain"])
+@pytest.mark.parametrize("which", ["conv2_1", "fc7"])
 @pytest.mark.parametrize("dtype", ["float16", "tf32"])
-def test_a_layer_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -> None:
+def test_a_layer_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, which: str, graph: bool) -> None:
     """The L2 cache is cleared before every call, on the same stream."""
     job = Job("cuda:0", dtype, weights=tiny_file(tmp_path), graph=graph)
-    layers = [(layer, shape) for layer, shape in whole(TINY, 2).shapes() if layer.multiplies]
-    for layer, shape in [layers[1], layers[-1]]:
-        work = Work("kernel", layer.name, shape, (layer,))
-        error, bound, found = checked(job, OURS, work, tmp_path)
-        assert error <= bound, layer.name
-        before, cleared = found.program.before, []
-        assert before is not None
-        found.program.before = partial(_noted, before, cleared)
-        found.handle({"do": "warm"})
-        assert cleared == [0, 0]
-        assert found.program.kernels
-        assert found.program.how == ("CUDA graph" if graph else "plain calls")
+    found = [(layer, shape) for layer, shape in whole(TINY, 2).shapes() if layer.name == which]
+    ((layer, shape),) = found
+    used = gpu.log.memory.used
+    work = Work("kernel", layer.name, shape, (layer,))
+    error, bound, session = checked(job, OURS, work, tmp_path)
+    assert error <= bound
+    assert (session.program.keep is not None) == graph  # a real graph knows addresses alone
+    gc.collect()
+    elements = math.prod(shape) + math.prod(layer.weight_shape) + math.prod(layer.out_shape(shape))
+    held = elements * numpy_dtype(dtype).itemsize + inputs.GPU_ROTATED_BYTES
+    assert gpu.log.memory.used - used >= held
+    before, cleared = session.program.before, []
+    assert before is not None
+    session.program.before = partial(_noted, before, cleared)
+    session.handle({"do": "warm"})
+    assert cleared == [0, 0]
+    assert session.program.kernels
+    assert session.program.how == ("CUDA graph" if graph else "plain calls")
 
 
 def _noted(before: Any, cleared: list[int], i: int) -> None:

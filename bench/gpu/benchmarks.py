@@ -40,7 +40,7 @@ def benchmark(run: Run) -> Result:
             runs.append({"asked": words, "report": None, "why": "no time"})
             continue
         path.unlink(missing_ok=True)
-        limits = ["--budget", f"{max(left, 5.0) * part:.0f}", "--output", path]
+        limits = ["--budget", f"{max(left, 5.0) * part:.0f}", "--output", str(path)]
         device = [] if run.dry_run else ["--device", "cuda"]
         child = run.python(
             "-m", "vgg_cuda", "bench", *words, *device, "--peers", "torch", *limits, apart=True

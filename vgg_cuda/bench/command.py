@@ -1,8 +1,8 @@
 """``vgg-cuda bench`` and ``vgg-cuda profile``: the command line of benchmarks.
 
-Exit codes: 0 measured; 1 a result is wrong, or ``compare`` found a regression; 2 bad arguments,
-told before anything is measured; 128 + the signal's number for an interrupted run, whose output is
-written.
+Exit codes: 0 measured; 1 a result is wrong, this package's own failed, or ``compare`` found a
+regression; 2 bad arguments, told before anything is measured; 128 + the signal's number for an
+interrupted run, whose output is written.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .compare_command import compare_command
 
 if TYPE_CHECKING:
     from .options import Options
+    from .report import Result
 
 app = typer.Typer(
     help="Measures networks and kernels beside other programs, their results checked first.",
@@ -167,14 +168,16 @@ def _main(make: Callable[[], Options], output: Path | None, plot: Path | None) -
             asked = resolve(options)
         with stop.watching(), _progress() as say:
             report = Suite(asked, stop, say).run()
-            if output is not None:
-                write(report, output)
-            if plot is not None and any(r.median_s for r in report.results):
-                from .plot import plot as draw
+            try:
+                if output is not None:
+                    write(report, output)
+                if plot is not None and any(r.median_s for r in report.results):
+                    from .plot import plot as draw
 
-                draw(report, plot)
-        if report.results:
-            print_report(report)
+                    draw(report, plot)
+            finally:  # also where the disk is full
+                if report.results:
+                    print_report(report)
         if stop.number is not None:
             typer.echo("interrupted: what was measured is there", err=True)
             sys.stdout.flush()
@@ -182,8 +185,14 @@ def _main(make: Callable[[], Options], output: Path | None, plot: Path | None) -
         for path in (output, plot):
             if path is not None:
                 typer.echo(f"wrote {path}", err=True)
-    if any(r.status == "wrong" for r in report.results):
+    if any(_is_bad(result) for result in report.results):
         raise typer.Exit(BAD_RESULT)
+
+
+def _is_bad(result: Result) -> bool:
+    """Wrong, or this package's own that did not come to its end."""
+    ours = result.peer == "vgg_cuda" and result.status in ("failed", "timeout")
+    return result.status == "wrong" or ours
 
 
 @contextlib.contextmanager

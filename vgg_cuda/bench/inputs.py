@@ -75,6 +75,11 @@ def copies(nbytes: int, on_gpu: bool) -> int:
     return max(1, min(-(-wanted // max(nbytes, 1)), most))
 
 
+def cache_clearer_bytes() -> int:
+    """What is written to a GPU's memory so that nothing else is left in its L2 cache."""
+    return GPU_ROTATED_BYTES
+
+
 def in_turn(x: NDArray[Any], count: int) -> list[NDArray[Any]]:
     """x and copies of it."""
     return [x, *(x.copy() for _ in range(count - 1))]

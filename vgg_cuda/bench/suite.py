@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,8 @@ from .measure import Gone, Patience, Taken, answer, measure
 from .options import Asked
 from .peers import CEILINGS, OURS
 from .peers import ceilings as ceiling_works
-from .report import Ceiling, Report, Result
+from .report import Report
+from .reporting import ceiling, empty_report, line
 from .results import profile_results, result, with_ratios
 from .truth import truth
 from .work import Job, Work
@@ -49,7 +49,7 @@ class Suite:
         self._restarts: dict[str, int] = {}
         self._truths: dict[Any, tuple[str, float]] = {}
         self._names = (OURS, *asked.peers)
-        self.report = self._empty()
+        self.report = empty_report(asked)
 
     def run(self) -> Report:
         """The report, ``interrupted`` where somebody wanted it to end early.
@@ -117,7 +117,7 @@ class Suite:
                 )
             ]  # fmt: skip
         self.report.results += rows
-        self._say(_line(rows[0] if len(rows) == 1 else None, work, name))
+        self._say(line(rows[0] if len(rows) == 1 else None, work, name))
 
     # ---- Workers ----
 
@@ -183,7 +183,7 @@ class Suite:
             )  # fmt: skip
             taken = found[CEILINGS]
             if taken.times:
-                self.report.ceilings[work.name] = _ceiling(work, taken, job.dtype)
+                self.report.ceilings[work.name] = ceiling(work, taken, job.dtype)
         worker.close()
         del self._workers[CEILINGS]
 
@@ -208,51 +208,9 @@ class Suite:
         for name in self._names:
             self._enter(work, name, Taken("n/a", reason))
 
-    def _empty(self) -> Report:
-        asked = self._asked
-        options, device = asked.options, asked.job.device
-        now = datetime.datetime.now(datetime.timezone.utc)
-        kind: Any = "cuda" if asked.job.on_gpu else device
-        before = machine.state(device)
-        return Report(
-            kind=options.kind, commit=machine.commit(), date=now.isoformat(timespec="seconds"),
-            device=machine.describe(device), device_kind=kind, versions=machine.versions(),
-            seed=options.seed, driver=before.get("driver"),
-            settings={
-                "network": None if options.shapes else options.network, "size": asked.size,
-                "batches": list(options.batches), "dtype": asked.job.dtype, "device": device,
-                "arch": asked.job.arch, "graph": options.graph and asked.job.on_gpu,
-                "noise": asked.noise, "timeout_s": asked.patience.timeout,
-                "budget_s": asked.budget, "peers": list(asked.peers),
-            },
-            environment={"before": before},
-        )  # fmt: skip
-
 
 def _gone(gone: Gone) -> Taken:
     return Taken(gone.status, str(gone))
-
-
-def _ceiling(work: Work, taken: Taken, dtype: str) -> Ceiling:
-    median = float(np.median(taken.times))
-    if work.name == "copy":
-        rate = 2 * work.shape[0] / median
-        return Ceiling(median_s=median, samples=len(taken.times), bytes_per_s=rate)
-    rate = ceiling_works.flops(work) / median
-    return Ceiling(
-        median_s=median, samples=len(taken.times), flops_per_s=rate, shape=list(work.shape),
-        dtype=dtype,
-    )  # fmt: skip
-
-
-def _line(row: Result | None, work: Work, name: str) -> str:
-    """What is known now, for a reader of standard error."""
-    start = f"{work.name}, batch {work.batch}, {name}: "
-    if row is None:
-        return f"{start}profiled"
-    if row.median_s is None:
-        return start + (row.reason or row.status)
-    return f"{start}{row.median_s * 1e3:.4g} ms, {row.samples} samples"
 
 
 @contextmanager

@@ -49,7 +49,8 @@ class Program:
     NumPy array [N,P,Q,K] or [N,K]. ``clock`` times a call. ``how`` it is called, for a reader:
     "plain calls", "CUDA graph". ``upload()`` copies the input from the host to the device and waits
     for it. ``kernels``: what runs, where that is known. ``counters``: the emulator's; then nothing
-    is timed. ``steps``: of a profile, the layers of each part of a call.
+    is timed. ``steps``: of a profile, the layers of each part of a call. ``keep``: what must live
+    as long as this: a CUDA graph knows addresses alone.
     """
 
     call: Callable[[int], Any]
@@ -62,6 +63,7 @@ class Program:
     kernels: list[str] | None = None
     counters: dict[str, int] | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
+    keep: Any = None
 
 
 class Peer(Protocol):

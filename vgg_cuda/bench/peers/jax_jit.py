@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ class Jax:
     """Timed by the wall: a call returns when its result is there."""
 
     def __init__(self, job: Job) -> None:
+        # the other programs need room on the GPU, too
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:
             import jax
         except ImportError as error:

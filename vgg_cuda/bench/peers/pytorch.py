@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..clock import Clock, HostClock, torch_clock
-from ..inputs import GPU_ROTATED_BYTES, copies
+from ..inputs import cache_clearer_bytes, copies
 from ..layers import Layer
 from ..work import Job, Work
 from . import Absent, Program
@@ -76,7 +76,7 @@ class Torch:
             return program
         program.upload = lambda: (self.placed(x), torch.cuda.synchronize())
         if kernel:
-            scratch = torch.empty(GPU_ROTATED_BYTES, dtype=torch.uint8, device=self.device)
+            scratch = torch.empty(cache_clearer_bytes(), dtype=torch.uint8, device=self.device)
             program.before = lambda _: scratch.zero_()
         if self.job.graph:
             self.capture(program, run, xs, kernel)
@@ -98,7 +98,7 @@ class Torch:
             return self.host(y)
 
         program.call, program.result = (lambda _: graph.replay()), result
-        program.how = f"{self.how}, CUDA graph"
+        program.how, program.keep = f"{self.how}, CUDA graph", run
         if not kernel:
             program.before = lambda i: target.copy_(xs[i])
 
