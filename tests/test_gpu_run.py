@@ -531,6 +531,7 @@ BROKEN = measured("model", {"median_s": 0.002}, {
     "peer": "torch", "status": "failed", "reason": "out of memory",
 })  # fmt: skip
 LATE = measured("model", {"status": "n/a", "reason": "no time: the budget is 9 s"})
+NO_ARRAYS = Child(2, "", False, "error: unknown dtype 'bfloat16' on cuda:0: expected float16")
 FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: error: no"}
 
 
@@ -546,12 +547,17 @@ FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: er
         ([], False, "failed", "measured nothing: model vgg16: exit status 2: error: no"),
         ([OURS, None], False, "failed", "model vgg16: exit status 2: error: no"),
         ([OURS, LATE], False, "ok", "float16 N=64: 2.000 ms"),
+        ([OURS, "left out"], False, "ok", "float16 N=64: 2.000 ms"),
     ],
 )
-def test_what_is_measured(
-    reports: list[dict[str, Any] | None], timed_out: bool, status: str, reason: str
-) -> None:
-    runs = [{"asked": [], "report": report, "why": ""} if report else FAILED for report in reports]
+def test_what_is_measured(reports: list[Any], timed_out: bool, status: str, reason: str) -> None:
+    left_out = {**FAILED, "why": benchmarks.why(NO_ARRAYS)}
+    kinds: dict[Any, Any] = {None: FAILED, "left out": left_out}
+    runs = [
+        kinds[report] if report is None or isinstance(report, str)
+        else {"asked": [], "report": report, "why": ""}
+        for report in reports
+    ]  # fmt: skip
     child = Child(-9 if timed_out else 0, "", timed_out)
     result = benchmarks.judged(runs or [FAILED], child)
     assert (result.status, result.reason[: len(reason)]) == (status, reason)
@@ -574,7 +580,7 @@ def test_runs_share_the_time(tmp_path: Path) -> None:
     result = benchmarks.benchmark(run)
     assert (result.status, result.data["no_time"]) == ("ok", 1)
     budgets = [float(words[words.index("--budget") + 1]) for words in asked]
-    assert budgets == [40, 30, 8]
+    assert budgets == [40, 35, 8]
     assert all({"--device", "cuda", "--peers", "torch"} <= set(words) for words in asked)
     assert len(json.loads((run.out / "bench.json").read_text())["runs"]) == 3
     asked.clear()

@@ -17,7 +17,7 @@ LEAST_S = 10.0  # with less, no further run is begun
 # what is asked for, and which part of the time that is then left it may take
 WANTED: list[tuple[list[str], float]] = [
     (["model", NETWORK, "--dtype", "float16", "--batch", "64,1,16,256"], 0.45),
-    (["kernel", "--network", NETWORK, "--dtype", "float16", "--batch", str(LAYER_BATCH)], 0.6),
+    (["kernel", "--network", NETWORK, "--dtype", "float16", "--batch", str(LAYER_BATCH)], 0.7),
     (["model", NETWORK, "--dtype", "tf32", "--batch", str(LAYER_BATCH)], 0.5),
     (["model", NETWORK, "--dtype", "bfloat16", "--batch", str(LAYER_BATCH)], 1.0),
 ]
@@ -27,6 +27,7 @@ DRY: list[tuple[list[str], float]] = [
     (["kernel", "--network", "digits", "--layer", "conv1_1,conv2_1,fc8", *SMALL], 1.0),
 ]
 DRY_S = 60.0
+NO_TIME, LEFT_OUT = "no time", "left out"
 
 
 def benchmark(run: Run) -> Result:
@@ -37,7 +38,7 @@ def benchmark(run: Run) -> Result:
     for words, part in DRY if run.dry_run else WANTED:
         left = (min(run.left(), DRY_S) if run.dry_run else run.left()) - SPARE_S
         if left < LEAST_S and runs:
-            runs.append({"asked": words, "report": None, "why": "no time"})
+            runs.append({"asked": words, "report": None, "why": NO_TIME})
             continue
         path.unlink(missing_ok=True)
         limits = ["--budget", f"{max(left, 5.0) * part:.0f}", "--output", str(path)]
@@ -57,6 +58,8 @@ def why(child: Child) -> str:
     """How a run ended, where that is not well."""
     if child.timed_out:
         return "killed at the limit"
+    if child.code == 2 and "unknown dtype" in child.last_line():  # without ml_dtypes
+        return f"{LEFT_OUT}: {child.last_line()}"
     return "" if child.code == 0 else f"exit status {child.code}: {child.last_line()}"
 
 
@@ -68,11 +71,12 @@ def judged(runs: list[dict[str, Any]], child: Child) -> Result:
         f"{label(row)}: {row['reason']}" for row in rows if row["status"] in ("failed", "timeout")
     ]
     bad += [
-        f"{' '.join(each['asked'][:2])}: {each['why']}" for each in runs if not each["report"]
-        and each["why"] != "no time"
-    ]  # fmt: skip
+        f"{' '.join(each['asked'][:2])}: {each['why']}"
+        for each in runs
+        if not each["report"] and not each["why"].startswith((NO_TIME, LEFT_OUT))
+    ]
     late = sum(row["status"] == "n/a" and row["reason"].startswith("no time") for row in rows)
-    late += sum(each["why"] == "no time" for each in runs)
+    late += sum(each["why"] == NO_TIME for each in runs)
     data = {"rows": len(rows), "wrong": wrong, "errors": bad, "no_time": late}
     said = "; ".join(
         f"{row['dtype']} N={row['batch']}: {row['median_s'] * 1e3:.3f} ms{beside(row, rows)}"

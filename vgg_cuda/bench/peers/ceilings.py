@@ -6,6 +6,8 @@ where it is, else with CuPy.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import math
 from typing import Any
 
@@ -60,13 +62,10 @@ class OnGpu:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.versions: dict[str, str] = {}
-        self.torch: Any = None
-        try:
-            import torch as any_torch
-        except ImportError:
-            any_torch = None  # type: ignore[assignment]
-        torch: Any = any_torch
-        self.torch = torch if torch is not None and torch.cuda.is_available() else None
+        torch: Any = None
+        with contextlib.suppress(ImportError):
+            torch = importlib.import_module("torch")
+        self.torch: Any = torch if torch is not None and torch.cuda.is_available() else None
         stored = "float32" if job.dtype == "tf32" else job.dtype
         if self.torch is not None:
             torch.backends.cuda.matmul.allow_tf32 = job.dtype == "tf32"

@@ -74,8 +74,9 @@ class Torch:
         program = Program(call, lambda: self.host(run(xs[0])), self.clock, self.how, count)
         if not self.job.on_gpu:
             return program
-        program.upload = lambda: (self.placed(x), torch.cuda.synchronize())
-        if kernel:
+        if not kernel:
+            program.upload = lambda: (self.placed(x), torch.cuda.synchronize())
+        else:
             scratch = torch.empty(cache_clearer_bytes(), dtype=torch.uint8, device=self.device)
             program.before = lambda _: scratch.zero_()
         if self.job.graph:
