@@ -246,6 +246,17 @@ def _channels_last(net: Net) -> Net:
     return net.add("Reshape", np.array([-1, 24])).head()
 
 
+def _channels_last_between(net: Net) -> Net:
+    """Keras on PyTorch, as exported: NHWC between layers, biases apart, casts to the same."""
+    net.dims = ("N", 8, 8, 3)
+    for c, k in ((3, 4), (4, 6)):
+        net.add("Cast", to=1).add("Transpose", perm=[0, 3, 1, 2]).conv(c, k, relu=False)
+        net.add("Transpose", perm=[0, 2, 3, 1]).add("Add", net.random(1, 1, 1, k)).add("Relu")
+        net.add("Transpose", perm=[0, 3, 1, 2]).maxpool().add("Transpose", perm=[0, 2, 3, 1])
+    net.add("Reshape", np.array([-1, 24])).add("MatMul", net.random(24, 3))
+    return net.add("Add", net.random(3)).add("Softmax", axis=-1)
+
+
 def _convolutional_head(net: Net) -> Net:
     net.features().add("Conv", net.random(5, 6, 2, 2), net.random(5)).add("Relu")
     net.add("Conv", net.random(3, 5, 1, 1), net.random(3))
@@ -314,6 +325,7 @@ SPELLINGS: dict[str, tuple[int, Callable[[Net], Net]]] = {
         17, lambda n: _ends(n, "Reshape", np.array([0, 6, 2, -1])).add("Flatten").head()
     ),
     "channels-last": (17, _channels_last),
+    "softmax-channels-last-between": (17, _channels_last_between),
     "convolutional-head": (17, _convolutional_head),
     "mean-flatten": (17, lambda n: _ends(n, "GlobalAveragePool").add("Flatten").gemm(6, 3)),
     "mean-squeeze": (17, lambda n: _ends(n, "GlobalAveragePool").add("Squeeze", AXES).gemm(6, 3)),
@@ -358,7 +370,7 @@ def test_spellings_of_a_network(tmp_path: Path, name: str) -> None:
     opset, build = SPELLINGS[name]
     net = Net(opset=opset)
     model = build(net).model()
-    last = name == "channels-last"
+    last = "channels-last" in name and "mean" not in name
     x = images(2, 8, 8, 3) if last else images(2, 3, 8, 8)
     path = saved(model, tmp_path / "m.onnx")
     network = assert_same(path, x, run(model, x), "NHWC" if last else "NCHW")

@@ -104,11 +104,12 @@ def add(t: Position, node: Any, a: Attributes) -> None:
     if not isinstance(before, (Conv3x3, Linear)):
         raise t.error(node, "expected it as a bias, right after a convolution or a dense layer")
     value = t.weights(node, side)
-    if t.axes == "NCHW" or t.axes == "NC11":
-        if value.size != 1 and value.shape[-2:] != (1, 1):
-            raise t.error(node, f"expected a bias [C, 1, 1], got {list(value.shape)}")
-        value = value.reshape(-1)
-    bias = as_bias(t, node, value, before.w.shape[0])
+    others = (1,) * (len(t.axes) - value.ndim) + value.shape
+    if len(others) > len(t.axes) or any(
+        size > 1 for size, axis in zip(others, t.axes, strict=True) if axis != "C"
+    ):
+        raise t.error(node, f"expected a bias per channel of {t.shown}, got {list(value.shape)}")
+    bias = as_bias(t, node, value.reshape(-1), before.w.shape[0])
     if before.bias is not None:
         bias = as_bias(t, node, before.bias, before.w.shape[0]).astype(np.float32) + bias
     t.layers[t.layers.index(before)] = dataclasses.replace(before, bias=bias)
