@@ -119,9 +119,8 @@ def tapped(features: nn.Sequential, taps: tuple[int, ...]) -> Callable[..., Any]
 @pytest.mark.parametrize("weights", [torch.contiguous_format, CL], ids=["", "filters"])
 @torch.no_grad()
 def test_features_have_pytorchs_memory_format(layout: Any, weights: Any) -> None:
-    """Before and after activations and pools, of all narrow shapes, too."""
-    model = TorchVGG("4 1 M 6 M 5 M", num_classes=2, hidden=2).to(memory_format=weights)
-    model.eval()
+    """Before and after activations and pools, down to one pixel."""
+    model = network("4 2 M 6 M 5 M").to(memory_format=weights)
     taps = tapped(model.features, (0, 1, 3, 4, 5, 7, 8, 10))
     run = compiled(taps)
     for shape in ((2, 3, 16, 16), (1, 3, 8, 8), (1, 3, 8, 40)):
@@ -129,6 +128,21 @@ def test_features_have_pytorchs_memory_format(layout: Any, weights: Any) -> None
         for got, expected in zip(run(x), taps(x), strict=True):
             assert_like(got, expected)
     assert counts()[1] == 0
+
+
+@pytest.mark.parametrize("inplace", [False, True], ids=["", "in place"])
+@torch.no_grad()
+def test_memory_formats_that_pytorch_has_by_chance(inplace: bool) -> None:
+    """One channel: channels_last and contiguous at once. What follows may be either."""
+    model = network("4 1 6").features
+    for module in model:
+        if isinstance(module, nn.ReLU):
+            module.inplace = inplace
+    run = compiled(model)
+    for layout in (torch.contiguous_format, CL):
+        x = picture(2, 3, 8, 8).to(memory_format=layout)
+        assert_like(run(x), model(x))
+    assert reasons() == {"a memory format by chance": 1}
 
 
 # ---- Modes ----

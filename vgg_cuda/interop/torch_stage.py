@@ -50,14 +50,20 @@ class Stage:
         """What ``original`` returns, by this package's kernels where they may do."""
         arguments = (x, *params)
         reason = why_not(x, params) or self._misshapen(arguments)
+        spatial = self.steps[0].kind != "linear"
+        channels_last: bool | None = False
+        if reason is None and spatial:
+            channels_last = self._keeps_channels_last(x, arguments)
+            reason = "a memory format by chance" if channels_last is None else None
         if reason is not None:
             self.fell_back(reason)
             return self.original(*arguments)
         backend = backend_of(x.device)
         with backend.session():
-            if self.steps[0].kind == "linear":
+            if not spatial:
                 return self._linear(backend, x, arguments)
-            return self._spatial(backend, x, arguments)
+            y = self._spatial(backend, to_nhwc(x.detach()), arguments)
+            return from_nhwc(y, bool(channels_last))
 
     def _linear(self, backend: Backend, x: Tensor, arguments: Sequence[Any]) -> Tensor:
         (step,) = self.steps
@@ -66,9 +72,8 @@ class Stage:
         y: Tensor = ops.linear(rows.contiguous(), packed_linear(backend, w, bias), relu=step.relu)
         return y.view(*x.shape[:-1], w.shape[0])
 
-    def _spatial(self, backend: Backend, x: Tensor, arguments: Sequence[Any]) -> Tensor:
-        channels_last = self._keeps_channels_last(x, arguments)
-        y: Any = to_nhwc(x.detach())
+    def _spatial(self, backend: Backend, y: Any, arguments: Sequence[Any]) -> Tensor:
+        """y [N,H,W,C] -> [N,P,Q,K]."""
         waiting: tuple[Step, Any] | None = None  # a convolution that may be the first of a block
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             if step.kind == "maxpool2x2":
@@ -82,21 +87,29 @@ class Stage:
                 waiting = step, packed
             else:
                 y = ops.conv3x3(y, packed, relu=step.relu, pool=step.pool)
-        return from_nhwc(y, channels_last)
+        result: Tensor = y
+        return result
 
-    def _keeps_channels_last(self, x: Tensor, arguments: Sequence[Any]) -> bool:
-        """Whether ``original``'s result is channels_last, size by size as PyTorch decides it."""
+    def _keeps_channels_last(self, x: Tensor, arguments: Sequence[Any]) -> bool | None:
+        """Whether ``original``'s result is channels_last: once x or filters are, all that follows.
+
+        None where that depends on more: what has one channel or one pixel is contiguous as well,
+        and every operator takes that as it likes.
+        """
         found = is_channels_last(x)
         C, H, W = x.shape[1:]
-        for step in self.steps:
+        for step, is_last in zip(self.steps, [False] * (len(self.steps) - 1) + [True], strict=True):
+            pooled = step.pool or step.kind == "maxpool2x2"
             if step.kind == "conv3x3":
                 w, _ = _pick(arguments, step.params)
                 C, found = w.shape[0], found or is_channels_last(w)
-                if step.relu and (C == 1 or H == W == 1):
-                    found = False  # that is contiguous as well, and ReLU makes it so
-            if step.pool or step.kind == "maxpool2x2":
+                goes_on = bool(step.norm) or step.relu or pooled or not is_last
+                if found and goes_on and (C == 1 or H == W == 1):
+                    return None
+            if pooled:
                 H, W = H // 2, W // 2
-            found = found and not C == H == W == 1
+            if found and not is_last and (C == 1 or H == W == 1):
+                return None
         return found
 
     def _misshapen(self, arguments: Sequence[Any]) -> str | None:
