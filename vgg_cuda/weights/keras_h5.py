@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,7 @@ def opened(content: Path | bytes, source: str) -> Iterator[H5File]:
         ) from None
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     try:
+        _check_heaps(content)
         with h5py.File(io.BytesIO(content) if isinstance(content, bytes) else content, "r") as file:
             yield H5File(h5py, file, size, source)
     except (WeightsError, Warning):
@@ -44,6 +46,33 @@ def opened(content: Path | bytes, source: str) -> Iterator[H5File]:
     except Exception as error:  # corrupt files make h5py raise nearly anything
         detail = one_line(error) or type(error).__name__
         raise WeightsError(f"{source}: not a readable HDF5 file: {detail}") from None
+
+
+def _check_heaps(content: Path | bytes) -> None:
+    """Refuses a heap of texts whose free space is empty: libhdf5 would walk it for ever.
+
+    HDF5 File Format Specification, III.E: after 16 bytes come objects of a header (index in its
+    first two bytes, size in its last eight) and data; the one of index 0 is the free space.
+    """
+    if isinstance(content, Path):
+        with content.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as m:
+            _check_heaps_in(m)
+    else:
+        _check_heaps_in(content)
+
+
+def _check_heaps_in(data: bytes | mmap.mmap) -> None:
+    at, steps = -1, 0
+    while (at := data.find(b"GCOL\1\0\0\0", at + 1)) >= 0:
+        end = at + int.from_bytes(data[at + 8 : at + 16], "little")
+        here = at + 16
+        while here + 16 <= min(end, len(data)):
+            index = int.from_bytes(data[here : here + 2], "little")
+            size = int.from_bytes(data[here + 8 : here + 16], "little")
+            steps += 1
+            if (index == 0 and size == 0) or 8 * steps > len(data):  # heaps do not overlap
+                raise ValueError("a heap of texts without an end")
+            here += size if index == 0 else 16 + (size + 7) // 8 * 8
 
 
 class H5File:

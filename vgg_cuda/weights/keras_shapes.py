@@ -35,6 +35,7 @@ from .keras_stores import CONTAINERS, SUFFIXES, by_layer, ordered
 from .keras_terms import INACTIVE, dense_weight, krsc, preset_for
 
 EPSILON = 1e-3  # keras.layers.BatchNormalization's default; the file does not hold it
+NDIM = {"conv2d": 4, "dense": 2, "batch_normalization": 1}  # of the first variable
 BY_CONVS = {sum(w != "M" for w in widths): widths for widths in CONFIGS.values()}
 POOL, BLOCK = re.compile(r"max_pooling2d(_\d+)?|block\d+_pool"), re.compile(r"block(\d+)_conv\d+")
 KNOWN = {slot(kind, {}) for kind in (*INACTIVE, "Activation", "Flatten", "MaxPooling2D", "ReLU")}
@@ -125,9 +126,11 @@ def _collect(
             if count:
                 own = file.text(variables, "name") or name
                 arrays = [file.array(variables, str(i)) for i in range(count)]
-                if _base(name) not in ("conv2d", "dense", "batch_normalization"):
+                if arrays[0].ndim != NDIM.get(_base(name)):
+                    shape = list(arrays[0].shape)
                     raise UnsupportedError(
-                        f"{source}: {one_line(path, 120)}: expected the layers of a VGG"
+                        f"{source}: {one_line(path, 120)}: expected the layers of a VGG, got "
+                        f"variables that begin with {shape}"
                     )
                 here.append(Part(one_line(f"{container}/{path}", 120), own, (), arrays))
             elif inside == len(parts) + len(others):
