@@ -237,7 +237,7 @@ def test_a_budget_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     """The first have their time; what has none is listed with the reason."""
     found = asked(tmp_path, batches=(1, 2, 3), budget=100.0, timeout=20.0)
     runner = Suite(found, Interruption(), start=locally([]))
-    left = iter([50.0, 50.0, 10.0, 10.0, 0.5])
+    left = iter([100.0, 50.0, 50.0, 10.0, 10.0, 0.5])
     monkeypatch.setattr(runner, "_left", lambda: next(left))
     seen = []
     real = suite.measure

@@ -88,7 +88,7 @@ def test_a_network(name: str, config: Config, tmp_path: Path) -> None:
 def test_layers(name: str, tmp_path: Path) -> None:
     """Every layer of a network alone, and one that no network has."""
     job = Job("cpu", "float32", weights=tiny_file(tmp_path))
-    layers = [(layer, shape) for layer, shape in whole(TINY, 2).shapes() if layer.multiplies]
+    layers = [(layer, shape) for layer, shape in whole(TINY, 5).shapes() if layer.multiplies]
     works = [Work("kernel", layer.name, shape, (layer,)) for layer, shape in layers]
     for work in [works[0], works[1], works[-1]]:
         error, bound, _ = checked(job, name, work, tmp_path)
@@ -224,7 +224,7 @@ def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -
 def test_a_layer_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, which: str, graph: bool) -> None:
     """The L2 cache is cleared before every call, on the same stream."""
     job = Job("cuda:0", dtype, weights=tiny_file(tmp_path), graph=graph)
-    found = [(layer, shape) for layer, shape in whole(TINY, 2).shapes() if layer.name == which]
+    found = [(layer, shape) for layer, shape in whole(TINY, 5).shapes() if layer.name == which]
     ((layer, shape),) = found
     used = gpu.log.memory.used
     work = Work("kernel", layer.name, shape, (layer,))

@@ -28,6 +28,7 @@ from .truth import truth
 from .work import Job, Work
 
 CEILING_S = 2.0  # of each
+CEILING_PART = 0.05  # of a budget
 RESTARTS = 2  # of one program that crashes or hangs, for the work after that
 LEAST_S = 1.0  # nothing is begun with less time left
 
@@ -157,7 +158,7 @@ class Suite:
 
     def _truth(self, work: Work, job: Job, folder: Path) -> tuple[str, float]:
         """The file with the first images' result, and the bound; computed once for all batches."""
-        few = work.of_batch(min(work.batch, 3))
+        few = work.few()
         key = (few.layers, few.shape)
         if key not in self._truths:
             self._say(f"{work.name}: the reference is computed")
@@ -174,7 +175,9 @@ class Suite:
         if worker is None:
             return
         job = self._asked.job
-        seconds = min(CEILING_S, self._asked.patience.timeout)
+        left = self._left()
+        most = CEILING_S if left is None else min(CEILING_S, max(left, 0) * CEILING_PART)
+        seconds = min(most, self._asked.patience.timeout)
         patience = replace(self._asked.patience, timeout=seconds)
         for work in ceiling_works.works(job):
             found = measure(

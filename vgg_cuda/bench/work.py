@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import drawn, layer_input, pictures
+from .inputs import PERIOD, drawn, layer_input, pictures
 from .layers import Layer, Shape
 
 WorkKind = Literal["model", "kernel", "profile", "ceiling"]
@@ -73,6 +73,10 @@ class Work:
         if self.kind == "kernel":
             return layer_input(self.layers[0], self.shape, seed)
         return pictures(self.shape, seed)
+
+    def few(self) -> Work:
+        """The same for the images that are different."""
+        return self.of_batch(min(self.batch, PERIOD))
 
     def tensors(self, job: Job) -> dict[str, NDArray[np.float32]]:
         """The float32 weights of ``layers``, KRSC: ``conv1_1.weight``, ``conv1_1.bias``, …"""

@@ -65,17 +65,19 @@ class Torch:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
         run = self.function(work)
-        x = work.input(self.job.seed)
         kernel = work.kind == "kernel"
-        count = 1 if kernel and self.job.on_gpu else copies(x.nbytes, self.job.on_gpu)
-        first = self.placed(x)
+        x = work.few().input(self.job.seed)
+        nbytes = x[0].nbytes * work.batch
+        count = 1 if kernel and self.job.on_gpu else copies(nbytes, self.job.on_gpu)
+        first = self.repeated(x, work.batch)
         xs = [first, *(first.clone() for _ in range(count - 1))]
         call: Callable[[int], Any] = lambda i: run(xs[i])  # noqa: E731
         program = Program(call, lambda: self.host(run(xs[0])), self.clock, self.how, count)
         if not self.job.on_gpu:
             return program
         if not kernel:
-            program.upload = lambda: (self.placed(x), torch.cuda.synchronize())
+            whole = work.input(self.job.seed)
+            program.upload = lambda: (self.placed(whole), torch.cuda.synchronize())
         else:
             scratch = torch.empty(cache_clearer_bytes(), dtype=torch.uint8, device=self.device)
             program.before = lambda _: scratch.zero_()
@@ -140,6 +142,12 @@ class Torch:
             x = functional.relu(x, inplace=not self.compiled) if layer.relu else x
             x = functional.max_pool2d(x, 2) if layer.pool or layer.kind == "pool" else x
         return x
+
+    def repeated(self, x: Any, n: int) -> Any:
+        """``n`` images on the device, in turn those of x."""
+        few = self.torch.from_numpy(x).to(self.device).to(self.dtype)
+        tensor = few[self.torch.arange(n, device=self.device) % len(few)]
+        return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
 
     def placed(self, x: Any) -> Any:
         """x on the device, in the dtype, NCHW in channels_last."""
