@@ -378,6 +378,30 @@ def test_spellings_of_a_network(tmp_path: Path, name: str) -> None:
     assert network.config.batch_norm == name.startswith("batch-norm")
 
 
+def test_nodes_without_names_of_their_own(tmp_path: Path) -> None:
+    net, x = Net(), images(2, 3, 8, 8)
+    model = _bias_apart(net).model()
+    expected = run(model, x)
+    for name in ("", "layer"):
+        for node in model.graph.node:
+            node.name = name
+        assert_same(saved(model, tmp_path / "m.onnx"), x, expected)
+
+
+def test_functions_hold_weights(tmp_path: Path) -> None:
+    net, x = Net(), images(2, 3, 8, 8)
+    w = numpy_helper.from_array(net.random(3, 24), "w")
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=w),
+        helper.make_node("Flatten", ["x"], ["rows"]),
+        helper.make_node("Gemm", ["rows", "w"], ["y"], transB=1),
+    ]
+    imports = [helper.make_opsetid("", 17)]
+    net.functions = [helper.make_function("mine", "Head", ["x"], ["y"], nodes, imports)]
+    model = net.features().add("Head", domain="mine").model()
+    assert_same(saved(model, tmp_path / "m.onnx"), x, run(model, x))
+
+
 def test_constant_nodes_hold_weights(tmp_path: Path) -> None:
     net, x = plain(), images(2, 3, 8, 8)
     expected = run(net.model(), x)

@@ -100,7 +100,8 @@ def batch_norm(t: Position, node: Any, a: Attributes) -> None:
 def add(t: Position, node: Any, a: Attributes) -> None:
     """A bias that stands apart from its layer."""
     side = 0 if t.graph.is_constant(node.input[0]) else 1
-    before = next((layer for layer in t.layers[::-1] if not isinstance(layer, Identity)), None)
+    at = max((i for i, x in enumerate(t.layers) if not isinstance(x, Identity)), default=0)
+    before = t.layers[at] if t.layers else None
     if not isinstance(before, (Conv3x3, Linear)):
         raise t.error(node, "expected it as a bias, right after a convolution or a dense layer")
     value = t.weights(node, side)
@@ -112,7 +113,7 @@ def add(t: Position, node: Any, a: Attributes) -> None:
     bias = as_bias(t, node, value.reshape(-1), before.w.shape[0])
     if before.bias is not None:
         bias = as_bias(t, node, before.bias, before.w.shape[0]).astype(np.float32) + bias
-    t.layers[t.layers.index(before)] = dataclasses.replace(before, bias=bias)
+    t.layers[at] = dataclasses.replace(before, bias=bias)
     nothing(t, node, a)
 
 

@@ -73,7 +73,8 @@ class Storage:
     def shares(self, array: Array) -> bool:
         """Whether ``array`` is a view of one of the mapped files."""
         views = (self._view, *self._beside.values())
-        return any(np.may_share_memory(array, np.frombuffer(view, np.uint8)) for view in views)
+        mapped = (np.frombuffer(view, np.uint8) for view in views if view.nbytes)
+        return any(np.may_share_memory(array, file) for file in mapped)
 
     def error(self, name: str, text: str) -> WeightsError:
         """An error about the tensor ``name``."""
