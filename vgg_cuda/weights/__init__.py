@@ -13,6 +13,7 @@ import numpy as np
 from . import hub, keras_files, native, onnx_file, pth, safetensors_file, timm, torchvision
 from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
+from .keras_shapes import EpsilonAssumedWarning
 from .metadata import Stated, parse
 from .native import save
 from .onnx_export import save_onnx
@@ -20,6 +21,7 @@ from .torchvision import save_torchvision
 
 __all__ = [
     "FORMATS",
+    "EpsilonAssumedWarning",
     "HeadDroppedWarning",
     "Weights",
     "WeightsError",
@@ -63,7 +65,9 @@ def load_weights(source: Source) -> Weights:
     one, the preset is "torchvision"; a network with torchvision's or timm's names that is one of
     the published ones down to its 1000 classes gets ImageNet's labels, any other gets none. A
     dense head that is all NaN, or that timm saved without its last layer, is dropped with a
-    :class:`HeadDroppedWarning`.
+    :class:`HeadDroppedWarning`. A Keras model gets the preset that ``from_keras`` gives it. Its
+    weights alone state no softmax, and no epsilon of batch norms: Keras' default is taken, with an
+    :class:`EpsilonAssumedWarning`.
 
     Raises ``FileNotFoundError`` for a path that is not there, :class:`WeightsError` for anything
     that does not make a VGG and ``TypeError`` for another kind of source.
