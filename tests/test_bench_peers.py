@@ -14,14 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bench_fakes import FLAT, TINY, tiny_file
+from bench_fakes import FLAT, TINY, locally, tiny_file
 
 from vgg_cuda.arrays import numpy_dtype
 from vgg_cuda.backends import why_missing
 from vgg_cuda.bench import inputs, peers, session
+from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
+from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.peers import OURS, Absent
+from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.session import Session
+from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.truth import truth
 from vgg_cuda.bench.work import Job, Work
 from vgg_cuda.configs import Config
@@ -288,3 +292,26 @@ def test_samples_settle_after_others_had_their_turn(tmp_path: Path) -> None:
     found._call_s = 10.0
     reply = found.handle({"do": "sample", "seconds": 0.0, "most": 2})
     assert (len(calls), reply["times"]) == (1, [0.5])
+
+
+@EMULATED
+@pytest.mark.parametrize("kind", ["model", "kernel", "profile"])
+def test_a_whole_run_on_a_gpu(gpu: Any, tmp_path: Path, kind: Any) -> None:
+    """From options to a report; the fake has no products for the ceilings."""
+    asked = resolve(
+        Options(kind, tiny_file(tmp_path), (5,), 32, "float16", "cuda", timeout=0.01, peers=())
+    )
+    assert (asked.noise, asked.job.device) == (0.005, "cuda:0")
+    report = Suite(asked, Interruption(), start=locally([])).run()
+    assert (report.device, report.device_kind, report.driver) == ("GPU 0", "cuda", None)
+    assert report.environment["before"]["power_w"] is None
+    assert not report.ceilings
+    for row in report.results:
+        assert row.status == "ok", row.reason
+        assert row.median_s == pytest.approx(0.001)
+        assert row.kernels
+        assert row.floor_s is None
+        if kind != "profile":
+            assert row.device_s == row.median_s
+            assert row.enqueue_s > 0
+    Report.to_json(report)
