@@ -323,3 +323,21 @@ def test_a_lambda_in_a_file_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"evil: expected a layer of a VGG .* got Lambda"):
         load_weights(tmp_path / "w")
     assert not proof.exists()
+
+
+def test_a_model_that_was_trained(tmp_path: Path) -> None:
+    """Its files hold the optimizer's variables, too; the model was built by a call."""
+    model = keras.Sequential([*keras_models.features(), L.Flatten(), L.Dense(3, "softmax")])
+    x = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model(x)
+        model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+        model.fit(x, np.array([0, 1, 2, 0]), verbose=0)
+    y = predict(model, x)
+    assert_close(from_keras(model, device="cpu")(x), y)
+    for form in ("keras", "h5", "weights.h5"):
+        write(model, tmp_path / form, form)
+        got = VGG.load(tmp_path / form, device="cpu")
+        stated = "None" if form == "weights.h5" else "softmax"
+        assert_close(logarithms(got(x), stated), np.log(y), what=form)
