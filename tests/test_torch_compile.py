@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import runpy
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from importlib.metadata import entry_points
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -18,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch_compiled import afresh, assert_like, compiled, counts, picture, reasons
 from torch_vgg import CONFIGS, TimmVGG, TorchVGG
 
-from vgg_cuda.interop import torch_cache
+from vgg_cuda.interop import torch_cache, torch_compile
 
 _afresh = pytest.fixture(autouse=True)(afresh)
 
@@ -450,6 +454,22 @@ def test_threads() -> None:
             assert_like(y, expected[i])
     assert reasons() == {"a gradient is needed": 4}
     assert counts()[1] == 4
+
+
+def test_the_backend_is_an_entry_point() -> None:
+    assert "vgg_cuda" in torch._dynamo.list_backends(exclude_tags=())
+    (entry,) = entry_points(group="torch_dynamo_backends", name="vgg_cuda")
+    assert entry.load() is torch_compile.backend
+
+
+@pytest.mark.slow
+def test_the_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    script = Path(__file__).parents[1] / "examples" / "torch_compile.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--size", "32", "--runs", "1"])
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "VGG-16: {'matched': 16, 'fallback': 0}" in printed
+    assert "residual: {'matched': 3, 'fallback': 0}" in printed
 
 
 def test_there_are_no_options() -> None:

@@ -5,7 +5,8 @@ That is 3x3 convolutions (stride 1, padding 1, any width) with a batch norm in `
 graph stays as it is, and a part runs as PyTorch has it where a call asks for more than its result:
 a gradient, autocast, a dtype or device without kernels (on the CPU all but float32), a transform, a
 captured CUDA graph. Results are those of PyTorch but for rounding, in the memory format that
-PyTorch would give them; channels_last inputs are read as they are. Shapes may change from call to
+PyTorch would give them; channels_last inputs are read as they are. On the CPU an infinity or NaN
+may reach a few pixels more than PyTorch's: Winograd's tiles are 4x4. Shapes may change from call to
 call. Weights are packed once and anew when they change, see ``torch_cache.py``, which also has
 ``refresh()`` for writes through ``.data``.
 
