@@ -448,6 +448,10 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             {"kind": "kernel", "shapes": ("1,8,8,3,8",), "layers": ("fc6",)},
             "--layer and --shape: expected one of them",
         ),
+        (
+            {"kind": "kernel", "shapes": ("1,8,8,3,8",), "batches": (2,)},
+            "--shape: expected no --batch and no --size beside it",
+        ),
         ({"batches": (10**6,)}, "pixels"),
         ({"kind": "kernel", "shapes": ("1,65536,65536,64,64",)}, "GB are free on this machine"),
     ],

@@ -158,6 +158,8 @@ def _size(options: Options, config: Config, weights: Weights | None) -> tuple[in
 def _of_shapes(options: Options) -> list[Work]:
     if options.layers:
         raise ValueError("--layer and --shape: expected one of them, got both")
+    if options.batches != (1,) or options.size is not None:
+        raise ValueError("--shape: expected no --batch and no --size beside it: it says both")
     found = []
     for text in dict.fromkeys(options.shapes):
         layer, shape = parse_shape(text, relu=options.relu, pool=options.pool)
