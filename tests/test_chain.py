@@ -230,6 +230,10 @@ REFUSED = {
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),
     "relu-after-average": (
         refuse([conv("a", 3, 8), GlobalPool("g", "avg"), Relu("r")]), "a ReLU before the average"),
+    "flatten-chw-headless": (
+        refuse([*DEEP, Flatten("f", "CHW")]),
+        "expected a dense layer behind Flatten",
+    ),
     "after-softmax": (
         refuse([*DEEP, *HEAD, Softmax("s"), linear("e", 4, 4)]), "e: expected nothing after"),
     "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right behind"),

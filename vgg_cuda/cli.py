@@ -284,9 +284,9 @@ def verify(
 def convert(
     source: Annotated[str, typer.Argument(help='A weights file, "digits" or "imagenet".')],
     output: Annotated[Path, typer.Argument(help="The file to write.")],
-    to: Annotated[str, typer.Option(help="native or torchvision.")] = "native",
+    to: Annotated[str, typer.Option(help="native, torchvision or onnx.")] = "native",
 ) -> None:
-    """Writes weights in another format: this package's own, or torchvision's names and layouts."""
+    """Writes weights in another format: this package's own, torchvision's names, or ONNX."""
     from .files import check_writable
     from .weights.convert import convert as run
 

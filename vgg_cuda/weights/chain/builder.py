@@ -200,6 +200,11 @@ class Chain:
             raise UnsupportedError(f"{self.source}: expected 3x3 convolutions, found none")
         if self.dense:
             input_size = self.check_inputs(input_size)
+        elif self.flattens_channels() and (not self.pooling or self.grid > 1):
+            raise UnsupportedError(
+                f"{self.source}: expected a dense layer behind Flatten: pixels channel by channel "
+                "are no result here; leave it off, and flatten the result"
+            )
         widths, head = tuple(self.widths), tuple(d.w.shape[0] for d in self.dense)
         name = config_name(widths)
         config = Config(
@@ -226,6 +231,10 @@ class Chain:
         preset = fitted(preset, input_size)
         return Weights(config, tensors, preset, labels, activation, self.source, names)
 
+    def flattens_channels(self) -> bool:
+        """Whether a vector holds the pixels of one channel after those of another."""
+        return isinstance(self.flattened, Flatten) and self.flattened.order == "CHW"
+
     def check_inputs(self, input_size: tuple[int, int] | None) -> tuple[int, int] | None:
         """The one size of images where dense layers read all pixels; brings fc6 to HWC order."""
         first, channels = self.dense[0], self.convs[-1].w.shape[0]
@@ -246,7 +255,7 @@ class Chain:
                 f"{self.source}: {first.name}: expected [K, {cells * channels}] for {channels} "
                 f"channels of {where}, got [K, {inputs}]"
             )
-        if isinstance(self.flattened, Flatten) and self.flattened.order == "CHW" and cells > 1:
+        if self.flattens_channels() and cells > 1:
             first.w = chw_to_hwc(first.w, channels)
         return input_size
 
