@@ -25,8 +25,7 @@ from torch_modules import (
 )
 
 from vgg_cuda import VGG
-from vgg_cuda.interop import torch_runtime
-from vgg_cuda.interop.torch_module import from_torch
+from vgg_cuda.interop.torch_module import from_torch, runtime
 
 
 @pytest.fixture(autouse=True)
@@ -252,9 +251,9 @@ def test_a_gpus_kernels(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> 
         assert device == "cpu"
         return VGG(weights, device="emulator", dtype=dtype)
 
-    monkeypatch.setattr(torch_runtime, "VGG", on_emulator)
+    monkeypatch.setattr(runtime, "VGG", on_emulator)
     monkeypatch.setattr(
-        torch_runtime.Runtime, "precision", lambda self, like: torch_runtime.PRECISIONS[like.dtype]
+        runtime.Runtime, "precision", lambda self, like: runtime.PRECISIONS[like.dtype]
     )
     module = torchvision_vgg("16 M 16 M", hidden=16, batch_norm=True)
     bound = {torch.float16: 3e-3, torch.bfloat16: 3e-2}[dtype]

@@ -12,8 +12,7 @@ from torch_modules import Reader, X, kernels, original
 from torch_modules import torchvision_vgg as vgg
 
 from vgg_cuda.backends import DeviceError
-from vgg_cuda.interop import torch_accelerated, torch_runtime
-from vgg_cuda.interop.torch_module import from_torch
+from vgg_cuda.interop.torch_module import accelerated, from_torch, runtime
 
 # ---- Forwards that do more ----
 
@@ -197,7 +196,7 @@ def test_a_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any, **__: Any) -> None:
         raise DeviceError(text)
 
-    monkeypatch.setattr(torch_runtime, "VGG", missing)
+    monkeypatch.setattr(runtime, "VGG", missing)
     with pytest.raises(DeviceError, match="needs CuPy"):
         from_torch(module)
     network.refresh()
@@ -228,6 +227,6 @@ def test_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, torch_accelerated.__name__)
+    monkeypatch.delitem(sys.modules, accelerated.__name__)
     with pytest.raises(ImportError, match=r'needs PyTorch: pip install "vgg-cuda\[torch\]"'):
         from_torch(None)  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ from vgg_cuda import VGG
 from vgg_cuda.interop.keras import from_keras
 from vgg_cuda.weights import FORMATS, WeightsError, load_weights
 from vgg_cuda.weights.convert import convert
-from vgg_cuda.weights.keras_shapes import EpsilonAssumedWarning
+from vgg_cuda.weights.keras.shapes import EpsilonAssumedWarning
 
 # Those whose shapes alone say what they are; the others need a config.
 BY_SHAPES = (
@@ -51,7 +51,7 @@ sys.meta_path.insert(0, NoKeras())
 from pathlib import Path
 import numpy as np
 from vgg_cuda import VGG
-from vgg_cuda.weights.keras_shapes import EpsilonAssumedWarning
+from vgg_cuda.weights.keras.shapes import EpsilonAssumedWarning
 
 warnings.simplefilter("ignore", EpsilonAssumedWarning)
 for path in sorted(Path(sys.argv[1]).glob("*.bin")):

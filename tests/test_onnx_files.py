@@ -20,8 +20,9 @@ from weight_files import refused
 
 from vgg_cuda import VGG
 from vgg_cuda.configs import Config
-from vgg_cuda.weights import WeightsError, he_weights, load_weights, onnx_file, onnx_wire, save_onnx
+from vgg_cuda.weights import WeightsError, he_weights, load_weights, save_onnx
 from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.onnx import file, wire
 
 Refused = tuple[Callable[[Net], Net], str]
 
@@ -474,8 +475,8 @@ def test_content_tells_what_a_file_is(tmp_path: Path) -> None:
     for name in ("empty.onnx", "text.onnx"):
         content = b"" if name == "empty.onnx" else b"hello, I am a text file"
         assert "not a readable ONNX file" in refused(tmp_path, content, name)
-    assert not onnx_file.matches(b"\x08")
-    assert not onnx_file.matches(b"\x08\x08\x08\x08")
+    assert not file.matches(b"\x08")
+    assert not file.matches(b"\x08\x08\x08\x08")
 
 
 @pytest.mark.parametrize("kept", [3, 10, 100, 700, -1, -100])
@@ -512,9 +513,9 @@ def test_bytes_that_are_no_model(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_would_unfold_is_refused_early(tmp_path: Path) -> None:
-    nodes = b"\x0a\x00" * (onnx_wire.MOST_FIELDS + 1)  # each two bytes, each a message
+    nodes = b"\x0a\x00" * (wire.MOST_FIELDS + 1)  # each two bytes, each a message
     content = HEAD + b"\x3a" + _varint(len(nodes)) + nodes
-    values = b"\x6a\x00" * onnx_wire.MOST_REST  # value_info, which is not walked
+    values = b"\x6a\x00" * wire.MOST_REST  # value_info, which is not walked
     rest = HEAD + b"\x3a" + _varint(len(values)) + values
     reset_peak()
     before = peak_kib()

@@ -13,8 +13,8 @@ from ..backends import get_backend
 from ..vgg import VGG
 from ..weights.canonical import Array, Weights, WeightsError, one_line
 from ..weights.chain import UnsupportedError
-from ..weights.keras_chain import ADD, translate
-from ..weights.keras_graph import KerasLayer, layers_of
+from ..weights.keras.chain import ADD, translate
+from ..weights.keras.graph import KerasLayer, layers_of
 
 
 def from_keras(

@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from . import hub, keras_files, native, onnx_file, pth, safetensors_file, timm, torchvision
+from . import hub, native, pth, safetensors_file, timm, torchvision
 from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
-from .keras_shapes import EpsilonAssumedWarning
+from .keras import files as keras_files
+from .keras.shapes import EpsilonAssumedWarning
 from .metadata import Stated, parse
 from .native import save
-from .onnx_export import save_onnx
+from .onnx import file as onnx_file
+from .onnx.export import save_onnx
 from .torchvision import save_torchvision
 
 __all__ = [

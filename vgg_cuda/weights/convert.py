@@ -7,8 +7,8 @@ from pathlib import Path
 from . import Source, load_weights
 from .canonical import Weights
 from .native import save
-from .onnx_export import save_onnx
-from .onnx_file import SUFFIX, import_onnx
+from .onnx.export import save_onnx
+from .onnx.file import SUFFIX, import_onnx
 from .torchvision import PTH_SUFFIXES, save_torchvision
 
 TARGETS = ("native", "torchvision", "onnx")

@@ -14,6 +14,7 @@ from ...preprocess import Preset
 from ..canonical import Tensors, Weights, WeightsError, infer_grid
 from ..fold import fold_batch_norm
 from ..state_dict import chw_to_hwc
+from .defaults import fitted, normalized
 from .layers import (
     AdaptiveAvgPool,
     Array,
@@ -228,7 +229,10 @@ class Chain:
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
         activation = "softmax" if self.softmax else None
-        preset = fitted(preset, input_size)
+        try:
+            preset = fitted(preset, input_size)
+        except ValueError as error:  # sides that no image is resized to
+            raise WeightsError(f"{self.source}: input size: {error}") from error
         return Weights(config, tensors, preset, labels, activation, self.source, names)
 
     def flattens_channels(self) -> bool:
@@ -258,35 +262,6 @@ class Chain:
         if self.flattens_channels() and cells > 1:
             first.w = chw_to_hwc(first.w, channels)
         return input_size
-
-
-def normalized(config: Config) -> Config:
-    """The same network with defaults where they say the same, so that equal ones are equal."""
-    plain = replace(config, pooling=None, without_relu=None)
-    if config.head and config.pooling == "avg":
-        config = replace(config, pooling=None)
-    if not config.head and config.pooling == "none":
-        config = replace(config, pooling=None)
-    if config.head:
-        config = replace(config, flat=False)
-    if config.reduces == "none":
-        config = replace(config, pool_grid=POOL_GRID)
-    usual = {layer.name for layer in plain.dense if not layer.relu}
-    if set(config.without_relu or ()) == usual:
-        config = replace(config, without_relu=None)
-    return config
-
-
-def fitted(preset: Preset, size: tuple[int, int] | None) -> Preset:
-    """``preset`` for images of ``size`` (H, W): resized and cropped in proportion."""
-    if size is None or (preset.resize is None and preset.crop is None):
-        return preset
-    if preset.crop is None or not isinstance(preset.resize, int) or size[0] != size[1]:
-        return preset if preset.resize == size else replace(preset, resize=size, crop=None)
-    if preset.crop == size[0]:
-        return preset
-    shorter = round(preset.resize * size[0] / preset.crop)
-    return replace(preset, resize=shorter, crop=size[0])
 
 
 def _float32(x: Array) -> Array:
