@@ -327,7 +327,8 @@ def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iter
     patch.setitem(sys.modules, "cupy", module())
     patch.setattr(_C, "device_info", device_info)
     patch.setattr(_C, "Cuda", executor)
-    for op in ("conv3x3", "linear", "maxpool2x2", "avgpool", "relu", "softmax", "convert"):
+    pools = ("maxpool2x2", "avgpool", "adaptive_maxpool")
+    for op in ("conv3x3", "linear", *pools, "relu", "softmax", "convert"):
         patch.setattr(_C, op, capturable(getattr(_C, op)))
     backends._cuda.cache_clear()
     try:

@@ -93,6 +93,8 @@ BAD_SHAPES = [
     (lambda **k: ops.conv3x3(X[:, :0], W, **k), "H, W >= 1"),
     (lambda **k: ops.maxpool2x2(X[:, :, :1], **k), "H, W >= 2"),
     (lambda **k: ops.avgpool(X, 0, **k), "grid: expected an integer >= 1, got 0"),
+    (lambda **k: ops.adaptive_maxpool(X, -1, **k), "grid: expected an integer >= 1, got -1"),
+    (lambda **k: ops.adaptive_maxpool(X[:, :, :0], **k), "H, W >= 1"),
     (lambda **k: ops.linear(draw(1, 4), draw(3, 5), **k), r"w: expected \[K, 4\]"),
     (lambda **k: ops.linear(draw(1, 4), draw(3, 4), draw(2), **k), r"bias: expected \[3\]"),
     (lambda **k: ops.softmax(draw(1, 0), **k), "C >= 1"),
@@ -173,10 +175,11 @@ ROWS: dict[str, Row] = {
         "linear: w: expected an array or pack_linear's result, got pack_conv3x3's",
     ),
     **{
-        f"grid {grid!r}": Row(
-            lambda device, grid=grid: ops.avgpool(X, grid, device=device), TypeError,
-            f"avgpool: grid: expected an integer >= 1, got {grid!r}",
+        f"grid {grid!r} of {op.__name__}": Row(
+            lambda device, op=op, grid=grid: op(X, grid, device=device), TypeError,
+            f"{op.__name__}: grid: expected an integer >= 1, got {grid!r}",
         )
+        for op in (ops.avgpool, ops.adaptive_maxpool)
         for grid in (2.5, "7", None, True, [3])
     },
     "preset": Row(

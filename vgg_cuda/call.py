@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
+from operator import index
 from typing import Any, NoReturn
 
 from .arrays import (
@@ -117,6 +118,19 @@ class Call:
                 f"{self.op}: x: expected [N, H, W, C] with H, W >= {size} and C >= 1, "
                 f"got {self.x.shape}"
             )
+
+    def grid(self, value: Any) -> int:
+        """Bins along an axis; ``TypeError`` for what is no integer, ``ValueError`` below 1."""
+        wanted = f"{self.op}: grid: expected an integer >= 1, got {value!r}"
+        try:
+            size = index(value)
+        except TypeError:
+            raise TypeError(wanted) from None
+        if isinstance(value, bool):
+            raise TypeError(wanted)
+        if size < 1:
+            raise ValueError(wanted)
+        return size
 
     def run(
         self, shape: tuple[int, ...], compute: Callable[[Array, Array | None], Array], *,

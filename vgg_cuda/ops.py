@@ -39,7 +39,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from operator import index
 from typing import Any
 
 from .arrays import numpy_dtype
@@ -57,6 +56,7 @@ from .packing import (
 from .preprocess import Preset
 
 __all__ = [
+    "adaptive_maxpool",
     "avgpool",
     "conv3x3",
     "convert",
@@ -203,17 +203,30 @@ def avgpool(
         return_stats=return_stats,
     ) as call:  # fmt: skip
         call.at_least(1)
-        wanted = f"avgpool: grid: expected an integer >= 1, got {grid!r}"
-        try:
-            size = index(grid)
-        except TypeError:
-            raise TypeError(wanted) from None
-        if isinstance(grid, bool):
-            raise TypeError(wanted)
-        if size < 1:
-            raise ValueError(wanted)
+        size = call.grid(grid)
         N, _, _, C = call.x.shape
         return call.run((N, size, size, C), lambda x, out: call.backend.avgpool(x, size, out=out))
+
+
+def adaptive_maxpool(
+    x: Any, grid: int = 1, *, out: Any = None, stream: Any = None, device: Device = None,
+    arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
+    """Adaptive max-pool to ``grid`` x ``grid``, of ``avgpool``'s bins; NaN propagates.
+
+    With ``grid`` 1 the maximum of all pixels, as Keras' GlobalMaxPooling2D.
+    x [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
+    """
+    with Call(
+        "adaptive_maxpool", x, rank=4, device=device, arch=arch, stream=stream, out=out,
+        return_stats=return_stats,
+    ) as call:  # fmt: skip
+        call.at_least(1)
+        size = call.grid(grid)
+        N, _, _, C = call.x.shape
+        return call.run(
+            (N, size, size, C), lambda x, out: call.backend.adaptive_maxpool(x, size, out=out)
+        )
 
 
 def relu(

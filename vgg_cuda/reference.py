@@ -5,6 +5,7 @@ Each output of a convolution is the sum of nine shifted products, with no transf
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ def maxpool2x2(x: ArrayLike) -> Float64:
 
 def avgpool(x: ArrayLike, grid: int = 7) -> Float64:
     """x [N,H,W,C] -> [N,grid,grid,C]: means over floor(i*H/grid) up to ceil((i+1)*H/grid)."""
+    return _of_bins(np.mean, x, grid)
+
+
+def adaptive_maxpool(x: ArrayLike, grid: int = 1) -> Float64:
+    """x [N,H,W,C] -> [N,grid,grid,C]: maxima over ``avgpool``'s bins."""
+    return _of_bins(np.max, x, grid)
+
+
+def _of_bins(reduce: Callable[..., Any], x: ArrayLike, grid: int) -> Float64:
     x = np.asarray(x, np.float64)
     n, h, w, c = x.shape
     y = np.empty((n, grid, grid, c))
@@ -53,7 +63,7 @@ def avgpool(x: ArrayLike, grid: int = 7) -> Float64:
         for j in range(grid):
             top, bottom = int(np.floor(i * h / grid)), int(np.ceil((i + 1) * h / grid))
             left, right = int(np.floor(j * w / grid)), int(np.ceil((j + 1) * w / grid))
-            y[:, i, j] = x[:, top:bottom, left:right].mean(axis=(1, 2))
+            y[:, i, j] = reduce(x[:, top:bottom, left:right], axis=(1, 2))
     return y
 
 

@@ -154,6 +154,10 @@ class Backend(Protocol):
         """x [N,H,W,C] -> [N,grid,grid,C]: adaptive average pooling, bins as PyTorch's."""
         ...
 
+    def adaptive_maxpool(self, x: Array, grid: int, *, out: Array | None = None) -> Array:
+        """x [N,H,W,C] -> [N,grid,grid,C]: maxima of ``avgpool``'s bins; NaN propagates."""
+        ...
+
     def linear(self, x: Array, packed: Any, *, relu: bool, out: Array | None = None) -> Array:
         """x [N,C] -> [N,K]; ``packed`` is what this backend's ``pack_linear`` returned."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -121,12 +122,11 @@ class CpuBackend:
         if (h, w) == (grid, grid):
             np.copyto(y, x)
             return y
-        for i in range(grid):
-            rows = slice(i * h // grid, -(-(i + 1) * h // grid))
-            for j in range(grid):
-                columns = slice(j * w // grid, -(-(j + 1) * w // grid))
-                x[:, rows, columns].mean(axis=(1, 2), out=y[:, i, j])
-        return y
+        return _reduce_bins(np.mean, x, y)
+
+    def adaptive_maxpool(self, x: Float32, grid: int, *, out: Float32 | None = None) -> Float32:
+        record("cpu_adaptive_maxpool")
+        return _reduce_bins(np.max, x, _result(out, x.shape[0], grid, grid, x.shape[3]))
 
     def linear(
         self, x: Float32, packed: CpuLinear, *, relu: bool, out: Float32 | None = None
@@ -165,6 +165,17 @@ class CpuBackend:
         with np.errstate(over="ignore", invalid="ignore"):
             np.copyto(y, x, casting="unsafe")
         return y
+
+
+def _reduce_bins(reduce: Callable[..., Any], x: Float32, y: Float32) -> Float32:
+    """x [N,H,W,C] into y [N,grid,grid,C]: each bin's pixels by ``reduce``, a reduction of NumPy."""
+    (_, h, w, _), grid = x.shape, y.shape[1]
+    for i in range(grid):
+        rows = slice(i * h // grid, -(-(i + 1) * h // grid))
+        for j in range(grid):
+            columns = slice(j * w // grid, -(-(j + 1) * w // grid))
+            reduce(x[:, rows, columns], axis=(1, 2), out=y[:, i, j])
+    return y
 
 
 def _result(out: Float32 | None, *shape: int) -> Float32:

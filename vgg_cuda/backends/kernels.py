@@ -195,6 +195,9 @@ class KernelBackend(ABC):
     def avgpool(self, x: Array, grid: int, *, out: Array | None = None) -> Array:
         return self._run(partial(self.plan.avgpool, grid=grid), x, out)
 
+    def adaptive_maxpool(self, x: Array, grid: int, *, out: Array | None = None) -> Array:
+        return self._run(partial(self.plan.adaptive_maxpool, grid=grid), x, out)
+
     def relu(self, x: Array, *, out: Array | None = None) -> Array:
         return self._run(self.plan.relu, x, out)
 

@@ -116,6 +116,10 @@ class Planner:
         shape = (x.shape[0], grid, grid, x.shape[3])
         return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, shape, aligned)
 
+    def adaptive_maxpool(self, x: Spec, grid: int, *, aligned: bool = True) -> Operation:
+        shape, sizes = (x.shape[0], grid, grid, x.shape[3]), (*x.shape, grid)
+        return self._simple("adaptive_maxpool", _C.adaptive_maxpool, sizes, x, shape, aligned)
+
     def relu(self, x: Spec, *, aligned: bool = True) -> Operation:
         return self._simple("relu", _C.relu, (math.prod(x.shape),), x, x.shape, aligned)
 

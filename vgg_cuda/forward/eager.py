@@ -33,6 +33,9 @@ class Eager:
     def avgpool(self, x: Array, grid: int) -> Array:
         return self._on.avgpool(x, grid)
 
+    def adaptive_maxpool(self, x: Array, grid: int) -> Array:
+        return self._on.adaptive_maxpool(x, grid)
+
     def flatten(self, x: Array) -> Array:
         n, h, w, c = x.shape
         return x.reshape(n, h * w * c)

@@ -67,6 +67,9 @@ class Recorder:
     def avgpool(self, x: Value, grid: int) -> Value:
         return self._enter(x, self._plan.avgpool(x.spec, grid))
 
+    def adaptive_maxpool(self, x: Value, grid: int) -> Value:
+        return self._enter(x, self._plan.adaptive_maxpool(x.spec, grid))
+
     def flatten(self, x: Value) -> Value:
         n, h, w, c = x.shape
         return Value(x.source, x.spec._replace(shape=(n, h * w * c)))

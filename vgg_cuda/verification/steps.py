@@ -168,6 +168,8 @@ def exactly(
             yield replace(_pooled(_exact(image, everything, y, error), step.pool), finite=finite)
         elif step.op == "maxpool2x2":
             yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)
+        elif step.op == "adaptive_maxpool":
+            yield _exact(image, everything, reference.adaptive_maxpool(x64, grid), 0.0)
         elif step.op == "avgpool":
             y = reference.avgpool(x64, grid)
             most = math.prod(-(-side // grid) + 1 for side in x64.shape[1:3])  # pixels of a bin
