@@ -13,8 +13,9 @@ import torch
 from call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
 
 from vgg_cuda import VGG, ops
-from vgg_cuda.arrays import unwrap, unwrap_out
+from vgg_cuda.arrays import unwrap
 from vgg_cuda.backends import DeviceError, cuda, get_backend, kernels, streams, why_missing
+from vgg_cuda.outputs import unwrap_out
 
 
 @pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
@@ -424,6 +425,12 @@ def test_cuda_array_interface(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_streams(stream: Any, address: int) -> None:
     assert streams.address_of(stream) == address
+
+
+@pytest.mark.parametrize("address", [-1, -(2**70)])
+def test_no_stream_is_negative(address: int) -> None:
+    with pytest.raises(ValueError, match=f"stream: expected an address, got {address}"):
+        streams.address_of(address)
 
 
 @pytest.mark.parametrize("stream", ["0", True, object(), 1.0])
