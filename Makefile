@@ -27,9 +27,9 @@ help:
 	@echo "make test       install and run the tests                     (<= 15 min)"
 	@echo "make test-slow  the full-size set that make test leaves out"
 	@echo "make lint       ruff, mypy --strict, clang-format, codespell"
-	@echo "make bench      the CPU beside PyTorch and onnxruntime; writes bench/results/"
+	@echo "make bench      the CPU beside PyTorch and onnxruntime; bench/results/ and the README"
 	@echo "make gpu        builds, tests and measures on a GPU, with no network; OUT=folder (<= 9 min)"
-	@echo "make results    renders the newest results into the README"
+	@echo "make results    renders the newest of bench/results/ into the README, and their pictures"
 	@echo "make dev        editable install that rebuilds csrc/ when it is imported"
 
 demo: $(VENV)/.installed-demo$(WITH_GPU)
@@ -41,11 +41,15 @@ test: $(VENV)/.installed-test$(WITH_GPU)
 test-slow: $(VENV)/.installed-test$(WITH_GPU)
 	$(BIN)/pytest -m slow
 
+TODAY := $(shell date +%Y-%m-%d)
 bench: $(VENV)/.installed-bench
-	$(BIN)/python bench/cpu.py
+	$(BIN)/vgg-cuda bench model vgg16 --device cpu --batch 1,8 --peers torch,onnxruntime \
+	  --output bench/results/$(TODAY)-cpu.json
+	$(BIN)/vgg-cuda profile vgg16 --device cpu --output bench/results/$(TODAY)-cpu-profile.json
+	$(BIN)/python bench/render.py
 
-results:
-	$(PYTHON) bench/render.py
+results: $(VENV)/.installed-bench
+	$(BIN)/python bench/render.py
 
 # In the PYTHON that the command line or the environment names, else in .venv where there is one, else
 # in python3: it installs nothing there, and fetches nothing.

@@ -14,17 +14,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from gpu import __main__ as command
-from gpu import machine, package, processes, pytest_report, runner, steps, timing, tools
+from gpu import benchmarks, machine, package, processes, pytest_report, runner, steps, tools
 from gpu.runner import Child, Result, Run, Step
 
 from vgg_cuda import _C
 from vgg_cuda.backends import why_missing
-from vgg_cuda.configs import Config
-from vgg_cuda.weights import he_weights
-from vgg_cuda.weights.native import save
 
 ROOT = Path(__file__).parents[1]
 EMULATED = pytest.mark.skipif(
@@ -341,77 +337,6 @@ def test_reports_of_tests(tmp_path: Path) -> None:
     assert pytest_report.read(tmp_path / "none.jsonl") == []
 
 
-class FakeGraph:
-    def __init__(self, log: list[str]) -> None:
-        self.log = log
-
-    def launch(self, stream: Any) -> None:
-        self.log.append("launch")
-
-
-class FakeStream:
-    def __init__(self, log: list[str], broken: bool) -> None:
-        self.log, self.broken = log, broken
-
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-    def synchronize(self) -> None: ...
-    def begin_capture(self) -> None:
-        self.log.append("begin")
-
-    def end_capture(self) -> FakeGraph:
-        self.log.append("end")
-        if self.broken:
-            raise RuntimeError("cudaErrorStreamCaptureInvalidated")
-        return FakeGraph(self.log)
-
-
-@pytest.mark.parametrize("broken", [False, True])
-def test_calls_are_captured_where_they_can_be(
-    monkeypatch: pytest.MonkeyPatch, broken: bool
-) -> None:
-    log: list[str] = []
-    event = SimpleNamespace(record=lambda: None, synchronize=lambda: None)
-    cuda = SimpleNamespace(
-        Event=lambda: event, Stream=lambda non_blocking: FakeStream(log, broken),
-        get_current_stream=lambda: FakeStream(log, broken),
-        get_elapsed_time=lambda start, stop: 8.0,
-    )  # fmt: skip
-    monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=cuda))
-    clock = timing.CupyClock()
-    repeated = clock.repeated([lambda: log.append("a"), lambda: log.append("b")])
-    assert log[:6] == ["a", "b", "begin", "a", "b", "end"]
-    assert repeated.graph is not broken
-    assert ("Invalidated" in repeated.why) is broken
-    log.clear()
-    found = timing.side_by_side({"x": repeated}, 0)["x"]
-    assert found.median_s == 8e-3 / 2
-    assert found.samples == timing.LEAST
-    assert set(log) == ({"a", "b"} if broken else {"launch"})
-
-
-def test_programs_take_turns() -> None:
-    log: list[str] = []
-    clock = timing.HostClock()
-    programs = {name: clock.repeated([lambda name=name: log.append(name)]) for name in "ab"}
-    timing.side_by_side(programs, 0)
-    assert log == ["a", "b"] * (1 + timing.LEAST)  # once to warm up
-    sample = timing.sample([3.0, 1.0, 2.0, 10.0])
-    assert (sample.median_s, sample.iqr_s, sample.samples) == (2.5, 8.0, 4)
-
-
-def test_pictures_are_no_noise_and_no_zeros() -> None:
-    from gpu.programs import pictures
-
-    x = pictures(20, 32)
-    assert x.shape == (20, 32, 32, 3)
-    assert x.dtype == np.float32
-    assert abs(x[:16].std() - 1) < 0.01
-    neighbours = np.corrcoef(x[:, :, 1:].ravel(), x[:, :, :-1].ravel())[0, 1]
-    assert neighbours > 0.5
-    assert not (x[0] == x[16]).all()
-
-
 def test_the_machine_is_described_without_git(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -533,10 +458,11 @@ def test_dry_run(
             assert json.loads((out / name).read_text())["dry_run"] is True
     (verified,) = json.loads((out / "verify.json").read_text())["runs"]
     assert [verified[key] for key in ("weights", "dtype", "verdict")] == ["digits", "float16", "ok"]
-    report = json.loads((out / "bench.json").read_text())
-    kinds = {row["kind"] for row in report["rows"]}
-    assert kinds == {"network", "layer", "ceiling"}
-    assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
+    runs = json.loads((out / "bench.json").read_text())["runs"]
+    assert [each["report"]["kind"] for each in runs] == ["model", "kernel"]
+    for each in runs:
+        assert set(each["report"]["ceilings"]) == {"copy", "matmul"}
+        assert {row["status"] for row in each["report"]["results"]} == {"ok"}
 
 
 def verified(*verdicts: str | None) -> list[Child]:
@@ -592,68 +518,103 @@ def test_what_is_verified(
         assert {"vgg16", "224", "float16"} <= set(asked[1])
 
 
-TINY = Config("tiny", (8, "M", 16, "M", 16, "M", 16, "M", 16, "M"), (16, 10), pool_grid=1)
+def measured(kind: str, *rows: dict[str, Any]) -> dict[str, Any]:
+    """A report of ``vgg-cuda bench``."""
+    usual = {"name": "vgg16", "peer": "vgg_cuda", "batch": 64, "dtype": "float16", "status": "ok"}
+    return {"kind": kind, "results": [usual | row for row in rows]}
 
 
-@EMULATED
-@pytest.mark.parametrize("dtype", ["float16", "float32", "tf32", "bfloat16"])
-def test_the_benchmark_of_a_gpu_with_no_gpu(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str
-) -> None:
-    """Its CuPy is a fake one, whose launches go to the emulator; PyTorch computes on the CPU.
+OURS = measured("model", {"median_s": 0.002, "ratio": 1.0})
+BOTH = measured("model", {"median_s": 0.002}, {"peer": "torch", "median_s": 0.003, "ratio": 1.5})
+WRONG = measured("kernel", {"name": "fc6", "status": "wrong", "reason": "error"})
+BROKEN = measured("model", {"median_s": 0.002}, {
+    "peer": "torch", "status": "failed", "reason": "out of memory",
+})  # fmt: skip
+LATE = measured("model", {"status": "n/a", "reason": "no time: the budget is 9 s"})
+NO_ARRAYS = Child(2, "", False, "error: unknown dtype 'bfloat16' on cuda:0: expected float16")
+FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: error: no"}
 
-    There it has no tf32, but factors that are rounded before give the same products.
-    """
-    torch = pytest.importorskip("torch")
-    from fake_cupy import fake_gpus
-    from gpu import benchmark, programs
-    from kernel_reference import factors
 
-    made, layer = programs.Torch.__init__, programs.Torch.layer
+@pytest.mark.parametrize(
+    ("reports", "timed_out", "status", "reason"),
+    [
+        ([OURS], False, "ok", "float16 N=64: 2.000 ms"),
+        ([BOTH], False, "ok", "float16 N=64: 2.000 ms, 1.50x PyTorch"),
+        ([OURS, WRONG], False, "failed", "wrong: float16 kernel fc6 N=64 of vgg_cuda"),
+        ([BROKEN], False, "failed", "float16 model vgg16 N=64 of torch: out of memory"),
+        ([OURS], True, "timeout", "killed at its limit; float16 N=64: 2.000 ms"),
+        ([WRONG], True, "failed", "wrong: float16 kernel fc6"),
+        ([], False, "failed", "measured nothing: model vgg16: exit status 2: error: no"),
+        ([OURS, None], False, "failed", "model vgg16: exit status 2: error: no"),
+        ([OURS, LATE], False, "ok", "float16 N=64: 2.000 ms"),
+        ([OURS, "left out"], False, "ok", "float16 N=64: 2.000 ms"),
+    ],
+)
+def test_what_is_measured(reports: list[Any], timed_out: bool, status: str, reason: str) -> None:
+    left_out = {**FAILED, "why": benchmarks.why(NO_ARRAYS)}
+    kinds: dict[Any, Any] = {None: FAILED, "left out": left_out}
+    runs = [
+        kinds[report] if report is None or isinstance(report, str)
+        else {"asked": [], "report": report, "why": ""}
+        for report in reports
+    ]  # fmt: skip
+    child = Child(-9 if timed_out else 0, "", timed_out)
+    result = benchmarks.judged(runs or [FAILED], child)
+    assert (result.status, result.reason[: len(reason)]) == (status, reason)
+    assert result.data["no_time"] == (LATE in reports)
 
-    def low(x: Any) -> Any:
-        return torch.from_numpy(factors(x.numpy(), "tf32"))
 
-    def on_cpu(self: Any, weights: Any, device: str, dtype: str, double: bool = False) -> None:
-        made(self, weights, "cpu", dtype, double)
-        self.tf32 = dtype == "tf32" and not double
-        if self.tf32:
-            self.w = {name: low(w) for name, w in self.w.items()}
-        allowed = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        assert allowed == (dtype == "tf32",) * 2
+def test_runs_share_the_time(tmp_path: Path) -> None:
+    """What has none is listed; what is killed ends the step, and its report stays."""
+    run = fresh(tmp_path, dry_run=False)
+    asked: list[tuple[Any, ...]] = []
+    left = [100.0, 60.0, 25.0, 12.0]
 
-    def rounded(self: Any, its: Any, x: Any) -> Any:
-        return layer(self, its, low(x) if self.tf32 else x)
+    def python(*words: Any, **_: Any) -> Child:
+        asked.append(words)
+        Path(words[-1]).write_text(json.dumps(BOTH if len(asked) == 1 else OURS))
+        return Child(0, "", False)
 
-    monkeypatch.setattr(programs, "CupyClock", timing.HostClock)
-    monkeypatch.setattr(programs.Torch, "__init__", on_cpu)
-    monkeypatch.setattr(programs.Torch, "layer", rounded)
-    monkeypatch.setattr(timing, "LEAST", 1)
-    sizes = {"COPY_BYTES": 1 << 20, "MATMUL": 64, "ROTATED_BYTES": 1 << 15}
-    for name, value in sizes.items():
-        monkeypatch.setattr(benchmark, name, value)
-    out, weights = tmp_path / "bench.json", tmp_path / "tiny.safetensors"
-    save(he_weights(TINY, 3), weights)
-    words = ["--out", str(out), "--network", str(weights), "--size", "32", "--batch", "1", "2"]
-    words += ["--dtype", dtype, "--layer-batch", "1", "--each", "0"]
-    also = ["tf32", "bfloat16", "float8"] if dtype == "float16" else []
-    monkeypatch.setattr(sys, "argv", ["", *words, *(["--also", *also] if also else [])])
-    with fake_gpus(monkeypatch, (9, 0)):
-        benchmark.main()
-    report = json.loads(out.read_text())
-    assert "errors" not in report
-    assert report["finished"]
-    rows = {(r["dtype"], r["kind"], r["name"], r.get("batch")): r for r in report["rows"]}
-    network = str(weights)
-    expected = {(dtype, "network", network, 1), (dtype, "network", network, 2)}
-    expected |= {(dtype, "layer", "fc7", 1)} | {(d, "network", network, 1) for d in also[:2]}
-    assert expected <= set(rows)
-    assert [left[1] for left in report["left_out"]] == also[2:]
-    assert all(row["right"] for row in report["rows"] if row["kind"] != "ceiling")
-    short = {"float16": "f16", "float32": "f32", "bfloat16": "bf16"}.get(dtype, dtype)
-    conv = rows[dtype, "layer", "conv2_1", 1]
-    assert conv["plan"]["kernel"].startswith(f"conv3x3_{short}_")
-    assert conv["copies"] > 1
+    run.python = python  # type: ignore[assignment]
+    run.left = lambda: left[min(len(asked), 3)]  # type: ignore[method-assign]
+    result = benchmarks.benchmark(run)
+    assert (result.status, result.data["no_time"]) == ("ok", 1)
+    budgets = [float(words[words.index("--budget") + 1]) for words in asked]
+    assert budgets == [40, 35, 8]
+    assert all({"--device", "cuda", "--peers", "torch"} <= set(words) for words in asked)
+    assert len(json.loads((run.out / "bench.json").read_text())["runs"]) == 3
+    asked.clear()
+
+    def killed(*words: Any, **_: Any) -> Child:
+        python(*words)
+        return Child(-9, "", True)
+
+    run.python = killed  # type: ignore[assignment]
+    assert benchmarks.benchmark(run).status == "timeout"
+    assert len(asked) == 1
+
+
+def test_the_slowest_layer_is_profiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, asked = fresh(tmp_path, dry_run=False), []
+    layers = measured(
+        "kernel", {"name": "conv1_2", "median_s": 0.001, "kernels": ["one"]},
+        {"name": "fc6", "median_s": 0.002, "kernels": ["slow", "reduce"]},
+        {"name": "fc6", "median_s": 0.009, "peer": "torch"},
+    )  # fmt: skip
+    assert tools.profile(run).reason == "no layer was measured"
+    runs = [{"report": OURS}, {"report": layers}, {"report": None}]
+    (run.out / "bench.json").write_text(json.dumps({"runs": runs}))
+    monkeypatch.setattr(tools, "find", lambda name: f"/bin/{name}")
+
+    def child(words: list[str]) -> Child:
+        asked.append(words)
+        return Child(0, "a profile", False)
+
+    run.child = child  # type: ignore[assignment]
+    assert tools.profile(run).reason == "fc6: reduce"
+    (words,) = asked
+    assert words[words.index("--kernel-name") + 1] == "reduce"
+    assert words[words.index("--layer") + 1] == "fc6"
 
 
 def test_wrong_arguments_get_one_line_and_touch_nothing(

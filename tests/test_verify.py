@@ -717,7 +717,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "arch on the CPU": (["--device", "cpu", "--arch", "sm_80"], "the cpu runs no kernels"),
     "network": (["--network", "vgg15"], "expected one of vgg11, vgg13, vgg16, vgg19"),
     "both": (["--network", "vgg11", "--weights", "digits"], "expected one of them, got both"),
-    "size": (["--size", "31"], "--size: expected at least 32"),
+    "size": (["--size", "31"], "--size: expected H and W >= 32"),
     "size of images": (["--size", "40", "a.png"], "--size: expected none beside images"),
     "no image": (["bad.png"], "bad.png: no image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),

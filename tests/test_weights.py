@@ -132,7 +132,7 @@ METADATA = [
     ('{"preset": {"name": "x", "divisor": 1e-320}}', "expected numbers"),
     ('{"preset": {"name": "x", "mean": [1e300, 0, 0]}}', "expected numbers"),
     ('{"preset": 7}', "expected an object with a name"),
-    ('{"version": 2}', "upgrade vgg_cuda"),
+    ('{"version": 3}', "upgrade vgg_cuda"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
 
 from . import configs, layers, ops
 from .images import ImageError
@@ -11,7 +12,14 @@ from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError
 
+if TYPE_CHECKING:
+    from .interop.keras import from_keras as from_keras
+    from .interop.torch_module import from_torch as from_torch
+
 __version__ = _version("vgg-cuda")
+
+_INTEROP = {"from_keras": "keras", "from_torch": "torch_module"}
+"""What is imported when it is asked for by name (not by ``*``), and from where in ``interop``."""
 
 __all__ = [
     "PRESETS",
@@ -27,3 +35,15 @@ __all__ = [
     "ops",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _INTEROP:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".interop.{_INTEROP[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_INTEROP})

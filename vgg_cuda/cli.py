@@ -1,4 +1,4 @@
-"""The command ``vgg-cuda``: info, summary, plan, classify, features, verify, convert.
+"""The command ``vgg-cuda``: info, summary, plan, classify, features, verify, convert, bench.
 
 Exit codes: 0 good; 1 ``verify`` found a layer whose result is bad; 2 bad arguments, paths, weights,
 device or output, told before any work; 3 finished, but some images were skipped.
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from .bench.command import app as bench
+from .bench.command import profile
 from .files import remove_unfinished
 from .terminal import BAD_RESULT, fail, finish, line, progress, skip, system_errors, user_errors
 
@@ -32,6 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(bench, name="bench")
+app.command()(profile)
 
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -109,7 +113,9 @@ def info(as_json: Json = False) -> None:
 @app.command()
 def summary(
     network: NetworkName,
-    size: Annotated[int, typer.Option(min=1, help="Side of the input image.")] = 224,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the input image; default: 224, or its own.")
+    ] = None,
     num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
 ) -> None:
     """The table of a network's layers: sizes, parameters, FLOPs."""
@@ -126,7 +132,9 @@ def plan(
     batch: Annotated[int, typer.Option(min=1, help="Images of the forward.")] = 1,
     arch: Annotated[str, typer.Option(help="The GPU, sm_80 for example.")] = "sm_90a",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
-    size: Annotated[int, typer.Option(min=1, help="Side of the input images.")] = 224,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the input images; default: 224, or its own.")
+    ] = None,
     pixels: Annotated[
         bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
     ] = False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 # A number is a 3x3 "same" convolution with that many output channels, followed by ReLU;
 # "M" is a 2x2 max-pool with stride 2.
@@ -25,16 +26,17 @@ CONFIGS: dict[str, list[int | str]] = {
 IN_CHANNELS = 3
 HIDDEN = (4096, 4096)
 POOL_GRID = 7
-MIN_SIZE = 32  # five pools: 32 -> 1
+MIN_SIZE = 32  # of the published networks' images: five pools, 32 -> 1
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A 3x3 convolution, stride 1, padding 1; ``relu{b}_{i}`` follows it."""
+    """A 3x3 convolution, stride 1, padding 1; ``relu{b}_{i}`` follows where ``relu`` is set."""
 
     name: str
     in_channels: int
     out_channels: int
+    relu: bool = True
 
     @property
     def relu_name(self) -> str:
@@ -64,14 +66,22 @@ class Dense:
         return "relu" + self.name.removeprefix("fc")
 
 
+Pooling = Literal["avg", "max", "none"]
+
+
 @dataclass(frozen=True)
 class Config:
     """The architecture of one network.
 
     ``widths`` is a list as in :data:`CONFIGS`; ``head`` holds the dense layers' output features,
-    the class count last (empty: no dense head); ``pool_grid`` is the side of the adaptive average
-    pool before the first dense layer; ``batch_norm`` says that batch norms were folded into the
-    convolutions, so that their inputs no longer exist.
+    the class count last (empty: no dense head). ``batch_norm`` says that batch norms were folded
+    into the convolutions, so that their inputs no longer exist.
+
+    ``pooling`` is what is between the last of ``widths`` and the first dense layer: "avg" or "max",
+    to ``pool_grid`` x ``pool_grid`` cells however large the images are, or "none"; then images with
+    a dense layer behind have ``input_size`` (H, W) and no other. None is "avg" before a head and
+    "none" without. ``flat``: is the result [N,features] without a head, too? ``without_relu`` names
+    the layers that no ReLU follows; None is the last dense one alone.
     """
 
     name: str
@@ -79,15 +89,30 @@ class Config:
     head: tuple[int, ...] = (*HIDDEN, 1000)
     pool_grid: int = POOL_GRID
     batch_norm: bool = field(default=False)
+    in_channels: int = IN_CHANNELS
+    pooling: Pooling | None = None
+    flat: bool = False
+    input_size: tuple[int, int] | None = None
+    without_relu: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not any(isinstance(width, int) for width in self.widths) or self.widths[0] == "M":
+            raise ValueError(f"{self.name}: expected a convolution first, got widths {self.widths}")
+        if self.reduces == "none" and self.head and self.input_size is None:
+            raise ValueError(
+                f"{self.name}: expected input_size: dense layers read all pixels where nothing "
+                "pools them"
+            )
 
     @cached_property
     def features(self) -> tuple[Conv | Pool, ...]:
         """The convolutions and pools, in order."""
         layers: list[Conv | Pool] = []
-        channels, block, index = IN_CHANNELS, 1, 1
+        channels, block, index = self.in_channels, 1, 1
         for width in self.widths:
             if isinstance(width, int):
-                layers.append(Conv(f"conv{block}_{index}", channels, width))
+                name = f"conv{block}_{index}"
+                layers.append(Conv(name, channels, width, self._has_relu(name)))
                 channels, index = width, index + 1
             else:
                 layers.append(Pool(f"pool{block}"))
@@ -96,13 +121,72 @@ class Config:
 
     @cached_property
     def dense(self) -> tuple[Dense, ...]:
-        """The dense layers, ``fc6`` first; ReLU follows all but the last."""
+        """The dense layers, ``fc6`` first; ReLU follows all but the last, or as stated."""
         layers = []
-        features = self.out_channels * self.pool_grid**2
+        rows, columns = self.grid
+        features = self.out_channels * rows * columns if self.head else 0
         for i, width in enumerate(self.head):
-            layers.append(Dense(f"fc{6 + i}", features, width, relu=i < len(self.head) - 1))
+            name, last = f"fc{6 + i}", i == len(self.head) - 1
+            relu = not last if self.without_relu is None else self._has_relu(name)
+            layers.append(Dense(name, features, width, relu))
             features = width
         return tuple(layers)
+
+    def _has_relu(self, name: str) -> bool:
+        return self.without_relu is None or name not in self.without_relu
+
+    @property
+    def reduces(self) -> Pooling:
+        """``pooling``, or what its default means here."""
+        return self.pooling or ("avg" if self.head else "none")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of what the first dense layer reads; (0, 0) where images decide."""
+        if self.reduces != "none":
+            return self.pool_grid, self.pool_grid
+        if self.input_size is None:
+            return 0, 0
+        height, width = self.input_size
+        return height >> self.pools, width >> self.pools
+
+    @property
+    def pools(self) -> int:
+        """How often sides are halved."""
+        return sum(width == "M" for width in self.widths)
+
+    @property
+    def min_size(self) -> int:
+        """The least height and width of an image: 32 for five pools."""
+        return 1 << self.pools
+
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        """Height and width of images where nobody says another."""
+        return self.input_size or (224, 224)
+
+    def wrong_size(self, height: int, width: int) -> str | None:
+        """What is wrong with images of this size for the network; None where nothing is."""
+        found = f"got H = {height} and W = {width}"
+        if self.input_size is not None and (height, width) != self.input_size:
+            H, W = self.input_size
+            return (
+                f"expected H = {H} and W = {W} (dense layers read all pixels of that size), {found}"
+            )
+        if min(height, width) < self.min_size:
+            return f"expected H and W >= {self.min_size} ({self.pools} pools halve them), {found}"
+        return None
+
+    @property
+    def last(self) -> str:
+        """The tap of the last layer, before a softmax."""
+        if self.dense:
+            dense = self.dense[-1]
+            return dense.relu_name if dense.relu else dense.name
+        if self.reduces != "none":
+            return f"{self.reduces}pool"
+        layer = self.features[-1]
+        return layer.relu_name if isinstance(layer, Conv) and layer.relu else layer.name
 
     @property
     def convs(self) -> tuple[Conv, ...]:
@@ -116,8 +200,8 @@ class Config:
 
     @property
     def num_classes(self) -> int | None:
-        """Outputs of the last dense layer; None without a head."""
-        return self.head[-1] if self.head else None
+        """Outputs of the last dense layer; None without a head, or where it ends in a ReLU."""
+        return self.head[-1] if self.head and not self.dense[-1].relu else None
 
 
 def get_config(name: str, *, num_classes: int = 1000, include_top: bool = True) -> Config:

@@ -11,21 +11,23 @@ import numpy as np
 from . import ops
 from .arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require_float, unwrap
 from .backends import Array, Backend
-from .configs import IN_CHANNELS, MIN_SIZE
+from .configs import IN_CHANNELS, Config
 
 MOST_PIXELS = 2**31 - 1025  # of a batch: kernels count them in int32
 
 
-def check_images(x: Any, layout: str, backend: Backend) -> tuple[Array, Restore]:
-    """x [N,H,W,3], or [N,3,H,W] in ``layout`` "NCHW", as NumPy or CuPy array; the way back.
+def check_images(x: Any, layout: str, backend: Backend, config: Config) -> tuple[Array, Restore]:
+    """x [N,H,W,C], or [N,C,H,W] in ``layout`` "NCHW", as NumPy or CuPy array; the way back.
 
-    Floating point or uint8. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes, array kinds
-    and arrays on a GPU where ``backend`` is on none.
+    Of sizes and channels that ``config`` takes; floating point, or RGB pixels of uint8. Raises
+    ``ValueError`` for shapes, ``TypeError`` for dtypes, array kinds and arrays on a GPU where
+    ``backend`` is on none.
     """
     if layout not in ("NHWC", "NCHW"):
         raise ValueError(f"unknown layout {layout!r}: expected NHWC or NCHW")
     array, restore = unwrap(x, "x")
-    if array.dtype != np.uint8:
+    C = config.in_channels
+    if array.dtype != np.uint8 or C != IN_CHANNELS:
         require_float(array, "x")
     if backend.name != "cuda" and is_cupy(array):
         raise TypeError(
@@ -33,25 +35,22 @@ def check_images(x: Any, layout: str, backend: Backend) -> tuple[Array, Restore]
             f"{describe(x)}"
         )
     channels = 3 if layout == "NHWC" else 1
-    if array.ndim != 4 or array.shape[channels] != IN_CHANNELS:
-        expected = "[N, H, W, 3] (NHWC)" if layout == "NHWC" else "[N, 3, H, W] (NCHW)"
+    if array.ndim != 4 or array.shape[channels] != C:
+        expected = f"[N, H, W, {C}] (NHWC)" if layout == "NHWC" else f"[N, {C}, H, W] (NCHW)"
         other = "NCHW" if layout == "NHWC" else "NHWC"
-        swapped = array.ndim == 4 and array.shape[4 - channels] == IN_CHANNELS
+        swapped = array.ndim == 4 and array.shape[4 - channels] == C
         hint = f'; pass layout="{other}" if that is its layout' if swapped else ""
         raise ValueError(f"x: expected {expected}, got {tuple(array.shape)}{hint}")
     height, width = array.shape[1:3] if layout == "NHWC" else array.shape[2:]
-    if min(height, width) < MIN_SIZE:
-        raise ValueError(
-            f"x: expected H and W >= {MIN_SIZE} (five pools halve them), "
-            f"got H = {height} and W = {width}"
-        )
+    if wrong := config.wrong_size(height, width):
+        raise ValueError(f"x: {wrong}")
     return array, restore
 
 
 def check_images_to_come(
-    shape: Any, dtype: Any, dtypes: Sequence[str], what: str
+    shape: Any, dtype: Any, dtypes: Sequence[str], what: str, config: Config
 ) -> tuple[tuple[int, ...], str]:
-    """The shape [N,H,W,3] and the dtype's name of images that a model will be called with.
+    """The shape [N,H,W,C] and the dtype's name of images that a model will be called with.
 
     Raises ``ValueError`` for a shape that is none and for a dtype that is not one of ``dtypes``.
     """
@@ -59,11 +58,13 @@ def check_images_to_come(
         sizes = tuple(index(size) for size in shape)
     except TypeError:
         sizes = ()
-    if len(sizes) != 4 or sizes[3] != IN_CHANNELS or sizes[0] < 1 or min(sizes[1:3]) < MIN_SIZE:
+    C, least = config.in_channels, config.min_size
+    if len(sizes) != 4 or sizes[3] != C or sizes[0] < 1 or min(sizes[1:3]) < least:
         raise ValueError(
-            f"{what}: shape: expected (N, H, W, 3) with N >= 1 and H, W >= {MIN_SIZE}, "
-            f"got {shape!r}"
+            f"{what}: shape: expected (N, H, W, {C}) with N >= 1 and H, W >= {least}, got {shape!r}"
         )
+    if wrong := config.wrong_size(*sizes[1:3]):
+        raise ValueError(f"{what}: shape: {wrong}")
     most = MOST_PIXELS // (sizes[1] * sizes[2])
     if sizes[0] > most:
         raise ValueError(
@@ -79,12 +80,14 @@ def check_images_to_come(
 
 def batch_on(backend: Backend, x: Array, layout: str, dtype: str) -> Array:
     """A batch in NHWC on the device, as a first convolution that computes in ``dtype`` reads it."""
-    if layout == "NHWC":
-        return backend.as_images(x, dtype)
-    if is_cupy(x) and x.dtype.name in backend.dtypes:
-        x = backend.asarray(x, x.dtype.name)
-        return ops.convert(x, numpy_dtype(dtype), source="NCHW", device=backend)
-    return backend.as_images(x.transpose(0, 2, 3, 1), dtype)
+    if layout == "NCHW":
+        if is_cupy(x) and x.dtype.name in backend.dtypes:
+            x = backend.asarray(x, x.dtype.name)
+            return ops.convert(x, numpy_dtype(dtype), source="NCHW", device=backend)
+        x = x.transpose(0, 2, 3, 1)
+    # the kernels that read images as they are know three channels
+    images = x.shape[3] == IN_CHANNELS
+    return backend.as_images(x, dtype) if images else backend.asarray(x, numpy_dtype(dtype))
 
 
 def check_dtype(backend: Backend, dtype: Any) -> str:

@@ -1,7 +1,8 @@
 """Names of layers: the canonical ones, and the aliases that Keras and torchvision users know.
 
 Canonical taps, in order: ``conv1_1`` (before the activation), ``relu1_1``, …, ``pool5``,
-``avgpool``, ``fc6``, ``relu6``, ``fc7``, ``relu7``, ``fc8``, ``prob`` (softmax).
+``avgpool``, ``fc6``, ``relu6``, ``fc7``, ``relu7``, ``fc8``, ``prob`` (softmax); in a network that
+pools to maxima, ``maxpool`` instead of ``avgpool``.
 
 - Keras names mean the tensor *after* the activation: ``block1_conv2`` is ``relu1_2``, ``fc1`` is
   ``relu6``, ``predictions`` is ``prob``.
@@ -26,11 +27,14 @@ def taps(config: Config) -> list[str]:
     """Every canonical tap of ``config``, in the order in which a forward reaches them."""
     names: list[str] = []
     for layer in config.features:
-        names += [layer.name, layer.relu_name] if isinstance(layer, Conv) else [layer.name]
-    if config.dense:
-        names.append("avgpool")
-        for dense in config.dense:
-            names += [dense.name, dense.relu_name] if dense.relu else [dense.name]
+        names.append(layer.name)
+        if isinstance(layer, Conv) and layer.relu:
+            names.append(layer.relu_name)
+    if config.reduces != "none":
+        names.append(f"{config.reduces}pool")
+    for dense in config.dense:
+        names += [dense.name, dense.relu_name] if dense.relu else [dense.name]
+    if config.num_classes is not None:
         names.append("prob")
     return names
 
@@ -46,7 +50,8 @@ def aliases(config: Config) -> dict[str, str]:
     for layer in config.features:
         if isinstance(layer, Conv):
             block, number = layer.name.removeprefix("conv").split("_")
-            table[f"block{block}_conv{number}"] = layer.relu_name
+            after = layer.relu_name if layer.relu else layer.name
+            table[f"block{block}_conv{number}"] = after
             if config.batch_norm:
                 bn = f"bn{block}_{number}"
                 table[layer.name] = table[f"features.{index}"] = "<" + bn
@@ -54,8 +59,9 @@ def aliases(config: Config) -> dict[str, str]:
                 index += 1
             else:
                 table[f"features.{index}"] = layer.name
-            table[f"features.{index + 1}"] = layer.relu_name
-            index += 2
+            if layer.relu:
+                table[f"features.{index + 1}"] = layer.relu_name
+            index += 1 + layer.relu
         else:
             table[f"block{layer.name.removeprefix('pool')}_pool"] = layer.name
             table[f"features.{index}"] = layer.name
@@ -66,7 +72,7 @@ def aliases(config: Config) -> dict[str, str]:
         if dense.relu:
             table[f"fc{i + 1}"] = dense.relu_name
             table[f"classifier.{module + 1}"] = table[f"classifier.{module + 2}"] = dense.relu_name
-    if config.dense:
+    if config.num_classes is not None:
         table["predictions"] = "prob"
     return table
 

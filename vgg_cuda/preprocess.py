@@ -109,12 +109,12 @@ class Preset:
         """Warns, once per preset, if x holds what this preset would hardly have made.
 
         x [N,H,W,3] (any shape), floating point: preprocessed inputs. Only arrays in host memory
-        are looked at. Values may lie a tenth of the range outside, or 4, whichever is more:
+        are looked at. Values may lie a tenth of the range outside, or 6, whichever is more:
         noise in units of the standard deviation is no mistake, raw pixels are one.
         """
         if isinstance(x, np.ndarray):
             low, high = self.input_range
-            slack = max((high - low) / 10, 4.0)
+            slack = max((high - low) / 10, 6.0)
             meaning = f"pixels of 0 to 255 prepared by preset {self.name!r}"
             warn_outside(("x", self), x, (low, high), slack, meaning, stacklevel=stacklevel + 1)
 

@@ -92,18 +92,20 @@ def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
     for layer in config.features:
         if isinstance(layer, Conv):
             w, bias = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
-            taps[layer.name] = conv3x3(y, w, bias)
-            y = taps[layer.relu_name] = np.maximum(taps[layer.name], 0)
+            y = taps[layer.name] = conv3x3(y, w, bias)
+            if layer.relu:
+                y = taps[layer.relu_name] = np.maximum(y, 0)
         else:
             y = taps[layer.name] = maxpool2x2(y)
-    if not config.dense:
-        return taps
-    y = taps["avgpool"] = avgpool(y, config.pool_grid)
+    if config.reduces != "none":
+        pool = avgpool if config.reduces == "avg" else adaptive_maxpool
+        y = taps[f"{config.reduces}pool"] = pool(y, config.pool_grid)
     y = y.reshape(y.shape[0], -1)
     for dense in config.dense:
         y = linear(y, tensors[f"{dense.name}.weight"], tensors[f"{dense.name}.bias"])
         taps[dense.name] = y
         if dense.relu:
             y = taps[dense.relu_name] = np.maximum(y, 0)
-    taps["prob"] = softmax(y)
+    if config.num_classes is not None:
+        taps["prob"] = softmax(y)
     return taps

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .configs import MIN_SIZE
 from .files import unfinished
 from .images import Batch, batches, find_images
 from .preprocess import Preset
@@ -54,7 +53,7 @@ def classify_files(
     progress: Progress,
 ) -> Iterator[Record]:  # fmt: skip
     """A record per path, in order: its predictions, or the error that made it be skipped."""
-    for batch in progress(_batches(paths, preset, batch_size), len(paths)):
+    for batch in progress(_batches(model, paths, preset, batch_size), len(paths)):
         records = {i: _error(paths[i], error) for i, error in _errors(batch)}
         if batch.indices:
             probabilities = model.probabilities(batch.x)
@@ -78,14 +77,14 @@ def extract_files(
 
     Raises :class:`SizeError` where images have different sizes.
     """
-    for batch in progress(_batches(paths, preset, batch_size), len(paths)):
+    for batch in progress(_batches(model, paths, preset, batch_size), len(paths)):
         yield from (_error(paths[i], error) for i, error in _errors(batch))
         if batch.indices:
             sink.add([_name(paths[i]) for i in batch.indices], model.features(batch.x, sink.layers))
 
 
-def _batches(paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[Batch]:
-    return batches(paths, preset, batch_size, min_size=MIN_SIZE)
+def _batches(model: VGG, paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[Batch]:
+    return batches(paths, preset, batch_size, min_size=model.config.min_size)
 
 
 def _errors(batch: Batch) -> Iterator[tuple[int, Exception]]:

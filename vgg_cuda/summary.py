@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
-from .configs import MIN_SIZE, Config, Conv
+from .configs import Config, Conv
 
 
 @dataclass(frozen=True)
@@ -32,28 +32,36 @@ HEADINGS = (
 NUMBERS = 7  # the column where they begin
 
 
-def rows(config: Config, size: int | tuple[int, int], activation: str | None = None) -> list[Row]:
-    """The layers of ``config`` for one image of ``size`` (side, or height and width).
+def rows(
+    config: Config, size: int | tuple[int, int] | None, activation: str | None = None
+) -> list[Row]:
+    """The layers of ``config`` for one image of ``size``: side, or height and width.
 
-    Raises ``ValueError`` for a size below 32.
+    None is 224, or the one size that the network takes.
+
+    Raises ``ValueError`` for a size that the network cannot take.
     """
+    if size is None:
+        size = config.natural_size
     h, w = (size, size) if isinstance(size, int) else size
-    if min(h, w) < MIN_SIZE:
-        raise ValueError(f"size: expected H and W >= {MIN_SIZE}, got {h} x {w}")
-    table = [Row("input", f"{h}x{w}x3")]
-    channels = 3
+    if wrong := config.wrong_size(h, w):
+        raise ValueError(f"size: {wrong}")
+    channels = config.in_channels
+    table = [Row("input", f"{h}x{w}x{channels}")]
     for layer in config.features:
         if isinstance(layer, Conv):
             channels, taps = layer.out_channels, 9 * layer.in_channels
             size_text = f"{h}x{w}x{channels}"
             parameters, flops = (taps + 1) * channels, 2 * h * w * taps * channels
-            row = (size_text, str(channels), "3x3", "1", "1", "relu", parameters, flops)
+            after = "relu" if layer.relu else "-"
+            row = (size_text, str(channels), "3x3", "1", "1", after, parameters, flops)
         else:
             h, w = h // 2, w // 2
             row = (f"{h}x{w}x{channels}", "-", "2x2", "2", "0", "-", 0, 0)
         table.append(Row(layer.name, *row))
-    if config.dense:
-        table.append(Row("avgpool", f"{config.pool_grid}x{config.pool_grid}x{channels}"))
+    if config.reduces != "none":
+        grid = f"{config.pool_grid}x{config.pool_grid}x{channels}"
+        table.append(Row(f"{config.reduces}pool", grid))
     for dense in config.dense:
         after = "relu" if dense.relu else activation or "-"
         k, c = dense.out_features, dense.in_features
@@ -62,7 +70,7 @@ def rows(config: Config, size: int | tuple[int, int], activation: str | None = N
 
 
 def summary_table(
-    config: Config, size: int | tuple[int, int] = 224, activation: str | None = None
+    config: Config, size: int | tuple[int, int] | None = None, activation: str | None = None
 ) -> str:
     """:func:`rows` as aligned plain text, with totals."""
     table = rows(config, size, activation)

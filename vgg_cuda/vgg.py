@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from . import images as _images
 from .backends import Backend, get_backend
 from .backends.streams import callers_stream
-from .configs import MIN_SIZE, Config, get_config
+from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .inputs import check_dtype, check_images
 from .layers import resolve_layer
@@ -42,7 +42,8 @@ class VGG:
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
     (what it computes in, "float16", "tf32"), ``activation`` ("softmax" where the weights' source
     states one: then a call gives probabilities; else None: logits), ``labels`` (a name per class,
-    or None) and ``preset`` (how images become inputs).
+    or None), ``preset`` (how images become inputs) and ``weights`` (what it was made of, float32 in
+    host memory; on the CPU its dense layers are the very arrays that are computed with).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class VGG:
         self._backend: Backend = get_backend(device, arch)
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
+        self.weights = weights
         self.config: Config = weights.config
         self.activation = weights.activation
         self.labels = weights.labels
@@ -113,11 +115,13 @@ class VGG:
 
         x [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``), H and W >= 32, floating point; or RGB
         pixels of uint8, which ``preset`` normalizes inside the first convolution. Without a dense
-        head the result is pool5 [N,H/32,W/32,C]. The result is of x's array kind.
+        head the result is that of the last layer: pool5 [N,H/32,W/32,C], or [N,C] where a global
+        pool follows. Networks from elsewhere may take another number of channels, one size alone
+        (``config.input_size``), or smaller images (``config.min_size``). The result is of x's kind.
         Warns once (``RangeWarning``) where x is not what ``preset`` would have made: raw pixels.
         Raises ``ValueError`` for shapes and ``TypeError`` for dtypes and array kinds.
         """
-        return self._taps(x, [self._result], layout)[self._result]
+        return self._flat(self._taps(x, [self._result], layout)[self._result])
 
     def features(
         self, x: Any, layers: str | Iterable[str], *, layout: str = "NHWC"
@@ -151,6 +155,11 @@ class VGG:
         """
         if self.config.num_classes is None:
             raise ValueError("classify: this network has no dense head; use features()")
+        if self.config.in_channels != IN_CHANNELS:
+            raise ValueError(
+                f"classify: this network reads {self.config.in_channels} channels, images have 3: "
+                "call it with arrays"
+            )
         for what, value in (("top_k", top_k), ("batch_size", batch_size)):
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
@@ -160,7 +169,7 @@ class VGG:
         pending = [images] if single else list(images)
         results: list[list[Prediction]] = []
         chosen = self.preset if preset is None else as_preset(preset)
-        for batch in _images.batches(pending, chosen, batch_size, min_size=MIN_SIZE):
+        for batch in _images.batches(pending, chosen, batch_size, min_size=self.config.min_size):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
@@ -198,8 +207,14 @@ class VGG:
         """
         return self._planned("capture").capture(shape, dtype, self._result)
 
-    def summary(self, size: int | tuple[int, int] = 224) -> str:
-        """The table of layers at an input of ``size``; see :mod:`vgg_cuda.summary`."""
+    def to_onnx(self, path: str | Path, *, size: int | tuple[int, int] | None = None) -> None:
+        """Writes the network as an ONNX graph; see :func:`vgg_cuda.weights.save_onnx`."""
+        from .weights import save_onnx
+
+        save_onnx(self.weights, path, size=size)
+
+    def summary(self, size: int | tuple[int, int] | None = None) -> str:
+        """The table of layers at an input of ``size``; see :func:`vgg_cuda.summary.rows`."""
         return summary_table(self.config, size, self.activation)
 
     def __repr__(self) -> str:
@@ -211,8 +226,11 @@ class VGG:
     @property
     def _result(self) -> str:
         """The tap that a call gives."""
-        dense = self.config.dense
-        return "pool5" if not dense else "prob" if self.activation else dense[-1].name
+        return "prob" if self.activation else self.config.last
+
+    def _flat(self, y: Any) -> Any:
+        """A spatial result as the network's layers end: [N,features] where they flatten it."""
+        return y.reshape(y.shape[0], -1) if self.config.flat and len(y.shape) == 4 else y
 
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
@@ -234,7 +252,7 @@ class VGG:
     def _taps_here(
         self, x: Any, taps: Sequence[str], layout: str, check_range: bool
     ) -> dict[str, Any]:
-        x, restore = check_images(x, layout, self._backend)
-        if check_range and x.dtype != np.uint8:
+        x, restore = check_images(x, layout, self._backend, self.config)
+        if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
             self.preset.check_range(x, stacklevel=5)  # whoever called the model
         return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import machine, package
+from .benchmarks import benchmark
 from .pytest_report import read
 from .runner import ROOT, Result, Run, Step, write_json
 from .tools import profile, sanitizer
@@ -19,7 +19,6 @@ WORKERS = 8  # of pytest-xdist, where there is one
 # of a worker: 8 with as many as there are cores each get in one another's way
 FEW_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
 PYTEST_ENDED = (0, 1, 5)  # passed, failed, nothing collected
-ALSO = ("tf32", "bfloat16")  # after float16, the network alone
 
 
 def environment(run: Run) -> Result:
@@ -138,38 +137,6 @@ def verify(run: Run) -> Result:
     if bad:
         return Result("failed", "; ".join([*bad, said] if late else bad), data)
     return Result("timeout" if late else "ok", said, data)
-
-
-def benchmark(run: Run) -> Result:
-    """Networks and layers beside PyTorch; what was measured before a timeout stays."""
-    path = run.out / "bench.json"
-    options = ["--out", str(path), "--seconds", f"{max(run.left() - 20, 5):.0f}"]
-    if run.dry_run:
-        options += ["--device", "cpu", "--dtype", "float32", "--network", "digits", "--size", "32"]
-        options += ["--batch", "1", "2", "--layer-batch", "1", "--each", "0.01", "--seconds", "20"]
-    else:
-        options += ["--also", *ALSO]
-    child = run.python("-m", "gpu.benchmark", *options)
-    if not path.exists():
-        return child.result("measured nothing")
-    report = json.loads(path.read_text())
-    write_json(path, {"dry_run": run.dry_run} | report)
-    rows = report["rows"]
-    wrong = [
-        f"{row['dtype']} {row['kind']} {row['name']}" for row in rows if row.get("right") is False
-    ]
-    networks = [
-        f"{row['dtype']} N={row['batch']}: {row['vgg_cuda']['median_s'] * 1e3:.3f} ms, "
-        f"{row['ratio']:.2f}x PyTorch"
-        for row in rows
-        if row["kind"] == "network"
-    ]
-    data = {"rows": len(rows), "wrong": wrong, "errors": report.get("errors", [])}
-    result = child.result("; ".join(networks), **data)
-    if result.status == "ok" and (wrong or data["errors"]):
-        first = f"wrong: {', '.join(wrong)}" if wrong else data["errors"][0]
-        return Result("failed", first, data)
-    return result
 
 
 def all_steps(build: str) -> list[Step]:

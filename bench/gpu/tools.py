@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import sys
 from pathlib import Path
 
+from .benchmarks import NETWORK, slowest_layer
 from .runner import ROOT, Result, Run
 
 NCU_LINES = 400
@@ -79,13 +79,9 @@ def counted(output: str, result: Result) -> Result:
 
 def profile(run: Run) -> Result:
     """Nsight Compute on the slowest layer's kernel."""
-    rows = []
-    if (run.out / "bench.json").exists():
-        rows = json.loads((run.out / "bench.json").read_text())["rows"]
-    layers = [row for row in rows if row["kind"] == "layer"]
-    if not layers:
+    slowest = slowest_layer(run.out / "bench.json")
+    if slowest is None:
         return Result("skipped", "no layer was measured")
-    slowest = max(layers, key=lambda row: row["vgg_cuda"]["median_s"])
     if run.dry_run:
         return Result("skipped", f"no GPU; it would be {slowest['name']}")
     program = find("ncu")
@@ -95,10 +91,12 @@ def profile(run: Run) -> Result:
     child = run.child(
         [
             program, "--clock-control", "none", "--target-processes", "all",
-            "--profile-from-start", "off", "--kernel-name", slowest["plan"]["kernel"],
+            "--profile-from-start", "off", "--kernel-name", slowest["kernels"][-1],
             "--launch-count", "1",
             *(word for section in sections for word in ("--section", section)),
-            sys.executable, "-m", "gpu.benchmark", "--profile", slowest["name"],
+            sys.executable, "-m", "vgg_cuda.bench.once", "--network", NETWORK,
+            "--layer", slowest["name"], "--batch", str(slowest["batch"]),
+            "--dtype", slowest["dtype"], "--device", "cuda",
         ]
     )  # fmt: skip
     lines = child.output.splitlines()[:NCU_LINES]
@@ -106,7 +104,7 @@ def profile(run: Run) -> Result:
     failed = "==ERROR==" in child.output or "No kernels were profiled" in child.output
     if failed and not child.timed_out:
         return Result("failed", next((x for x in lines if "==ERROR==" in x), "no kernel matched"))
-    return child.result(f"{slowest['name']}: {slowest['plan']['kernel']}")
+    return child.result(f"{slowest['name']}: {slowest['kernels'][-1]}")
 
 
 def find(program: str) -> str | None:

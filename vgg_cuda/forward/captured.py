@@ -33,9 +33,11 @@ class CapturedForward:
                 self._x: Array = on.new_array(x.shape, x.dtype)
                 arena = on.new_array((forward.arena_bytes,), "uint8")
                 y = forward.result_specs()[tap]
-                self._y: Array = on.new_array(y.shape, y.dtype)
+                results = {tap: on.new_array(y.shape, y.dtype)}
             self._x[...] = 0
-        images, results = self._x, {tap: self._y}
+            flat = network.config.flat and len(y.shape) == 4
+            self._y: Array = results[tap].reshape(len(results[tap]), -1) if flat else results[tap]
+        images = self._x
 
         def run() -> None:
             forward.run(on, images, arena, results)

@@ -8,7 +8,7 @@ from itertools import zip_longest
 from typing import Any, Protocol
 
 from ..backends import Backend, PackedConv3x3, PackedLinear
-from ..configs import Config, Conv, Dense, Pool
+from ..configs import IN_CHANNELS, Config, Conv, Dense, Pool
 from ..packing import pack_conv3x3, pack_linear
 from ..preprocess import Preset
 from ..weights import Weights
@@ -74,38 +74,39 @@ class Operations(Protocol):
 def forward(
     config: Config, run: Operations, x: Tensor, wanted: Set[str]
 ) -> Iterator[tuple[str, Any]]:
-    """Every tap that comes by and its tensor, in order; x [N,H,W,3].
+    """Every tap that comes by and its tensor, in order; x [N,H,W,in_channels].
 
     A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
-    ``wanted``; so do the first two with their pool where ``run`` can. An average over single pixels
-    runs where it is wanted.
+    ``wanted``; so do the first two with their pool where ``run`` can. A pool of single pixels runs
+    where it is wanted.
     """
     layers, pooled = config.features, False
-    block = first_block(config, wanted)
+    block = first_block(config, wanted) if config.in_channels == IN_CHANNELS else None
     if block and (y := run.first_block(x, *block)) is not None:
         x, layers, pooled = y, layers[2:], True
     for layer, following in zip_longest(layers, layers[1:]):
         if isinstance(layer, Conv):
-            raw = layer.name in wanted
+            raw = layer.name in wanted or not layer.relu
             inside = {layer.name, layer.relu_name} & wanted
             pooled = isinstance(following, Pool) and not inside
             x = run.conv3x3(x, layer.name, relu=not raw, pool=pooled)
-            if raw:
+            if raw and not pooled:
                 yield layer.name, x
-                x = run.relu(x)
-            if not pooled:
+            if layer.relu and not pooled:
+                x = run.relu(x) if raw else x
                 yield layer.relu_name, x
         else:
             if not pooled:
                 x = run.maxpool2x2(x)
             pooled = False
             yield layer.name, x
+    tap = f"{config.reduces}pool"
+    if config.reduces != "none" and (x.shape[1:3] != config.grid or tap in wanted):
+        pool = run.avgpool if config.reduces == "avg" else run.adaptive_maxpool
+        x = pool(x, config.pool_grid)
+        yield tap, x
     if not config.dense:
         return
-    grid = config.pool_grid
-    if x.shape[1:3] != (grid, grid) or "avgpool" in wanted:
-        x = run.avgpool(x, grid)
-        yield "avgpool", x
     x = run.flatten(x)
     for dense in config.dense:
         raw = dense.name in wanted or not dense.relu
@@ -115,13 +116,14 @@ def forward(
         if dense.relu:
             x = run.relu(x) if raw else x
             yield dense.relu_name, x
-    yield "prob", run.softmax(x)
+    if config.num_classes is not None:
+        yield "prob", run.softmax(x)
 
 
 def first_block(config: Config, wanted: Set[str]) -> tuple[str, str] | None:
     """The convolutions before the first pool, if they are two and nothing inside is ``wanted``."""
     match config.features[:3]:
-        case (Conv() as a, Conv() as b, Pool()):
+        case (Conv(relu=True) as a, Conv(relu=True) as b, Pool()):
             inside = {a.name, a.relu_name, b.name, b.relu_name}
             return None if inside & wanted else (a.name, b.name)
     return None

@@ -12,6 +12,7 @@ from ..arrays import is_cupy, numpy_dtype
 from ..backends import Array
 from ..backends.kernels import KernelBackend, size, spec_of
 from ..backends.operations import Spec
+from ..configs import IN_CHANNELS
 from ..inputs import batch_on, check_images_to_come
 from . import most_images
 from .captured import CapturedForward
@@ -64,7 +65,7 @@ class PlannedRunner:
     def memory(self, shape: Sequence[int], dtype: Any, tap: str) -> Memory:
         """What a forward of x [N,H,W,3] of ``dtype``, in host memory, needs."""
         host, _ = self._planned(shape, dtype, tap, "memory")
-        arrives = self._on.image_dtype(np.empty(0, numpy_dtype(host.dtype)), self._network.dtype)
+        arrives = self._image_dtype(np.empty(0, numpy_dtype(host.dtype)))
         x, forward = self._planned(shape, arrives, tap, "memory")
         return memory(self._network, x, forward)
 
@@ -77,8 +78,10 @@ class PlannedRunner:
         self, shape: Sequence[int], dtype: Any, tap: str, what: str
     ) -> tuple[Spec, Forward]:
         own = numpy_dtype(self._network.dtype).name
+        config = self._network.config
+        known = ("uint8", "float32", own) if config.in_channels == IN_CHANNELS else (own,)
         sizes, name = check_images_to_come(
-            shape, own if dtype is None else dtype, ("uint8", "float32", own), what
+            shape, own if dtype is None else dtype, known, what, config
         )
         x = Spec(sizes, name)
         return x, self.plan(x, frozenset([tap]))
@@ -114,7 +117,13 @@ class PlannedRunner:
     def _spec(self, x: Array, layout: str, n: int) -> Spec:
         """The first ``n`` images of x, as they will be on the device."""
         height, width = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
-        return Spec((n, height, width, 3), self._on.image_dtype(x, self._network.dtype))
+        return Spec((n, height, width, self._network.config.in_channels), self._image_dtype(x))
+
+    def _image_dtype(self, x: Array) -> str:
+        """Of images x, on the device."""
+        own = self._network.dtype
+        images = self._network.config.in_channels == IN_CHANNELS
+        return self._on.image_dtype(x, own) if images else numpy_dtype(own).name
 
     def _fitting(self, x: Array, layout: str, wanted: frozenset[str], most: int) -> int:
         """Of ``most`` images, as many as the memory that is free does for; in even parts."""

@@ -14,7 +14,7 @@ from .. import _C
 from ..arrays import numpy_dtype
 from ..backends.kernels import PackedConv3x3, PackedLinear
 from ..backends.operations import Planner, Spec
-from ..configs import MIN_SIZE, Config, Conv, Pool
+from ..configs import IN_CHANNELS, Config, Conv, Pool
 from ..forward.graph import Network
 from ..forward.plan import Step, plan_forward
 from ..preprocess import get_preset
@@ -111,13 +111,14 @@ class NetworkPlan:
 
 
 def plan_network(
-    config: Config, *, batch: int, size: int | tuple[int, int] = 224, dtype: str = "float16",
-    x_dtype: str = "float32", arch: str | _C.Arch = "sm_90a",
+    config: Config, *, batch: int, size: int | tuple[int, int] | None = None,
+    dtype: str = "float16", x_dtype: str = "float32", arch: str | _C.Arch = "sm_90a",
 ) -> NetworkPlan:  # fmt: skip
     """The forward of ``config`` to its last layer, x [batch, H, W, 3] of ``x_dtype``.
 
-    Raises ``ValueError`` for another dtype, an unknown arch or one without a known ceiling, and
-    images of less than 32x32.
+    ``size`` is 224 by default, or the one that the network takes. With other than three channels, x
+    is of ``dtype`` whatever ``x_dtype`` says. Raises ``ValueError`` for another dtype, an unknown
+    arch or one without a known ceiling, and sizes that the network cannot take.
     """
     target = _C.arch(arch) if isinstance(arch, str) else arch
     for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, X_DTYPES)):
@@ -128,15 +129,19 @@ def plan_network(
         raise ValueError(
             f"arch: expected one whose rates are known ({', '.join(CEILINGS)}), got {target.name!r}"
         )
+    if size is None:
+        size = config.natural_size
     h, w = (size, size) if isinstance(size, int) else size
     for name, count in (("batch", batch), ("size", max(h, w))):
         if not 1 <= count < 2**31:
             raise ValueError(f"{name}: expected 1 or more, below 2^31, got {count}")
-    if min(h, w) < MIN_SIZE:
-        raise ValueError(f"size: expected H and W >= {MIN_SIZE}, got {h} x {w}")
-    network = _network(config, target, dtype)
-    tap = "prob" if config.dense else config.features[-1].name
-    x = Spec((batch, h, w, 3), x_dtype)
+    if wrong := config.wrong_size(h, w):
+        raise ValueError(f"size: {wrong}")
+    if config.in_channels != IN_CHANNELS:
+        x_dtype = numpy_dtype(dtype).name
+    network = network_of_sizes(config, target, dtype)
+    tap = config.last if config.num_classes is None else "prob"
+    x = Spec((batch, h, w, config.in_channels), x_dtype)
     forward = plan_forward(network, Planner(target), x, {tap})
     after = {
         conv.name: pool.name
@@ -149,7 +154,7 @@ def plan_network(
     )
 
 
-def _network(config: Config, arch: _C.Arch, dtype: str) -> Network:
+def network_of_sizes(config: Config, arch: _C.Arch, dtype: str) -> Network:
     """Layers by their sizes alone: plans need no weights."""
     convs: dict[str, Any] = {
         c.name: PackedConv3x3(None, None, c.in_channels, c.out_channels, dtype, arch.name)

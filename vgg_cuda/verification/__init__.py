@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..arrays import require_float
 from ..backends import Stats, recording
-from ..configs import MIN_SIZE, Conv, Dense
+from ..configs import Conv, Dense
 from ..vgg import VGG
 from ..weights import Source, Weights, load_weights
 from .compare import Row, Worst
@@ -45,7 +45,7 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
         )
     if not isinstance(x, np.ndarray) or x.ndim != 4 or not len(x):
         raise ValueError(
-            f"verify: x: expected a NumPy array [N, H, W, 3] with N >= 1 and H, W >= {MIN_SIZE}, "
+            f"verify: x: expected a NumPy array [N, H, W, {model.config.in_channels}] with N >= 1, "
             f"got {getattr(x, 'shape', type(x).__name__)}"
         )
     if x.dtype != np.uint8:
@@ -73,8 +73,7 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
 
 def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
     """Of one batch that a forward holds."""
-    dense = model.config.dense
-    tap = "pool5" if not dense else "prob" if model.activation else dense[-1].name
+    tap = "prob" if model.activation else model.config.last
     with recording() as launched:
         plain: NDArray[Any] = model.features(x, [tap])[tap]
     found = steps(model.config, one_block=launched[0]["plan"].get("op") == "first_block")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import get_backend
-from ..configs import MIN_SIZE, get_config
+from ..configs import IN_CHANNELS, Config, get_config
 from ..images import ImageError, batches, open_image
 from ..inputs import check_dtype
 from ..preprocess import Preset
@@ -38,18 +38,24 @@ def run(
         raise ValueError("--weights and --network: expected one of them, got both")
     if paths and size is not None:
         raise ValueError("--size: expected none beside images, whose size the preset gives")
-    if size is not None and size < MIN_SIZE:
-        raise ValueError(f"--size: expected at least {MIN_SIZE} (five pools halve it), got {size}")
     config = None if network is None else get_config(network)
     found = image_paths(paths)
     check_dtype(get_backend(device, arch), dtype)  # told before a long read
     source: Weights
     source = load_weights(weights or "digits") if config is None else he_weights(config, seed)
+    sizes = _natural_size(source) if size is None else (size, size)
+    if not found and (wrong := source.config.wrong_size(*sizes)):
+        raise ValueError(f"--size: {wrong}")
+    if (found or pixels) and source.config.in_channels != IN_CHANNELS:
+        raise ValueError(
+            f"verify: images have 3 channels, {source.source} reads {source.config.in_channels}: "
+            "expected no images and no --uint8"
+        )
     model = VGG(source, device=device, dtype=dtype, arch=arch)
     if found:
-        inputs = _images(found, model.preset, batch_size, pixels)
+        inputs = _images(found, model, batch_size, pixels)
     else:
-        inputs = iter([_random(model.preset, size, seed, batch_size, pixels)])
+        inputs = iter([_random(source, sizes, seed, batch_size, pixels)])
     total: Verification | None = None
     count, shapes = 0, []
     for x in inputs:
@@ -87,38 +93,44 @@ def described(description: dict[str, Any], found: Verification) -> str:
 
 
 def _random(
-    preset: Preset, size: int | None, seed: int, count: int, pixels: bool
+    weights: Weights, size: tuple[int, int], seed: int, count: int, pixels: bool
 ) -> NDArray[np.uint8] | NDArray[np.float32]:
-    h, w = (size, size) if size is not None else _natural_size(preset)
+    channels = weights.config.in_channels
     rng = np.random.default_rng(seed)
-    x = rng.integers(0, 256, (count, h, w, 3), dtype=np.uint8)
-    return x if pixels else preset.normalize(x)
+    if channels != IN_CHANNELS:
+        return rng.standard_normal((count, *size, channels), dtype=np.float32)
+    x = rng.integers(0, 256, (count, *size, channels), dtype=np.uint8)
+    return x if pixels else weights.preset.normalize(x)
 
 
-def _natural_size(preset: Preset) -> tuple[int, int]:
-    size = preset.crop or preset.resize or DEFAULT_SIZE
+def _natural_size(weights: Weights) -> tuple[int, int]:
+    preset = weights.preset
+    size = weights.config.input_size or preset.crop or preset.resize or DEFAULT_SIZE
     return size if isinstance(size, tuple) else (size, size)
 
 
 def _images(
-    paths: Sequence[Path], preset: Preset, batch_size: int, pixels: bool
+    paths: Sequence[Path], model: VGG, batch_size: int, pixels: bool
 ) -> Iterator[NDArray[Any]]:
     """The files prepared as always; one that cannot be read raises ``ImageError``."""
+    preset, config = model.preset, model.config
     if pixels:
-        yield from _pixels(paths, preset, batch_size)
+        yield from _pixels(paths, preset, batch_size, config)
         return
-    for batch in batches(paths, preset, batch_size, min_size=MIN_SIZE):
+    for batch in batches(paths, preset, batch_size, min_size=config.min_size):
         for failure in batch.failed:
             raise failure.error
         yield batch.x
 
 
-def _pixels(paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[NDArray[np.uint8]]:
+def _pixels(
+    paths: Sequence[Path], preset: Preset, batch_size: int, config: Config
+) -> Iterator[NDArray[np.uint8]]:
     pending: list[NDArray[np.uint8]] = []
     for path in paths:
         x = np.asarray(preset.resized(open_image(path)), np.uint8)
-        if min(x.shape[:2]) < MIN_SIZE:
-            raise ImageError(f"{path}: expected at least {MIN_SIZE} x {MIN_SIZE} pixels")
+        if wrong := config.wrong_size(*x.shape[:2]):
+            raise ImageError(f"{path}: {wrong}")
         if pending and (len(pending) == batch_size or x.shape != pending[0].shape):
             yield np.stack(pending)
             pending = []

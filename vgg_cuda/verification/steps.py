@@ -60,19 +60,20 @@ def steps(config: Config, one_block: bool = False) -> list[Step]:
     for layer, following in zip_longest(layers, layers[1:]):
         if isinstance(layer, Conv):
             fused = isinstance(following, Pool)
-            names = [layer.name, layer.relu_name, *([following.name] if fused else [])]
-            found.append(Step("conv3x3", names[-1], " ".join(names), layer, True, fused))
+            names = [layer.name, *[layer.relu_name] * layer.relu]
+            names += [following.name] if isinstance(following, Pool) else []
+            found.append(Step("conv3x3", names[-1], " ".join(names), layer, layer.relu, fused))
         elif not fused:
             found.append(Step("maxpool2x2", layer.name, layer.name))
         else:
             fused = False
-    if not config.dense:
-        return found
-    found.append(Step("avgpool", "avgpool", "avgpool"))
+    if config.reduces != "none":
+        op = "avgpool" if config.reduces == "avg" else "adaptive_maxpool"
+        found.append(Step(op, f"{config.reduces}pool", f"{config.reduces}pool"))
     for dense in config.dense:
         names = [dense.name, *([dense.relu_name] if dense.relu else [])]
         found.append(Step("linear", names[-1], " ".join(names), dense, dense.relu))
-    return [*found, Step("softmax", "prob", "prob")]
+    return found + [Step("softmax", "prob", "prob")] * (config.num_classes is not None)
 
 
 class SplitError(RuntimeError):

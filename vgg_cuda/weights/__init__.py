@@ -10,21 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from . import hub, native, pth, safetensors_file, timm, torchvision
+from . import hub, keras_files, native, onnx_file, pth, safetensors_file, timm, torchvision
 from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
+from .keras_shapes import EpsilonAssumedWarning
 from .metadata import Stated, parse
 from .native import save
+from .onnx_export import save_onnx
 from .torchvision import save_torchvision
 
 __all__ = [
     "FORMATS",
+    "EpsilonAssumedWarning",
     "HeadDroppedWarning",
     "Weights",
     "WeightsError",
     "he_weights",
     "load_weights",
     "save",
+    "save_onnx",
     "save_torchvision",
     "shapes",
 ]
@@ -39,8 +43,13 @@ FORMATS = {
     "timm-safetensors": "safetensors with timm's names, as on the Hugging Face hub",
     "timm-pth": "a state dict of timm's VGG, by torch.save",
     "timm-pth-legacy": "the same in the format from before PyTorch 1.6",
+    "keras": "a Keras model, by model.save: .keras",
+    "keras-weights-h5": "a Keras model's weights alone, by save_weights: .weights.h5",
+    "keras-h5": "Keras' older .h5: a model, or weights alone as keras.applications has them",
+    "onnx": "an ONNX graph, as torch.onnx.export and this package write it: .onnx",
 }
-"""The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``."""
+"""The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``, those with
+"keras" the extra ``keras``, which is h5py alone, and "onnx" the extra ``onnx``."""
 
 
 def load_weights(source: Source) -> Weights:
@@ -56,7 +65,9 @@ def load_weights(source: Source) -> Weights:
     one, the preset is "torchvision"; a network with torchvision's or timm's names that is one of
     the published ones down to its 1000 classes gets ImageNet's labels, any other gets none. A
     dense head that is all NaN, or that timm saved without its last layer, is dropped with a
-    :class:`HeadDroppedWarning`.
+    :class:`HeadDroppedWarning`. A Keras model gets the preset that ``from_keras`` gives it. Its
+    weights alone state no softmax, and no epsilon of batch norms: Keras' default is taken, with an
+    :class:`EpsilonAssumedWarning`.
 
     Raises ``FileNotFoundError`` for a path that is not there, :class:`WeightsError` for anything
     that does not make a VGG and ``TypeError`` for another kind of source.
@@ -98,8 +109,12 @@ def _from_file(path: Path, source: str) -> Weights:
     try:
         with path.open("rb") as file:
             head = file.read(16)
+        if keras_files.matches(path, head):
+            return keras_files.read(path, source)
         if pth.matches(head) and not safetensors_file.matches(head):
             return _from_tensors(pth.read(path, source, accept), source, Stated())
+        if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
+            return onnx_file.read(path, source)
         found, metadata = safetensors_file.read(path, source, accept)
     except OSError as error:
         raise WeightsError(f"{source}: cannot be read: {error.strerror or error}") from error

@@ -103,6 +103,13 @@ def check_shapes(
             raise WeightsError(f"{source}: {name}: expected {wanted}, got {list(found)}")
 
 
+def headless(config: Config) -> Config:
+    """``config`` without its dense layers."""
+    return Config(
+        config.name, config.widths, (), batch_norm=config.batch_norm, in_channels=config.in_channels
+    )
+
+
 def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
     """Side of the square grid of ``channels`` that a dense layer of ``inputs`` features reads.
 

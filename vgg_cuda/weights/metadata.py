@@ -1,8 +1,9 @@
 """What a safetensors header says about using the weights.
 
-The header's metadata has one key, "vgg_cuda", a JSON object with ``version`` (1), ``preset``,
+The header's metadata has one key, "vgg_cuda", a JSON object with ``version``, ``preset``,
 ``labels``, ``activation`` and ``batch_norm``; one key, since safetensors writes several in random
-order and the same weights should make the same file.
+order and the same weights should make the same file. Version 1 leaves the architecture to names and
+shapes; version 2 is written where these do not tell all of it, and states it as ``config``.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..configs import Config
 from ..preprocess import PRESETS, Preset
+from .architecture import config_from_dict, config_to_dict, is_told_by_shapes
 from .canonical import Weights, WeightsError, one_line
 
-KEY, VERSION = "vgg_cuda", 1
+KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Stated:
     labels: tuple[str, ...] | None = None
     activation: str | None = None
     batch_norm: bool = False
+    config: Config | None = None
 
 
 def parse(metadata: Mapping[str, str], source: str) -> Stated:
@@ -41,9 +45,9 @@ def parse(metadata: Mapping[str, str], source: str) -> Stated:
         ) from error
     if not isinstance(given, dict):
         raise WeightsError(f"{source}: {KEY}: expected a JSON object in the metadata")
-    if given.get("version", VERSION) != VERSION:
+    if given.get("version", PLAIN) not in (PLAIN, WITH_CONFIG):
         raise WeightsError(
-            f"{source}: expected version {VERSION} of the native format, got "
+            f"{source}: expected version {PLAIN} or {WITH_CONFIG} of the native format, got "
             f"{one_line(given['version'])}: upgrade vgg_cuda"
         )
     return Stated(
@@ -52,18 +56,22 @@ def parse(metadata: Mapping[str, str], source: str) -> Stated:
         labels=_labels(given.get("labels"), source),
         activation=given.get("activation"),
         batch_norm=given.get("batch_norm", False) is True,
+        config=None if "config" not in given else config_from_dict(given["config"], source),
     )
 
 
 def to_metadata(weights: Weights) -> dict[str, str]:
     """What ``weights`` say about their use, for a safetensors header."""
+    told = is_told_by_shapes(weights.config)
     stated = {
-        "version": VERSION,
+        "version": PLAIN if told else WITH_CONFIG,
         "preset": weights.preset.to_dict(),
         "labels": weights.labels,
         "activation": weights.activation,
         "batch_norm": weights.config.batch_norm,
     }
+    if not told:
+        stated["config"] = config_to_dict(weights.config)
     return {KEY: json.dumps(stated, ensure_ascii=False)}
 
 

@@ -20,6 +20,7 @@ from .canonical import (
     Weights,
     WeightsError,
     check_shapes,
+    headless,
     infer_grid,
     is_all_nan,
     listed,
@@ -42,13 +43,13 @@ def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> W
 
     Raises :class:`WeightsError`.
     """
-    config = infer_config(tensors, source, batch_norm=stated.batch_norm)
+    config = stated.config or infer_config(tensors, source, batch_norm=stated.batch_norm)
     check_shapes(dict(shapes(config)), tensors, source, config.name)
     labels, activation = stated.labels, stated.activation
     if is_all_nan(tensor for name, tensor in tensors.items() if name.startswith("fc")):
         warn_head_dropped(source)
         tensors = {name: t for name, t in tensors.items() if not name.startswith("fc")}
-        config = Config(config.name, config.widths, (), 7, config.batch_norm)
+        config = headless(config)
         labels = activation = None
     with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
         converted = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}

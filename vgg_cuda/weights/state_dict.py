@@ -67,15 +67,15 @@ def build(
     return Weights(config, result, preset, labels, activation, source, names)
 
 
-def chw_to_hwc(w: NDArray[np.float32], channels: int, grid: int) -> NDArray[np.float32]:
-    """fc6's weight [K, C*grid*grid] as [K, grid*grid*C]: columns from CHW to HWC order."""
-    chw = w.reshape(w.shape[0], channels, grid * grid)
+def chw_to_hwc(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """fc6's weight [K, C*H*W] as [K, H*W*C]: columns from CHW to HWC order."""
+    chw = w.reshape(w.shape[0], channels, -1)
     return np.ascontiguousarray(chw.transpose(0, 2, 1)).reshape(w.shape)
 
 
-def hwc_to_chw(w: NDArray[np.float32], channels: int, grid: int) -> NDArray[np.float32]:
+def hwc_to_chw(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     """The inverse of :func:`chw_to_hwc`."""
-    hwc = w.reshape(w.shape[0], grid * grid, channels)
+    hwc = w.reshape(w.shape[0], -1, channels)
     return np.ascontiguousarray(hwc.transpose(0, 2, 1)).reshape(w.shape)
 
 
@@ -187,7 +187,7 @@ def _convert(
     for layer, prefix in zip(config.dense, dense, strict=True):
         w = _pop(tensors, f"{prefix}.weight")
         if layer.name == "fc6":
-            w = chw_to_hwc(w, config.out_channels, config.pool_grid)
+            w = chw_to_hwc(w, config.out_channels)
         result[f"{layer.name}.weight"] = w
         result[f"{layer.name}.bias"] = _pop(tensors, f"{prefix}.bias")
         names |= {f"{layer.name}.{part}": f"{prefix}.{part}" for part in ("weight", "bias")}

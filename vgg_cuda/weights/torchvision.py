@@ -7,12 +7,14 @@ them in its header (:mod:`.metadata`); a ``.pth`` file cannot.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..configs import HIDDEN, Conv
 from . import pth, safetensors_file
+from .architecture import is_told_by_shapes
 from .canonical import Array, Tensors, Weights, WeightsError, listed
 from .metadata import Stated, to_metadata
 from .state_dict import FEATURE, INDEX, build, hwc_to_chw
@@ -49,9 +51,19 @@ def to_state_dict(weights: Weights) -> Tensors:
     """The tensors by torchvision's names and in its layouts, without batch norms (folded).
 
     They fit torchvision's network of the same name without ``_bn``. Dense layers stand at
-    ``classifier.0``, ``.3``, ``.6``, …
+    ``classifier.0``, ``.3``, ``.6``, … Where dense layers read all pixels of images of one size,
+    torchvision's adaptive pool does nothing at that size. Raises :class:`WeightsError` for a
+    network that torchvision's names cannot describe.
     """
     config, result = weights.config, Tensors()
+    rows, columns = config.grid
+    like = replace(config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None)
+    if not is_told_by_shapes(like) or config.reduces == "max" or rows != columns:
+        raise WeightsError(
+            f"{weights.source}: torchvision's names describe five blocks of convolutions with "
+            "ReLUs, an average pool or a square grid, and dense layers; this network differs: "
+            "write it as native"
+        )
     index = 0
     for layer in config.features:
         if isinstance(layer, Conv):
@@ -63,7 +75,7 @@ def to_state_dict(weights: Weights) -> Tensors:
     for position, dense in enumerate(config.dense):
         w = weights.tensors[f"{dense.name}.weight"]
         if position == 0:
-            w = hwc_to_chw(w, config.out_channels, config.pool_grid)
+            w = hwc_to_chw(w, config.out_channels)
         result[f"classifier.{3 * position}.weight"] = w
         result[f"classifier.{3 * position}.bias"] = weights.tensors[f"{dense.name}.bias"]
     return result

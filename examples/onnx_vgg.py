@@ -1,0 +1,58 @@
+"""ONNX in and out: a PyTorch VGG through its exporter, and the embedded network in onnxruntime.
+
+Needs the extras ``onnx`` and ``torch``, and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import nn
+
+import vgg_cuda
+from vgg_cuda.weights import load_weights, save_onnx
+
+
+def from_pytorch(folder: Path) -> None:
+    """Exports a small VGG from PyTorch and runs it here."""
+    layers: list[nn.Module] = []
+    for c, k in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(c, k, 3, padding=1), nn.BatchNorm2d(k), nn.ReLU(), nn.MaxPool2d(2)]
+    module = nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 8 * 8, 10), nn.Softmax(-1)).eval()
+    x = torch.randn(4, 3, 64, 64)
+    path = folder / "small.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this exporter is the older one
+        torch.onnx.export(
+            module, (x,), path, input_names=["x"], dynamic_axes={"x": {0: "N"}}, dynamo=False
+        )
+
+    network = vgg_cuda.VGG.load(path)
+    y = network(x.numpy(), layout="NCHW")
+    with torch.no_grad():
+        expected = module(x).numpy()
+    print(f"{network}\nPyTorch's probabilities, to {np.abs(y - expected).max():.1e}")
+
+
+def to_onnxruntime(folder: Path) -> None:
+    """Writes the embedded network of digits as ONNX and runs it there."""
+    digits = vgg_cuda.VGG.load("digits")
+    path = folder / "digits.onnx"
+    save_onnx(load_weights("digits"), path)  # or: vgg-cuda convert digits digits.onnx --to onnx
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    images = session.get_inputs()[0]
+    x = np.random.default_rng(0).standard_normal((8, 32, 32, 3), dtype=np.float32)
+    (y,) = session.run(["logits"], {"images": x.transpose(0, 3, 1, 2)})
+    print(f"{images.name} {images.shape} -> logits, to {np.abs(y - digits(x)).max():.1e}")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        from_pytorch(Path(folder))
+        to_onnxruntime(Path(folder))

@@ -1,0 +1,290 @@
+"""The measured programs: each computes the same network, in the process that it is given."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import math
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_fakes import FLAT, TINY, tiny_file
+
+from vgg_cuda.arrays import numpy_dtype
+from vgg_cuda.backends import why_missing
+from vgg_cuda.bench import inputs, peers, session
+from vgg_cuda.bench.layers import network_layers
+from vgg_cuda.bench.peers import OURS, Absent
+from vgg_cuda.bench.session import Session
+from vgg_cuda.bench.truth import truth
+from vgg_cuda.bench.work import Job, Work
+from vgg_cuda.configs import Config
+
+EMULATED = pytest.mark.skipif(
+    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
+)
+POOLS = Config("pools", (8, "M", "M", 16, "M"), (12, 10), pool_grid=2)
+
+
+def needs(name: str) -> Any:
+    library = {"onnxruntime": ("onnx", "onnxruntime"), "jax": ("jax",)}.get(name, ("torch",))
+    missing = [each for each in library if find_spec(each) is None]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)}")
+
+
+PROGRAMS = [
+    pytest.param(OURS, id=OURS),
+    *(pytest.param(name, marks=needs(name), id=name) for name in ("torch", "onnxruntime", "jax")),
+]
+
+
+def whole(config: Config, batch: int, side: int = 32, kind: Any = "model") -> Work:
+    return Work(kind, config.name, (batch, side, side, 3), tuple(network_layers(config)))
+
+
+def checked(job: Job, name: str, work: Work, folder: Path) -> tuple[float, float, Session]:
+    """The relative error that a session finds, the bound, and the session, warm."""
+    exact, bound = truth(
+        work.layers, work.tensors(job), work.of_batch(min(work.batch, 3)).input(job.seed), job.dtype
+    )
+    np.save(folder / "exact.npy", exact.astype(np.float32))
+    found = Session()
+    message = {"do": "open", "peer": name, "job": vars(job)}
+    assert found.handle(json.loads(json.dumps(message)))["load_s"] > 0
+    found.handle(json.loads(json.dumps({"do": "prepare", "work": work.as_json()})))
+    reply = found.handle({"do": "check", "exact": str(folder / "exact.npy")})
+    return reply["relative_error"], bound, found
+
+
+@pytest.fixture(autouse=True)
+def _few_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "cache_bytes", lambda: 1 << 14)
+    monkeypatch.setattr(inputs, "GPU_ROTATED_BYTES", 1 << 17)
+
+
+@pytest.mark.parametrize("config", [TINY, FLAT, POOLS], ids=lambda config: config.name)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_network(name: str, config: Config, tmp_path: Path) -> None:
+    job = Job("cpu", "float32", weights=tiny_file(tmp_path, config))
+    error, bound, found = checked(job, name, whole(config, 4), tmp_path)
+    assert error <= bound
+    assert found.handle({"do": "warm"})["call_s"] > 0
+    assert found.program.copies >= 1
+    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 5})
+    assert len(reply["times"]) == 1
+    assert reply["enqueue"] == []
+    ended = found.handle({"do": "finish"})
+    assert ended["host_to_device_s"] is None
+    assert ended["peak_bytes"] > 1 << 20
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_layers(name: str, tmp_path: Path) -> None:
+    """Every layer of a network alone, and one that no network has."""
+    job = Job("cpu", "float32", weights=tiny_file(tmp_path))
+    layers = [(layer, shape) for layer, shape in whole(TINY, 5).shapes() if layer.multiplies]
+    works = [Work("kernel", layer.name, shape, (layer,)) for layer, shape in layers]
+    for work in [works[0], works[1], works[-1]]:
+        error, bound, _ = checked(job, name, work, tmp_path)
+        assert error <= bound, work.name
+    drawn = Job("cpu", "float32")
+    shape = Work("kernel", "odd", (2, 7, 5, 6), (layers[1][0].__class__("odd", "conv", 6, 9),))
+    error, bound, _ = checked(drawn, name, shape, tmp_path)
+    assert error <= bound
+
+
+@needs("compile")
+@pytest.mark.slow  # g++
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled(tmp_path: Path) -> None:
+    job = Job("cpu", "float32", weights=tiny_file(tmp_path))
+    work = whole(TINY, 2)
+    first = Work("kernel", "conv1_1", work.shape, work.layers[:1])
+    error, bound, found = checked(job, "compile", first, tmp_path)
+    assert error <= bound
+    assert "max-autotune" in found.program.how
+
+
+@needs("onnxruntime")
+def test_pools_that_onnxruntime_has_not(tmp_path: Path) -> None:
+    job = Job("cpu", "float32", weights=tiny_file(tmp_path, FLAT))
+    found = Session()
+    found.handle({"do": "open", "peer": "onnxruntime", "job": vars(job)})
+    assert "how" in found.handle({"do": "prepare", "work": whole(FLAT, 1, side=40).as_json()})
+    reply = found.handle({"do": "prepare", "work": whole(FLAT, 1, side=38).as_json()})
+    assert reply["absent"] == "onnxruntime has no pool of 9 x 9 to 2 cells"
+
+
+@pytest.mark.parametrize("name", ["torch", "compile", "onnxruntime", "jax"])
+def test_absent_programs_say_why(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("torch", "onnx", "onnxruntime", "jax"):
+        monkeypatch.setitem(__import__("sys").modules, library, None)
+    with pytest.raises(Absent, match="is not installed: pip install"):
+        peers.start(name, Job("cpu", "float32"))
+
+
+@pytest.mark.parametrize("name", PROGRAMS[1:])
+def test_none_but_ours_runs_on_the_emulator_or_an_absent_gpu(name: str) -> None:
+    with pytest.raises(Absent, match="this package's kernels alone"):
+        peers.start(name, Job("emulator", "float16"))
+    if why_missing("cuda") is not None:
+        with pytest.raises(Absent, match=r"no (GPU|CUDA)"):
+            peers.start(name, Job("cuda:0", "float16"))
+
+
+def test_weights_and_inputs_are_those_of_everybody(tmp_path: Path) -> None:
+    job = Job("cpu", "float32", weights=tiny_file(tmp_path), seed=7)
+    work = whole(TINY, 2)
+    tensors = work.tensors(job)
+    assert set(tensors) == {
+        f"{layer.name}.{part}" for layer in work.layers if layer.multiplies
+        for part in ("weight", "bias")
+    }  # fmt: skip
+    np.testing.assert_array_equal(work.input(7), work.input(7))
+    drawn = Work("kernel", "odd", (2, 7, 5, 6), (network_layers(TINY)[1],))
+    first, second = (drawn.tensors(Job("cpu", "float32", seed=seed)) for seed in (1, 2))
+    assert not (first["conv2_1.weight"] == second["conv2_1.weight"]).all()
+    x = drawn.input(0)
+    assert x.min() == 0
+    assert 0.4 < (x > 0).mean() < 0.6
+
+
+def test_ceilings_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vgg_cuda.bench.peers import ceilings
+
+    monkeypatch.setattr(ceilings, "COPY_BYTES", 1 << 20)
+    monkeypatch.setattr(ceilings, "SIDE", 64)
+    job = Job("cpu", "float32")
+    works = ceilings.works(job)
+    assert [work.name for work in works] == ["copy", "matmul"]
+    assert ceilings.flops(works[1]) == 2 * 64**3
+    for work in works:
+        program = peers.start(peers.CEILINGS, job).prepare(work)
+        assert program.clock.time(lambda program=program: program.call(0)).total_s > 0
+
+
+# ---- A GPU's side, with no GPU: a fake CuPy, whose launches go to the emulator ----
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Its events are a millisecond apart."""
+    from fake_cupy import fake_gpus
+
+    ticks = itertools.count()
+
+    class Event:
+        def record(self, stream: Any) -> None:
+            assert stream.ptr
+            self.at = next(ticks)
+
+        def synchronize(self) -> None: ...
+
+    with fake_gpus(monkeypatch, (9, 0)) as log:
+        cupy = __import__("sys").modules["cupy"]
+        cupy.cuda.Event = Event
+        cupy.cuda.get_elapsed_time = lambda start, stop: float(stop.at - start.at)
+        log.pool.total_bytes = lambda: 12345
+        yield SimpleNamespace(log=log, ticks=ticks)
+
+
+@EMULATED
+@pytest.mark.parametrize("graph", [True, False], ids=["graph", "plain"])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "tf32", "bfloat16"])
+def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -> None:
+    job = Job("cuda:0", dtype, weights=tiny_file(tmp_path), graph=graph)
+    error, bound, found = checked(job, OURS, whole(TINY, 4), tmp_path)
+    assert error <= bound
+    assert found.program.how == ("CUDA graph" if graph else "plain calls")
+    assert found.program.copies > 1
+    assert any(kernel.startswith("conv3x3") for kernel in found.program.kernels or [])
+    found.handle({"do": "warm"})
+    before = len(gpu.log.graphs_launched_on)
+    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 1})
+    assert reply["times"] == [0.001]
+    assert len(reply["enqueue"]) == 1
+    assert (len(gpu.log.graphs_launched_on) > before) == graph
+    # on the program's own stream, which others' work does not wait for
+    assert {stream for _, stream in gpu.log.launched_on[-3:]} == {2048}
+    ended = found.handle({"do": "finish"})
+    assert ended["host_to_device_s"] > 0
+    assert ended["peak_bytes"] == 12345
+
+
+@EMULATED
+@pytest.mark.parametrize("graph", [True, False], ids=["graph", "plain"])
+@pytest.mark.parametrize("which", ["conv2_1", "fc7"])
+@pytest.mark.parametrize("dtype", ["float16", "tf32"])
+def test_a_layer_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, which: str, graph: bool) -> None:
+    """The L2 cache is cleared before every call, on the same stream."""
+    job = Job("cuda:0", dtype, weights=tiny_file(tmp_path), graph=graph)
+    found = [(layer, shape) for layer, shape in whole(TINY, 5).shapes() if layer.name == which]
+    ((layer, shape),) = found
+    used = gpu.log.memory.used
+    work = Work("kernel", layer.name, shape, (layer,))
+    error, bound, session = checked(job, OURS, work, tmp_path)
+    assert error <= bound
+    assert (session.program.keep is not None) == graph  # a real graph knows addresses alone
+    gc.collect()
+    elements = math.prod(shape) + math.prod(layer.weight_shape) + math.prod(layer.out_shape(shape))
+    held = elements * numpy_dtype(dtype).itemsize + inputs.GPU_ROTATED_BYTES
+    assert gpu.log.memory.used - used >= held
+    before, cleared = session.program.before, []
+    assert before is not None
+    session.program.before = partial(_noted, before, cleared)
+    session.handle({"do": "warm"})
+    assert cleared == [0, 0]
+    assert session.program.kernels
+    assert session.program.how == ("CUDA graph" if graph else "plain calls")
+
+
+def _noted(before: Any, cleared: list[int], i: int) -> None:
+    before(i)
+    cleared.append(i)
+
+
+@EMULATED
+def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
+    job = Job("cuda:0", "float16", weights=tiny_file(tmp_path))
+    error, bound, found = checked(job, OURS, whole(TINY, 2, kind="profile"), tmp_path)
+    assert error <= bound
+    steps = found.program.steps
+    assert [step["name"] for step in steps][:2] == ["conv1_1 pool1", "conv2_1 pool2"]
+    assert all(step["kernels"] for step in steps)
+    found.handle({"do": "warm"})
+    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 1})
+    assert reply["parts"] == [[0.001] * len(steps)]
+    assert reply["times"] == [pytest.approx(0.001 * len(steps))]
+
+
+@EMULATED
+def test_memory_of_a_gpu_is_predicted_without_it(gpu: Any, tmp_path: Path) -> None:
+    from vgg_cuda import VGG
+    from vgg_cuda.bench import memory
+
+    work = whole(TINY, 4)
+    job = Job("cuda:0", "float16", weights=tiny_file(tmp_path))
+    expected = VGG.load(str(job.weights), device="cuda").memory(work.shape, "float16").total
+    needed = memory.needs(work, job, 3, TINY)
+    assert expected <= needed <= expected + 17 * 4 * 32 * 32 * 3 * 2 + 4096
+
+
+def test_samples_settle_after_others_had_their_turn(tmp_path: Path) -> None:
+    """Where a call is short beside its slice; a long one is not made twice."""
+    calls: list[int] = []
+    found = Session()
+    clock = SimpleNamespace(time=lambda call: (call(), session.Span(0.5))[1])
+    found._program = peers.Program(lambda i: calls.append(i), lambda: None, clock, copies=3)
+    found._call_s = 0.0
+    found.handle({"do": "sample", "seconds": 0.001, "most": 2})
+    assert calls[:3] == [0, 1, 2]
+    calls.clear()
+    found._call_s = 10.0
+    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 2})
+    assert (len(calls), reply["times"]) == (1, [0.5])

@@ -1,0 +1,182 @@
+"""A report's results as cells for people, and what is said below them.
+
+The terminal's table, Markdown and the README have the same ones. A column that has nothing to say
+in a report is left out.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..terminal import plain
+from .report import Ceiling, Report, Result
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Rows of text beside each other, the first ``texts`` columns of them no numbers."""
+
+    title: str
+    headings: list[str]
+    rows: list[list[str]]
+    texts: int
+    notes: list[str]
+
+
+BEYOND = {
+    "compute": "more than 100 % of compute: FLOPs are those of a direct convolution, and "
+    "Winograd's algorithm multiplies less",
+    "memory": "more than 100 % of memory: reading weights alone can be faster than a copy, which "
+    "writes, too",
+}
+
+
+def cells(report: Report) -> Cells:
+    """All results in their order; every text is on one line and steers no terminal."""
+    unit, factor = time_unit(report)
+
+    def seconds(value: float | None) -> str:
+        return "" if value is None else significant(value * factor)
+
+    columns: list[tuple[str, Callable[[Result], str]]] = [
+        ("layer" if report.kind == "profile" else "name", lambda r: plain(r.name)),
+        ("program", lambda r: plain(r.peer)),
+        ("dtype", lambda r: plain(r.dtype)),
+        ("how", lambda r: plain(r.how or "")),
+        ("bound by", lambda r: r.bound or ""),
+        ("batch", lambda r: str(r.batch)),
+        ("size", lambda r: str(r.size or "")),
+        (unit, lambda r: seconds(r.median_s) if r.status == "ok" else r.status),
+        ("± %", _confidence),
+        ("p99", lambda r: seconds((r.percentiles_s or {}).get("p99"))),
+        ("samples", lambda r: str(r.samples or "")),
+        ("share %", lambda r: _percent(r.share)),
+        ("images/s", lambda r: significant(r.images_per_s)),
+        ("x vgg_cuda", lambda r: "" if r.ratio is None else f"{r.ratio:.2f}"),
+        ("error", lambda r: "" if r.relative_error is None else f"{r.relative_error:.1e}"),
+        ("host to device", lambda r: seconds(r.host_to_device_s)),
+        ("enqueue", lambda r: seconds(r.enqueue_s)),
+        ("device", lambda r: seconds(r.device_s)),
+        ("GFLOP/s", lambda r: significant(_giga(r.flops_per_s))),
+        ("GB/s", lambda r: significant(_giga(r.bytes_per_s))),
+        ("% compute", lambda r: _percent(r.of_compute)),
+        ("% memory", lambda r: _percent(r.of_memory)),
+        ("% floor", lambda r: _percent(r.of_floor)),
+        ("load s", lambda r: f"{r.load_s:.2f}" if r.load_s and r.status == "ok" else ""),
+        ("peak GB", lambda r: "" if r.peak_bytes is None else f"{r.peak_bytes / 1e9:.2f}"),
+    ]
+    varying = _varying(report)
+    hidden = {"p99", "samples", "images/s"} if report.kind != "model" else {"name"} - varying
+    hidden |= {"dtype", "how", "size"} - varying  # the title says them
+    always = {unit, "batch"}
+    kept = []
+    for heading, cell in columns:
+        texts = [cell(result) for result in report.results]
+        if heading in always or (any(texts) and heading not in hidden):
+            kept.append((heading, texts))
+    headings = [heading for heading, _ in kept]
+    return Cells(
+        title=title(report),
+        headings=headings,
+        rows=[list(row) for row in zip(*(texts for _, texts in kept), strict=True)],
+        texts=headings.index("batch"),
+        notes=notes(report),
+    )
+
+
+def time_unit(report: Report) -> tuple[str, float]:
+    """The unit of a table's times, and how many of it are a second."""
+    times = [r.median_s for r in report.results if r.median_s is not None]
+    return ("us", 1e6) if times and statistics.median(times) < 1e-3 else ("ms", 1e3)
+
+
+def significant(value: float | None, digits: int = 4) -> str:
+    """``1234.5`` as ``1,234`` or ``1.2345`` as ``1.234``: as many digits as are worth reading."""
+    if value is None:
+        return ""
+    whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
+    return f"{value:,.{min(max(digits - whole, 0), 6)}f}"
+
+
+def title(report: Report) -> str:
+    """What was measured, on what, when."""
+    varying = _varying(report)
+    parts = [f"{report.kind} benchmark" if report.kind != "profile" else "profile"]
+    if report.results:
+        first = report.results[0]
+        if "name" not in varying:
+            parts.append(first.name)
+        if first.size is not None and "size" not in varying:
+            parts.append(f"{first.size}x{first.size}")
+        parts += [] if "dtype" in varying else [first.dtype]
+        parts += [first.how] if first.how and "how" not in varying else []
+    return plain(", ".join([*parts, report.device, report.date[:10]]))
+
+
+def notes(report: Report) -> list[str]:
+    """What a reader has to know beside the figures: what is missing and why, ceilings, versions."""
+    found = ["interrupted: what was measured until then"] if report.interrupted else []
+    found += absent(report)
+    counted = [r for r in report.results if r.counters]
+    for result in counted:
+        counts = ", ".join(f"{k} {v:,.0f}" for k, v in (result.counters or {}).items())
+        found.append(f"{result.name}: {counts}")
+    if report.ceilings:
+        rates = ", ".join(f"{name} {ceiling_rate(c)}" for name, c in report.ceilings.items())
+        found.append(f"ceilings, measured in the same run: {rates}")
+    beyond = {r.bound for r in report.results if max(r.of_compute or 0, r.of_floor or 0) > 1}
+    found += [text for bound, text in BEYOND.items() if bound in beyond]
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    found.append(f"{versions}; commit {report.commit[:12]}")
+    return [plain(note) for note in found]
+
+
+def ceiling_rate(ceiling: Ceiling) -> str:
+    """With its unit."""
+    if ceiling.flops_per_s is not None:
+        return f"{significant(ceiling.flops_per_s / 1e9)} GFLOP/s"
+    return f"{significant(_giga(ceiling.bytes_per_s))} GB/s"
+
+
+def absent(report: Report) -> list[str]:
+    """``jax, batch 1, 8: n/a (not installed)``: what has no figure, and why."""
+    groups: dict[tuple[str, str, str], list[Result]] = {}
+    for r in report.results:
+        if r.status != "ok":
+            groups.setdefault((r.peer, r.status, r.reason or ""), []).append(r)
+    several = len({r.name for r in report.results}) > 1
+    found = []
+    for (peer, status, reason), results in groups.items():
+        names = list(dict.fromkeys(r.name for r in results))
+        batches = ", ".join(map(str, sorted({r.batch for r in results})))
+        what = f"{peer}, {', '.join(names)}" if several else peer
+        found.append(plain(f"{what}, batch {batches}: {status} ({reason})"))
+    return found
+
+
+def _varying(report: Report) -> set[str]:
+    """Fields that are not the same in all results."""
+    found = {
+        name
+        for name in ("dtype", "how", "size")
+        if len({getattr(r, name) for r in report.results if r.status == "ok"}) > 1
+    }
+    return found | ({"name"} if len({r.name for r in report.results}) > 1 else set())
+
+
+def _confidence(result: Result) -> str:
+    """Half of the 95 % interval's width, as a part of the median."""
+    if result.confidence_s is None or result.median_s is None:
+        return ""
+    low, high = result.confidence_s
+    return f"{50 * (high - low) / result.median_s:.1f}"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _giga(value: float | None) -> float | None:
+    return None if value is None else value / 1e9

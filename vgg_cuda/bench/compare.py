@@ -1,0 +1,148 @@
+"""Two reports against each other: what became slower or faster beyond the noise.
+
+A pair of results is slower where the ratio of its medians is beyond what chance explains. Chance
+has two parts: the 95 % intervals of both medians, and a threshold for what differs between two runs
+and no interval within a run can show: clocks, the placement of memory, neighbours. All are
+independent, so they add as the sides of a right triangle do, on a scale of logarithms.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from ..terminal import plain
+from .report import SHORTEST_S, DeviceKind, Key, Report, Result
+
+THRESHOLDS: dict[DeviceKind, float] = {"cpu": 0.05, "cuda": 0.02, "emulator": 0.0}
+"""On a CPU other programs share caches and clocks with the benchmark; a GPU has only its clocks."""
+
+FEW = {1: 1.5, 2: 1.5, 3: 1.15, 4: 1.15, 5: 1.15}
+"""Of fewer samples than 6 not even all of them enclose the median in 95 % of all cases: then its
+interval goes at least that factor to both sides. One late sample is half of two."""
+
+Verdict = Literal["slower", "faster", "same", "broken", "mended", "not measured", "counters differ"]
+REGRESSIONS: tuple[Verdict, ...] = ("slower", "broken")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same measurement in both reports.
+
+    ``ratio``: the new median by the old; ``least``: the slowdown from which this pair would be
+    called slower, from the noise of both; both None where either has no time.
+    """
+
+    old: Result
+    new: Result
+    ratio: float | None
+    least: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All pairs in the order of the new report, what only one has, and what to know about both."""
+
+    pairs: list[Pair]
+    only_old: list[Result]
+    only_new: list[Result]
+    threshold: float
+    notes: list[str]
+
+    @property
+    def regressions(self) -> list[Pair]:
+        """What is slower, or no longer gives a right result."""
+        return [pair for pair in self.pairs if pair.verdict in REGRESSIONS]
+
+
+def compare(
+    old: Report, new: Report, threshold: float | None = None, other_device: bool = False
+) -> Comparison:
+    """Results of ``new`` beside those of ``old`` with the same name, program, batch, size, dtype.
+
+    ``threshold`` is a part: 0.05 for 5 %; None takes that of the device from :data:`THRESHOLDS`.
+    Results that are n/a count as absent. Raises ``ValueError`` for reports of different kinds, of
+    different devices (unless ``other_device``), or with nothing in common.
+    """
+    if threshold is None:
+        threshold = max(THRESHOLDS[old.device_kind], THRESHOLDS[new.device_kind])
+    if not 0 <= threshold < math.inf:
+        raise ValueError(f"threshold: expected 0 or more, got {threshold}")
+    if old.kind != new.kind:
+        raise ValueError(f"expected two reports of one kind, got {old.kind} and {new.kind}")
+    if (old.device_kind, old.device) != (new.device_kind, new.device) and not other_device:
+        raise ValueError(
+            f"measured on different devices, {old.device} and {new.device}: the ratios would say "
+            "nothing about the programs; --other-device compares them nevertheless"
+        )
+    before, after = _present(old), _present(new)
+    shared = [key for key in after if key in before]
+    if not shared:
+        raise ValueError("no result is in both reports (name, program, batch, size and dtype)")
+    return Comparison(
+        pairs=[_pair(before[key], after[key], threshold) for key in shared],
+        only_old=[result for key, result in before.items() if key not in after],
+        only_new=[result for key, result in after.items() if key not in before],
+        threshold=threshold,
+        notes=[plain(note) for note in _notes(old, new, threshold)],
+    )
+
+
+def _present(report: Report) -> dict[Key, Result]:
+    return {result.key: result for result in report.results if result.status != "n/a"}
+
+
+def _pair(old: Result, new: Result, threshold: float) -> Pair:
+    if old.status != "ok" or new.status != "ok":
+        verdict: Verdict = "not measured"
+        if old.status != new.status and "ok" in (old.status, new.status):
+            verdict = "broken" if old.status == "ok" else "mended"
+        return Pair(old, new, None, None, verdict)
+    if old.median_s is None or new.median_s is None:
+        differ = old.counters != new.counters
+        return Pair(old, new, None, None, "counters differ" if differ else "same")
+    (old_low, old_high), (new_low, new_high) = interval(old), interval(new)
+    ratio = new.median_s / old.median_s
+    between = math.log1p(threshold)
+    up = math.hypot(math.log(old_high / old.median_s), math.log(new.median_s / new_low), between)
+    down = math.hypot(math.log(old.median_s / old_low), math.log(new_high / new.median_s), between)
+    least = math.exp(up)
+    verdict = "slower" if ratio > least else "faster" if ratio < math.exp(-down) else "same"
+    return Pair(old, new, ratio, least, verdict)
+
+
+def interval(result: Result) -> tuple[float, float]:
+    """The 95 % interval of the median of a ``result`` that has a time.
+
+    Of few samples it is wider than they say, for they say too little.
+    """
+    assert result.median_s is not None
+    assert result.confidence_s is not None
+    median, (low, high) = result.median_s, result.confidence_s
+    factor = FEW.get(result.samples or 0, 1.0)
+    low, high = min(low, median / factor), max(high, median * factor)
+    return max(low, SHORTEST_S), high
+
+
+def _notes(old: Report, new: Report, threshold: float) -> Iterator[str]:
+    for name, report in (("old", old), ("new", new)):
+        if report.interrupted:
+            yield f"the {name} run was interrupted: not all of it was measured"
+    if old.device != new.device:
+        yield f"different devices: {old.device}, then {new.device}"
+    for name in sorted(old.ceilings.keys() & new.ceilings.keys()):
+        ratio = new.ceilings[name].median_s / old.ceilings[name].median_s
+        same = old.ceilings[name].shape == new.ceilings[name].shape
+        if same and not 1 / (1 + threshold) <= ratio <= 1 + threshold:
+            yield (
+                f"the machine differs: its {name} took {ratio:.2f} times as long in the new run, "
+                "so times may differ for that alone"
+            )
+    for name in sorted(old.versions.keys() & new.versions.keys()):
+        if old.versions[name] != new.versions[name]:
+            yield f"{name} {old.versions[name]}, then {new.versions[name]}"
+    if (old.driver or "") != (new.driver or ""):
+        yield f"driver {old.driver}, then {new.driver}"

@@ -1,0 +1,95 @@
+"""A report as a file: JSON to read back, CSV for spreadsheets, Markdown for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..files import check_writable, replacing
+from .columns import Cells, cells
+from .report import Report, Result
+
+FORMATS = (".json", ".csv", ".md")
+
+_RUN = ["kind", "date", "commit", "device"]
+_PARTS = {
+    "confidence_s": ["confidence_low_s", "confidence_high_s"],
+    "percentiles_s": ["p50_s", "p90_s", "p95_s", "p99_s"],
+}
+
+
+def check_output(path: str | Path) -> None:
+    """Whether :func:`write` can write ``path``, before anything is measured.
+
+    Raises ``ValueError`` for a name that ends in none of :data:`FORMATS`, ``OSError`` where it
+    cannot be written.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"output {str(path)!r}: expected a name ending in {', '.join(FORMATS)}, "
+            f"got {Path(path).suffix or 'no ending'!r}"
+        )
+    check_writable(path)
+
+
+def write(report: Report, path: str | Path) -> None:
+    """Writes ``path`` whole or not at all, as its ending says. Raises as :func:`check_output`."""
+    check_output(path)
+    suffix = Path(path).suffix.lower()
+    text = {".json": Report.to_json, ".csv": csv_text, ".md": markdown}[suffix](report)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        file.write(text)
+
+
+def csv_text(report: Report) -> str:
+    """A line per result: the run's columns, then the fields of :class:`Result`, pairs apart.
+
+    Lists have ``;`` between their items, counters are JSON. Absent fields are empty.
+    """
+    names = [name for field in fields(Result) for name in _PARTS.get(field.name, [field.name])]
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*_RUN, *names])
+    run = [getattr(report, name) for name in _RUN]
+    for result in report.results:
+        writer.writerow(
+            [*run, *(v for field in fields(Result) for v in _values(result, field.name))]
+        )
+    return out.getvalue()
+
+
+def _values(result: Result, name: str) -> list[Any]:
+    value = getattr(result, name)
+    if name == "confidence_s":
+        return list(value or ("", ""))
+    if name == "percentiles_s":
+        return [(value or {}).get(part.removesuffix("_s"), "") for part in _PARTS[name]]
+    if name == "kernels":
+        return [";".join(value or ())]
+    if name == "counters":
+        return [json.dumps(value) if value else ""]
+    return ["" if value is None else value]
+
+
+def markdown(report: Report) -> str:
+    """The terminal's table with its title and notes."""
+    found = cells(report)
+    notes = "".join(f"- {_escaped(note)}\n" for note in found.notes)
+    return f"## {_escaped(found.title)}\n\n{markdown_table(found)}\n\n{notes}"
+
+
+def markdown_table(found: Cells) -> str:
+    """The rows alone."""
+    rules = ["---" if i < found.texts else "---:" for i in range(len(found.headings))]
+    rows = [[_escaped(cell) for cell in row] for row in [found.headings, *found.rows]]
+    lines = [" | ".join(row) for row in [rows[0], rules, *rows[1:]]]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _escaped(text: str) -> str:
+    """``text`` as it is, whatever Markdown or HTML would make of it."""
+    return "".join(f"\\{c}" if c in "\\|`*_<>[]" else c for c in text)

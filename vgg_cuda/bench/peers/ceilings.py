@@ -1,0 +1,132 @@
+"""What the machine does at best: a copy, and a large matrix product of random numbers.
+
+On the CPU with NumPy: the copy by one thread a core, the product by BLAS. On a GPU with PyTorch
+where it is, else with CuPy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+from typing import Any
+
+import numpy as np
+
+from ...backends.threads import cores, run_blocks
+from ..clock import Clock, HostClock, cupy_clock, torch_clock
+from ..work import Job, Work
+from . import Absent, Program
+
+COPY_BYTES, GPU_COPY_BYTES = 256 << 20, 2 << 30
+SIDE, GPU_SIDE = 2048, 8192
+CHUNKS_PER_CORE = 4
+
+
+def works(job: Job) -> list[Work]:
+    """The copy, of an array's bytes, and the product of [M,K] and [K,N]."""
+    side, nbytes = (GPU_SIDE, GPU_COPY_BYTES) if job.on_gpu else (SIDE, COPY_BYTES)
+    return [Work("ceiling", "copy", (nbytes,)), Work("ceiling", "matmul", (side,) * 3)]
+
+
+def start(job: Job) -> Any:
+    """On the job's device."""
+    return OnGpu(job) if job.on_gpu else OnCpu()
+
+
+class OnCpu:
+    """NumPy."""
+
+    def __init__(self) -> None:
+        self.versions = {"numpy": np.__version__}
+
+    def prepare(self, work: Work) -> Program:
+        """As :class:`peers.Peer` says."""
+        if work.name == "copy":
+            source, target = np.ones(work.shape, np.uint8), np.ones(work.shape, np.uint8)
+            step = -(-len(source) // (cores() * CHUNKS_PER_CORE))
+            blocks = [slice(i, i + step) for i in range(0, len(source), step)]
+
+            def copy(_: int) -> None:
+                run_blocks(lambda block: np.copyto(target[block], source[block]), blocks)
+
+            return Program(copy, lambda: None, HostClock())
+        a, b = (_random(work.shape[0]) for _ in range(2))
+        out = np.empty_like(a)
+        return Program(lambda _: np.matmul(a, b, out=out), lambda: None, HostClock())
+
+
+class OnGpu:
+    """PyTorch or CuPy."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.versions: dict[str, str] = {}
+        torch: Any = None
+        with contextlib.suppress(ImportError):
+            torch = importlib.import_module("torch")
+        self.torch: Any = torch if torch is not None and torch.cuda.is_available() else None
+        stored = "float32" if job.dtype == "tf32" else job.dtype
+        if self.torch is not None:
+            torch.backends.cuda.matmul.allow_tf32 = job.dtype == "tf32"
+            torch.cuda.set_stream(torch.cuda.Stream(job.device))
+            self.clock: Clock = torch_clock(torch.cuda.current_stream())
+            self.dtype: Any = getattr(torch, stored)
+        else:
+            import cupy
+
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.clock, self.dtype = cupy_clock(self.stream), stored
+
+    def prepare(self, work: Work) -> Program:
+        """As :class:`peers.Peer` says."""
+        return self._in_torch(work) if self.torch is not None else self._in_cupy(work)
+
+    def _in_torch(self, work: Work) -> Program:
+        torch, device = self.torch, self.job.device
+        if work.name == "copy":
+            a = torch.empty(work.shape, dtype=torch.uint8, device=device).random_()
+            b = torch.empty_like(a)
+            return Program(lambda _: b.copy_(a), lambda: None, self.clock)
+        x, w = (torch.randn(work.shape[:2], device=device).to(self.dtype) for _ in range(2))
+        y = torch.empty_like(x)
+        return Program(lambda _: torch.matmul(x, w, out=y), lambda: None, self.clock)
+
+    def _in_cupy(self, work: Work) -> Program:
+        import cupy
+
+        if work.name == "matmul" and self.job.dtype in ("tf32", "bfloat16"):
+            raise Absent(f"CuPy has no {self.job.dtype} products, and there is no PyTorch")
+        with self.stream:
+            if work.name == "copy":
+                a = cupy.random.randint(0, 256, work.shape, cupy.uint8)
+                b = cupy.empty_like(a)
+
+                def run() -> Any:
+                    return cupy.copyto(b, a)
+            else:
+                x, w = (
+                    cupy.random.standard_normal(work.shape[:2], cupy.float32).astype(self.dtype)
+                    for _ in range(2)
+                )
+                y = cupy.empty_like(x)
+
+                def run() -> Any:
+                    return cupy.matmul(x, w, out=y)
+
+            self.stream.synchronize()
+
+        def call(_: int) -> None:
+            with self.stream:
+                run()
+
+        return Program(call, lambda: None, self.clock)
+
+
+def flops(work: Work) -> int:
+    """Of the product."""
+    return 2 * math.prod(work.shape)
+
+
+def _random(side: int) -> Any:
+    return np.random.default_rng(side).standard_normal((side, side), dtype=np.float32)

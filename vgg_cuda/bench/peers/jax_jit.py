@@ -1,0 +1,110 @@
+"""JAX: ``jax.jit`` of the layers in NHWC, as XLA likes them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from ..clock import HostClock
+from ..inputs import copies
+from ..layers import Layer
+from ..work import Job, Work
+from . import Absent, Program
+
+
+def start(job: Job) -> Jax:
+    """On the job's device."""
+    return Jax(job)
+
+
+class Jax:
+    """Timed by the wall: a call returns when its result is there."""
+
+    def __init__(self, job: Job) -> None:
+        # the other programs need room on the GPU, too
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        try:
+            import jax
+        except ImportError as error:
+            raise Absent(f"JAX is not installed: pip install jax ({error})") from None
+        self.jax: Any = jax
+        self.job = job
+        if job.device == "emulator":
+            raise Absent("the emulator runs this package's kernels alone")
+        try:
+            devices = jax.devices("gpu" if job.on_gpu else "cpu")
+        except RuntimeError as error:
+            raise Absent(f"this JAX, {jax.__version__}, finds no GPU ({error})") from None
+        self.device: Any = devices[int(job.device.partition(":")[2] or 0)]
+        self.dtype = getattr(jax.numpy, "float32" if job.dtype == "tf32" else job.dtype)
+        # by default XLA takes tf32 for float32 on a GPU
+        self.precision = "highest" if job.dtype == "float32" else "default"
+        self.versions = {"jax": str(jax.__version__)}
+
+    def prepare(self, work: Work) -> Program:
+        """As :class:`peers.Peer` says."""
+        jax, tensors = self.jax, work.tensors(self.job)
+        jax.clear_caches()
+        weights = {name: self.placed(self.laid_out(w)) for name, w in tensors.items()}
+
+        def forward(weights: dict[str, Any], x: Any) -> Any:
+            for layer in work.layers:
+                x = self.layer(layer, weights, x)
+            return x
+
+        run = jax.jit(forward)
+        x = work.input(self.job.seed)
+        xs = [self.placed(x) for _ in range(copies(x.nbytes, self.job.on_gpu))]
+        program = Program(
+            lambda i: run(weights, xs[i]).block_until_ready(),
+            lambda: np.asarray(run(weights, xs[0]).astype(jax.numpy.float32)),
+            HostClock(), "jax.jit", len(xs),
+        )  # fmt: skip
+        if self.job.on_gpu:
+            program.upload = lambda: self.placed(x).block_until_ready()
+        return program
+
+    def placed(self, x: Any) -> Any:
+        """x on the device, in the dtype."""
+        return self.jax.device_put(x, self.device).astype(self.dtype)
+
+    def laid_out(self, w: Any) -> Any:
+        """[K,3,3,C] -> [3,3,C,K], [K,C] -> [C,K]."""
+        axes = {4: (1, 2, 3, 0), 2: (1, 0)}.get(w.ndim)
+        return w if axes is None else np.ascontiguousarray(w.transpose(axes))
+
+    def layer(self, layer: Layer, weights: dict[str, Any], x: Any) -> Any:
+        """One layer's result."""
+        lax, numpy = self.jax.lax, self.jax.numpy
+        if layer.multiplies:
+            w, bias = weights[f"{layer.name}.weight"], weights[f"{layer.name}.bias"]
+            if layer.kind == "conv":
+                x = lax.conv_general_dilated(
+                    x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                    precision=self.precision,
+                )  # fmt: skip
+            else:
+                x = numpy.matmul(x.reshape(x.shape[0], -1), w, precision=self.precision)
+            x = x + bias
+        x = numpy.maximum(x, 0) if layer.relu else x
+        if layer.pool or layer.kind == "pool":
+            window = (1, 2, 2, 1)
+            x = lax.reduce_window(x, -numpy.inf, lax.max, window, window, "VALID")
+        if layer.kind in ("avg", "max"):
+            x = self.to_grid(layer, x)
+        return x
+
+    def to_grid(self, layer: Layer, x: Any) -> Any:
+        """An adaptive pool, with PyTorch's bins."""
+        numpy, (h, w), g = self.jax.numpy, x.shape[1:3], layer.grid
+        if (h, w) == (g, g):
+            return x
+        reduce = numpy.mean if layer.kind == "avg" else numpy.max
+
+        def bins(side: int) -> list[slice]:
+            return [slice(i * side // g, -(-(i + 1) * side // g)) for i in range(g)]
+
+        rows = [[reduce(x[:, r, c], axis=(1, 2)) for c in bins(w)] for r in bins(h)]
+        return numpy.stack([numpy.stack(row, axis=1) for row in rows], axis=1)

@@ -1,0 +1,157 @@
+"""onnxruntime on an NCHW graph, as exporters write it; on a GPU with memory that is bound there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..clock import HostClock
+from ..inputs import copies, in_turn
+from ..layers import Layer, Shape
+from ..work import Job, Work
+from . import Absent, Program
+
+OPSET, IR_VERSION = 17, 8
+
+
+def start(job: Job) -> OnnxRuntime:
+    """The provider for the job's device."""
+    return OnnxRuntime(job)
+
+
+class OnnxRuntime:
+    """A session for each piece of work; the graph is built here, from the same weights."""
+
+    def __init__(self, job: Job) -> None:
+        try:
+            import onnx
+            import onnxruntime
+        except ImportError as error:
+            raise Absent(
+                f'onnxruntime is not installed: pip install "vgg-cuda[bench]" ({error})'
+            ) from None
+        self.onnx: Any = onnx
+        self.runtime: Any = onnxruntime
+        self.job = job
+        if job.device == "emulator":
+            raise Absent("the emulator runs this package's kernels alone")
+        known = onnxruntime.get_available_providers()
+        if job.on_gpu and "CUDAExecutionProvider" not in known:
+            raise Absent(f"this onnxruntime, {onnxruntime.__version__}, has no CUDA provider")
+        if job.dtype == "bfloat16":
+            raise Absent("onnxruntime has no bfloat16 convolutions")
+        self.dtype = np.dtype("float16" if job.dtype == "float16" else "float32")
+        self.versions = {"onnxruntime": str(onnxruntime.__version__), "onnx": str(onnx.__version__)}
+
+    def prepare(self, work: Work) -> Program:
+        """As :class:`peers.Peer` says."""
+        options = self.runtime.SessionOptions()
+        options.log_severity_level = 3
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if self.job.on_gpu:
+            chosen = {
+                "device_id": self.job.device.partition(":")[2] or "0",
+                "use_tf32": str(int(self.job.dtype == "tf32")),
+                "prefer_nhwc": "1",
+            }
+            providers.insert(0, ("CUDAExecutionProvider", chosen))
+        model = self.model(work).SerializeToString()
+        session = self.runtime.InferenceSession(model, options, providers=providers)
+        del model
+        x = work.input(self.job.seed).astype(self.dtype)
+        if x.ndim == 4:
+            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        if self.job.on_gpu:
+            return self.bound(session, x)
+        xs = in_turn(x, copies(x.nbytes, False))
+        return Program(
+            lambda i: session.run(None, {"x": xs[i]})[0],
+            lambda: _nhwc(session.run(None, {"x": xs[0]})[0]),
+            HostClock(), "session.run", len(xs),
+        )  # fmt: skip
+
+    def bound(self, session: Any, x: Any) -> Program:
+        """With input and output in the GPU's memory; a run returns when it is done."""
+        device = int(self.job.device.partition(":")[2] or 0)
+        value, binding = self.runtime.OrtValue, session.io_binding()
+        xs = [value.ortvalue_from_numpy(x, "cuda", device) for _ in range(copies(x.nbytes, True))]
+        binding.bind_output("y", "cuda", device)
+
+        def call(i: int) -> Any:
+            binding.bind_ortvalue_input("x", xs[i])
+            session.run_with_iobinding(binding)
+
+        def result() -> Any:
+            call(0)
+            return _nhwc(binding.copy_outputs_to_cpu()[0])
+
+        return Program(
+            call, result, HostClock(), "bound memory, by the wall", len(xs),
+            upload=lambda: value.ortvalue_from_numpy(x, "cuda", device),
+        )  # fmt: skip
+
+    def model(self, work: Work) -> Any:
+        """The layers as an ONNX model from "x" to "y"."""
+        helper, proto = self.onnx.helper, self.onnx.TensorProto
+        tensors, nodes, weights, y = work.tensors(self.job), [], [], "x"
+
+        def add(op: str, name: str, inputs: list[str], **attributes: Any) -> str:
+            nodes.append(helper.make_node(op, inputs, [name], **attributes))
+            return name
+
+        def weight(name: str, values: Any) -> str:
+            array = np.ascontiguousarray(values, self.dtype)
+            weights.append(self.onnx.numpy_helper.from_array(array, name))
+            return name
+
+        flat = len(work.shape) == 2
+        for layer, shape in work.shapes():
+            name = layer.name
+            if layer.kind in ("avg", "max"):
+                if shape[1:3] != (layer.grid, layer.grid):
+                    op, sizes = _to_grid(layer, shape)
+                    y = add(op, name, [y], **sizes)
+                continue
+            if layer.kind == "dense" and not flat:  # ONNX flattens CHW, the weights read HWC
+                y = add("Transpose", f"{name}.nhwc", [y], perm=[0, 2, 3, 1])
+                y, flat = add("Flatten", f"{name}.flat", [y]), True
+            if layer.multiplies:
+                w, bias = (tensors[f"{name}.{part}"] for part in ("weight", "bias"))
+                w = w.transpose(0, 3, 1, 2) if layer.kind == "conv" else w
+                given = [y, weight(f"{name}.w", w), weight(f"{name}.b", bias)]
+                y = (
+                    add("Conv", name, given, pads=[1, 1, 1, 1], kernel_shape=[3, 3])
+                    if layer.kind == "conv"
+                    else add("Gemm", name, given, transB=1)
+                )
+            y = add("Relu", f"{name}.relu", [y]) if layer.relu else y
+            if layer.pool or layer.kind == "pool":
+                y = add("MaxPool", f"{name}.pool", [y], kernel_shape=[2, 2], strides=[2, 2])
+        add("Identity", "y", [y])
+        kind = proto.FLOAT16 if self.dtype == np.float16 else proto.FLOAT
+        graph = helper.make_graph(
+            nodes, "vgg",
+            [helper.make_tensor_value_info("x", kind, _nchw(work.shape))],
+            [helper.make_tensor_value_info("y", kind, None)], weights,
+        )  # fmt: skip
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
+
+
+def _to_grid(layer: Layer, shape: Shape) -> tuple[str, dict[str, list[int]]]:
+    """The operator of an adaptive pool whose cells are all alike, and its attributes."""
+    sides = shape[1:3]
+    if any(side % layer.grid for side in sides):
+        raise Absent(f"onnxruntime has no pool of {sides[0]} x {sides[1]} to {layer.grid} cells")
+    cell = [side // layer.grid for side in sides]
+    op = "AveragePool" if layer.kind == "avg" else "MaxPool"
+    return op, {"kernel_shape": cell, "strides": cell}
+
+
+def _nchw(shape: Shape) -> list[int]:
+    return [shape[0], shape[3], *shape[1:3]] if len(shape) == 4 else list(shape)
+
+
+def _nhwc(y: Any) -> Any:
+    return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y

@@ -1,0 +1,110 @@
+"""A report as a picture: throughput and latency of programs, or layers under a roofline.
+
+matplotlib, the extra ``plot``, is imported only when something is drawn, and without pyplot: no
+window, no state that outlives a call. The same report gives the same SVG, byte for byte, with the
+same matplotlib; a picture names the report that it shows by its SHA-256.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import check_writable, replacing
+from .report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg")
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 9.5,
+    "text.parse_math": False,  # names come from files: a dollar is a dollar
+    "text.color": "#222222",
+    "axes.edgecolor": "#888888",
+    "axes.labelcolor": "#222222",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 10.5,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "svg.hashsalt": "vgg_cuda",
+    "svg.fonttype": "path",
+    "savefig.dpi": 160,
+    "figure.facecolor": "white",
+}
+
+
+def check_plot(path: str | Path) -> None:
+    """Whether :func:`plot` can write ``path``, before anything is measured.
+
+    Raises ``ValueError`` for a name that ends in none of :data:`FORMATS` and where matplotlib is
+    missing, ``OSError`` where the file cannot be written.
+    """
+    if Path(path).suffix.lower() not in FORMATS:
+        raise ValueError(
+            f"plot {str(path)!r}: expected a name ending in {' or '.join(FORMATS)}, "
+            f"got {Path(path).suffix or 'no ending'!r}"
+        )
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ValueError('plots need matplotlib: pip install "vgg-cuda[plot]"')
+    check_writable(path)
+
+
+def figure(report: Report) -> Figure:
+    """Programs against batch for networks, a roofline for layers."""
+    from . import plot_batches, plot_roofline
+
+    with _style():
+        if report.kind == "model":
+            return plot_batches.draw(report)
+        return plot_roofline.draw(report)
+
+
+def plot(report: Report, path: str | Path) -> None:
+    """Draws ``path`` whole or not at all. Raises as :func:`check_plot`."""
+    check_plot(path)
+    drawn = figure(report)
+    suffix = Path(path).suffix.lower()
+    mark = f"report sha256 {digest(report)}"
+    metadata: dict[str, Any] = {"Title": f"vgg-cuda {report.kind}", "Description": mark}
+    if suffix == ".svg":
+        metadata |= {"Creator": "vgg-cuda bench", "Date": None}
+    else:
+        metadata |= {"Software": "vgg-cuda bench"}
+    with replacing(path) as temporary, _style(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box does as well
+        drawn.savefig(temporary, format=suffix[1:], metadata=metadata)
+
+
+@contextlib.contextmanager
+def _style() -> Iterator[None]:
+    """matplotlib's defaults with :data:`STYLE`, whatever the user's own settings are."""
+    matplotlib = importlib.import_module("matplotlib")
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def digest(report: Report) -> str:
+    """SHA-256 of the report's JSON file."""
+    return hashlib.sha256(report.to_json().encode()).hexdigest()
+
+
+def source_digest(path: str | Path) -> str | None:
+    """The digest of the report that the SVG or PNG in ``path`` shows; None: it says none."""
+    found = re.search(rb"report sha256 ([0-9a-f]{64})", Path(path).read_bytes())
+    return found[1].decode() if found else None

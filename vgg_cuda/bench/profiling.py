@@ -1,0 +1,202 @@
+"""The time of every operation in a forward, between clock readings or events around each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..configs import Conv, Pool
+from ..forward import most_images
+from ..forward.eager import Eager
+from ..forward.graph import collect
+from ..vgg import VGG
+from .clock import Clock, EventClock, Span
+
+if TYPE_CHECKING:
+    from .peers import Program
+
+Here = Callable[[], AbstractContextManager[Any]]
+
+
+def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
+    """A forward of x, on the model's device, whose every operation is timed.
+
+    A program that a worker times as any other, with ``Span.parts`` beside the whole.
+    """
+    from .peers import Program
+
+    on = model._backend
+    steps = _EagerSteps(model, x) if on.name == "cpu" else _PlannedSteps(model, x, clock, here)
+    return Program(
+        lambda _: steps.forward(), steps.result, _StepClock(steps), how=steps.how,
+        steps=steps.described,
+    )  # fmt: skip
+
+
+class _StepClock:
+    """Times nothing itself: the steps do."""
+
+    def __init__(self, steps: Any) -> None:
+        self._steps = steps
+
+    def time(self, call: Callable[[], Any]) -> Span:
+        call()
+        parts = tuple(self._steps.seconds())
+        return Span(sum(parts), None, parts)
+
+
+class _Timed(Eager):
+    """Notes the name of every operation and how long it took."""
+
+    def __init__(self, network: Any, now: Callable[[], float]) -> None:
+        super().__init__(network)
+        self._now = now
+        self.entries: list[tuple[str, float]] = []
+
+    def _enter(self, name: str, run: Callable[[], Any]) -> Any:
+        start = self._now()
+        y = run()
+        self.entries.append((name, self._now() - start))
+        return y
+
+    def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any:
+        run = super().conv3x3
+        return self._enter(layer, lambda: run(x, layer, relu=relu, pool=pool))
+
+    def maxpool2x2(self, x: Any) -> Any:
+        run = super().maxpool2x2
+        return self._enter("maxpool", lambda: run(x))
+
+    def avgpool(self, x: Any, grid: int) -> Any:
+        run = super().avgpool
+        return self._enter("avgpool", lambda: run(x, grid))
+
+    def linear(self, x: Any, layer: str, *, relu: bool) -> Any:
+        run = super().linear
+        return self._enter(layer, lambda: run(x, layer, relu=relu))
+
+    def relu(self, x: Any) -> Any:
+        run = super().relu
+        return self._enter("relu", lambda: run(x))
+
+    def softmax(self, x: Any) -> Any:
+        run = super().softmax
+        return self._enter("softmax", lambda: run(x))
+
+
+class _EagerSteps:
+    """On the CPU, by the wall."""
+
+    how = "operation by operation"
+
+    def __init__(self, model: VGG, x: Any, now: Callable[[], float] = time.perf_counter) -> None:
+        self._network, self._x, self._now = model._network, x, now
+        self._tap = model._result
+        self._run = _Timed(self._network, now)
+        self._y: Any = None
+        self._times: list[list[float]] = []
+        self.forward()
+        self.described = [
+            {"name": self._name(name), "layers": [name]} for name, _ in self._run.entries
+        ]
+
+    def forward(self) -> None:
+        """In the parts that a call has, each operation's times added."""
+        on, n = self._network.backend, len(self._x)
+        step = most_images(on.batch_limit, self._x.shape, "NHWC")
+        ys, self._times = [], []
+        for i in range(0, n, step):
+            self._run = _Timed(self._network, self._now)
+            with on.session():
+                found = collect(self._network, self._run, self._x[i : i + step], {self._tap})
+            ys.append(found[self._tap])
+            self._times.append([seconds for _, seconds in self._run.entries])
+        self._y = np.concatenate(ys)
+
+    def seconds(self) -> list[float]:
+        return [sum(parts) for parts in zip(*self._times, strict=True)]
+
+    def result(self) -> Any:
+        self.forward()
+        return self._y
+
+    def _name(self, layer: str) -> str:
+        return named(self._network.config, [layer])
+
+
+class _PlannedSteps:
+    """On a GPU, between events on the clock's stream; on the emulator nothing is timed."""
+
+    how = "launch by launch, between events"
+
+    def __init__(self, model: VGG, x: Any, clock: Clock, here: Here) -> None:
+        from ..backends.kernels import spec_of
+
+        network: Any = model._network
+        self._on, self._x, self._here = network.backend, x, here
+        self._tap = model._result
+        plan = model._planned("profile").plan
+        self._forward = plan(spec_of(x), frozenset([self._tap]))
+        with self._on.active():
+            self._arena = self._on.new_array((self._forward.arena_bytes,), "uint8")
+            y = self._forward.result_specs()[self._tap]
+            self._results = {self._tap: self._on.new_array(y.shape, y.dtype)}
+        self._on.synchronize()
+        self._clock = clock
+        self._marks: list[Any] = []
+        self.described = [
+            {"name": named(network.config, step.layers) or step.operation.name,
+             "layers": list(step.layers), "kernels": _kernels(step)}
+            for step in self._forward.steps
+        ]  # fmt: skip
+
+    def forward(self) -> None:
+        with self._here():
+            timed = isinstance(self._clock, EventClock)
+            on = _Marking(self._on, self._clock) if timed else self._on
+            self._forward.run(on, self._x, self._arena, self._results)  # type: ignore[arg-type]
+            self._marks = on.marks if isinstance(on, _Marking) else []
+
+    def seconds(self) -> list[float]:
+        assert isinstance(self._clock, EventClock)
+        self._marks[-1].synchronize()
+        pairs = zip(self._marks, self._marks[1:], strict=False)
+        return [self._clock.seconds(a, b) for a, b in pairs]
+
+    def result(self) -> Any:
+        self.forward()
+        self._on.synchronize()
+        return np.asarray(self._on.to_numpy(self._results[self._tap]))
+
+
+class _Marking:
+    """A backend whose launches have an event before the first and behind each."""
+
+    def __init__(self, on: Any, clock: Any) -> None:
+        self._on, self._clock = on, clock
+        self.marks: list[Any] = []
+        self.active, self.view = on.active, on.view
+
+    def launch(self, *arguments: Any, **options: Any) -> None:
+        if not self.marks:
+            self.marks.append(self._clock.mark())
+        self._on.launch(*arguments, **options)
+        self.marks.append(self._clock.mark())
+
+
+def named(config: Any, layers: Any) -> str:
+    """The layers of one operation and the pool behind them: "conv1_2 pool1"."""
+    after = {}
+    for layer, following in zip(config.features, config.features[1:], strict=False):
+        if isinstance(layer, Conv) and isinstance(following, Pool):
+            after[layer.name] = following.name
+    return " ".join(name for layer in layers for name in (layer, after.get(layer)) if name)
+
+
+def _kernels(step: Any) -> list[str]:
+    plan = step.operation.plan
+    return [] if plan is None else [launch["kernel"] for launch in plan.as_dict()["launches"]]

@@ -1,0 +1,129 @@
+"""From samples to the fields of a report: medians, rates, parts of ceilings and of floors."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+from .measure import Taken
+from .peers import OURS
+from .report import Ceiling, Result
+from .samples import summarize
+from .work import Work
+
+Ceilings = dict[str, Ceiling]
+
+
+def result(
+    work: Work, peer: str, taken: Taken, *, dtype: str, size: int | None, ceilings: Ceilings,
+    load_s: float | None,
+) -> Result:  # fmt: skip
+    """Of one program; without times where its status is not "ok" or the emulator counted."""
+    said, ok = taken.said, taken.status == "ok"
+    found = Result(
+        name=work.name, peer=peer, batch=work.batch, size=size, dtype=dtype,
+        status=taken.status, reason=taken.reason, relative_error=taken.relative_error,  # type: ignore[arg-type]
+        flops=float(work.flops()), bytes=float(work.nbytes(dtype)), load_s=load_s,
+        how=said.get("how"), kernels=said.get("kernels"),
+        counters=said.get("counters") if ok else None, peak_bytes=said.get("peak_bytes"),
+    )  # fmt: skip
+    if not taken.times or not ok:
+        return found
+    found = _with_times(found, taken.times, ceilings, floor(work, dtype, ceilings))
+    on_gpu = bool(taken.enqueue)
+    assert found.median_s is not None
+    return replace(
+        found,
+        images_per_s=work.batch / found.median_s if work.kind == "model" else None,
+        host_to_device_s=said.get("host_to_device_s"),
+        enqueue_s=statistics.median(taken.enqueue) if on_gpu else None,
+        device_s=found.median_s if on_gpu else None,
+    )
+
+
+def profile_results(
+    work: Work, taken: Taken, *, dtype: str, size: int | None, ceilings: Ceilings
+) -> list[Result]:
+    """A result for every operation of a forward; one for the network where there are no times."""
+    if not taken.parts:
+        whole = result(work, OURS, taken, dtype=dtype, size=size, ceilings=ceilings, load_s=None)
+        return [whole]
+    shapes = {layer.name: (layer, shape) for layer, shape in work.shapes()}
+    medians = [statistics.median(column) for column in zip(*taken.parts, strict=True)]
+    total = sum(medians)
+    rows, names = [], set()
+    for i, step in enumerate(taken.said["steps"]):
+        known = [name for name in step["layers"] or [step["name"]] if name in shapes]
+        its = tuple(shapes[name][0] for name in known)
+        shape = shapes[known[0]][1] if its else work.shape
+        part = Work("kernel", step["name"], shape, its)
+        name = step["name"]
+        while name in names:
+            name += "'"
+        names.add(name)
+        row = Result(
+            name=name, peer=OURS, batch=work.batch, size=size, dtype=dtype, status="ok",
+            relative_error=taken.relative_error, how=taken.said.get("how"),
+            kernels=step.get("kernels"), share=medians[i] / total if total else None,
+            flops=float(part.flops()) if its else None,
+            bytes=float(part.nbytes(dtype)) if its else None,
+        )  # fmt: skip
+        low = floor(part, dtype, ceilings) if its else None
+        rows.append(_with_times(row, [parts[i] for parts in taken.parts], ceilings, low))
+    return rows
+
+
+def floor(work: Work, dtype: str, ceilings: Ceilings) -> tuple[float, str] | None:
+    """The least seconds that the measured ceilings allow, layer by layer, and what bounds most.
+
+    None where they were not measured.
+    """
+    flops_per_s, bytes_per_s = _rates(ceilings)
+    if flops_per_s is None or bytes_per_s is None:
+        return None
+    total, by = 0.0, {"compute": 0.0, "memory": 0.0}
+    for layer, shape in work.shapes():
+        compute = 2 * layer.macs(shape) / flops_per_s
+        memory = layer.nbytes(shape, dtype) / bytes_per_s
+        by["compute" if compute > memory else "memory"] += max(compute, memory)
+        total += max(compute, memory)
+    return total, max(by, key=lambda name: by[name])
+
+
+def with_ratios(results: list[Result]) -> list[Result]:
+    """Every time beside this package's for the same work."""
+    ours = {r.key[:1] + r.key[2:]: r.median_s for r in results if r.peer == OURS}
+    found = []
+    for each in results:
+        mine = ours.get(each.key[:1] + each.key[2:])
+        ratio = each.median_s / mine if each.median_s and mine else None
+        found.append(replace(each, ratio=ratio))
+    return found
+
+
+def _with_times(
+    found: Result, times: list[float], ceilings: Ceilings, low: tuple[float, str] | None
+) -> Result:
+    summary = summarize(times)
+    seconds = summary.median
+    flops_per_s, bytes_per_s = _rates(ceilings)
+    rates: dict[str, Any] = {}
+    if found.flops is not None and found.bytes is not None and seconds > 0:
+        rates = {"flops_per_s": found.flops / seconds, "bytes_per_s": found.bytes / seconds}
+        if flops_per_s:
+            rates["of_compute"] = rates["flops_per_s"] / flops_per_s
+        if bytes_per_s:
+            rates["of_memory"] = rates["bytes_per_s"] / bytes_per_s
+        if low is not None:
+            rates |= {"floor_s": low[0], "of_floor": low[0] / seconds, "bound": low[1]}
+    return replace(
+        found, samples=summary.samples, median_s=seconds, iqr_s=summary.iqr,
+        confidence_s=summary.confidence, percentiles_s=summary.percentiles, **rates,
+    )  # fmt: skip
+
+
+def _rates(ceilings: Ceilings) -> tuple[float | None, float | None]:
+    """FLOP/s of the product and bytes/s of the copy."""
+    product, copy = ceilings.get("matmul"), ceilings.get("copy")
+    return product and product.flops_per_s, copy and copy.bytes_per_s  # type: ignore[return-value]

@@ -1,0 +1,151 @@
+"""Calls of an accelerated PyTorch module: on this package's kernels, or its own forward.
+
+The forward runs once in a call: recorded, or on the input. It runs on the input after it was
+recorded in vain.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+
+from ..backends import DeviceError
+from ..vgg import VGG
+from ..weights import WeightsError
+from . import torch_operations as torch_operations  # what can be recorded
+from .torch_conditions import why_original
+from .torch_packed import Packable, Packed, make_weights, renewed_after_fork
+from .torch_recording import Recorder, Unrecorded
+from .torch_trial import trial
+
+PRECISIONS = {
+    torch.float32: "float32",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+
+
+class Calls(NamedTuple):
+    """How many calls ran on this package's kernels, and how many on the module's own forward."""
+
+    kernels: int
+    original: int
+
+
+class Runtime:
+    """What an accelerated module has beside its class's own: counts, and the packed weights."""
+
+    def __init__(self, dtype: str | None = None) -> None:
+        self.dtype = dtype
+        self.packed = Packed()
+        self.calls = Calls(0, 0)
+        self.why: str | None = None
+        self.renew_lock()
+        renewed_after_fork(self)
+
+    def renew_lock(self) -> None:
+        """For a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
+
+    def call(self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """``forward(*args, **kwargs)``, on kernels where that is the same."""
+        given = (*args, *kwargs.values())
+        why = "expected one argument" if len(given) != 1 else why_original(module, given[0])
+        if why is None:
+            x = given[0]
+
+            def called(other: Any) -> Any:
+                return forward(other) if args else forward(**dict.fromkeys(kwargs, other))
+
+            recorder = Recorder(module)
+            try:
+                shape = recorder.record(called, x.shape, x)
+                network = self.network(recorder, x, x.shape[2:])
+            except (Unrecorded, WeightsError, DeviceError) as error:
+                why = str(error)
+            else:
+                y = run(network, x, shape)
+                self.count(None)
+                return y
+        self.count(why)
+        return forward(*args, **kwargs)
+
+    def count(self, why: str | None) -> None:
+        """One call more, on the original where there is a reason."""
+        with self._lock:
+            kernels, original = self.calls
+            self.calls = Calls(kernels + (why is None), original + (why is not None))
+            self.why = why
+
+    def prepare(self, module: Any) -> None:
+        """Packs the weights of ``module`` before its first call.
+
+        Raises ``UnsupportedError`` where it is no VGG, ``DeviceError`` for GPUs.
+        """
+        source = type(module).__name__
+        found = trial(module, source)
+        if found is None:
+            return
+        recorder, like, size = found
+        if like.is_meta:
+            return
+        try:
+            self.network(recorder, like, size)
+        except Unrecorded:  # not here: on another device, or in another dtype
+            make_weights(recorder.steps, source, size if recorder.one_size else None)
+
+    def network(self, recorder: Recorder, like: Any, size: Any) -> VGG:
+        """The packed network for images of ``size``, of the dtype and on the device of ``like``.
+
+        Raises ``Unrecorded``, ``WeightsError`` and ``DeviceError`` where there is none.
+        """
+        for step in recorder.steps:
+            for tensor in step.tensors:
+                where = None if tensor is None else (tensor.device, tensor.dtype)
+                if where not in (None, (like.device, like.dtype)) and tensor.is_floating_point():
+                    raise Unrecorded(
+                        f"the input is {like.dtype} on {like.device}, parameters are "
+                        f"{tensor.dtype} on {tensor.device}"
+                    )
+        precision = self.precision(like)
+        device = str(like.device)
+        one_size = tuple(size) if recorder.one_size else None
+        source = type(recorder.module).__name__
+
+        def pack() -> Packable:
+            try:
+                weights = make_weights(recorder.steps, source, one_size)
+                return VGG(weights, device=device, dtype=precision)
+            except (WeightsError, DeviceError) as error:
+                return error
+
+        found = self.packed.get((device, precision, one_size), recorder.steps, pack)
+        if isinstance(found, Exception):
+            raise found.with_traceback(None)
+        return found
+
+    def precision(self, like: Any) -> str:
+        """What is computed in, for parameters as ``like``; raises ``Unrecorded``."""
+        if like.dtype not in PRECISIONS or like.device.type not in ("cpu", "cuda"):
+            raise Unrecorded(f"no kernels compute in {like.dtype} on {like.device}")
+        precision = self.dtype or PRECISIONS[like.dtype]
+        if like.device.type == "cpu" and precision != "float32":
+            raise Unrecorded(f"no kernels compute in {precision} on the CPU, only in float32")
+        return precision
+
+
+def run(network: VGG, x: Any, shape: tuple[int, ...]) -> Any:
+    """The result, of ``shape`` and x's dtype, for x [N,C,H,W] on the network's device."""
+    given = x.detach().float() if network.device == "cpu" else x.detach()
+    if given.is_contiguous(memory_format=torch.channels_last):
+        given, layout = given.permute(0, 2, 3, 1), "NHWC"
+    else:
+        given, layout = given.contiguous() if given.is_cuda else given, "NCHW"
+    tap = network._result
+    y = network._taps(given, [tap], layout, check_range=False)[tap]
+    if y.ndim == 4:
+        y = y.permute(0, 3, 1, 2)
+    return y.reshape(shape).to(x.dtype)

@@ -1,0 +1,154 @@
+"""Convolutions, pools and dense layers of a PyTorch graph, run by this package's kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .. import ops
+from ..backends import Backend
+from .torch_cache import Norm, packed_conv3x3, packed_linear
+from .torch_fit import why_not
+from .torch_layout import from_nhwc, is_channels_last, to_nhwc
+from .torch_ops import backend_of
+
+Tensor = torch.Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel: "conv3x3", "maxpool2x2" or "linear".
+
+    ``params`` are the places of w and bias among the stage's arguments, ``norm`` those of a batch
+    norm's running mean and variance, weight and bias; None for what is not there.
+    """
+
+    kind: str
+    params: tuple[int | None, ...] = ()
+    norm: tuple[int | None, ...] = ()
+    eps: float = 0.0
+    relu: bool = False
+    pool: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps that feed each other: of images [N,C,H,W], or one dense layer.
+
+    ``original`` is the part of the graph that they replace; it is called, with the same arguments,
+    where the kernels cannot do, after ``fell_back`` is told the reason.
+    """
+
+    steps: tuple[Step, ...]
+    original: Callable[..., Any]
+    fell_back: Callable[[str], None]
+
+    def __call__(self, x: Any, *params: Any) -> Any:
+        """What ``original`` returns, by this package's kernels where they may do."""
+        arguments = (x, *params)
+        reason = why_not(x, params) or self._misshapen(arguments)
+        spatial = self.steps[0].kind != "linear"
+        channels_last: bool | None = False
+        if reason is None and spatial:
+            channels_last = self._keeps_channels_last(x, arguments)
+            reason = "a memory format by chance" if channels_last is None else None
+        if reason is not None:
+            self.fell_back(reason)
+            return self.original(*arguments)
+        backend = backend_of(x.device)
+        with backend.session():
+            if not spatial:
+                return self._linear(backend, x, arguments)
+            y = self._spatial(backend, to_nhwc(x.detach()), arguments)
+            return from_nhwc(y, bool(channels_last))
+
+    def _linear(self, backend: Backend, x: Tensor, arguments: Sequence[Any]) -> Tensor:
+        (step,) = self.steps
+        w, bias = _pick(arguments, step.params)
+        rows = x.detach().reshape(-1, x.shape[-1])
+        y: Tensor = ops.linear(rows.contiguous(), packed_linear(backend, w, bias), relu=step.relu)
+        return y.view(*x.shape[:-1], w.shape[0])
+
+    def _spatial(self, backend: Backend, y: Any, arguments: Sequence[Any]) -> Tensor:
+        """y [N,H,W,C] -> [N,P,Q,K]."""
+        waiting: tuple[Step, Any] | None = None  # a convolution that may be the first of a block
+        for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
+            if step.kind == "maxpool2x2":
+                y = ops.maxpool2x2(y)
+                continue
+            w, bias = _pick(arguments, step.params)
+            packed = packed_conv3x3(backend, w, bias, _norm(arguments, step))
+            if waiting is not None:
+                y, waiting = ops.first_block(y, waiting[1], None, packed, None), None
+            elif _is_first_block(y, step, after):
+                waiting = step, packed
+            else:
+                y = ops.conv3x3(y, packed, relu=step.relu, pool=step.pool)
+        result: Tensor = y
+        return result
+
+    def _keeps_channels_last(self, x: Tensor, arguments: Sequence[Any]) -> bool | None:
+        """Whether ``original``'s result is channels_last: once x or filters are, all that follows.
+
+        None where that depends on more: what has one channel or one pixel is contiguous as well,
+        and every operator takes that as it likes.
+        """
+        found = is_channels_last(x)
+        C, H, W = x.shape[1:]
+        for step, is_last in zip(self.steps, [False] * (len(self.steps) - 1) + [True], strict=True):
+            pooled = step.pool or step.kind == "maxpool2x2"
+            if step.kind == "conv3x3":
+                w, _ = _pick(arguments, step.params)
+                C, found = w.shape[0], found or is_channels_last(w)
+                goes_on = bool(step.norm) or step.relu or pooled or not is_last
+                if found and goes_on and (C == 1 or H == W == 1):
+                    return None
+            if pooled:
+                H, W = H // 2, W // 2
+            if found and not is_last and (C == 1 or H == W == 1):
+                return None
+        return found
+
+    def _misshapen(self, arguments: Sequence[Any]) -> str | None:
+        """Why PyTorch shall see to these shapes: it may refuse them, or broadcast."""
+        shape = tuple(arguments[0].shape)
+        rank = 1 if self.steps[0].kind == "linear" else 4
+        if len(shape) < rank or (rank == 4 and len(shape) != 4):
+            return f"input of rank {len(shape)}"
+        for step in self.steps:
+            w, bias = _pick(arguments, step.params) if step.params else (None, None)
+            if w is not None:
+                C = shape[-1] if rank == 1 else shape[1]
+                window = () if rank == 1 else (3, 3)
+                K = w.shape[0] if w.ndim else 0
+                vectors = [bias, *_pick(arguments, step.norm)]
+                fits = all(v is None or tuple(v.shape) == (K,) for v in vectors)
+                if K < 1 or tuple(w.shape) != (K, C, *window) or not fits:
+                    return "weights of other shapes"
+                shape = (*shape[:-1], K) if rank == 1 else (shape[0], K, *shape[2:])
+            if step.pool or step.kind == "maxpool2x2":
+                shape = (*shape[:2], shape[2] // 2, shape[3] // 2)
+            if 0 in shape:
+                return "an empty result"
+        return None
+
+
+def _pick(arguments: Sequence[Any], places: Sequence[int | None]) -> list[Any]:
+    return [None if place is None else arguments[place] for place in places]
+
+
+def _norm(arguments: Sequence[Any], step: Step) -> Norm | None:
+    if not step.norm:
+        return None
+    mean, variance, weight, bias = _pick(arguments, step.norm)
+    return Norm(mean, variance, weight, bias, step.eps)
+
+
+def _is_first_block(x: Tensor, first: Step, second: Step | None) -> bool:
+    """Whether ``ops.first_block`` does both steps, which Hopper has one kernel for."""
+    if second is None or second.kind != "conv3x3" or x.shape[3] != 3:
+        return False
+    return first.relu and not first.pool and second.relu and second.pool

@@ -1,0 +1,153 @@
+"""Keras' layers as records of :mod:`vgg_cuda.weights.chain`: what each config means, or why not.
+
+Kernels become KRSC and dense weights [K,C]; how a ``Flatten`` orders its values follows from its
+own ``data_format`` and that of the layers before it. Whatever Keras does only in training (dropout,
+augmentation) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .canonical import Weights, one_line
+from .chain import BatchNorm, Flatten, Identity, Linear, Relu, Softmax, to_weights
+from .keras_graph import KerasLayer
+from .keras_spatial import (
+    EVEN_ONLY,
+    conv2d,
+    flatten,
+    global_pool,
+    max_pool,
+    rescaling,
+    zero_padding,
+)
+from .keras_state import Arrays, State
+from .keras_terms import INACTIVE, PIXELS, dense_weight, only, preset_for
+
+ACTIVATIONS = "relu, softmax behind the last dense layer, or no activation"
+LINEAR = "where it is the last layer's, activation='linear' makes a network that gives logits"
+PADDED = "ZeroPadding2D before a convolution of padding 'valid'"
+
+
+def translate(
+    layers: Sequence[KerasLayer], shape: Sequence[Any] | None, arrays: Arrays, source: str
+) -> Weights:
+    """The weights of a chain of Keras' layers whose input has ``shape`` (None: not known).
+
+    Models with the names of ``keras.applications`` get the preset "keras"; those that begin with a
+    ``Rescaling`` get "pixels", values of 0 to 255 as they are; all others get "scaled", values of
+    0 to 1. Raises :class:`UnsupportedError` naming the layer, and what ``to_weights`` raises.
+    """
+    state = State.start(layers, shape, arrays, source)
+    input_size = state.size
+    for layer in layers:
+        _add(state, layer)
+    if state.padded is not None:
+        state.refuse(state.padded, PADDED, "one at the end")
+    flattened = any(isinstance(record, Flatten) for record in state.records)
+    if not flattened or not any(isinstance(record, Linear) for record in state.records):
+        for layer in state.even_pools:  # the network takes images of other sizes, too
+            state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
+    first = next((layer.path[-1] for layer in layers if layer.kind == "Conv2D"), "")
+    preset = PIXELS if state.rescaled else preset_for(first)
+    return to_weights(state.records, source=source, input_size=input_size, preset=preset)
+
+
+def _activated(add: Callable[[State, KerasLayer], None]) -> Callable[[State, KerasLayer], None]:
+    """A layer and the activation that it has inside."""
+
+    def both(state: State, layer: KerasLayer) -> None:
+        add(state, layer)
+        _activation(state, layer)
+
+    return both
+
+
+def _dense(state: State, layer: KerasLayer) -> None:
+    if not state.flat:
+        state.refuse(layer, "Flatten or a global pool before dense layers", "Dense on an image")
+    w, bias = state.weights(layer)
+    state.records.append(Linear(layer.name, dense_weight(w), bias))
+
+
+def _batch_norm(state: State, layer: KerasLayer) -> None:
+    get = layer.config.get
+    axis = only(get("axis", -1))
+    first = state.data_format == "channels_first"
+    channels = (1, -1) if state.flat else (1, -3) if first else (3, -1)
+    if axis not in channels:
+        state.refuse(layer, f"the axis of channels, {channels[0]}", f"axis {one_line(axis, 40)}")
+    state.check(layer, "renorm", get("renorm", False), False)
+    scale, center = get("scale", True) is True, get("center", True) is True
+    names = ["gamma"] * scale + ["beta"] * center + ["moving_mean", "moving_variance"]
+    found = dict(zip(names, state.arrays(layer, names), strict=True))
+    gamma, beta = found.get("gamma"), found.get("beta")
+    mean, variance = found["moving_mean"], found["moving_variance"]
+    epsilon = float(get("epsilon", 1e-3))
+    state.records.append(BatchNorm(layer.name, gamma, beta, mean, variance, epsilon))
+
+
+def _relu(state: State, layer: KerasLayer) -> None:
+    get = layer.config.get
+    state.check(layer, "max_value", get("max_value"), None)
+    state.check(layer, "negative_slope", get("negative_slope") or 0.0, 0.0)
+    state.check(layer, "threshold", get("threshold") or 0.0, 0.0)
+    state.records.append(Relu(layer.name))
+
+
+def _softmax(state: State, layer: KerasLayer) -> None:
+    axis = only(layer.config.get("axis", -1))
+    if not state.flat or axis not in (-1, 1):
+        state.refuse(layer, "a softmax over the classes", f"axis {one_line(axis, 40)}")
+    state.records.append(Softmax(layer.name))
+
+
+def _activation(state: State, layer: KerasLayer) -> None:
+    """What ``layer`` states as its activation: a name, or a layer that serves as one."""
+    activation = layer.config.get("activation")
+    if isinstance(activation, Mapping):
+        kind, config = activation.get("class_name"), activation.get("config")
+        if kind in ("ReLU", "Softmax") and isinstance(config, Mapping):
+            inner = KerasLayer(layer.path, layer.slots, kind, config, layer.training)
+            (_relu if kind == "ReLU" else _softmax)(state, inner)
+            return
+        name = one_line(config if isinstance(config, str) else kind or "a function", 60)
+        state.refuse(layer, ACTIVATIONS, f"{name}, which is not one of Keras' activations")
+    if activation == "relu":
+        state.records.append(Relu(layer.name))
+    elif activation == "softmax":
+        _softmax(state, KerasLayer(layer.path, layer.slots, "Softmax", {}, layer.training))
+    elif activation not in (None, "linear"):
+        state.refuse(layer, ACTIVATIONS, one_line(repr(activation), 60), LINEAR)
+
+
+ADD: dict[str, Callable[[State, KerasLayer], None]] = {
+    "Activation": _activation,
+    "BatchNormalization": _batch_norm,
+    "Conv2D": _activated(conv2d),
+    "Dense": _activated(_dense),
+    "Flatten": flatten,
+    "GlobalAveragePooling2D": lambda state, layer: global_pool(state, layer, "avg"),
+    "GlobalMaxPooling2D": lambda state, layer: global_pool(state, layer, "max"),
+    "MaxPooling2D": max_pool,
+    "ReLU": _relu,
+    "Rescaling": rescaling,
+    "Softmax": _softmax,
+    "ZeroPadding2D": zero_padding,
+}
+
+
+def _add(state: State, layer: KerasLayer) -> None:
+    """Appends to ``state`` what ``layer`` does."""
+    if state.padded is not None and layer.kind != "Conv2D":
+        state.refuse(state.padded, PADDED, f"one before {one_line(layer.kind, 60)}")
+    trains = layer.kind in (*INACTIVE, "BatchNormalization") and layer.kind != "InputLayer"
+    if layer.training and trains:
+        state.refuse(layer, f"{layer.kind} as in inference", "a call with training=True")
+    if layer.kind in INACTIVE:
+        state.records.append(Identity(layer.name))
+    elif layer.kind in ADD:
+        ADD[layer.kind](state, layer)
+    else:
+        state.refuse(layer, f"a layer of a VGG ({', '.join(ADD)})", one_line(layer.kind, 60))

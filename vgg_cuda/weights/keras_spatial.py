@@ -1,0 +1,100 @@
+"""Keras' layers that take images: what each makes of them, as records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from .canonical import one_line
+from .chain import Conv3x3, Flatten, GlobalPool, Identity, MaxPool2x2
+from .keras_graph import KerasLayer
+from .keras_state import State
+from .keras_terms import data_format, krsc, pair
+
+EVEN_ONLY = "they agree only where every size is even, in a model with Flatten"
+
+
+def conv2d(state: State, layer: KerasLayer) -> None:
+    """3x3, stride 1, padding "same", or "valid" behind a ``ZeroPadding2D``; no activation."""
+    get = layer.config.get
+    state.check(layer, "kernel_size", pair(get("kernel_size")), (3, 3))
+    state.check(layer, "strides", pair(get("strides", 1)), (1, 1))
+    padding = get("padding", "valid")
+    if state.padded is None or padding != "valid":
+        state.check(layer, "padding", padding, "same")
+        if state.padded is not None:
+            state.refuse(layer, "padding 'valid' behind ZeroPadding2D", "'same'")
+    state.padded = None
+    state.check(layer, "dilation_rate", pair(get("dilation_rate", 1)), (1, 1))
+    state.check(layer, "groups", get("groups", 1), 1)
+    state.spatial(layer)
+    w, bias = state.weights(layer)
+    if state.scale != 1.0:  # of all pixels, and of the zeros around them
+        w = (w * np.float64(state.scale)).astype(np.float32)
+        state.scale = 1.0
+    state.records.append(Conv3x3(layer.name, krsc(w), bias))
+
+
+def zero_padding(state: State, layer: KerasLayer) -> None:
+    """Kept for the convolution behind it: how "same" was once spelled."""
+    sides = [pair(side) for side in pair(layer.config.get("padding", 1))]
+    state.check(layer, "padding", sides, [(1, 1), (1, 1)])
+    state.spatial(layer)
+    state.padded = layer
+
+
+def max_pool(state: State, layer: KerasLayer) -> None:
+    """2x2, stride 2; padding "same" where it pads nothing."""
+    get = layer.config.get
+    state.check(layer, "pool_size", pair(get("pool_size", 2)), (2, 2))
+    state.check(layer, "strides", pair(get("strides") or get("pool_size", 2)), (2, 2))
+    state.spatial(layer)
+    padding = get("padding", "valid")
+    if padding == "same":
+        if state.size is None or state.size[0] % 2 or state.size[1] % 2:
+            state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
+        state.even_pools.append(layer)
+    else:
+        state.check(layer, "padding", padding, "valid")
+    if state.size is not None:
+        state.size = (state.size[0] // 2, state.size[1] // 2)
+    state.records.append(MaxPool2x2(layer.name))
+
+
+def global_pool(state: State, layer: KerasLayer, kind: Literal["avg", "max"]) -> None:
+    """[N,H,W,C] -> [N,C]."""
+    state.check(layer, "keepdims", layer.config.get("keepdims", False), False)
+    state.spatial(layer)
+    state.flat = True
+    state.records.append(GlobalPool(layer.name, kind))
+
+
+def flatten(state: State, layer: KerasLayer) -> None:
+    """[N,H,W,C] -> [N,H*W*C]; nothing to what is flat."""
+    if state.flat:
+        state.records.append(Identity(layer.name))
+        return
+    state.flat = True
+    # Keras moves the channels last before it flattens, but only if it is told that they are first
+    first = data_format(layer.config) == "channels_first"
+    if first and state.data_format != "channels_first":
+        state.refuse(layer, "data_format 'channels_last' as before", "'channels_first'")
+    stays = not first and state.data_format == "channels_first"
+    state.records.append(Flatten(layer.name, "CHW" if stays else "HWC"))
+
+
+def rescaling(state: State, layer: KerasLayer) -> None:
+    """Of pixels by one number: folded into the first convolution."""
+    scale, offset = layer.config.get("scale"), layer.config.get("offset", 0.0)
+    if any(not isinstance(record, Identity) for record in state.records):
+        state.refuse(layer, "Rescaling in front of the first convolution", "one behind it")
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or offset != 0:
+        got = f"scale {one_line(scale, 40)}, offset {one_line(offset, 40)}"
+        why = (
+            "an offset is not in the zeros around an image; leave the layer out of the model, and "
+            "give images that are rescaled"
+        )
+        state.refuse(layer, "Rescaling by one number, without an offset", got, why)
+    state.scale *= scale
+    state.rescaled = True

@@ -1,0 +1,72 @@
+"""What a chain of Keras' layers has come to: the records so far, and the image as they leave it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from .canonical import Array, one_line
+from .chain import Layer, UnsupportedError
+from .keras_graph import KerasLayer
+from .keras_terms import data_format, is_quantized
+
+Arrays = Callable[[KerasLayer, Sequence[str]], list[Array]]
+"""The float32 variables of a layer by Keras' names ("kernel", "moving_mean"), in that order."""
+
+
+@dataclass
+class State:
+    """``size`` is (H, W) of the image here where it is known; ``flat``: it is [N,C] by now."""
+
+    source: str
+    arrays: Arrays
+    data_format: str
+    size: tuple[int, int] | None
+    flat: bool = False
+    padded: KerasLayer | None = None  # a ZeroPadding2D for the next convolution
+    scale: float = 1.0  # of pixels, for the first convolution
+    rescaled: bool = False
+    even_pools: list[KerasLayer] = field(default_factory=list)  # "same", padding nothing here
+    records: list[Layer] = field(default_factory=list)
+
+    @classmethod
+    def start(
+        cls, layers: Sequence[KerasLayer], shape: Sequence[Any] | None, arrays: Arrays, source: str
+    ) -> State:
+        """Before ``layers``, which take inputs of ``shape``, the batch first; None: not known."""
+        spatial = (one for one in layers if one.kind in ("Conv2D", "MaxPooling2D"))
+        order = next((data_format(one.config) for one in spatial), "channels_last")
+        size = None
+        if shape is not None and len(shape) == 4:
+            height, width = shape[2:4] if order == "channels_first" else shape[1:3]
+            if type(height) is int and type(width) is int:
+                size = (height, width)
+        return cls(source, arrays, order, size)
+
+    def weights(self, layer: KerasLayer) -> tuple[Array, Array | None]:
+        """Kernel and bias, as Keras has them."""
+        if is_quantized(layer.config):
+            self.refuse(layer, "weights of floating point", "a quantized layer")
+        if layer.config.get("lora_rank"):
+            self.refuse(layer, "one kernel", "a LoRA beside it", "merge it first")
+        if layer.config.get("use_bias", True):
+            w, bias = self.arrays(layer, ("kernel", "bias"))
+            return w, bias
+        return self.arrays(layer, ("kernel",))[0], None
+
+    def spatial(self, layer: KerasLayer) -> None:
+        """Refuses a layer of images that gets none, or reads it in another layout."""
+        if self.flat:
+            self.refuse(layer, "layers of images before Flatten or a global pool", "one behind it")
+        self.check(layer, "data_format", data_format(layer.config), self.data_format)
+
+    def check(self, layer: KerasLayer, what: str, got: Any, expected: Any) -> None:
+        """Refuses ``layer`` where its argument ``what`` is not as ``expected``."""
+        if got != expected:
+            self.refuse(layer, f"{what} {expected!r}", one_line(repr(got), 60))
+
+    def refuse(self, layer: KerasLayer, expected: str, got: str, why: str = "") -> NoReturn:
+        """A layer that this package cannot run."""
+        end = f": {why}" if why else ""
+        raise UnsupportedError(f"{self.source}: {layer.name}: expected {expected}, got {got}{end}")

@@ -1,0 +1,98 @@
+"""Where Keras' files keep the variables of a layer that a config names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from .canonical import Array, WeightsError, one_line
+from .keras_graph import KerasLayer
+from .keras_h5 import H5File
+
+CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the latter: Keras 2.13
+SUFFIXES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
+
+
+class SavingLib:
+    """``layers/conv2d_1/vars/0``: as ``save_weights`` and ``.keras`` files have it.
+
+    Layers are numbered by class, in the model's order; a nested model is a layer that has layers.
+    """
+
+    def __init__(self, file: H5File, source: str) -> None:
+        self._file, self._source = file, source
+
+    def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
+        """The variables of ``layer``, which Keras saves in this order, without their names."""
+        group = self._file.root
+        for slot in layer.slots:
+            group = next((g for g in self._inside(group, slot) if g is not None), None)
+            if group is None:
+                break
+        variables = None if group is None else self._file.group(group, "vars")
+        where = "layers/" + "/layers/".join(layer.slots) + "/vars"
+        if variables is None:
+            raise WeightsError(f"{self._source}: {layer.name}: missing: {one_line(where, 160)}")
+        name = self._file.text(variables, "name")
+        if name is not None and name != layer.path[-1]:
+            raise WeightsError(
+                f"{self._source}: {layer.name}: {one_line(where, 160)} are the variables of "
+                f"{one_line(name, 80)}"
+            )
+        found = self._file.names(variables)
+        check_count(len(found), names, layer, self._source)
+        return [self._file.array(variables, str(i)) for i in range(len(names))]
+
+    def _inside(self, group: Any, slot: str) -> Iterator[Any | None]:
+        for container in CONTAINERS:
+            layers = self._file.group(group, container)
+            yield None if layers is None else self._file.group(layers, slot)
+
+
+class Legacy:
+    """``model_weights/block1_conv1``: older ``.h5`` files, whose groups list their variables."""
+
+    def __init__(self, file: H5File, group: Any, source: str) -> None:
+        self._file, self._group, self._source = file, group, source
+
+    def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
+        """The variables of ``layer``, at the top or in a nested model."""
+        group, listed = self._file.group(self._group, layer.path[0]), None
+        if group is not None:
+            listed = self._file.texts(group, "weight_names")
+        if group is None or listed is None:
+            raise WeightsError(f"{self._source}: missing: the weights of {layer.name}")
+        if len(layer.path) > 1:  # a nested model lists the variables of all its layers
+            parts = by_layer(listed)
+            own = [key for key in parts if key.rsplit("/", 1)[-1] == layer.path[-1]]
+            if len(own) != 1:
+                raise WeightsError(
+                    f"{self._source}: {layer.name}: expected the weights of one layer of this "
+                    f"name in {one_line(layer.path[0], 80)}, found {len(own)}"
+                )
+            listed = parts[own[0]]
+        check_count(len(listed), names, layer, self._source)
+        return [self._file.array(group, name) for name in ordered(listed, names)]
+
+
+def by_layer(listed: Sequence[str]) -> dict[str, list[str]]:
+    """Names of variables, ``conv/kernel:0``, by the path of their layer."""
+    parts: dict[str, list[str]] = {}
+    for name in listed:
+        parts.setdefault(name.rpartition("/")[0], []).append(name)
+    return parts
+
+
+def ordered(listed: Sequence[str], names: Sequence[str]) -> list[str]:
+    """``listed`` in the order of ``names`` where it says which is which, else as it is."""
+    ends = {name.rsplit("/", 1)[-1].split(":")[0]: name for name in listed}
+    return [ends[name] for name in names] if set(ends) == set(names) else list(listed)
+
+
+def check_count(count: int, names: Sequence[str], layer: KerasLayer, source: str) -> None:
+    """Raises :class:`WeightsError` for another number of variables than ``names``."""
+    if count != len(names):
+        raise WeightsError(
+            f"{source}: {layer.name}: expected {len(names)} variables ({', '.join(names)}), got "
+            f"{count}"
+        )

@@ -1,0 +1,179 @@
+"""ONNX files: a graph of operations with its weights. Format: https://onnx.ai/onnx/repo-docs/IR.html.
+
+Read with the package ``onnx``. Only its protobuf classes are used: no code of the file runs, and
+:mod:`.onnx_wire` keeps the weights out of the parser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import mmap
+from pathlib import Path
+from typing import Any
+
+from ..preprocess import MOST_SIDE
+from .canonical import Weights, WeightsError, one_line
+from .chain import UnsupportedError, to_weights
+from .metadata import Stated, parse
+from .onnx_functions import inlined
+from .onnx_graph import Graph, Joined
+from .onnx_layers import translate
+from .onnx_nodes import Attributes
+from .onnx_position import Position
+from .onnx_tensors import FLOATING, Storage
+from .onnx_wire import WireError, strip
+
+SUFFIX = ".onnx"
+OLDEST_OPSET = 7  # the first with today's broadcasting
+
+_AFTER_VERSION = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of a model's fields 2 to 8
+
+
+def matches(head: bytes, suffix: str = "") -> bool:
+    """Whether a file that begins with ``head`` is a protobuf message as ONNX's writers begin it.
+
+    That is: field 1, the IR version, below 128; then one of the fields 2 to 8. Protobuf has no
+    magic number, so other formats are to be asked first; a file that is none of them and is called
+    .onnx is one, too, be it to say what is wrong with it.
+    """
+    begins = len(head) > 2 and head[0] == 8 and 0 < head[1] < 128 and head[2] in _AFTER_VERSION
+    return begins or suffix.lower() == SUFFIX
+
+
+def read(path: Path, source: str) -> Weights:
+    """The weights of the VGG in an ONNX file, and of what it says beside it.
+
+    The images' size is the graph's where it states one; ``to_weights`` says when that binds.
+    An average pool that exporters wrote for an adaptive one is adaptive again. Preset and labels
+    come from the metadata that :func:`.onnx_export.save_onnx` writes.
+
+    Raises :class:`UnsupportedError` for a graph that is no VGG, naming the node, and
+    :class:`WeightsError` for a file that cannot be read.
+    """
+    onnx = import_onnx(source)
+    with path.open("rb") as file:
+        try:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise WeightsError(f"{source}: not a readable ONNX file: it is empty") from None
+    storage = Storage(mapped, path.parent, source)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(strip(memoryview(mapped)))
+        _check_text(model)
+        weights = _from_model(onnx, model, storage, source)
+    except WeightsError:
+        raise
+    except (WireError, _decode_error()) as error:
+        raise WeightsError(f"{source}: not a readable ONNX file: {one_line(error)}") from None
+    for name, tensor in weights.tensors.items():
+        if storage.shares(tensor):  # the model must not change, or vanish, with the file
+            weights.tensors[name] = tensor.copy()
+    return weights
+
+
+def import_onnx(source: str) -> Any:
+    """The package ``onnx``. Raises :class:`WeightsError`, which names the extra, without it."""
+    try:
+        return importlib.import_module("onnx")
+    except ImportError:
+        raise WeightsError(
+            f'{source}: an ONNX file needs onnx: pip install "vgg-cuda[onnx]"'
+        ) from None
+
+
+def _decode_error() -> type[Exception]:
+    message = importlib.import_module("google.protobuf.message")
+    found: type[Exception] = message.DecodeError
+    return found
+
+
+def _check_text(message: Any) -> None:
+    """Refuses names that are no UTF-8, which protobuf gives as bytes."""
+    for field, value in message.ListFields():
+        values = [value] if hasattr(value, "ListFields") or isinstance(value, str) else value
+        if field.message_type is not None:
+            for inner in values:
+                _check_text(inner)
+        elif field.type == field.TYPE_STRING and (
+            isinstance(value, bytes) or any(isinstance(text, bytes) for text in values)
+        ):
+            raise WireError(f"{field.name}: expected text, got bytes that are no UTF-8")
+
+
+def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights:
+    stated = parse({entry.key: entry.value for entry in model.metadata_props}, source)
+    opset = _opset(onnx, model, source)
+    if not model.HasField("graph"):
+        raise WeightsError(f"{source}: not a readable ONNX file: it has no graph")
+    graph = Graph(inlined(onnx, model, source).graph, opset, storage, source)
+    path = graph.path()
+    axes, sizes = _input(graph, path)
+    position = Position(graph, axes, sizes, adaptive=stated.present)
+    size = position.known
+    translate(position, path)
+    weights = to_weights(
+        position.layers,
+        source=source,
+        input_size=size,
+        preset=stated.preset,
+        labels=stated.labels,
+    )
+    return _restated(weights, stated)
+
+
+def _restated(weights: Weights, stated: Stated) -> Weights:
+    """``weights`` with what this package's own files state, and exporters cannot."""
+    if not stated.present:
+        return weights
+    config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
+    return dataclasses.replace(weights, config=config, preset=stated.preset, labels=stated.labels)
+
+
+def _opset(onnx: Any, model: Any, source: str) -> int:
+    """The version of ONNX's own operations."""
+    found = {entry.domain: entry.version for entry in model.opset_import}
+    version = found.get("", found.get("ai.onnx"))
+    newest = onnx.defs.onnx_opset_version()
+    if version is None or not OLDEST_OPSET <= version <= newest:
+        raise UnsupportedError(
+            f"{source}: expected an opset from {OLDEST_OPSET} to {newest} (of onnx "
+            f"{onnx.__version__}), got {'none' if version is None else version}"
+        )
+    return int(version)
+
+
+def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
+    """The axes of the images, and their sizes where the graph states them."""
+    name = one_line(graph.input.name, 80) or "the input"
+    tensor = graph.input.type.tensor_type
+    if tensor.elem_type not in FLOATING:
+        raise UnsupportedError(
+            f"{graph.source}: {name}: expected images in floating point: normalise them outside "
+            "the model"
+        )
+    if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
+        raise UnsupportedError(
+            f"{graph.source}: {name}: expected images [N, C, H, W] of rank 4, got rank "
+            f"{len(tensor.shape.dim) if tensor.HasField('shape') else 'unknown'}"
+        )
+    nodes = (node for node in path if not isinstance(node, Joined))
+    first = next((n for n in nodes if n.op_type not in ("Identity", "Cast", "Dropout")), None)
+    channels_last = (
+        first is not None
+        and first.op_type == "Transpose"
+        and Attributes(first).pop("perm") == [0, 3, 1, 2]
+    )
+    axes = "NHWC" if channels_last else "NCHW"
+    sizes = {
+        axis: int(dim.dim_value) if dim.dim_value > 0 else None
+        for axis, dim in zip(axes, tensor.shape.dim, strict=True)
+    }
+    large = [size for axis, size in sizes.items() if axis in "HW" and (size or 0) > MOST_SIDE]
+    if large:
+        raise UnsupportedError(
+            f"{graph.source}: {name}: expected images of at most {MOST_SIDE} x {MOST_SIDE} pixels, "
+            f"got a side of {large[0]}"
+        )
+    return axes, sizes
