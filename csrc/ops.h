@@ -112,6 +112,15 @@ struct AvgPool {
 Plan plan(const AvgPool& op, const ArchSpec& arch);
 void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
+// Adaptive maximum, of the same bins. NaN propagates.
+struct AdaptiveMaxPool {
+  DType dtype;
+  int N, H, W, C, grid;
+  bool aligned;
+};
+Plan plan(const AdaptiveMaxPool& op, const ArchSpec& arch);
+void run(const AdaptiveMaxPool& op, const Plan& plan, const void* x, void* y, Executor& executor);
+
 // y = exp(x - max(x)) / sum(exp(x - max(x))) along each row of [rows, n]; y may be x.
 struct Softmax {
   DType dtype;

@@ -30,6 +30,7 @@ OPS: dict[str, tuple[Op, Any]] = {
     "linear": (lambda x, **k: ops.linear(x, draw(5, 7, seed=1), BIAS, **k), draw(3, 7)),
     "maxpool2x2": (ops.maxpool2x2, X),
     "avgpool": (lambda x, **k: ops.avgpool(x, 3, **k), X),
+    "adaptive_maxpool": (lambda x, **k: ops.adaptive_maxpool(x, 3, **k), X),
     "relu": (ops.relu, X),
     "softmax": (ops.softmax, draw(3, 7)),
     "convert": (lambda x, **k: ops.convert(x, source="NHWC", target="NCHW", **k), X),

@@ -70,6 +70,7 @@ class Log:
         self.launched_on: list[tuple[int, int]] = []
         self.early: list[bool] = []
         self.shared_on: list[tuple[int, int]] = []
+        self.waited_for: list[int] = []
         self.given_back_on: list[tuple[int, int]] = []
         self.descriptions = 0
         self.synchronized = 0
@@ -217,6 +218,9 @@ def allocate(shape: Any, dtype: Any) -> ndarray:
 def asarray(x: Any, dtype: Any = None) -> Any:
     if isinstance(x, ndarray):
         return x
+    stream = getattr(x, "__cuda_array_interface__", {}).get("stream")
+    if stream is not None:  # the protocol's third version demands it
+        LOG.waited_for.append(stream)
     source = np.asarray(x, dtype)
     array = allocate(source.shape, source.dtype)
     array.view(np.ndarray)[...] = source
@@ -267,6 +271,29 @@ class FakeTensor:
 
 
 FakeTensor.__module__ = "torch"
+
+
+class FakeJaxArray:
+    """As much of a JAX array on a GPU as is asked of one; ``device_type``: DLPack's."""
+
+    __module__ = "jaxlib._jax"
+
+    def __init__(self, array: Any, index: int = 0, device_type: int = 2) -> None:
+        self.array, self.shape, self.dtype = np.asarray(array), array.shape, array.dtype
+        self.device, self.device_type = SimpleNamespace(index=index), device_type
+
+    def __dlpack__(self, **_: Any) -> None:
+        raise AssertionError("only the fake's from_dlpack reads it")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device_type, self.device.index
+
+    def __array_namespace__(self) -> Any:
+        def give_back(y: Any) -> FakeJaxArray:
+            LOG.given_back_on.append((LOG.device, LOG.streams[-1]))
+            return FakeJaxArray(y.view(np.ndarray), y.gpu)
+
+        return SimpleNamespace(from_dlpack=give_back, __name__="jax.numpy")
 
 
 def fake_torch() -> ModuleType:
@@ -327,7 +354,8 @@ def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iter
     patch.setitem(sys.modules, "cupy", module())
     patch.setattr(_C, "device_info", device_info)
     patch.setattr(_C, "Cuda", executor)
-    for op in ("conv3x3", "linear", "maxpool2x2", "avgpool", "relu", "softmax", "convert"):
+    pools = ("maxpool2x2", "avgpool", "adaptive_maxpool")
+    for op in ("conv3x3", "linear", *pools, "relu", "softmax", "convert"):
         patch.setattr(_C, op, capturable(getattr(_C, op)))
     backends._cuda.cache_clear()
     try:

@@ -290,7 +290,7 @@ class LinearCase:
 
 @dataclass(frozen=True)
 class SimpleCase:
-    """Max-pool, ReLU, average pool, softmax, conversion: ``argument`` is a grid or a layout."""
+    """Pools, ReLU, softmax, conversion: ``argument`` is a grid or a layout."""
 
     op: str
     shape: tuple[int, ...]
@@ -327,14 +327,14 @@ class SimpleCase:
         if self.op == "softmax":
             return _C.plan_softmax(self.shape[0], self.shape[1], **known)
         n, h, w, c = self.shape
-        if self.op == "avgpool":
-            return _C.plan_avgpool(n, h, w, c, self.argument, **known)
+        if self.op in ("avgpool", "adaptive_maxpool"):
+            return getattr(_C, f"plan_{self.op}")(n, h, w, c, self.argument, **known)
         return _C.plan_maxpool2x2(n, h, w, c, **known)
 
     def run(self, place: Place, **where: Any) -> Any:
         x = place_at(place, self.x, self.offset)
-        if self.op == "avgpool":
-            return ops.avgpool(x, self.argument, **where)
+        if self.op in ("avgpool", "adaptive_maxpool"):
+            return getattr(ops, self.op)(x, self.argument, **where)
         if self.op == "convert":
             source = self.argument or "NHWC"
             target = {"NHWC": "NCHW", "NCHW": "NHWC"}.get(self.argument, "NHWC")
@@ -347,8 +347,8 @@ class SimpleCase:
             return (self.x.transpose(axes) if axes else self.x).astype(np.float64)
         if self.op == "relu":
             return np.maximum(self.x.astype(np.float64), 0)
-        if self.op == "avgpool":
-            return reference.avgpool(self.x, self.argument)
+        if self.op in ("avgpool", "adaptive_maxpool"):
+            return getattr(reference, self.op)(self.x, self.argument)
         return getattr(reference, self.op)(self.x)
 
     def same(self, tiling: Tiling) -> np.ndarray:
@@ -510,6 +510,10 @@ def simple_cases() -> Iterator[SimpleCase]:
         for shape, grid in (((1, 7, 7, 64), 7), ((2, 5, 9, 3), 7), ((1, 14, 14, 16), 7)):
             yield SimpleCase("avgpool", shape, dtype, argument=grid)
         yield SimpleCase("avgpool", (1, 1, 1, 5), dtype, argument=3)
+        for shape, grid in (((2, 7, 7, 64), 1), ((1, 14, 9, 16), 4), ((2, 5, 9, 3), 7)):
+            yield SimpleCase("adaptive_maxpool", shape, dtype, argument=grid)
+        yield SimpleCase("adaptive_maxpool", (1, 1, 1, 5), dtype, argument=3)
+        yield SimpleCase("adaptive_maxpool", (300, 1, 2, 8), dtype, argument=1)
         for shape in ((1, 1), (3, 10), (2, 256), (3, 257), (2, 1000), (1, 4099)):
             yield SimpleCase("softmax", shape, dtype)
         for op, shape in (
@@ -518,6 +522,7 @@ def simple_cases() -> Iterator[SimpleCase]:
         ):  # fmt: skip
             yield SimpleCase(op, shape, dtype, offset=1)
         yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7, offset=1)
+        yield SimpleCase("adaptive_maxpool", (1, 9, 9, 16), dtype, argument=2, offset=1)
         for x_dtype in (*dtypes(), "uint8"):
             yield SimpleCase("convert", (3, 5, 7), dtype, x_dtype)
             yield SimpleCase("convert", (2, 3, 9, 5), dtype, x_dtype, "NCHW")

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from kernel_reference import factors, numpy_dtype
 
-from vgg_cuda import _C
+from vgg_cuda import _C, reference
 
 CSRC = Path(__file__).parents[1] / "csrc"
 WRONG = "wrong numbers"
@@ -139,8 +139,8 @@ class Text:
 class Case:
     """One operation at one size, and its result in float64 with a bound of the rounding errors."""
 
-    op: Literal["conv3x3", "linear", "softmax", "convert", "first_block"]
-    shape: tuple[int, ...]  # N, H, W, C, K; N, C, K; rows, n; N, rows, columns
+    op: Literal["conv3x3", "linear", "softmax", "convert", "first_block", "adaptive_maxpool"]
+    shape: tuple[int, ...]  # N, H, W, C, K or grid; N, C, K; rows, n; N, rows, columns
     dtype: str = "float16"
     pool: bool = False
     relu: bool = True
@@ -163,6 +163,8 @@ class Case:
         options: dict[str, Any] = {"dtype": self.dtype, "aligned": True, "arch": arch}
         if self.op == "softmax":
             return _C.plan_softmax(*self.shape, **options)
+        if self.op == "adaptive_maxpool":
+            return _C.plan_adaptive_maxpool(*self.shape, **options)
         options["relu"] = self.relu
         if self.op == "linear":
             return _C.plan_linear(*self.shape, **options)
@@ -172,11 +174,13 @@ class Case:
 
     @property
     def x(self) -> np.ndarray:
-        shape = self.shape[:-1] if self.op in ("conv3x3", "linear") else self.shape
+        shape = self.shape if self.op in ("softmax", "convert") else self.shape[:-1]
         dtype = "float32" if self.op == "convert" else self.dtype
         x = np.random.default_rng(0).standard_normal(shape)
         if self.op == "softmax":
             x += 3 * np.linspace(0, 1, self.shape[-1])  # the maximum is in the last warp
+        if self.op == "adaptive_maxpool":
+            x -= 9  # maxima are negative
         return x.astype(numpy_dtype(dtype))
 
     @property
@@ -194,6 +198,10 @@ class Case:
             shape = self.shape if self.op == "softmax" else (*self.shape[:1], *self.shape[:0:-1])
             out = np.empty(shape, self.dtype)
             getattr(_C, self.op)(plan, x, out, executor)
+            return out
+        if self.op == "adaptive_maxpool":
+            out = np.empty(self.expected[0].shape, self.dtype)
+            _C.adaptive_maxpool(plan, x, out, executor)
             return out
         w, bias = self.weights
         K, columns = w.shape
@@ -217,6 +225,9 @@ class Case:
             y = np.exp(x - x.max(axis=1, keepdims=True))
             y /= y.sum(axis=1, keepdims=True)
             return y, (unit + 2.0**-24 * (self.shape[1] + 16)) * y + 2.0**-25
+        if self.op == "adaptive_maxpool":
+            y = reference.adaptive_maxpool(x, self.shape[-1])
+            return y, np.zeros_like(y)
         w, bias = (array.astype(np.float64) for array in self.weights)
         x = factors(self.x, self.dtype).astype(np.float64)
         rows = x if self.op == "linear" else _im2col(x)
@@ -256,6 +267,7 @@ TF32 = Case("conv3x3", (1, 8, 8, 16, 64), "tf32")
 FIRST_TF32 = Case("conv3x3", (1, 8, 8, 3, 64), "tf32")
 SOFTMAX = Case("softmax", (2, 1000))
 CONVERT = Case("convert", (1, 40, 70))
+BINS = Case("adaptive_maxpool", (1, 9, 5, 40, 4))  # 80 packs, a block of 128 threads
 
 
 # ---- The faults ----
@@ -267,6 +279,7 @@ LOADERS, PRODUCTS = "kernels/sm80/loaders.cuh", "kernels/sm80/products.cuh"
 EPILOGUE, FIRST_CUH = "kernels/sm80/epilogue.cuh", "kernels/sm80/first.cuh"
 REDUCE, SOFTMAX_CU = "kernels/sm80/reduce.cu", "kernels/smxx/softmax.cu"
 CONVERT_CU, CP_ASYNC = "kernels/smxx/convert.cu", "ptx/cp_async.cuh"
+BINS_CUH, MAXPOOL_CU = "kernels/smxx/bins.cuh", "kernels/smxx/adaptive_maxpool.cu"
 
 MAIN_BARRIER = (GEMM, "__syncthreads();  // everybody's have")
 MAIN_WAIT = (GEMM, "ptx::cp_async_wait<STAGES - 2>();")
@@ -316,6 +329,19 @@ def copies_everything(text: Text) -> None:
     """Source sizes of 16 bytes, whether inside or not."""
     for choice in text.find("selp.", CP_ASYNC, "const int source_bytes = valid ? 16 : 0;"):
         text.replace(choice, f"mov.b32 {choice.operands[0]}, 16;")
+
+
+def maxima_of_zero(text: Text) -> None:
+    """What maxima begin with: zero, and not less than every number."""
+    for constant in text.find("mov.f32", MAXPOOL_CU, "max.e[k] = from_float<T>(-CUDART_INF_F);"):
+        text.replace(constant, constant.text.replace("0fFF800000", "0f00000000"))
+
+
+def bins_without_their_last_pixel(text: Text) -> None:
+    """Where the next bin has it, too: ends are rounded down."""
+    for end in text.find("add.s32", BINS_CUH, "end(divide((i + 1) * length - 1, grid) + 1) {}"):
+        if end.operands[-1] == "-1":
+            text.replace(end, end.text.replace("-1", "-4"))  # grid - 1 less
 
 
 def without_swizzle(operand: str) -> Edit:
@@ -536,6 +562,21 @@ MUTANTS = [
         CONVERT,
         deletes("bar.sync", CONVERT_CU, "__syncthreads();  // the tile is written"),
         ANY_RACE,
+    ),
+    Mutant(
+        "pools-beyond-the-last-bin",
+        "smxx/adaptive_maxpool",
+        BINS,
+        deletes("bra", BINS_CUH, "if (pack >= p.packs) return;"),
+        OUTSIDE,
+    ),
+    Mutant("maxima-of-zero", "smxx/adaptive_maxpool", BINS, maxima_of_zero, (WRONG,)),
+    Mutant(
+        "bins-without-their-last-pixel",
+        "smxx/adaptive_maxpool",
+        BINS,
+        bins_without_their_last_pixel,
+        (WRONG,),
     ),
 ]
 

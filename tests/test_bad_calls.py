@@ -13,8 +13,9 @@ import torch
 from call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
 
 from vgg_cuda import VGG, ops
-from vgg_cuda.arrays import unwrap, unwrap_out
+from vgg_cuda.arrays import unwrap
 from vgg_cuda.backends import DeviceError, cuda, get_backend, kernels, streams, why_missing
+from vgg_cuda.outputs import unwrap_out
 
 
 @pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
@@ -93,6 +94,8 @@ BAD_SHAPES = [
     (lambda **k: ops.conv3x3(X[:, :0], W, **k), "H, W >= 1"),
     (lambda **k: ops.maxpool2x2(X[:, :, :1], **k), "H, W >= 2"),
     (lambda **k: ops.avgpool(X, 0, **k), "grid: expected an integer >= 1, got 0"),
+    (lambda **k: ops.adaptive_maxpool(X, -1, **k), "grid: expected an integer >= 1, got -1"),
+    (lambda **k: ops.adaptive_maxpool(X[:, :, :0], **k), "H, W >= 1"),
     (lambda **k: ops.linear(draw(1, 4), draw(3, 5), **k), r"w: expected \[K, 4\]"),
     (lambda **k: ops.linear(draw(1, 4), draw(3, 4), draw(2), **k), r"bias: expected \[3\]"),
     (lambda **k: ops.softmax(draw(1, 0), **k), "C >= 1"),
@@ -173,10 +176,11 @@ ROWS: dict[str, Row] = {
         "linear: w: expected an array or pack_linear's result, got pack_conv3x3's",
     ),
     **{
-        f"grid {grid!r}": Row(
-            lambda device, grid=grid: ops.avgpool(X, grid, device=device), TypeError,
-            f"avgpool: grid: expected an integer >= 1, got {grid!r}",
+        f"grid {grid!r} of {op.__name__}": Row(
+            lambda device, op=op, grid=grid: op(X, grid, device=device), TypeError,
+            f"{op.__name__}: grid: expected an integer >= 1, got {grid!r}",
         )
+        for op in (ops.avgpool, ops.adaptive_maxpool)
         for grid in (2.5, "7", None, True, [3])
     },
     "preset": Row(
@@ -421,6 +425,12 @@ def test_cuda_array_interface(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_streams(stream: Any, address: int) -> None:
     assert streams.address_of(stream) == address
+
+
+@pytest.mark.parametrize("address", [-1, -(2**70)])
+def test_no_stream_is_negative(address: int) -> None:
+    with pytest.raises(ValueError, match=f"stream: expected an address, got {address}"):
+        streams.address_of(address)
 
 
 @pytest.mark.parametrize("stream", ["0", True, object(), 1.0])

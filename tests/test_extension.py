@@ -239,6 +239,11 @@ def test_other_arrays() -> None:
     plan = _C.plan_avgpool(2, 7, 5, 3, 7, **known)
     with pytest.raises(ValueError, match=r"avgpool: out: expected \[2, 7, 7, 3\]"):
         _C.avgpool(plan, x, FakeArray(2, 7, 6, 3), on)
+    plan = _C.plan_adaptive_maxpool(2, 7, 5, 3, 1, **known)
+    with pytest.raises(ValueError, match=r"adaptive_maxpool: out: expected \[2, 1, 1, 3\]"):
+        _C.adaptive_maxpool(plan, x, FakeArray(2, 3), on)
+    with pytest.raises(ValueError, match="avgpool: plan: expected one of avgpool, got one of adap"):
+        _C.avgpool(plan, x, FakeArray(2, 1, 1, 3), on)
     plan = _C.plan_softmax(2, 9, **known)
     with pytest.raises(ValueError, match=r"softmax: out: expected \[2, 9\] \(rows, n\), got"):
         _C.softmax(plan, FakeArray(2, 9), FakeArray(9, 2), on)

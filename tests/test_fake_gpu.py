@@ -269,6 +269,13 @@ def test_a_model_computes_on_pytorchs_stream(fake: Log) -> None:
     assert fake.shared_on == fake.given_back_on == [(1, 1001)]
 
 
+def test_adaptive_pools(log: Log) -> None:
+    for op, grid in ((ops.avgpool, 7), (ops.adaptive_maxpool, 1), (ops.adaptive_maxpool, 9)):
+        y = op(on(0, X), grid)
+        assert isinstance(y, ndarray)
+        assert same(y, op(X, grid, device="emulator"))
+
+
 def test_any_layout(log: Log) -> None:
     expected = ops.relu(X, device="emulator")
     assert same(ops.relu(on(0, np.repeat(X, 2, axis=1))[:, ::2]), expected)

@@ -16,7 +16,7 @@ import pytest
 from fake_cupy import FakeTensor, Log, OutOfMemoryError, Stream, asarray, fake_gpus, ndarray
 from kernel_reference import draw
 
-from vgg_cuda import VGG, ops
+from vgg_cuda import VGG, ops, reference
 from vgg_cuda.backends import get_backend, recording, why_missing
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.layers import taps
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 if MISSING is None:
     from vgg_cuda.backends.emulator import EmulatorBackend
     from vgg_cuda.backends.operations import Spec
-    from vgg_cuda.forward.plan import Forward, plan_forward
+    from vgg_cuda.forward.eager import Eager
+    from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, lay_out, plan_forward
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 WEIGHTS = he_weights(SMALL, 3)
@@ -47,6 +48,18 @@ def model() -> VGG:
 
 def same(y: Any, expected: np.ndarray) -> bool:
     return np.asarray(y.view(np.ndarray)).tobytes() == expected.tobytes()
+
+
+def test_an_adaptive_maximum_in_both_kinds_of_forward(model: VGG) -> None:
+    x = draw((2, 9, 5, 16), "float32")
+    eager = Eager(VGG(WEIGHTS, device="cpu")._network)
+    np.testing.assert_array_equal(eager.adaptive_maxpool(x, 2), reference.adaptive_maxpool(x, 2))
+    on, recorder = get_backend("emulator"), Recorder(model._network, get_backend("emulator").plan)
+    value = recorder.adaptive_maxpool(Value(INPUT, Spec(x.shape, "float32")), 2)
+    y = np.empty(value.shape, np.float32)
+    forward = lay_out(recorder.steps, {value.source: "pooled"})
+    forward.run(on, x, np.empty(forward.arena_bytes, np.uint8), {"pooled": y})
+    np.testing.assert_array_equal(y, reference.adaptive_maxpool(x, 2))
 
 
 # ---- The arena ----

@@ -92,6 +92,8 @@ def test_nan_and_overflow(cupy: Any, dtype: str) -> None:
     y = cupy.asnumpy(ops.conv3x3(cupy.asarray(x), draw((3, 3, 3, 8), dtype), relu=True))
     assert np.isnan(y[0, :3, :3].astype(np.float32)).all()
     assert np.isfinite(y[0, 3].astype(np.float32)).all()
+    y = cupy.asnumpy(ops.adaptive_maxpool(cupy.asarray(x))).astype(np.float32)
+    assert np.isnan(y[0, 0, 0]).tolist() == [c == 2 for c in range(8)]
     if dtype == "float16":
         large = cupy.full((1, 64), 100, np.float16)
         assert ops.linear(large, large, relu=True).tolist() == [[np.inf]]
@@ -165,6 +167,7 @@ def test_empty_batch(cupy: Any, dtype: str) -> None:
     x = cupy.zeros((0, 6, 6, 4), numpy_dtype(dtype))
     assert ops.conv3x3(x, draw((8, 3, 3, 4), dtype), pool=True).shape == (0, 3, 3, 8)
     assert ops.avgpool(x).shape == (0, 7, 7, 4)
+    assert ops.adaptive_maxpool(x).shape == (0, 1, 1, 4)
 
 
 def test_asarray(cupy: Any, backend: Any, dtype: str) -> None:

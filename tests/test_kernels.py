@@ -133,6 +133,7 @@ def deterministic_cases() -> Iterator[Case]:
         for op, shape in (("maxpool2x2", (1, 6, 4, 16)), ("relu", (2, 40)), ("softmax", (2, 300))):
             yield SimpleCase(op, shape, dtype)
         yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7)
+        yield SimpleCase("adaptive_maxpool", (1, 9, 9, 16), dtype, argument=7)
         yield SimpleCase("convert", (1, 9, 9, 40), dtype, "uint8", "NHWC")
 
 
@@ -312,8 +313,19 @@ def test_nan_and_infinity_spread_as_far_as_the_filter(precision: str, c: int) ->
         assert np.isfinite(y).all()
     y = ops.conv3x3(x, w, relu=True, pool=True, **on(precision)).astype(np.float32)
     assert np.isnan(y[0, :2, :2]).all()
-    for op in (ops.maxpool2x2, ops.relu):
+    for op in (ops.maxpool2x2, ops.adaptive_maxpool, ops.relu):
         assert np.isnan(op(x, **ON).astype(np.float32)).sum() == 1
+
+
+@pytest.mark.parametrize("c", [3, 16])
+def test_maxima_of_infinities(dtype: str, c: int) -> None:
+    x = draw((1, 6, 6, c), dtype)
+    x[0, :3, :3], x[0, 4, 4, 1], x[0, 5, 1, 2] = -np.inf, np.inf, np.nan
+    y = ops.adaptive_maxpool(x, 2, **ON).astype(np.float32)
+    np.testing.assert_array_equal(y, reference.adaptive_maxpool(x, 2))
+    assert np.isneginf(y[0, 0, 0]).all()
+    assert np.isposinf(y[0, 1, 1, 1])
+    assert np.isnan(y).sum() == 1
 
 
 def test_nan_through_linear_split(precision: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from tolerance import assert_close
 
 from vgg_cuda import ops, reference
@@ -79,6 +80,7 @@ def test_nan_is_not_hidden() -> None:
     x[0, 2, 3, 0] = np.nan
     assert np.isnan(ops.maxpool2x2(x)[0, 1, 1, 0])
     assert np.isnan(ops.relu(x)[0, 2, 3, 0])
+    assert np.isnan(ops.adaptive_maxpool(x)[0, 0, 0]).tolist() == [c == 0 for c in range(16)]
     assert np.isnan(ops.conv3x3(x, draw(4, 3, 3, 16), relu=True, pool=True)).any()
 
 
@@ -87,6 +89,18 @@ def test_nan_is_not_hidden() -> None:
 def test_avgpool(size: tuple[int, int], grid: int) -> None:
     x = draw(2, *size, 5)
     assert_close(ops.avgpool(x, grid), reference.avgpool(x, grid), 1e-6)
+
+
+@pytest.mark.parametrize("grid", [1, 2, 7])
+@pytest.mark.parametrize("size", [(1, 1), (7, 7), (3, 10), (15, 8)], ids=str)
+def test_adaptive_maxpool(size: tuple[int, int], grid: int) -> None:
+    x = draw(2, *size, 5)
+    y = ops.adaptive_maxpool(x, grid)
+    np.testing.assert_array_equal(y, reference.adaptive_maxpool(x, grid))
+    nchw = torch.from_numpy(x).permute(0, 3, 1, 2)
+    theirs = torch.nn.functional.adaptive_max_pool2d(nchw, grid).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(y, theirs.numpy())
+    assert not np.shares_memory(y, x)
 
 
 @pytest.mark.parametrize(("n", "c", "k"), [(1, 1, 1), (3, 7, 5), (8, 512, 33)])
@@ -110,6 +124,7 @@ def test_empty_batches() -> None:
     assert ops.conv3x3(draw(0, 4, 6, 3), draw(8, 3, 3, 3)).shape == (0, 4, 6, 8)
     assert ops.maxpool2x2(draw(0, 4, 6, 3)).shape == (0, 2, 3, 3)
     assert ops.avgpool(draw(0, 4, 6, 3)).shape == (0, 7, 7, 3)
+    assert ops.adaptive_maxpool(draw(0, 4, 6, 3)).shape == (0, 1, 1, 3)
     assert ops.linear(draw(0, 4), draw(5, 4)).shape == (0, 5)
     assert ops.softmax(draw(0, 4)).shape == (0, 4)
 
@@ -173,6 +188,7 @@ BAD = [
     (lambda: ops.maxpool2x2(draw(1, 4, 4, 3).astype(np.float16)), TypeError, "float32.*float16"),
     (lambda: ops.maxpool2x2(draw(1, 4, 1, 3)), ValueError, "H, W >= 2"),
     (lambda: ops.avgpool(draw(1, 4, 4, 3), 0), ValueError, "grid"),
+    (lambda: ops.adaptive_maxpool(draw(1, 4, 4, 3), 0), ValueError, "adaptive_maxpool: grid"),
     (lambda: ops.linear(draw(1, 4), draw(3, 5)), ValueError, r"linear: w: expected \[K, 4\]"),
     (lambda: ops.softmax(draw(1, 0)), ValueError, "C >= 1"),
 ]

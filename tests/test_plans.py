@@ -166,6 +166,8 @@ def test_the_rest(name: str, dtype: str) -> None:
         for aligned in (True, False) if n in BATCHES else (n % 2 == 0,):
             check_launches(_C.plan_maxpool2x2(n, 224, 224, 64, aligned=aligned, **known), arch)
             check_launches(_C.plan_avgpool(n, 7, 7, 512, 7, aligned=aligned, **known), arch)
+            plan = _C.plan_adaptive_maxpool(n, 7, 7, 512, 1, aligned=aligned, **known)
+            check_launches(plan, arch)
             check_launches(_C.plan_softmax(n, 1000, aligned=aligned, **known), arch)
             check_launches(_C.plan_relu(n * 224 * 224 * 64, aligned=aligned, **known), arch)
         check_launches(_C.plan_convert(n, 3, 224 * 224, x_dtype="uint8", **known), arch)
@@ -389,6 +391,7 @@ def test_tf32_is_for_matrix_products_alone() -> None:
     for refused in (
         lambda: _C.plan_maxpool2x2(1, 4, 4, 8, aligned=True, **known),
         lambda: _C.plan_avgpool(1, 4, 4, 8, 7, aligned=True, **known),
+        lambda: _C.plan_adaptive_maxpool(1, 4, 4, 8, 7, aligned=True, **known),
         lambda: _C.plan_softmax(1, 8, aligned=True, **known),
         lambda: _C.plan_relu(8, aligned=True, **known),
         lambda: _C.plan_convert(1, 3, 8, x_dtype="float32", **known),

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 import vgg_cuda
 from vgg_cuda import _C, VGG, reference, verify
-from vgg_cuda.backends import winograd
+from vgg_cuda.backends import Stats, winograd
 from vgg_cuda.cli import app
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.verification.operands import as_operand, rounded_from
-from vgg_cuda.verification.steps import steps
+from vgg_cuda.verification.steps import Step, exactly, steps
 from vgg_cuda.verification.sums import MMA_K, Order, U, in_order, of_moved
 from vgg_cuda.verification.winograd import winograd_bound
 from vgg_cuda.weights import Weights, he_weights, load_weights, save
@@ -93,6 +93,19 @@ def test_headless_networks_and_pools_alone() -> None:
         "pool2",
         "conv3_1 relu3_1 pool3",
     ]
+
+
+@pytest.mark.parametrize("bounds", [False, True])
+def test_maxima_of_bins_are_exact(bounds: bool) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 9, 5, 3)).astype(np.float16)
+    stats = Stats(kernel="adaptive_maxpool_f16_v1", plan={}, counters={}) if bounds else None
+    step = Step("adaptive_maxpool", "pooled", "pooled")
+    parts = list(exactly(step, x, None, None, 4, stats, False))
+    for n, part in enumerate(parts):
+        assert part.images == slice(n, n + 1)
+        for y in (part.y, part.low, part.high):
+            np.testing.assert_array_equal(y, reference.adaptive_maxpool(x[n : n + 1], 4))
+    assert len(parts) == 2
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")

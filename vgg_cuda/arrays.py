@@ -10,15 +10,16 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-DLPACK_CPU = 1
-DLPACK_CUDA = 2
+# dlpack.h's device types
+DLPACK_HOST = (1, 3)  # kDLCPU; kDLCUDAHost: pinned
+DLPACK_GPU = (2, 13)  # kDLCUDA; kDLCUDAManaged
 
 Restore = Callable[[Any], Any]
 """Turns a backend's array into the caller's kind."""
@@ -34,10 +35,17 @@ def is_torch(x: object) -> bool:
     return any(base.__module__.partition(".")[0] == "torch" for base in type(x).__mro__)
 
 
+def is_jax(x: object) -> bool:
+    """Whether ``x`` is a JAX array, which nobody may write to."""
+    return type(x).__module__.partition(".")[0] in ("jax", "jaxlib")
+
+
 def describe(x: object) -> str:
     """``x`` for an error message: its kind, and its dtype and shape where it has them."""
-    shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
-    return kind(x) if shape is None else f"{kind(x)} of dtype {dtype} and shape {tuple(shape)}"
+    with contextlib.suppress(Exception):  # another library's array may have none, or fail to say
+        shape: Any = x.shape  # type: ignore[attr-defined]
+        return f"{kind(x)} of dtype {getattr(x, 'dtype', None)} and shape {tuple(shape)}"
+    return kind(x)
 
 
 def kind(x: object) -> str:
@@ -58,8 +66,9 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
     if isinstance(x, np.ndarray):
         return np.asarray(x), lambda y: y
     namespace = _namespace(x)
-    if not hasattr(x, "__dlpack__") or not hasattr(namespace, "from_dlpack"):
-        if hasattr(x, "__cuda_array_interface__"):
+    array = not isinstance(x, type)  # a class has its arrays' methods, too
+    if not (array and hasattr(x, "__dlpack__") and hasattr(namespace, "from_dlpack")):
+        if array and hasattr(x, "__cuda_array_interface__"):
             return _from_cuda_array_interface(x, what), lambda y: y
         raise TypeError(
             f"{what}: expected an array (NumPy, CuPy, or one with __dlpack__ such as PyTorch's "
@@ -70,31 +79,62 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
     for resolve in ("resolve_neg", "resolve_conj"):  # PyTorch's lazy signs, which DLPack drops
         if hasattr(x, resolve):
             x = getattr(x, resolve)()
-    bits = is_torch(x) and str(x.dtype) == "torch.bfloat16"
-    if bits:
-        bfloat16 = _bfloat16(what)
-        x = x.view(namespace.int16)
-    try:
+    with _sharing(x, what):
         device_type = int(x.__dlpack_device__()[0])
-        if device_type == DLPACK_CPU:
-            shared: Any = np.from_dlpack(x)
-        elif device_type == DLPACK_CUDA:
-            shared = import_cupy(what).from_dlpack(x)
-        else:
-            raise TypeError(
-                f"{what}: expected an array on the CPU or a CUDA device, got DLPack device type "
-                f"{device_type}"
-            )
-    except (BufferError, RuntimeError, ValueError) as error:
-        raise TypeError(f"{what}: cannot share {describe(x)} through DLPack: {error}") from error
-    return (shared.view(bfloat16) if bits else shared), partial(_restore, namespace)
+    if device_type in DLPACK_HOST:
+        from_dlpack: Callable[[Any], Any] = np.from_dlpack
+    elif device_type in DLPACK_GPU:
+        from_dlpack = import_cupy(what).from_dlpack
+    else:
+        raise TypeError(
+            f"{what}: expected an array on the CPU or a CUDA device, got DLPack device type "
+            f"{device_type}"
+        )
+    restore = partial(_restore, namespace)
+    if str(x.dtype).rpartition(".")[2] == "bfloat16":
+        bfloat16 = _bfloat16(what)
+        with _sharing(x, what):
+            return from_dlpack(x.view(namespace.int16)).view(bfloat16), restore
+    with _sharing(x, what):
+        return from_dlpack(x), restore
+
+
+@contextlib.contextmanager
+def _sharing(x: Any, what: str) -> Iterator[None]:
+    """Whatever x's library raises in here becomes a ``TypeError`` that says what was tried."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise TypeError(f"{what}: cannot share {describe(x)}: {error}") from error
 
 
 def _restore(namespace: Any, y: Any) -> Any:
-    """``y`` as an array of ``namespace``; DLPack takes PyTorch's bfloat16 as bits only."""
-    if y.dtype.name == "bfloat16" and namespace.__name__ == "torch":
+    """``y`` as an array of ``namespace``; NumPy and CuPy take bfloat16 through DLPack as bits only.
+
+    Raises ``TypeError`` where that library holds no such dtype, as JAX float64 by default.
+    """
+    if y.dtype.name == "bfloat16" and hasattr(namespace, "bfloat16"):
         return namespace.from_dlpack(y.view(np.int16)).view(namespace.bfloat16)
-    return namespace.from_dlpack(y)
+    result = namespace.from_dlpack(y)
+    if str(result.dtype).rpartition(".")[2] != y.dtype.name:
+        advice = "; set jax_enable_x64" if is_jax(result) and y.dtype.name == "float64" else ""
+        raise TypeError(
+            f"{namespace.__name__} cannot hold a result of {y.dtype.name}: it made {result.dtype} "
+            f"of it{advice}"
+        )
+    return result
+
+
+def gpu_of(x: Any) -> int | None:
+    """The GPU that another library's ``x`` shares through DLPack; None for all else."""
+    if is_cupy(x) or isinstance(x, (np.ndarray, type)):
+        return None
+    with contextlib.suppress(Exception):  # ``unwrap`` says what is wrong
+        device_type, index = x.__dlpack_device__()
+        return int(index) if int(device_type) in DLPACK_GPU else None
+    return None
 
 
 def _bfloat16(what: str) -> np.dtype[Any]:
@@ -108,10 +148,8 @@ def _from_cuda_array_interface(x: Any, what: str) -> Any:
     cupy = import_cupy(what)
     if x.__cuda_array_interface__.get("mask") is not None:
         raise TypeError(f"{what}: expected an array without a mask, got {describe(x)}")
-    try:
-        return cupy.asarray(x)
-    except (RuntimeError, ValueError) as error:
-        raise TypeError(f"{what}: cannot share {describe(x)}: {error}") from error
+    with _sharing(x, what):
+        return cupy.asarray(x)  # waits for the stream that the interface names, as it demands
 
 
 def import_cupy(what: str) -> Any:
@@ -127,36 +165,10 @@ def import_cupy(what: str) -> Any:
 
 def _namespace(x: Any) -> Any:
     """The module with x's ``from_dlpack``; a subclass's is its base's."""
-    if hasattr(x, "__array_namespace__"):
+    with contextlib.suppress(Exception):  # JAX's random keys have one that raises
         return x.__array_namespace__()
     modules = (sys.modules.get(base.__module__.partition(".")[0]) for base in type(x).__mro__)
     return next((module for module in modules if hasattr(module, "from_dlpack")), None)
-
-
-def unwrap_out(out: Any, x: Any, what: str) -> Any:
-    """``out`` as a writable NumPy or CuPy array that shares its memory.
-
-    ``x`` is the caller's input, whose kind it must have. Raises ``TypeError`` for another kind,
-    ``ValueError`` where nothing can be written to it.
-    """
-    if type(out).__module__.partition(".")[0] != type(x).__module__.partition(".")[0]:
-        raise TypeError(f"{what}: expected x's kind of array, {kind(x)}, got {kind(out)}")
-    array, _ = unwrap(out, what)
-    if not is_cupy(array) and not array.flags.writeable:
-        if type(out).__module__.partition(".")[0] != "torch":
-            raise ValueError(f"{what}: expected a writable array, got a read-only one")
-        # DLPack before 1.0 cannot say that it is writable
-        bits = array.view(f"u{array.itemsize}")
-        array = np.asarray(_Writable(bits)).view(array.dtype)
-    return array
-
-
-class _Writable:
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array  # kept alive
-        interface = dict(array.__array_interface__)
-        interface["data"] = (interface["data"][0], False)
-        self.__array_interface__ = interface
 
 
 def address(x: Any) -> int:

@@ -17,10 +17,10 @@ from .arrays import (
     numpy_dtype,
     overlap,
     unwrap,
-    unwrap_out,
 )
 from .backends import Array, Backend, PackedConv3x3, Stats, is_backend, of_array, recording
 from .backends.streams import callers_stream
+from .outputs import unwrap_out
 from .packing import check_conv3x3, check_packed, is_packed, memory_of
 from .preprocess import Preset, as_preset
 
@@ -64,7 +64,7 @@ class Call:
         op, x = self.op, self._given
         try:
             stack.enter_context(callers_stream(x, f"{op}: x", self._stream))
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise self._named(error) from None
         self.x, self._restore = unwrap(x, f"{op}: x")
         try:
@@ -151,7 +151,10 @@ class Call:
             y = compute(self.backend.asarray(self.x, self.x.dtype.name), out)
         if given is not None and out is None:
             given[...] = y
-        result = self._restore(y) if self._out is None else self._out
+        try:
+            result = self._restore(y) if self._out is None else self._out
+        except TypeError as error:  # x's library holds no such dtype
+            raise self._named(error) from None
         if not self._return_stats:
             return result
         return result, found[-1] if found else Stats(kernel="none", plan={}, counters={})

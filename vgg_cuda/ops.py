@@ -10,13 +10,16 @@ keywords:
 
 - ``out``: where the result goes, and what is returned: an array of x's kind, of the result's shape
   and dtype, C-contiguous, writable, sharing no memory with the inputs (``relu`` and ``softmax``
-  may be given x itself), on a GPU at a multiple of the dtype's size.
+  may be given x itself), on a GPU at a multiple of the dtype's size. JAX's arrays are read-only.
 - ``device``: where to compute; by default where x is. Arrays in host memory are computed on the
   CPU, or with ``device="emulator"`` by the GPU's compiled kernels, executed on the CPU. Nothing is
   moved between host and GPU: ``device="cuda"`` for a NumPy array raises ``ValueError``.
 - ``stream``: of a GPU: the work is enqueued there (a stream of CuPy or PyTorch, an object with
   ``__cuda_stream__``, or an address) instead of on the current stream, which for a PyTorch
-  tensor is PyTorch's, for all else CuPy's. Nothing is waited for.
+  tensor is PyTorch's, for all else CuPy's. Nothing is waited for, but the stream that a
+  ``__cuda_array_interface__`` names, as it demands. What other libraries share through DLPack is
+  ordered behind the work that makes it; CuPy's arrays are the caller's to order where ``stream`` is
+  not their own. Arrays must be kept until a ``stream`` that is given has used them.
 - ``arch``: the GPU whose kernels are planned, "sm_80" for example; by default the device's own, on
   the emulator "sm_80".
 - ``return_stats``: returns (result, stats), with the ``kernel``'s name, its ``plan`` and the

@@ -36,7 +36,9 @@ class PyExecutor {
 
 // A plan and the operation that it is for.
 struct PyPlan {
-  std::variant<Conv3x3, FirstBlock, Linear, MaxPool2x2, AvgPool, Softmax, Relu, Convert> op;
+  std::variant<Conv3x3, FirstBlock, Linear, MaxPool2x2, AvgPool, AdaptiveMaxPool, Softmax, Relu,
+               Convert>
+      op;
   Plan plan;
 };
 

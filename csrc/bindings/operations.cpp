@@ -149,13 +149,25 @@ void maxpool2x2(const PyPlan& plan, const py::object& x, const py::object& out, 
              on);
 }
 
-void avgpool(const PyPlan& plan, const py::object& x, const py::object& out, PyExecutor& on) {
-  const auto& op = op_of<AvgPool>(plan, "avgpool");
-  const Arrays arrays{"avgpool", on.in_gpu_memory()};
+// AvgPool and AdaptiveMaxPool.
+template <class Op>
+void pool_bins(const char* name, const PyPlan& plan, const py::object& x, const py::object& out,
+               PyExecutor& on) {
+  const auto& op = op_of<Op>(plan, name);
+  const Arrays arrays{name, on.in_gpu_memory()};
   run_simple(
       op, plan, arrays.x(x, op.dtype, {op.N, op.H, op.W, op.C}, "NHWC", op.aligned),
       arrays.output(out, op.dtype, {op.N, op.grid, op.grid, op.C}, "N, grid, grid, C", op.aligned),
       on);
+}
+
+void avgpool(const PyPlan& plan, const py::object& x, const py::object& out, PyExecutor& on) {
+  pool_bins<AvgPool>("avgpool", plan, x, out, on);
+}
+
+void adaptive_maxpool(const PyPlan& plan, const py::object& x, const py::object& out,
+                      PyExecutor& on) {
+  pool_bins<AdaptiveMaxPool>("adaptive_maxpool", plan, x, out, on);
 }
 
 void softmax(const PyPlan& plan, const py::object& x, const py::object& out, PyExecutor& on) {
@@ -218,6 +230,8 @@ void bind_operations(py::module_& m) {
         "x [N,C] -> out [N,K].");
   m.def("maxpool2x2", &maxpool2x2, plan, x, out, executor, "x [N,H,W,C] -> out [N,H/2,W/2,C].");
   m.def("avgpool", &avgpool, plan, x, out, executor, "x [N,H,W,C] -> out [N,grid,grid,C].");
+  m.def("adaptive_maxpool", &adaptive_maxpool, plan, x, out, executor,
+        "x [N,H,W,C] -> out [N,grid,grid,C].");
   m.def("softmax", &softmax, plan, x, out, executor, "x [rows,n] -> out [rows,n].");
   m.def("relu", &relu, plan, x, out, executor, "x -> out, of any shape.");
   m.def("convert", &convert, plan, x, out, executor, "x [N,rows,columns] -> out [N,columns,rows].");

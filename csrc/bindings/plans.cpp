@@ -104,12 +104,23 @@ PyPlan plan_maxpool2x2(int64_t N, int64_t H, int64_t W, int64_t C, const std::st
               arch);
 }
 
+// AvgPool and AdaptiveMaxPool.
+template <class Op>
+PyPlan plan_bins(const std::string& op, int64_t N, int64_t H, int64_t W, int64_t C, int64_t grid,
+                 const std::string& dtype, bool aligned, const ArchSpec& arch) {
+  return make(Op{float_dtype(op, dtype), size(op, "N", N), size(op, "H", H), size(op, "W", W),
+                 size(op, "C", C), size(op, "grid", grid), aligned},
+              arch);
+}
+
 PyPlan plan_avgpool(int64_t N, int64_t H, int64_t W, int64_t C, int64_t grid,
                     const std::string& dtype, bool aligned, const ArchSpec& arch) {
-  const std::string op = "avgpool";
-  return make(AvgPool{float_dtype(op, dtype), size(op, "N", N), size(op, "H", H), size(op, "W", W),
-                      size(op, "C", C), size(op, "grid", grid), aligned},
-              arch);
+  return plan_bins<AvgPool>("avgpool", N, H, W, C, grid, dtype, aligned, arch);
+}
+
+PyPlan plan_adaptive_maxpool(int64_t N, int64_t H, int64_t W, int64_t C, int64_t grid,
+                             const std::string& dtype, bool aligned, const ArchSpec& arch) {
+  return plan_bins<AdaptiveMaxPool>("adaptive_maxpool", N, H, W, C, grid, dtype, aligned, arch);
 }
 
 PyPlan plan_softmax(int64_t rows, int64_t n, const std::string& dtype, bool aligned,
@@ -213,6 +224,8 @@ void bind_plans(py::module_& m) {
         aligned, arch);
   m.def("plan_avgpool", &plan_avgpool, "N"_a, "H"_a, "W"_a, "C"_a, "grid"_a, py::kw_only(), dtype,
         aligned, arch);
+  m.def("plan_adaptive_maxpool", &plan_adaptive_maxpool, "N"_a, "H"_a, "W"_a, "C"_a, "grid"_a,
+        py::kw_only(), dtype, aligned, arch);
   m.def("plan_softmax", &plan_softmax, "rows"_a, "n"_a, py::kw_only(), dtype, aligned, arch);
   m.def("plan_relu", &plan_relu, "size"_a, py::kw_only(), dtype, aligned, arch);
   m.def("plan_convert", &plan_convert, "N"_a, "rows"_a, "columns"_a, py::kw_only(), "x_dtype"_a,

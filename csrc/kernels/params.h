@@ -152,7 +152,8 @@ struct MaxPool2x2Params {
   FastDivmod P, Q;         // H / 2, W / 2
 };
 
-struct AvgPoolParams {
+// Of avgpool and adaptive_maxpool.
+struct AdaptivePoolParams {
   static constexpr int THREADS = 128;
   const void* x;  // [N, H, W, C]
   void* y;        // [N, grid, grid, C]

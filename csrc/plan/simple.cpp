@@ -86,8 +86,10 @@ Packs packs_of(const MaxPool2x2& op) {
   return packs_of("maxpool2x2", op.dtype, op.aligned,
                   {{"N", op.N}, {"H//2", op.H / 2}, {"W//2", op.W / 2}, {"C", op.C}});
 }
-Packs packs_of(const AvgPool& op) {
-  return packs_of("avgpool", op.dtype, op.aligned,
+// Adaptive pooling: AvgPool and AdaptiveMaxPool.
+template <class Op>
+Packs packs_of(const char* name, const Op& op) {
+  return packs_of(name, op.dtype, op.aligned,
                   {{"N", op.N}, {"grid", op.grid}, {"grid", op.grid}, {"C", op.C}});
 }
 
@@ -146,21 +148,26 @@ void run(const MaxPool2x2& op, const Plan& plan, const void* x, void* y, Executo
   executor(plan.launches[0], p, {{"x", x, x_bytes, false}, {"y", y, y_bytes, true}});
 }
 
-// ---- Average pooling ----
+// ---- Adaptive pooling ----
 
-Plan plan(const AvgPool& op, const ArchSpec& arch) {
-  checked_product("avgpool", {{"grid", op.grid}, {"H", op.H}}, MAX_INT, "bounds of bins are int32");
-  checked_product("avgpool", {{"grid", op.grid}, {"W", op.W}}, MAX_INT, "bounds of bins are int32");
-  const Packs packs = packs_of(op);
-  return one_launch("avgpool", arch, kernel_name("avgpool", op.dtype, packs.size),
-                    ceil_div(packs.count, AvgPoolParams::THREADS), AvgPoolParams::THREADS,
+namespace {
+
+template <class Op>
+Plan plan_bins(const char* name, const Op& op, const ArchSpec& arch) {
+  checked_product(name, {{"grid", op.grid}, {"H", op.H}}, MAX_INT, "bounds of bins are int32");
+  checked_product(name, {{"grid", op.grid}, {"W", op.W}}, MAX_INT, "bounds of bins are int32");
+  const Packs packs = packs_of(name, op);
+  return one_launch(name, arch, kernel_name(name, op.dtype, packs.size),
+                    ceil_div(packs.count, AdaptivePoolParams::THREADS), AdaptivePoolParams::THREADS,
                     size_bytes(op.dtype) * op.N * op.H * op.W * op.C,
                     size_bytes(op.dtype) * packs.count * packs.size);
 }
 
-void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& executor) {
-  const Packs packs = packs_of(op);
-  AvgPoolParams p{};
+template <class Op>
+void run_bins(const char* name, const Op& op, const Plan& plan, const void* x, void* y,
+              Executor& executor) {
+  const Packs packs = packs_of(name, op);
+  AdaptivePoolParams p{};
   p.x = x;
   p.y = y;
   p.H = op.H;
@@ -172,6 +179,22 @@ void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& 
   const int64_t x_bytes = size_bytes(op.dtype) * op.N * op.H * op.W * op.C;
   const int64_t y_bytes = size_bytes(op.dtype) * packs.count * packs.size;
   executor(plan.launches[0], p, {{"x", x, x_bytes, false}, {"y", y, y_bytes, true}});
+}
+
+}  // namespace
+
+Plan plan(const AvgPool& op, const ArchSpec& arch) { return plan_bins("avgpool", op, arch); }
+
+void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& executor) {
+  run_bins("avgpool", op, plan, x, y, executor);
+}
+
+Plan plan(const AdaptiveMaxPool& op, const ArchSpec& arch) {
+  return plan_bins("adaptive_maxpool", op, arch);
+}
+
+void run(const AdaptiveMaxPool& op, const Plan& plan, const void* x, void* y, Executor& executor) {
+  run_bins("adaptive_maxpool", op, plan, x, y, executor);
 }
 
 // ---- Softmax ----

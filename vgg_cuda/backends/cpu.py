@@ -145,7 +145,7 @@ class CpuBackend:
 
     def relu(self, x: Float32, *, out: Float32 | None = None) -> Float32:
         record("cpu_relu")
-        return np.maximum(x, 0, out=out)
+        return np.maximum(x, 0, out=_result(out, *x.shape))
 
     def softmax(self, x: Float32, *, out: Float32 | None = None) -> Float32:
         record("cpu_softmax")
