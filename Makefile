@@ -36,7 +36,7 @@ demo: $(VENV)/.installed-demo$(WITH_GPU)
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-test$(WITH_GPU)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-test$(WITH_GPU)
 	$(BIN)/pytest -m slow
