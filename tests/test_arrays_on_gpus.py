@@ -34,7 +34,9 @@ EXPECTED = np.maximum(HALF, 0)
 
 
 @pytest.mark.parametrize("array", [FakeTensor, FakeJaxArray], ids=["torch", "jax"])
-@pytest.mark.parametrize("stream", [1, 2, 64, Stream(96)], ids=["legacy", "per-thread", "handle", "cupy"])
+@pytest.mark.parametrize(
+    "stream", [1, 2, 64, Stream(96)], ids=["legacy", "per-thread", "handle", "cupy"]
+)
 def test_a_stream_that_is_given_is_told_to_the_producer(log: Log, array: Any, stream: Any) -> None:
     """Else the producer's work is ordered before another stream's than the one that reads x."""
     here = (1, getattr(stream, "ptr", stream))

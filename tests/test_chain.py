@@ -110,7 +110,7 @@ NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]]
     "batch-norm": (
         [conv("a", 3, 8, bias=False), norm("na", 8), Relu("ra"), MaxPool2x2("pa"),
          conv("b", 8, 8), norm("nb", 8, gamma=None, beta=None, epsilon=0.1), Relu("rb"),
-         GlobalPool("g", "avg"), linear("d", 8, 6), norm("nd", 6), Relu("rd"),
+         GlobalPool("g", "avg"), linear("d", 8, 6), norm("n2", 6), Relu("rd"),
          linear("e", 6, 4)], None, (9, 8)),
     "one-channel": ([conv("a", 1, 8), Relu("r"), MaxPool2x2("p"), Flatten("f", "HWC"),
                      linear("d", 8 * 16, 4)], (8, 8), (8, 8)),
