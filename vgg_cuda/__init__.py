@@ -11,6 +11,7 @@ from .preprocess import PRESETS, Preset, RangeWarning
 from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError
+from .weights.chain import UnsupportedError
 
 if TYPE_CHECKING:
     from .interop.keras import from_keras as from_keras
@@ -28,6 +29,7 @@ __all__ = [
     "Prediction",
     "Preset",
     "RangeWarning",
+    "UnsupportedError",
     "WeightsError",
     "__version__",
     "configs",
