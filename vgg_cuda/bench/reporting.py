@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..backends.threads import cores
 from . import machine
 from .measure import Taken
 from .peers import ceilings
@@ -32,19 +33,19 @@ def empty_report(asked: Asked) -> Report:
             "batches": list(options.batches), "dtype": asked.job.dtype, "device": device,
             "arch": asked.job.arch, "graph": options.graph and asked.job.on_gpu,
             "noise": asked.noise, "timeout_s": asked.patience.timeout,
-            "budget_s": asked.budget, "peers": list(asked.peers),
+            "budget_s": asked.budget, "peers": list(asked.peers), "threads": cores(),
         },
         environment={"before": before},
     )  # fmt: skip
 
 
 def ceiling(work: Work, taken: Taken, dtype: str) -> Ceiling:
-    """The best rate of a copy or a product."""
-    median = float(np.median(taken.times))
+    """The best rate of a copy or a product: that of the fastest sample."""
+    median, least = float(np.median(taken.times)), min(taken.times)
     if work.name == "copy":
-        rate = 2 * work.shape[0] / median
+        rate = 2 * work.shape[0] / least
         return Ceiling(median_s=median, samples=len(taken.times), bytes_per_s=rate)
-    rate = ceilings.flops(work) / median
+    rate = ceilings.flops(work) / least
     return Ceiling(
         median_s=median, samples=len(taken.times), flops_per_s=rate, shape=list(work.shape),
         dtype=dtype,
