@@ -10,12 +10,14 @@ from bench_fakes import locally, tiny_file
 from typer.testing import CliRunner
 
 from vgg_cuda.backends import why_missing
+from vgg_cuda.backends.threads import cores
 from vgg_cuda.bench import command, once, options, suite
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.measure import Taken
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Ceiling, read
+from vgg_cuda.bench.reporting import ceiling, empty_report
 from vgg_cuda.bench.results import floor, result, with_ratios
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
@@ -71,6 +73,11 @@ def test_layers_by_name(tmp_path: Path) -> None:
         assert each.of_memory == pytest.approx(each.bytes_per_s / ceilings["copy"].bytes_per_s)
         assert each.bound in ("compute", "memory")
         assert each.images_per_s is None
+
+
+def test_settings_say_how_many_threads() -> None:
+    asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), device="cpu", peers=()))
+    assert empty_report(asked).settings["threads"] == cores()
 
 
 def test_all_layers_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +221,14 @@ def test_a_gpu_has_device_and_host_times_apart() -> None:
     assert (ours.ratio, theirs.ratio) == (1.0, 2.0)
     (alone,) = with_ratios([torch])
     assert alone.ratio is None
+
+
+def test_ceilings_are_the_rates_of_the_fastest_sample() -> None:
+    taken = Taken(times=[0.5, 0.25, 2.0])
+    copy = ceiling(Work("ceiling", "copy", (1000,)), taken, "float32")
+    assert (copy.bytes_per_s, copy.median_s) == (2 * 1000 / 0.25, 0.5)
+    product = ceiling(Work("ceiling", "matmul", (10, 10, 10)), taken, "float32")
+    assert (product.flops_per_s, product.median_s) == (2 * 1000 / 0.25, 0.5)
 
 
 def test_help_names_what_there_is() -> None:

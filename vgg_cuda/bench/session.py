@@ -19,7 +19,7 @@ from .work import Job, Work
 Message = dict[str, Any]
 UPLOADS = 5
 LONG_S = 1.0  # of a call that was made for its result before: once more will do
-SETTLE = 4  # a call this many times shorter than its slice goes once before it, untimed
+SETTLE = 2  # a call no longer than so many slices goes once before each, untimed
 
 
 class Session:
@@ -84,7 +84,7 @@ class Session:
         """Calls for about ``seconds``, at least one and at most ``most``."""
         seconds = float(message["seconds"])
         spans: list[Span] = []
-        if self._call_s * SETTLE < seconds:  # others had their turn: the caches are theirs
+        if self._call_s <= SETTLE * seconds:  # others had their turn: caches, clocks are theirs
             self._time()
         end = time.perf_counter() + seconds
         while not spans or (time.perf_counter() < end and len(spans) < message["most"]):

@@ -7,7 +7,9 @@ An adapter is a module with
 which imports its library, and raises :class:`Absent` with the reason where it cannot run here.
 ``Peer.prepare(work)`` builds a :class:`Program` for one piece of work: the same weights and input
 as everybody has (``work.tensors(job)``, ``work.input(job.seed)``), float32, NHWC and KRSC. The
-worker holds its result against float64 before it times anything.
+worker holds its result against float64 before it times anything. On the host all compute with
+``backends.threads.cores()`` threads, whatever the environment says, and none may keep them
+spinning between calls: others are timed then.
 
 A name of :data:`PEERS`, or of an importable module with a dot in it (``--peers my_package.trt``),
 is an adapter; to add one here, write the module and name it there.

@@ -1,7 +1,7 @@
 """What the machine does at best: a copy, and a large matrix product of random numbers.
 
-On the CPU with NumPy: the copy by one thread a core, the product by BLAS. On a GPU with PyTorch
-where it is, else with CuPy.
+On the CPU with NumPy: the copy by one thread a core, the product by BLAS with as many. On
+a GPU with PyTorch where it is, else with CuPy.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import math
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from ...backends.threads import cores, run_blocks
+from ...backends.threads import blas_libraries, cores, run_blocks
 from ..clock import Clock, HostClock, cupy_clock, torch_clock
 from ..work import Job, Work
 from . import Absent, Program
@@ -39,6 +40,8 @@ class OnCpu:
 
     def __init__(self) -> None:
         self.versions = {"numpy": np.__version__}
+        if any(each["num_threads"] != cores() for each in blas_libraries()):  # OMP_NUM_THREADS
+            threadpool_limits(cores(), "blas")
 
     def prepare(self, work: Work) -> Program:
         """As :class:`peers.Peer` says."""

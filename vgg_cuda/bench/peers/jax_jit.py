@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.threads import cores
 from ..clock import HostClock
 from ..inputs import copies
 from ..layers import Layer
@@ -23,6 +24,7 @@ class Jax:
     """Timed by the wall: a call returns when its result is there."""
 
     def __init__(self, job: Job) -> None:
+        os.environ["PJRT_NPROC"] = str(cores())  # XLA's threads
         # the other programs need room on the GPU, too
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:

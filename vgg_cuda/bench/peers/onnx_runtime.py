@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.threads import cores
 from ..clock import HostClock
 from ..inputs import copies, in_turn
 from ..layers import Layer, Shape
@@ -48,6 +49,9 @@ class OnnxRuntime:
         """As :class:`peers.Peer` says."""
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads, options.inter_op_num_threads = cores(), 1
+        # its idle threads would slow whoever is timed next
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.job.on_gpu:
             chosen = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backends.threads import cores
 from ..clock import Clock, HostClock, torch_clock
 from ..inputs import cache_clearer_bytes, copies
 from ..layers import Layer
@@ -45,6 +46,7 @@ class Torch:
         if job.device == "emulator":
             raise Absent("the emulator runs this package's kernels alone")
         self.dtype = getattr(torch, "float32" if job.dtype == "tf32" else job.dtype)
+        torch.set_num_threads(cores())
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = job.dtype == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = job.dtype == "tf32"
