@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +102,22 @@ def locally(log: list[tuple[str, str]]) -> Callable[[str, Interruption], Any]:
 
 
 class Scripted:
-    """A worker that answers as it is told: seconds for samples, or what it raises."""
+    """A worker that answers as it is told: seconds for samples, or what it raises.
+
+    ``said`` of a preparation, ``opened`` of loading.
+    """
 
     def __init__(
-        self, name: str, times: list[float], *, error: float | None = 1e-7,
+        self, name: str, times: Iterable[float], *, error: float | None = 1e-7,
         lost: dict[str, Lost] | None = None, log: list[tuple[str, str]] | None = None,
         now: list[float] | None = None, per_slice: int = 1, said: Message | None = None,
+        opened: Message | None = None,
     ) -> None:  # fmt: skip
         self.name, self.alive = name, True
         self._times, self._error, self._lost = iter(times), error, lost or {}
         self.log = [] if log is None else log
         self._now, self._per_slice, self._said = now, per_slice, said or {}
+        self._opened = {"load_s": 0.1, "versions": {}} if opened is None else opened
         self._do = ""
         self.patience: list[tuple[str, float]] = []
 
@@ -133,7 +138,9 @@ class Scripted:
             if self._now is not None:
                 self._now[0] += sum(times)
             return {"times": times, "enqueue": [], "parts": []}
-        return {"prepare": self._said, "warm": {"call_s": 0.001}}.get(do, {})
+        return {
+            "open": self._opened, "prepare": self._said, "warm": {"call_s": 0.001}
+        }.get(do, {})  # fmt: skip
 
     def close(self) -> None:
         self.alive = False

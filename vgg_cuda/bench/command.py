@@ -2,7 +2,8 @@
 
 Exit codes: 0 measured; 1 a result is wrong, this package's own failed, or ``compare`` found a
 regression; 2 bad arguments, told before anything is measured; 128 + the signal's number for an
-interrupted run, whose output is written.
+interrupted run, whose output is written where it has figures. An error of the system in the middle
+of a run, a full disk or no memory, leaves what was measured before it, and exits with 2.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .compare_command import compare_command
 
 if TYPE_CHECKING:
     from .options import Options
-    from .report import Result
+    from .report import Report, Result
 
 app = typer.Typer(
     help="Measures networks and kernels beside other programs, their results checked first.",
@@ -151,9 +152,8 @@ def _main(make: Callable[[], Options], output: Path | None, plot: Path | None) -
     """Refuses what it can at first; writes what was measured, whatever ended the run."""
     from .interruption import Interruption
     from .options import resolve
-    from .output import check_output, write
+    from .output import check_output
     from .suite import Suite
-    from .table import print_report
 
     with system_errors():
         with user_errors():
@@ -166,27 +166,57 @@ def _main(make: Callable[[], Options], output: Path | None, plot: Path | None) -
                 check_plot(plot)
             stop = Interruption()
             asked = resolve(options)
-        with stop.watching(), _progress() as say:
-            report = Suite(asked, stop, say).run()
-            try:
-                if output is not None:
-                    write(report, output)
-                if plot is not None and any(r.median_s for r in report.results):
-                    from .plot import plot as draw
-
-                    draw(report, plot)
-            finally:  # also where the disk is full
-                if report.results:
-                    print_report(report)
+        with stop.watching():
+            with _progress() as say:
+                with user_errors():
+                    suite = Suite(asked, stop, say)
+                report = suite.run()
+            said = _leave(report, output, plot)
         if stop.number is not None:
-            typer.echo("interrupted: what was measured is there", err=True)
-            sys.stdout.flush()
+            what = "what was measured is there" if _has_figures(report) else said[0]
+            typer.echo(plain(f"interrupted: {what}"), err=True)
             raise typer.Exit(128 + stop.number)
-        for path in (output, plot):
-            if path is not None:
-                typer.echo(f"wrote {path}", err=True)
+        for text in said:
+            typer.echo(plain(text), err=True)
+        if suite.error is not None:
+            raise suite.error
     if any(_is_bad(result) for result in report.results):
         raise typer.Exit(BAD_RESULT)
+
+
+def _leave(report: Report, output: Path | None, plot: Path | None) -> list[str]:
+    """Writes and prints ``report``; what there is to say of the files.
+
+    Nothing of a run that ended before its first figure: an older file is worth more.
+    """
+    from .output import write
+    from .table import print_report
+
+    timed = any(result.median_s for result in report.results)
+    if report.interrupted and not _has_figures(report):
+        kept = [f"{path} is not written" for path in (output, plot) if path is not None]
+        return ["; ".join(["nothing was measured", *kept])]
+    said = []
+    try:
+        with user_errors():
+            if output is not None:
+                write(report, output)
+                said.append(f"wrote {output}")
+            if plot is not None and timed:
+                from .plot import plot as draw
+
+                draw(report, plot)
+                said.append(f"wrote {plot}")
+            elif plot is not None:
+                said.append(f"{plot} is not written: no result has a time that could be drawn")
+    finally:  # also where the disk is full
+        if report.results:
+            print_report(report)
+    return said
+
+
+def _has_figures(report: Report) -> bool:
+    return any(result.median_s or result.counters for result in report.results)
 
 
 def _is_bad(result: Result) -> bool:
@@ -198,7 +228,7 @@ def _is_bad(result: Result) -> bool:
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
     """What happens now, on standard error: one changing line on a terminal, else nothing."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None: it is closed
         yield lambda _: None
         return
     from rich.console import Console

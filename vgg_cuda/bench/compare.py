@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..terminal import plain
-from .report import SHORTEST_S, DeviceKind, Key, Report, Result
+from .replies import SHORTEST_S
+from .report import DeviceKind, Key, Report, Result
 
 THRESHOLDS: dict[DeviceKind, float] = {"cpu": 0.05, "cuda": 0.02, "emulator": 0.0}
 """On a CPU other programs share caches and clocks with the benchmark; a GPU has only its clocks."""

@@ -37,6 +37,7 @@ def compare_command(
             found = compare(read(old), read(new), threshold, other_device)
         data: dict[str, Any] = {"old": str(old), "new": str(new), **as_dict(found)}
         typer.echo(json.dumps(data, indent=1, allow_nan=False) if as_json else text(found))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     if found.regressions:
         raise typer.Exit(BAD_RESULT)

@@ -97,7 +97,7 @@ class Process:
         line, _, self._pending = self._pending.partition(b"\n")
         try:
             reply = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             reply = None
         if not isinstance(reply, dict):
             self.close()

@@ -39,8 +39,9 @@ class Interruption:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Signals are noted here while it is open."""
-        before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        """Signals are noted here while it is open; those that were ignored are, as by ``nohup``."""
+        heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in heard}
         try:
             yield
         finally:

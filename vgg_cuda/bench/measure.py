@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .connection import Lost, Message, Worker
+from .replies import checked
 from .samples import MOST, enough
 from .work import Work
 
 SLICE_S = 0.25
 LEAST_LATE = 3  # samples, where a call takes so long that there is no time for more
 MOST_SLICE = 200  # samples
+LARGEST = 1e15  # relative error: what is beyond is infinite
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,25 @@ class Taken:
     enqueue: list[float] = field(default_factory=list)
     parts: list[list[float]] = field(default_factory=list)
 
+    @property
+    def has_figures(self) -> bool:
+        """Is there anything to report but a status?"""
+        counted = bool(self.said.get("counters")) and self.relative_error is not None
+        return self.status == "ok" and (bool(self.times) or counted)
+
 
 def measure(
     work: Work, workers: Sequence[Worker], *, exact: str | None, bound: float, noise: float,
     patience: Patience, now: Callable[[], float] = time.monotonic,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None, found: dict[str, Taken] | None = None,
 ) -> dict[str, Taken]:  # fmt: skip
     """What every worker's program took for ``work``, by its name.
 
     ``exact``: the file of what is right, None where there is nothing to check; ``bound``: on the
     relative error. A program that is wrong is not timed, one that fails or hangs stops no other.
+    ``found``: is filled and returned, so that an exception leaves what was measured before it.
     """
-    found: dict[str, Taken] = {}
+    found = {} if found is None else found
     running: list[Worker] = []
     for worker in workers:
         say(f"{work.name}: {worker.name} is checked")
@@ -100,20 +109,28 @@ class Gone(Exception):  # noqa: N818 (an outcome, which is reported)
 def ask(worker: Worker, message: Message, patience: float) -> Message:
     """The reply; raises :class:`Gone` for a program that is absent, fails or hangs."""
     worker.send(message)
-    return answer(worker, patience)
+    return answer(worker, message["do"], patience)
 
 
-def answer(worker: Worker, patience: float) -> Message:
-    """The reply to a message that was sent."""
+def answer(worker: Worker, do: str, patience: float) -> Message:
+    """The reply to a message that was sent, which said ``do``, checked."""
     try:
         reply = worker.receive(patience)
     except Lost as lost:
         raise Gone(lost.status, str(lost)) from None
     if "absent" in reply:
-        raise Gone("n/a", str(reply["absent"]))
+        raise Gone("n/a", _unicode(reply["absent"]))
     if "error" in reply:
-        raise Gone("failed", str(reply["error"]))
-    return reply
+        raise Gone("failed", _unicode(reply["error"]))
+    try:
+        return checked(do, reply)
+    except ValueError as error:
+        raise Gone("failed", f"its answer is not what was expected: {error}") from None
+
+
+def _unicode(text: Any) -> str:
+    """Without halves of characters, as names of files may have them: no file could hold those."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
 
 
 def _checked(
@@ -129,7 +146,8 @@ def _checked(
     except Gone as gone:
         _lose(taken, gone)
         return taken
-    error = taken.relative_error = reply["relative_error"]
+    error = reply["relative_error"]
+    taken.relative_error = error = None if error is None or error > LARGEST else error
     if error is None:
         taken.status, taken.reason = "wrong", "the result is not finite, or of another size"
     elif error > bound:
@@ -145,13 +163,9 @@ def _sample(worker: Worker, taken: Taken, patience: Patience, spent: float) -> N
     most = min(MOST_SLICE, MOST - len(taken.times))
     message = {"do": "sample", "seconds": min(SLICE_S, left), "most": most}
     reply = ask(worker, message, patience.timeout + patience.grace + 3 * call_s)
-    taken.times += _seconds(reply["times"])
-    taken.enqueue += _seconds(reply["enqueue"])
-    taken.parts += [_seconds(parts) for parts in reply["parts"]]
-
-
-def _seconds(values: Any) -> list[float]:
-    return [float(value) for value in values]
+    taken.times += reply["times"]
+    taken.enqueue += reply["enqueue"]
+    taken.parts += reply["parts"]
 
 
 def _lose(taken: Taken, gone: Gone) -> None:

@@ -31,6 +31,7 @@ GPU_TIMEOUT_S, CPU_TIMEOUT_S = 5.0, 20.0
 DEFAULT_PEERS: dict[Kind, tuple[str, ...]] = {
     "model": ("torch", "onnxruntime"), "kernel": ("torch",), "profile": (),
 }  # fmt: skip
+LEAST_S = 1.0  # of a budget: nothing is begun with less time left
 DEFAULT_SIZE = 224  # where the network and its preset do not say
 
 
@@ -84,6 +85,7 @@ class Asked:
 def resolve(options: Options) -> Asked:
     """What is to be done. Raises ``ValueError`` or ``DeviceError`` for what a user can mend."""
     _check_numbers(options)
+    _check_network(options.network)
     peers = _peers(options)
     backend = get_backend(options.device, options.arch)
     dtype = check_dtype(backend, options.dtype)
@@ -112,18 +114,29 @@ def resolve(options: Options) -> Asked:
 def _network(name: str) -> tuple[Config, Weights | None]:
     """A published one, whose weights are still to be drawn, or a file's.
 
-    Those without a softmax: logits are compared. Raises ``ValueError`` for a name that is neither.
+    Those without a softmax: logits are compared.
     """
     if name in CONFIGS:
         return get_config(name), None
-    named = name == "digits" or name.partition(":")[0] == "imagenet"
+    weights = replace(load_weights(name), activation=None)
+    return weights.config, weights
+
+
+def _check_network(name: str) -> None:
+    """Raises ``ValueError`` for a name that is no network's and no file's."""
+    named = name in (*CONFIGS, "digits") or name.partition(":")[0] == "imagenet"
     if not named and not Path(name).exists():
         raise ValueError(
             f"unknown network {name!r}: expected one of {', '.join(CONFIGS)}, digits, imagenet, "
             "or the path of a weights file"
         )
-    weights = replace(load_weights(name), activation=None)
-    return weights.config, weights
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"network {name!r}: expected a path in UTF-8, for the report names it; link or rename "
+            "the file"
+        ) from None
 
 
 def _of_network(
@@ -160,11 +173,8 @@ def _of_shapes(options: Options) -> list[Work]:
         raise ValueError("--layer and --shape: expected one of them, got both")
     if options.batches != (1,) or options.size is not None:
         raise ValueError("--shape: expected no --batch and no --size beside it: it says both")
-    found = []
-    for text in dict.fromkeys(options.shapes):
-        layer, shape = parse_shape(text, relu=options.relu, pool=options.pool)
-        found.append(Work("kernel", layer.name, shape, (layer,)))
-    return found
+    found = [parse_shape(text, relu=options.relu, pool=options.pool) for text in options.shapes]
+    return [Work("kernel", layer.name, shape, (layer,)) for layer, shape in dict.fromkeys(found)]
 
 
 def _check_numbers(options: Options) -> None:
@@ -177,11 +187,18 @@ def _check_numbers(options: Options) -> None:
         raise ValueError(
             "--pool and --relu: expected beside --shape; a layer has what its network gives it"
         )
+    if not 0 <= options.seed < 2**63:
+        raise ValueError(f"--seed: expected a whole number below 2^63, got {options.seed}")
     positive = {"--timeout": options.timeout, "--budget": options.budget}
     positive |= {"--noise": options.noise, "--patience": options.patience}
     for name, value in positive.items():
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name}: expected a positive number, got {value:g}")
+    if options.budget is not None and options.budget < LEAST_S:
+        raise ValueError(
+            f"--budget: expected {LEAST_S:g} s or more, got {options.budget:g}: nothing is begun "
+            "with less time left"
+        )
 
 
 def _peers(options: Options) -> tuple[str, ...]:
@@ -197,8 +214,9 @@ def _peers(options: Options) -> tuple[str, ...]:
 
 
 def _is_module(name: str) -> bool:
+    """Is the package there? To look further would import it here, whatever it does then."""
     try:
-        return importlib.util.find_spec(name) is not None
+        return importlib.util.find_spec(name.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from ..files import replacing
+from .replies import LONGEST_S, SHORTEST_S
 from .validation import build
 
 SCHEMA = 2
@@ -22,8 +23,6 @@ MAX_BYTES = 32 << 20
 
 MAX_NUMBER = 1e30
 """Nothing that is measured has more FLOPs, bytes or seconds."""
-
-SHORTEST_S, LONGEST_S = 1e-12, 1e9
 
 Kind = Literal["model", "kernel", "profile"]
 DeviceKind = Literal["cpu", "cuda", "emulator"]

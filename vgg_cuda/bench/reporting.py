@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,18 @@ def ceiling(work: Work, taken: Taken, dtype: str) -> Ceiling:
         median_s=median, samples=len(taken.times), flops_per_s=rate, shape=list(work.shape),
         dtype=dtype,
     )  # fmt: skip
+
+
+def valid(row: Result, report: Report) -> Result:
+    """``row`` where ``report`` can hold it; else one that failed, with the reason."""
+    try:
+        replace(report, results=[row]).to_json()
+    except ValueError as error:
+        return Result(
+            name=row.name, peer=row.peer, batch=row.batch, size=row.size, dtype=row.dtype,
+            status="failed", reason=f"what it measured makes no sense: {error}",
+        )  # fmt: skip
+    return row
 
 
 def line(row: Result | None, work: Work, name: str) -> str:

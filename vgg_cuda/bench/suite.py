@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 
 from ..files import unfinished
+from ..terminal import plain
 from ..weights import save
 from . import machine
 from .connection import Process, Worker
 from .interruption import Interrupted, Interruption
 from .measure import Gone, Patience, Taken, answer, measure
-from .options import Asked
+from .options import LEAST_S, Asked
 from .peers import CEILINGS, OURS
 from .peers import ceilings as ceiling_works
 from .report import Report
-from .reporting import ceiling, empty_report, line
+from .reporting import ceiling, empty_report, line, valid
 from .results import profile_results, result, with_ratios
 from .truth import truth
 from .work import Job, Work
@@ -30,13 +31,15 @@ from .work import Job, Work
 CEILING_S = 2.0  # of each
 CEILING_PART = 0.05  # of a budget
 RESTARTS = 2  # of one program that crashes or hangs, for the work after that
-LEAST_S = 1.0  # nothing is begun with less time left
 
 Start = Callable[[str, Interruption], Worker]
 
 
 class Suite:
-    """One run of what was ``asked``; ``say`` gets what happens now, ``start`` makes workers."""
+    """One run of what was ``asked``; ``say`` gets what happens now, ``start`` makes workers.
+
+    Raises ``ValueError`` for what no report can hold.
+    """
 
     def __init__(
         self, asked: Asked, stop: Interruption, say: Callable[[str], None] = lambda _: None,
@@ -51,17 +54,22 @@ class Suite:
         self._truths: dict[Any, tuple[str, float]] = {}
         self._names = (OURS, *asked.peers)
         self.report = empty_report(asked)
+        self.report.to_json()
+        self.error: OSError | MemoryError | None = None
 
     def run(self) -> Report:
-        """The report, ``interrupted`` where somebody wanted it to end early.
+        """The report, ``interrupted`` where not all was measured.
 
-        Nothing that was started is left.
+        Either somebody wanted it to end, or there is an ``error`` now, which is no program's: no
+        memory, no room for a file. Nothing that was started is left.
         """
         try:
             with _folder() as folder:
                 self._measure(folder)
         except Interrupted:
             self.report.interrupted = True
+        except (OSError, MemoryError) as error:
+            self.report.interrupted, self.error = True, error
         finally:
             for worker in self._workers.values():
                 worker.close()
@@ -97,13 +105,26 @@ class Suite:
         """All programs on one piece of work, into the report."""
         asked = self._asked
         there = [self._workers[name] for name in self._names if name in self._workers]
-        found = measure(
-            work, there, exact=exact, bound=bound, noise=asked.noise, patience=patience,
-            say=self._say,
-        )  # fmt: skip
+        found: dict[str, Taken] = {}
+        whole = False
+        try:
+            measure(
+                work, there, exact=exact, bound=bound, noise=asked.noise, patience=patience,
+                say=self._say, found=found,
+            )  # fmt: skip
+            whole = True
+        finally:
+            if whole or any(taken.has_figures for taken in found.values()):
+                self._enter_all(work, found)
+
+    def _enter_all(self, work: Work, found: dict[str, Taken]) -> None:
+        """Whoever has figures, or a reason to have none."""
         for name in self._names:
-            taken = found.get(name) or _gone(self._absent[name])
-            self._enter(work, name, taken)
+            taken = found.get(name)
+            if taken is None and name in self._absent:
+                taken = _gone(self._absent[name])
+            if taken is not None and (taken.has_figures or taken.status != "ok"):
+                self._enter(work, name, taken)
 
     def _enter(self, work: Work, name: str, taken: Taken) -> None:
         asked, ceilings = self._asked, self.report.ceilings
@@ -117,6 +138,7 @@ class Suite:
                     load_s=self._loads.get(name),
                 )
             ]  # fmt: skip
+        rows = [valid(row, self.report) for row in rows]
         self.report.results += rows
         self._say(line(rows[0] if len(rows) == 1 else None, work, name))
 
@@ -134,13 +156,13 @@ class Suite:
         for name in names:
             self._say(f"{name} is loaded")
             try:
-                reply = answer(self._workers[name], self._asked.patience.prepare)
+                reply = answer(self._workers[name], "open", self._asked.patience.prepare)
             except Gone as gone:
                 self._absent[name] = gone
                 self._workers.pop(name).close()
                 continue
-            self._loads[name] = float(reply["load_s"])
-            self.report.versions |= {k: str(v) for k, v in reply["versions"].items()}
+            self._loads[name] = reply["load_s"]
+            self.report.versions |= {k: plain(str(v)) for k, v in reply["versions"].items()}
 
     def _reopen(self, job: Job) -> None:
         """Those that a crash or a hang has ended, for the work that is left."""

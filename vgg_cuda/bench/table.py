@@ -21,7 +21,9 @@ BAD = ("wrong", "failed", "timeout")
 
 
 def print_report(report: Report) -> None:
-    """Writes to standard output."""
+    """Writes to standard output, where there is one."""
+    if sys.stdout is None:
+        return
     found = cells(report)
     if sys.stdout.isatty():
         _rich(found)

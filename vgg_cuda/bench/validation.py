@@ -87,6 +87,8 @@ def _scalar(value: object, hint: type, where: str) -> Any:
         isinstance(value, bool) and hint is not bool
     ):
         raise _unexpected(value, _NAMES[hint], where)
+    if isinstance(value, str):
+        return _text(value, where)
     if isinstance(value, int) and not -MAX_INT <= value < MAX_INT:
         raise ValueError(f"{where}: expected a whole number of 64 bits")
     return _finite(value, where) if hint is float else value
@@ -102,6 +104,12 @@ def _finite(value: Any, where: str) -> float:
     return number
 
 
+def _text(value: str, where: str) -> str:
+    if not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
+        raise _unexpected(value, "text that UTF-8 can hold", where)
+    return value
+
+
 def _json(value: object, where: str) -> object:
     if isinstance(value, dict):
         return {k: _json(v, f"{where}.{k}") for k, v in _object(value, where).items()}
@@ -109,7 +117,9 @@ def _json(value: object, where: str) -> object:
         return [_json(v, f"{where}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, float):
         return _finite(value, where)
-    if value is None or isinstance(value, (str, int)):
+    if isinstance(value, str):
+        return _text(value, where)
+    if value is None or isinstance(value, int):
         return value
     raise _unexpected(value, "what JSON can hold", where)
 
@@ -123,6 +133,8 @@ def _list(value: object, where: str) -> list[Any]:
 def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise _unexpected(value, "an object", where or "the report")
+    for key in value:
+        _text(key, where or "the report")
     return value
 
 
