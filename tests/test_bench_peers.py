@@ -23,6 +23,7 @@ from vgg_cuda.arrays import numpy_dtype
 from vgg_cuda.backends import why_missing
 from vgg_cuda.backends.threads import cores
 from vgg_cuda.bench import inputs, peers, session
+from vgg_cuda.bench.clock import HostClock
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.options import Options, resolve
@@ -117,6 +118,42 @@ def test_compiled(tmp_path: Path) -> None:
     error, bound, found = checked(job, "compile", first, tmp_path)
     assert error <= bound
     assert "max-autotune" in found.program.how
+
+
+@needs("compile")
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_compiled_graphs_copy_neither_weights_nor_x(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are at addresses that the compiler may rely on; x comes there before a call, untimed."""
+    import torch
+
+    made, inputs = torch.compile, []
+
+    def backend(graph: Any, _: Any) -> Any:
+        found = [node.meta["tensor_dict"] for node in graph.graph.find_nodes(op="placeholder")]
+        inputs.extend("_dynamo_static_input_type" in each for each in found)
+        return graph.forward
+
+    def compiled(run: Any, mode: str, **options: Any) -> Any:
+        return made(run, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    job = Job("cpu", "float32", weights=tiny_file(tmp_path))
+    peer = peers.start("compile", job)
+    work = whole(TINY, 2)
+    run: Any = peer.function(work)  # type: ignore[attr-defined]
+    xs = [torch.randn(2, 3, 32, 32) for _ in range(3)]
+    program = peers.Program(lambda i: None, lambda: None, HostClock(), copies=3)
+    peer.capture(program, run, xs, kernel=False)  # type: ignore[attr-defined]
+    assert inputs == [True] * (2 * 7 + 1)
+    eager: Any = peers.start("torch", job).function(work)  # type: ignore[attr-defined]
+    assert program.before is not None
+    program.before(2)
+    torch.testing.assert_close(program.call(2), eager(xs[2]))
+    np.testing.assert_allclose(program.result(), eager(xs[0]).numpy(), rtol=1e-4, atol=1e-5)
+    assert program.how.endswith("CUDA graph")
 
 
 @needs("onnxruntime")

@@ -109,8 +109,13 @@ class Torch:
 
     def function(self, work: Work) -> Callable[[Any], Any]:
         """x [N,C,H,W] or [N,C] -> the result; weights are laid out once."""
+        ready = self.laid_out(work)
+        return self.inference(lambda x: self.forward(ready, x))
+
+    def laid_out(self, work: Work) -> list[tuple[Layer, Any, Any]]:
+        """Every layer with its weights, as ``forward`` takes them."""
         torch, tensors = self.torch, work.tensors(self.job)
-        ready = []
+        ready: list[tuple[Layer, Any, Any]] = []
         for layer in work.layers:
             if not layer.multiplies:
                 ready.append((layer, None, None))
@@ -119,7 +124,7 @@ class Torch:
             bias = torch.from_numpy(np.ascontiguousarray(tensors[f"{layer.name}.bias"]))
             w, bias = (each.to(self.device).to(self.dtype) for each in (w, bias))
             ready.append((layer, w.permute(0, 3, 1, 2) if layer.kind == "conv" else w, bias))
-        return self.inference(lambda x: self.forward(ready, x))
+        return ready
 
     def inference(self, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """``run`` without gradients."""
