@@ -20,9 +20,10 @@ from typer.testing import CliRunner
 
 from vgg_cuda import VGG, __version__
 from vgg_cuda.cli import app
+from vgg_cuda.configs import Config
 from vgg_cuda.images import open_image
 from vgg_cuda.runs import FeatureSink, image_paths
-from vgg_cuda.weights import load_weights, save
+from vgg_cuda.weights import he_weights, load_weights, save
 
 RUNNER = CliRunner()
 COMMAND = str(Path(sys.executable).parent / "vgg-cuda")
@@ -266,7 +267,7 @@ def test_images_too_small_for_the_network_are_skipped(tmp_path: Path) -> None:
     options = ("--weights", "digits", "--preset", "lpips")
     result = run("classify", tmp_path / "in", *options)
     assert result.exit_code == 3
-    assert "small.png: 8 x 9 pixels" in result.stderr
+    assert "small.png: as preset 'lpips' leaves it: expected H and W >= 32" in result.stderr
     assert len(result.stdout.splitlines()) == 1
 
 
@@ -295,3 +296,36 @@ def test_a_progress_bar_takes_nothing_from_a_redirected_output(tmp_path: Path) -
     os.close(side)
     os.close(terminal)
     assert done.stdout.startswith(str(tmp_path / "a.png"))
+
+
+@pytest.fixture
+def unusual(tmp_path: Path) -> dict[str, Path]:
+    """Files of networks that read one channel, and images of one size."""
+    configs = {
+        "grey": Config("vgg", (8, "M"), (3,), in_channels=1, pool_grid=1),
+        "small": Config("vgg", (8, "M"), (3,), pooling="none", input_size=(8, 8)),
+    }
+    for name, config in configs.items():
+        save(he_weights(config, 0), tmp_path / f"{name}.safetensors")
+    return {name: tmp_path / f"{name}.safetensors" for name in configs}
+
+
+def test_images_are_for_networks_of_three_channels(
+    unusual: dict[str, Path], pictures: list[Path], tmp_path: Path
+) -> None:
+    features = ["--layers", "relu1_1", "--output", tmp_path / "f.npz"]
+    for command in (["classify"], ["features", *features]):
+        result = run(command[0], pictures[0], "--weights", unusual["grey"], *command[1:])
+        assert result.exit_code == 2
+        assert "reads 1 channels, images have 3" in result.stderr
+
+
+def test_images_in_a_size_that_the_network_cannot_take_are_skipped(
+    unusual: dict[str, Path], pictures: list[Path]
+) -> None:
+    small = ["--weights", unusual["small"]]
+    result = run("classify", pictures[0], *small, "--preset", "keras")
+    assert result.exit_code == 3
+    assert "as preset 'keras' leaves it: expected H = 8 and W = 8" in result.stderr
+    assert run("verify", *small).exit_code == 0
+    assert "expected H = 8 and W = 8" in run("verify", *small, "--size", 9).stderr

@@ -174,6 +174,8 @@ WRAPPERS = {
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
     "model_state_dict": lambda state: {"model_state_dict": state, "loss": 0.5},
     "model": lambda state: {"model": OrderedDict(state), "args": {"lr": 0.1}},
+    "compiled": lambda state: {f"_orig_mod.{name}": t for name, t in state.items()},
+    "compiled-parallel": lambda state: {f"_orig_mod.module.{n}": t for n, t in state.items()},
     "data-parallel": lambda state: {f"module.{name}": t for name, t in state.items()},
     "both": lambda state: {"state_dict": {f"module.{name}": t for name, t in state.items()}},
     "parameters": lambda state: {name: torch.nn.Parameter(t) for name, t in state.items()},

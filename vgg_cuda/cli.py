@@ -178,6 +178,7 @@ def classify(
                 check_format(output)
                 target = stack.enter_context(_replacing(output))
             model, preset = _load(weights, device, dtype, arch, preset_name)
+            _reads_images(model, weights)
             if model.config.num_classes is None:
                 fail(f"{weights} has no dense head to classify with")
         records = []
@@ -220,6 +221,7 @@ def features(
             if not names:
                 fail("--layers: expected at least one name, such as relu3_3")
             model, preset = _load(weights, device, dtype, arch, preset_name)
+            _reads_images(model, weights)
             for name in names:
                 resolve_layer(model.config, name)
         sink = stack.enter_context(contextlib.closing(FeatureSink(names, output.parent)))
@@ -317,6 +319,12 @@ def _replacing(output: Path) -> contextlib.AbstractContextManager[Path]:
     from .files import replacing
 
     return replacing(output)
+
+
+def _reads_images(model: VGG, weights: str) -> None:
+    channels = model.config.in_channels
+    if channels != 3:
+        fail(f"{weights} reads {channels} channels, images have 3: call the model with arrays")
 
 
 def _load(

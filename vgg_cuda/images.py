@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .configs import Config
 from .decode import FORMATS, ImageError, open_image
 from .preprocess import Preset
 
@@ -80,12 +81,12 @@ def _looks_like_image(path: Path) -> bool:
 
 
 def batches(
-    sources: Sequence[Any], preset: Preset, batch_size: int, *, min_size: int = 1
+    sources: Sequence[Any], preset: Preset, batch_size: int, config: Config | None = None
 ) -> Iterator[Batch]:
     """Prepared ``sources`` in order, in batches of one size; decoded in threads ahead of use.
 
     A source is what ``open_image`` takes, or a float array [H,W,3] (see ``Preset.__call__``).
-    An image that comes out shorter than ``min_size`` on a side is skipped as a broken one is.
+    An image that comes out in a size that ``config`` cannot take is skipped as a broken one is.
     A batch ends early where the next image has another size (presets that do not resize).
     """
     batch = Batch(np.empty((0, 0, 0, 3), np.float32))
@@ -99,7 +100,7 @@ def batches(
         pending = []
         return full
 
-    for index, result in enumerate(_prepared(sources, preset, min_size)):
+    for index, result in enumerate(_prepared(sources, preset, config)):
         if isinstance(result, ImageError):
             batch.failed.append(Failure(index, result))
             continue
@@ -112,14 +113,14 @@ def batches(
 
 
 def _prepared(
-    sources: Sequence[Any], preset: Preset, min_size: int
+    sources: Sequence[Any], preset: Preset, config: Config | None
 ) -> Iterator[NDArray[np.float32] | ImageError]:
     workers = min(8, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[NDArray[np.float32] | ImageError]] = deque()
         try:
             for source in sources:
-                ahead.append(pool.submit(_prepare, source, preset, min_size))
+                ahead.append(pool.submit(_prepare, source, preset, config))
                 if len(ahead) > 4 * workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -129,7 +130,9 @@ def _prepared(
                 future.cancel()
 
 
-def _prepare(source: Any, preset: Preset, min_size: int) -> NDArray[np.float32] | ImageError:
+def _prepare(
+    source: Any, preset: Preset, config: Config | None
+) -> NDArray[np.float32] | ImageError:
     floats = isinstance(source, np.ndarray) and source.dtype.kind == "f"
     try:
         image = source if floats else open_image(source)
@@ -137,11 +140,8 @@ def _prepare(source: Any, preset: Preset, min_size: int) -> NDArray[np.float32] 
         return error
     try:
         x = preset(image)
-        if min(x.shape[:2]) < min_size:
-            raise ImageError(
-                f"{x.shape[1]} x {x.shape[0]} pixels as preset {preset.name!r} leaves it; the "
-                f"networks need at least {min_size} x {min_size}"
-            )
+        if config is not None and (wrong := config.wrong_size(*x.shape[:2])):
+            raise ImageError(f"as preset {preset.name!r} leaves it: {wrong}")
         return x
     except ImageError as error:
         return ImageError(f"{source}: {error}") if isinstance(source, (str, os.PathLike)) else error

@@ -84,7 +84,7 @@ def extract_files(
 
 
 def _batches(model: VGG, paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[Batch]:
-    return batches(paths, preset, batch_size, min_size=model.config.min_size)
+    return batches(paths, preset, batch_size, model.config)
 
 
 def _errors(batch: Batch) -> Iterator[tuple[int, Exception]]:

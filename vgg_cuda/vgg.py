@@ -169,7 +169,7 @@ class VGG:
         pending = [images] if single else list(images)
         results: list[list[Prediction]] = []
         chosen = self.preset if preset is None else as_preset(preset)
-        for batch in _images.batches(pending, chosen, batch_size, min_size=self.config.min_size):
+        for batch in _images.batches(pending, chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)

@@ -117,7 +117,7 @@ def _images(
     if pixels:
         yield from _pixels(paths, preset, batch_size, config)
         return
-    for batch in batches(paths, preset, batch_size, min_size=config.min_size):
+    for batch in batches(paths, preset, batch_size, config):
         for failure in batch.failed:
             raise failure.error
         yield batch.x

@@ -26,6 +26,7 @@ from .canonical import Array, WeightsError, listed, one_line
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.")
 
 
 def matches(head: bytes) -> bool:
@@ -102,14 +103,17 @@ def to_array(name: str, tensor: Any, source: str) -> Array:
 
 
 def unwrap(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The state dict inside a checkpoint, without the "module." of ``DataParallel``."""
+    """The state dict inside a checkpoint, without what wrappers put before every name.
+
+    That is "module." of ``DataParallel`` and "_orig_mod." of ``torch.compile``, in any order.
+    """
     for key in _WRAPPERS:
         if isinstance(values.get(key), Mapping):
             values = values[key]
             break
-    prefix = "module."
-    if values and all(isinstance(n, str) and n.startswith(prefix) for n in values):
-        values = {name.removeprefix(prefix): value for name, value in values.items()}
+    for prefix in _PREFIXES * 2:
+        if values and all(isinstance(n, str) and n.startswith(prefix) for n in values):
+            values = {name.removeprefix(prefix): value for name, value in values.items()}
     return values
 
 
