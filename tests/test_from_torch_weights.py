@@ -31,6 +31,14 @@ def changes() -> dict[str, Callable[[Any], Any]]:
             p.grad = torch.ones_like(p)
         torch.optim.SGD(m.parameters(), 0.01).step()
 
+    def fused(kind: Any) -> Callable[[Any], None]:
+        def step(m: Any) -> None:
+            for p in m.parameters():
+                p.grad = torch.ones_like(p)
+            kind(m.parameters(), 0.01, fused=True).step()
+
+        return step
+
     def more_norm(m: Any) -> None:
         m.train().features(X * 3)
         m.eval()
@@ -48,6 +56,8 @@ def changes() -> dict[str, Callable[[Any], Any]]:
         "statistics": more_norm,
         "epsilon": lambda m: setattr(m.features[1], "eps", 0.5),
         "optimizer": optimizer,
+        "fused AdamW": fused(torch.optim.AdamW),
+        "fused SGD": fused(torch.optim.SGD),
         "load_state_dict": lambda m: m.load_state_dict(vgg(batch_norm=True, seed=9).state_dict()),
         "assigned": lambda m: m.load_state_dict(
             vgg(batch_norm=True, seed=9).state_dict(), assign=True

@@ -71,6 +71,21 @@ def step(w: torch.nn.Parameter) -> None:
     torch.optim.SGD([w], lr=0.1).step()
 
 
+def fused_sgd(w: torch.nn.Parameter) -> None:
+    fused(torch.optim.SGD([w], lr=0.1, fused=True), w)
+
+
+def fused_adamw(w: torch.nn.Parameter) -> None:
+    fused(torch.optim.AdamW([w], lr=0.1, fused=True), w)
+
+
+def fused(optimizer: torch.optim.Optimizer, w: torch.nn.Parameter) -> None:
+    w.grad = torch.ones_like(w)
+    version = w._version
+    optimizer.step()
+    assert w._version == version, "PyTorch counts it now: torch_steps may go"
+
+
 def load(w: torch.nn.Parameter) -> None:
     module = torch.nn.Module()
     module.w = w
@@ -93,7 +108,7 @@ def another_order(w: torch.nn.Parameter) -> None:
 
 CHANGES = [
     write_in_place, write_in_inference_mode, write_through_a_view, write_through_detach, step, load,
-    another_storage, another_dtype_and_back, another_order,
+    another_storage, another_dtype_and_back, another_order, fused_sgd, fused_adamw,
 ]  # fmt: skip
 
 

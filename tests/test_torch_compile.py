@@ -376,6 +376,12 @@ def change_by_an_optimizer(model: TorchVGG) -> None:
     torch.optim.SGD(model.parameters(), lr=1e-4).step()
 
 
+def change_by_a_fused_optimizer(model: TorchVGG) -> None:
+    for each in model.parameters():
+        each.grad = torch.ones_like(each)
+    torch.optim.AdamW(model.parameters(), lr=1e-2, fused=True).step()
+
+
 def change_through_data(model: TorchVGG) -> None:
     for each in model.parameters():
         each.data.mul_(0.9)
@@ -384,7 +390,7 @@ def change_through_data(model: TorchVGG) -> None:
 
 CHANGES = [
     change_in_place, change_a_batch_norm, change_by_loading, change_by_assigning,
-    change_of_storage, change_by_an_optimizer, change_through_data,
+    change_of_storage, change_by_an_optimizer, change_by_a_fused_optimizer, change_through_data,
 ]  # fmt: skip
 
 

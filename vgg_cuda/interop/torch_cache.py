@@ -8,8 +8,10 @@ or casting a module gives its parameters other storages. Three things the versio
 - A batch norm in ``train()`` writes its running mean and variance and counts it nowhere. On the CPU
   their values are compared at every call; on a GPU that would wait for it, so that a convolution
   with a batch norm folded in is packed for every call.
-- Writes through ``tensor.data`` (or NumPy, or another view that PyTorch does not know of). After
-  these call :func:`refresh`.
+- An optimizer with ``fused=True`` raises no version. Its steps are noted, see ``torch_steps.py``.
+- Writes through ``tensor.data`` (or NumPy, or another view that PyTorch does not know of), those of
+  collectives such as ``torch.distributed.broadcast``, of replayed CUDA graphs, of a fused
+  optimizer's step that is compiled itself. After these call :func:`refresh`.
 - Inference tensors, made under ``torch.inference_mode()``, have none: they are packed anew for
   every call. Make parameters outside of it.
 
@@ -38,6 +40,7 @@ from ..arrays import dtype_name
 from ..backends import Backend
 from ..backends.streams import callers_stream
 from ..packing import pack_conv3x3, pack_linear
+from .torch_steps import last_step
 
 __all__ = ["MAX_ENTRIES", "Norm", "PackedCache", "packed_conv3x3", "packed_linear", "refresh"]
 
@@ -135,8 +138,8 @@ def _state(tensor: torch.Tensor | None) -> Hashable:
     if tensor is None:
         return None
     return (
-        tensor.data_ptr(), tensor._version, tuple(tensor.shape), tensor.stride(), tensor.dtype,
-        tensor.device, _weakly(tensor.untyped_storage()),
+        tensor.data_ptr(), tensor._version, last_step(tensor), tuple(tensor.shape),
+        tensor.stride(), tensor.dtype, tensor.device, _weakly(tensor.untyped_storage()),
     )  # fmt: skip
 
 
@@ -156,7 +159,8 @@ os.register_at_fork(after_in_child=_cache.renew_lock)
 def refresh() -> None:
     """Forgets all packed weights: the next calls read the tensors again.
 
-    Needed after writes that PyTorch does not count, such as ``parameter.data.copy_(...)``.
+    Needed after writes that PyTorch does not count, such as ``parameter.data.copy_(...)`` or
+    ``torch.distributed.broadcast(parameter, 0)``.
     """
     _cache.clear()
 

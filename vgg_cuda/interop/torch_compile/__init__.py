@@ -8,7 +8,7 @@ captured CUDA graph. Results are those of PyTorch but for rounding, in the memor
 PyTorch would give them; channels_last inputs are read as they are. On the CPU an infinity or NaN
 may reach a few pixels more than PyTorch's: Winograd's tiles are 4x4. Shapes may change from call to
 call. Weights are packed once and anew when they change, see ``torch_cache.py``, which also has
-``refresh()`` for writes through ``.data``.
+``refresh()`` for writes through ``.data`` and by collectives.
 
 ``torch._dynamo.utils.counters["vgg_cuda"]`` counts
 

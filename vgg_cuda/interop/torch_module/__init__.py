@@ -28,8 +28,10 @@ def from_torch(module: torch.nn.Module, *, dtype: Any = None) -> torch.nn.Module
 
     ``dtype`` is what is computed in, by default the parameters' own: float32 on the CPU; float32,
     tf32, float16 or bfloat16 on GPUs. Weights are packed here, for the device where they are, and
-    again in the next call after they changed, in place or not. Writes that PyTorch does not count,
-    such as ``parameter.data.copy_(...)``, need ``result.refresh()``. Parameters that are inference
+    again in the next call after they changed, in place or not, or an optimizer made a step. Writes
+    that PyTorch does not count need ``result.refresh()``: those through ``parameter.data``, of
+    collectives such as ``torch.distributed.broadcast(parameter, 0)``, of replayed CUDA graphs, of a
+    compiled step of an optimizer with ``fused=True``. Parameters that are inference
     tensors are packed for every call.
 
     Raises ``UnsupportedError``, a ``ValueError`` that names the layer, for what is no such network,

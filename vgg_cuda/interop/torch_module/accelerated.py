@@ -32,7 +32,8 @@ class Accelerated:
     def refresh(self) -> None:
         """Forgets the packed weights: the next call reads the parameters again.
 
-        Needed after writes that PyTorch does not count: ``parameter.data.copy_(...)``.
+        Needed after writes that PyTorch does not count: ``parameter.data.copy_(...)``,
+        ``torch.distributed.broadcast(parameter, 0)``.
         """
         _runtime(self).packed.clear()
 

@@ -14,6 +14,7 @@ from torch.multiprocessing import reductions
 
 from ...vgg import VGG
 from ...weights import Weights, chain
+from ..torch_steps import last_step
 from .recording import Step
 
 _StorageWeakRef: Any = reductions.StorageWeakRef  # PyTorch has no types for it
@@ -26,8 +27,8 @@ class Packed:
     """The last network that was packed; safe to call from several threads.
 
     It is found again while the steps are the same and their tensors are the same objects, with the
-    same storage, address, shape, strides, dtype and version. Inference tensors have no version and
-    are packed anew for every call.
+    same storage, address, shape, strides, dtype and version, and no optimizer made a step. Inference
+    tensors have no version and are packed anew for every call.
     """
 
     def __init__(self) -> None:
@@ -91,8 +92,8 @@ def _state(tensor: Any) -> Hashable:
     """
     version = object() if tensor.is_inference() else tensor._version
     return (
-        version, tensor.data_ptr(), _StorageWeakRef(tensor.untyped_storage()), tensor.dtype,
-        tuple(tensor.shape), tensor.stride(),
+        version, last_step(tensor), tensor.data_ptr(), _StorageWeakRef(tensor.untyped_storage()),
+        tensor.dtype, tuple(tensor.shape), tensor.stride(),
     )  # fmt: skip
 
 
