@@ -294,8 +294,11 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
         cupy = __import__("sys").modules["cupy"]
         cupy.cuda.Event = Event
         cupy.cuda.get_elapsed_time = lambda start, stop: float(stop.at - start.at)
-        log.pool.total_bytes = lambda: 12345
-        yield SimpleNamespace(log=log, ticks=ticks)
+        pool = log.pool
+        pool.held = 12345
+        pool.total_bytes = lambda: pool.held
+        pool.free_all_blocks = lambda: setattr(pool, "held", 0)
+        yield SimpleNamespace(log=log, ticks=ticks, cupy=cupy)
 
 
 @EMULATED
@@ -316,9 +319,10 @@ def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -
     assert (len(gpu.log.graphs_launched_on) > before) == graph
     # on the program's own stream, which others' work does not wait for
     assert {stream for _, stream in gpu.log.launched_on[-3:]} == {2048}
+    gpu.log.pool.held += 77
     ended = found.handle({"do": "finish"})
     assert ended["host_to_device_s"] > 0
-    assert ended["peak_bytes"] == 12345
+    assert ended["peak_bytes"] == 77  # what was held before the program is not its own
 
 
 @EMULATED
@@ -365,6 +369,49 @@ def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
     reply = found.handle({"do": "sample", "seconds": 0.0, "most": 1})
     assert reply["parts"] == [[0.001] * len(steps)]
     assert reply["times"] == [pytest.approx(0.001 * len(steps))]
+
+
+def test_the_host_s_memory_is_no_gpu_s() -> None:
+    """Of a program that cannot tell what it holds there, nothing is reported."""
+    found = Session()
+    found._peer, found._job = SimpleNamespace(versions={}), Job("cuda:0", "float16")  # type: ignore[assignment]
+    found._program = peers.Program(lambda i: None, lambda: None, HostClock())
+    assert found.handle({"do": "finish"})["peak_bytes"] is None
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=needs(name), id=name) for name in ("onnxruntime", "jax")]
+)
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_the_cache_is_cleared_before_a_layer_of_others(name: str, tmp_path: Path) -> None:
+    """What is for a GPU, here in the host's memory: networks take copies of x in turn instead."""
+    weights = tiny_file(tmp_path)
+    peer: Any = peers.start(name, Job("cpu", "float32", weights=weights))
+    peer.job, peer.place = Job("cuda:0", "float32", weights=weights), ("cpu", 0)
+    whole_work = whole(TINY, 4)
+    layer, shape = whole_work.shapes()[1]
+    network = peer.prepare(whole_work)
+    assert (network.before, network.copies > 1) == (None, True)
+    alone = peer.prepare(Work("kernel", layer.name, shape, (layer,)))
+    assert alone.copies == 1
+    for _ in range(2):
+        alone.before(0)
+        alone.call(0)
+    assert alone.result().shape == layer.out_shape(shape)
+
+
+def test_ceilings_are_those_of_the_gpu_that_is_asked_for(gpu: Any) -> None:
+    from vgg_cuda.bench.peers import ceilings
+
+    ran: list[int] = []
+    gpu.cupy.random = SimpleNamespace(randint=lambda low, high, shape, dtype: None)
+    gpu.cupy.uint8, gpu.cupy.empty_like = np.uint8, lambda x: None
+    gpu.cupy.copyto = lambda target, source: ran.append(gpu.log.device)
+    job = Job("cuda:3", "float32")
+    copy, _ = ceilings.works(job)
+    program = ceilings.OnGpu(job).prepare(copy)
+    program.clock.time(lambda: program.call(0))
+    assert (ran, gpu.log.device) == ([3], 0)
 
 
 @EMULATED

@@ -30,6 +30,7 @@ class Session:
 
     def __init__(self) -> None:
         self._peer: Peer | None = None
+        self._job: Job | None = None
         self._program: Program | None = None
         self._turn = 0
         self._call_s = 0.0
@@ -48,7 +49,8 @@ class Session:
     def open(self, message: Message) -> Message:
         """Loads the library called ``peer`` for ``job``."""
         start = time.perf_counter()
-        self._peer = peers.start(message["peer"], Job(**message["job"]))
+        self._job = Job(**message["job"])
+        self._peer = peers.start(message["peer"], self._job)
         return {"load_s": time.perf_counter() - start, "versions": self._peer.versions}
 
     def prepare(self, message: Message) -> Message:
@@ -98,14 +100,15 @@ class Session:
     def finish(self, _: Message) -> Message:
         """What is measured once: the copy to the device, and the most memory that was held."""
         assert self._peer is not None
+        assert self._job is not None
         upload, uploads = self.program.upload, []
         if upload is not None:
             upload()
             uploads = [HostClock().time(upload).total_s for _ in range(UPLOADS)]
-        held = peers.peak_bytes(self._peer)
+        held = peers.peak_bytes(self._peer) if self._job.on_gpu else _peak_bytes()
         return {
             "host_to_device_s": float(np.median(uploads)) if uploads else None,
-            "peak_bytes": held if held is not None else _peak_bytes(),
+            "peak_bytes": held,
         }
 
     @property

@@ -78,8 +78,10 @@ class OnGpu:
         else:
             import cupy
 
-            self.stream = cupy.cuda.Stream(non_blocking=True)
-            self.clock, self.dtype = cupy_clock(self.stream), stored
+            self.device = cupy.cuda.Device(int(job.device.partition(":")[2] or 0))
+            with self.device:
+                self.stream = cupy.cuda.Stream(non_blocking=True)
+                self.clock, self.dtype = cupy_clock(self.stream), stored
 
     def prepare(self, work: Work) -> Program:
         """As :class:`peers.Peer` says."""
@@ -100,7 +102,7 @@ class OnGpu:
 
         if work.name == "matmul" and self.job.dtype in ("tf32", "bfloat16"):
             raise Absent(f"CuPy has no {self.job.dtype} products, and there is no PyTorch")
-        with self.stream:
+        with self.device, self.stream:
             if work.name == "copy":
                 a = cupy.random.randint(0, 256, work.shape, cupy.uint8)
                 b = cupy.empty_like(a)
@@ -120,7 +122,7 @@ class OnGpu:
             self.stream.synchronize()
 
         def call(_: int) -> None:
-            with self.stream:
+            with self.device, self.stream:
                 run()
 
         return Program(call, lambda: None, self.clock)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ...backends.threads import cores
 from ..clock import HostClock
-from ..inputs import copies, in_turn
+from ..inputs import cache_clearer_bytes, copies, in_turn
 from ..layers import Layer, Shape
 from ..work import Job, Work
 from . import Absent, Program
@@ -42,11 +43,27 @@ class OnnxRuntime:
             raise Absent(f"this onnxruntime, {onnxruntime.__version__}, has no CUDA provider")
         if job.dtype == "bfloat16":
             raise Absent("onnxruntime has no bfloat16 convolutions")
+        self.place = "cuda", int(job.device.partition(":")[2] or 0)
         self.dtype = np.dtype("float16" if job.dtype == "float16" else "float32")
         self.versions = {"onnxruntime": str(onnxruntime.__version__), "onnx": str(onnx.__version__)}
 
     def prepare(self, work: Work) -> Program:
         """As :class:`peers.Peer` says."""
+        session = self.session(self.model(work))
+        x = work.input(self.job.seed).astype(self.dtype)
+        if x.ndim == 4:
+            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+        if self.job.on_gpu:
+            return self.bound(session, x, alone=work.kind == "kernel")
+        xs = in_turn(x, copies(x.nbytes, False))
+        return Program(
+            lambda i: session.run(None, {"x": xs[i]})[0],
+            lambda: _nhwc(session.run(None, {"x": xs[0]})[0]),
+            HostClock(), "session.run", len(xs),
+        )  # fmt: skip
+
+    def session(self, model: Any) -> Any:
+        """Of an ONNX model, on the job's device."""
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads, options.inter_op_num_threads = cores(), 1
@@ -55,32 +72,23 @@ class OnnxRuntime:
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.job.on_gpu:
             chosen = {
-                "device_id": self.job.device.partition(":")[2] or "0",
+                "device_id": str(self.place[1]),
                 "use_tf32": str(int(self.job.dtype == "tf32")),
                 "prefer_nhwc": "1",
             }
             providers.insert(0, ("CUDAExecutionProvider", chosen))
-        model = self.model(work).SerializeToString()
-        session = self.runtime.InferenceSession(model, options, providers=providers)
-        del model
-        x = work.input(self.job.seed).astype(self.dtype)
-        if x.ndim == 4:
-            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-        if self.job.on_gpu:
-            return self.bound(session, x)
-        xs = in_turn(x, copies(x.nbytes, False))
-        return Program(
-            lambda i: session.run(None, {"x": xs[i]})[0],
-            lambda: _nhwc(session.run(None, {"x": xs[0]})[0]),
-            HostClock(), "session.run", len(xs),
-        )  # fmt: skip
+        given = model.SerializeToString()
+        return self.runtime.InferenceSession(given, options, providers=providers)
 
-    def bound(self, session: Any, x: Any) -> Program:
-        """With input and output in the GPU's memory; a run returns when it is done."""
-        device = int(self.job.device.partition(":")[2] or 0)
+    def bound(self, session: Any, x: Any, alone: bool) -> Program:
+        """With input and output in the GPU's memory; a run returns when it is done.
+
+        Before a layer ``alone`` the cache is cleared; networks take copies of x in turn.
+        """
         value, binding = self.runtime.OrtValue, session.io_binding()
-        xs = [value.ortvalue_from_numpy(x, "cuda", device) for _ in range(copies(x.nbytes, True))]
-        binding.bind_output("y", "cuda", device)
+        count = 1 if alone else copies(x.nbytes, True)
+        xs = [value.ortvalue_from_numpy(x, *self.place) for _ in range(count)]
+        binding.bind_output("y", *self.place)
 
         def call(i: int) -> Any:
             binding.bind_ortvalue_input("x", xs[i])
@@ -92,8 +100,21 @@ class OnnxRuntime:
 
         return Program(
             call, result, HostClock(), "bound memory, by the wall", len(xs),
-            upload=lambda: value.ortvalue_from_numpy(x, "cuda", device),
+            before=self.clearer() if alone else None,
+            upload=lambda: value.ortvalue_from_numpy(x, *self.place),
         )  # fmt: skip
+
+    def clearer(self) -> Callable[[int], None]:
+        """What leaves nothing in a GPU's L2 cache, and waits for it: a session that negates."""
+        helper, kind = self.onnx.helper, self.onnx.TensorProto.FLOAT
+        zeros = np.zeros(cache_clearer_bytes() // 4, np.float32)
+        read, written = (helper.make_tensor_value_info(name, kind, [len(zeros)]) for name in "ab")
+        nodes = [helper.make_node("Neg", ["a"], ["b"])]
+        session = self.session(self.whole(helper.make_graph(nodes, "clear", [read], [written])))
+        binding, place = session.io_binding(), self.runtime.OrtValue.ortvalue_from_numpy
+        binding.bind_ortvalue_input("a", place(zeros, *self.place))
+        binding.bind_ortvalue_output("b", place(zeros, *self.place))
+        return lambda _: session.run_with_iobinding(binding)
 
     def model(self, work: Work) -> Any:
         """The layers as an ONNX model from "x" to "y"."""
@@ -139,6 +160,11 @@ class OnnxRuntime:
             [helper.make_tensor_value_info("x", kind, _nchw(work.shape))],
             [helper.make_tensor_value_info("y", kind, None)], weights,
         )  # fmt: skip
+        return self.whole(graph)
+
+    def whole(self, graph: Any) -> Any:
+        """The ONNX model of a graph."""
+        helper = self.onnx.helper
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
 

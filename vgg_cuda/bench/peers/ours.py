@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -59,6 +60,7 @@ class Ours:
 
     def prepare(self, work: Work) -> Program:
         """As :class:`peers.Peer` says."""
+        self._free()
         with self.here():
             program = self._layer(work) if work.kind == "kernel" else self._network(work)
             if self.job.device == "emulator":
@@ -195,13 +197,20 @@ class Ours:
             return call()
 
     def peak_bytes(self) -> int | None:
-        """Of CuPy's pool on a GPU."""
-        if not self.job.on_gpu:
-            return None
+        """What CuPy's pool on a GPU has taken for the last program: it gives nothing back."""
+        return int(self._pool().total_bytes()) if self.job.on_gpu else None
+
+    def _free(self) -> None:
+        """What an earlier program held on a GPU is not counted as this one's."""
+        if self.job.on_gpu:
+            gc.collect()
+            self._pool().free_all_blocks()
+
+    def _pool(self) -> Any:
         import cupy
 
         with self.backend.active():
-            return int(cupy.get_default_memory_pool().total_bytes())
+            return cupy.get_default_memory_pool()
 
 
 def _copy(target: Any, source: Any) -> None:
