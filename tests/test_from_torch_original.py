@@ -15,7 +15,7 @@ from torch.autograd import forward_ad
 from torch_modules import X, kernels, original
 from torch_modules import torchvision_vgg as vgg
 
-from vgg_cuda.interop.torch_module import from_torch
+from vgg_cuda.interop.torch_module import conditions, from_torch
 
 # ---- Gradients ----
 
@@ -110,6 +110,12 @@ def test_modes(mode: str) -> None:
         original(network, module, X, why)
         assert type(from_torch(module)) is type(network)
     kernels(network, module)
+
+
+def test_a_captured_cuda_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert conditions.why_watched("cuda") == "a CUDA graph is captured"
+    assert conditions.why_watched("cpu") is None
 
 
 def test_a_default_device_changes_nothing() -> None:

@@ -34,6 +34,41 @@ def test_a_forward_that_keeps_a_tensor() -> None:
         assert torch.equal(network.kept, module.features(X))
 
 
+def _doubles_after(m: Any, x: torch.Tensor) -> torch.Tensor:
+    y = m.features(x)
+    if m.late:
+        with torch.no_grad():
+            m.features[1][0].weight.mul_(2)
+    return y
+
+
+def test_a_forward_that_writes_weights_after_it_used_them() -> None:
+    module = Reader(_doubles_after)
+    module.late = True
+    text = r"^Reader: forward: a tensor of features\.1\.0 is written after it was used$"
+    with pytest.raises(ValueError, match=text):
+        from_torch(module)
+    module.late = False
+    network: Any = from_torch(module)
+    network.late = module.late = True
+    with torch.no_grad():
+        network(X)
+    assert network.why == "forward: a tensor of conv is written after it was used"
+
+
+def test_a_forward_that_writes_weights_before_it_uses_them() -> None:
+    def how(m: Any, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            m.features[1][0].weight.mul_(m.factor)
+        return m.features(x)
+
+    module = Reader(how)
+    module.factor = 1
+    network: Any = from_torch(module)
+    network.factor = 2
+    kernels(network, module)
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [

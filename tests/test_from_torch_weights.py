@@ -92,6 +92,38 @@ def test_memory_at_an_old_address_is_not_taken_for_the_old() -> None:
         assert_close(network(X), module(X))
 
 
+def test_statistics_that_nothing_counts() -> None:
+    """``F.batch_norm`` writes a module's buffers without its ``num_batches_tracked``."""
+    module = sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)).requires_grad_(False)
+    network = from_torch(module)
+    kernels(network, module)
+    norm: Any = module[1]
+    nn.functional.batch_norm(
+        torch.randn(4, 8, 3, 3), norm.running_mean, norm.running_var, training=True
+    )
+    kernels(network, module)
+    found = network.__dict__["_vgg_cuda_runtime"].packed._found
+    kernels(network, module)
+    assert network.__dict__["_vgg_cuda_runtime"].packed._found is found
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+def test_a_gpus_memory_is_freed_after_its_kernels(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those on any stream: a network reads its weights from memory that others get next."""
+    network: Any = from_torch(vgg())
+    packed = network.__dict__["_vgg_cuda_runtime"].packed
+    packed._found.device = device
+    waited: list[Any] = []
+    monkeypatch.setattr(
+        torch.cuda, "synchronize", lambda given: waited.append((given, packed._found is None))
+    )
+    network.refresh()
+    assert packed._found is None
+    assert waited == ([] if device == "cpu" else [(device, False)])
+
+
 def test_data_needs_refresh() -> None:
     module = vgg().requires_grad_(False)
     network: Any = from_torch(module)

@@ -43,6 +43,8 @@ def why_watched(device: str) -> str | None:
         type(mode) is DeviceContext for mode in _function_modes()
     ):
         return "a mode that follows operations is active"
+    if device == "cuda" and torch.cuda.is_current_stream_capturing():
+        return "a CUDA graph is captured"  # CuPy would allocate in it
     if device in ("cpu", "cuda") and torch.is_autocast_enabled(device):
         return "autocast is on"
     return None

@@ -27,8 +27,9 @@ class Packed:
     """The last network that was packed; safe to call from several threads.
 
     It is found again while the steps are the same and their tensors are the same objects, with the
-    same storage, address, shape, strides, dtype and version, and no optimizer made a step. Inference
-    tensors have no version and are packed anew for every call.
+    same storage, address, shape, strides, dtype and version, and no optimizer made a step. Running
+    statistics have no version that tells: in host memory their values are compared, too. Inference
+    tensors have none and are packed anew for every call.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,7 @@ class Packed:
         # The objects are held, so that no other gets their place in memory. Not weakly:
         # torch.utils.swap_tensors refuses tensors with weak references.
         self._tensors: list[Any] = []
+        self._statistics: list[Any] = []
         self._found: Packable | None = None
 
     def get(self, key: Hashable, steps: Sequence[Step], pack: Callable[[], Packable]) -> Packable:
@@ -45,14 +47,20 @@ class Packed:
         tensors = [tensor for step in steps for tensor in step.tensors if tensor is not None]
         parts = tuple((s.kind, s.number, tuple(t is None for t in s.tensors)) for s in steps)
         key = (key, parts, tuple(map(_state, tensors)))
+        norms = [step.tensors[2:4] for step in steps if step.kind == "norm"]
+        statistics = [t.detach() for norm in norms for t in norm if t.device.type == "cpu"]
         with self._lock:
-            same = len(tensors) == len(self._tensors) and all(
-                a is b for a, b in zip(tensors, self._tensors, strict=True)
+            same = (
+                len(tensors) == len(self._tensors)
+                and all(a is b for a, b in zip(tensors, self._tensors, strict=True))
+                and key == self._key
+                and all(map(torch.equal, statistics, self._statistics))
             )
-            if not same or key != self._key:
+            if not same:
                 self._clear()  # first: there is not always memory for two
+                values = [t.clone() for t in statistics]  # first: a write meanwhile is noticed
                 self._found = pack()
-                self._key, self._tensors = key, tensors
+                self._key, self._tensors, self._statistics = key, tensors, values
             return self._found  # type: ignore[return-value] # pack() gave it
 
     def clear(self) -> None:
@@ -61,7 +69,10 @@ class Packed:
             self._clear()
 
     def _clear(self) -> None:
-        self._key, self._tensors, self._found = None, [], None
+        if isinstance(self._found, VGG) and self._found.device.startswith("cuda"):
+            # Kernels on any stream may still read the memory that is free from here on.
+            torch.cuda.synchronize(self._found.device)
+        self._key, self._tensors, self._statistics, self._found = None, [], [], None
 
     def renew_lock(self) -> None:
         """For a forked child: another thread of the parent may have held the lock."""

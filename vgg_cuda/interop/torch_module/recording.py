@@ -104,6 +104,7 @@ class Recorder:
         self.one_size = False  # only images of this size make these steps
         self.channels = 0  # that were flattened
         self._made: list[weakref.ref[Any]] = []
+        self._read: list[list[Any]] = []  # of each step's tensors, the states that it read
         self._like: Any = None
         self._counters: dict[int, Any] | None = None
 
@@ -124,6 +125,10 @@ class Recorder:
         if type(result) is not Recorded or result.recorder is not self:
             raise Unrecorded(f"forward: expected one tensor as its result, got {type(result)}")
         self.expect_last(result)
+        for step, read in zip(self.steps, self._read, strict=True):
+            if read != [_written(tensor) for tensor in step.tensors]:
+                name = step.name or step.kind
+                raise Unrecorded(f"forward: a tensor of {name} is written after it was used")
         found = shape_of(result)
         del result
         if any(made() is not None for made in self._made):  # its values would never come
@@ -152,6 +157,7 @@ class Recorder:
         self.expect_last(x)
         name = self.where()[0] if self.named else ""
         self.steps.append(Step(kind, tensors, number, name))
+        self._read.append([_written(tensor) for tensor in tensors])
         return self.tensor(shape, vector=vector)
 
     def counters(self) -> dict[int, Any]:
@@ -207,6 +213,13 @@ def check_parameters(weight: Any, bias: Any) -> None:
         if tensor is not None and type(tensor) is not torch.nn.Parameter:
             found = type(tensor).__name__
             raise Unrecorded(f"expected plain parameters, got a {found} in {{module}}")
+
+
+def _written(tensor: Any) -> Any:
+    """What is another after ``tensor`` was written, where PyTorch tells."""
+    if tensor is None:
+        return None
+    return None if tensor.is_inference() else tensor._version, tensor.data_ptr()
 
 
 def shape_of(x: Any) -> tuple[int, ...]:
