@@ -288,6 +288,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
             assert stream.ptr
             self.at = next(ticks)
 
+        done = False  # the host is ahead
+
         def synchronize(self) -> None: ...
 
     with fake_gpus(monkeypatch, (9, 0)) as log:
@@ -369,6 +371,30 @@ def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
     reply = found.handle({"do": "sample", "seconds": 0.0, "most": 1})
     assert reply["parts"] == [[0.001] * len(steps)]
     assert reply["times"] == [pytest.approx(0.001 * len(steps))]
+
+
+@EMULATED
+@pytest.mark.parametrize(("needed", "made"), [(0, 16), (50, 16 + 32 + 64), (10**6, 496)])
+def test_a_profile_does_not_time_launches(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int, made: int
+) -> None:
+    """The GPU is kept busy, longer and longer, until the host has enqueued all of a forward."""
+    job = Job("cuda:0", "float16", weights=tiny_file(tmp_path))
+    program = peers.start(OURS, job).prepare(whole(TINY, 2, kind="profile"))
+    fills = [0]  # before each forward
+
+    def fill(x: Any, value: int) -> None:
+        assert gpu.log.streams[-1] == 2048
+        fills[-1] += 1
+
+    def done(mark: Any) -> bool:
+        fills.append(0)
+        return fills[-2] < needed
+
+    monkeypatch.setattr(gpu.cupy.ndarray, "fill", fill)
+    monkeypatch.setattr(gpu.cupy.cuda.Event, "done", property(done))
+    program.call(0)
+    assert sum(fills) == made
 
 
 def test_the_host_s_memory_is_no_gpu_s() -> None:

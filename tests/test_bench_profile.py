@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,14 @@ def test_batches_are_profiles_of_their_own(tmp_path: Path) -> None:
     report = profile(tmp_path, TINY, batches=(1, 3))
     assert [each.batch for each in report.results] == [1] * 7 + [3] * 7
     Report.to_json(report)
+
+
+def test_maxima_to_a_grid_are_an_operation(tmp_path: Path) -> None:
+    config = replace(FLAT, name="maxima", pooling="max")
+    model = VGG.load(tiny_file(tmp_path, config), device="cpu")
+    x = np.random.default_rng(0).standard_normal((1, 32, 32, 3), dtype=np.float32)
+    names = [each["name"] for each in profiling._EagerSteps(model, x).described]
+    assert names == ["conv1_1", "conv1_2 pool1", "conv2_1 pool2", "adaptive_maxpool"]
 
 
 def test_parts_of_a_large_batch_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
