@@ -160,6 +160,45 @@ def test_counters_are_compared_to_the_one() -> None:
     assert [pair.verdict for pair in found.pairs] == ["same"]
 
 
+LAYER: dict[str, Any] = {"name": "conv2_1", "flops": 2e9, "bytes": 1e7}
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"flops": 3e9}, "flops: 2e+09, then 3e+09"),
+        ({"bytes": 2e7}, "bytes: 1e+07, then 2e+07"),
+        ({}, "networks: digits, then vgg16"),
+    ],
+)
+def test_other_work_of_the_same_name_is_not_comparable(change: dict[str, Any], why: str) -> None:
+    old, new = two(exact(1.0, **LAYER), exact(9.0, **LAYER | change), kind="kernel")
+    old.settings = {"network": "vgg16" if change else "digits"}
+    new.settings = {"network": "vgg16"}
+    found = compare(old, new)
+    assert [pair.verdict for pair in found.pairs] == ["not comparable"]
+    assert not found.regressions
+    printed = text(found)
+    assert f"not comparable: conv2_1, vgg_cuda, batch 1, size 224, float32: {why}" in printed
+    assert "0 of 0 became slower or broke" in printed
+    assert as_dict(found)["pairs"][0]["why"] == why
+    broken = replace(new, results=[replace(failed("wrong"), **LAYER | change)])
+    assert [pair.verdict for pair in compare(old, broken).pairs] == ["not comparable"]
+
+
+@pytest.mark.parametrize("names", [("a/x.pth", "/b/x.pth"), (None, None), (None, "vgg16")], ids=str)
+def test_the_same_network_elsewhere_is_compared(names: tuple[Any, Any]) -> None:
+    old, new = two(exact(1.0, **LAYER), exact(9.0, **LAYER), kind="kernel")
+    old.settings, new.settings = ({"network": name} for name in names)
+    assert [pair.verdict for pair in compare(old, new).pairs] == ["slower"]
+
+
+def test_another_way_of_calling_is_told() -> None:
+    found = compare(*two(exact(1.0, how="plain calls"), exact(0.5, how="CUDA graph")))
+    assert [pair.verdict for pair in found.pairs] == ["faster"]
+    assert "vgg_cuda: plain calls, then CUDA graph" in found.notes
+
+
 def test_another_state_of_the_machine_is_told() -> None:
     old, new = two(exact(1.0), exact(1.2))
     new.ceilings = {**old.ceilings, "copy": Ceiling(median_s=0.012, samples=9, bytes_per_s=1e10)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 from ..terminal import plain
@@ -24,16 +25,20 @@ FEW = {1: 1.5, 2: 1.5, 3: 1.15, 4: 1.15, 5: 1.15}
 """Of fewer samples than 6 not even all of them enclose the median in 95 % of all cases: then its
 interval goes at least that factor to both sides. One late sample is half of two."""
 
-Verdict = Literal["slower", "faster", "same", "broken", "mended", "not measured", "counters differ"]
+Verdict = Literal[
+    "slower", "faster", "same", "broken", "mended", "not measured", "counters differ",
+    "not comparable",
+]  # fmt: skip
 REGRESSIONS: tuple[Verdict, ...] = ("slower", "broken")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The same measurement in both reports.
+    """The same measurement in both reports, by its name.
 
     ``ratio``: the new median by the old; ``least``: the slowdown from which this pair would be
-    called slower, from the noise of both; both None where either has no time.
+    called slower, from the noise of both; both None where either has no time. ``why`` it is not
+    comparable: the work is another one.
     """
 
     old: Result
@@ -41,6 +46,7 @@ class Pair:
     ratio: float | None
     least: float | None
     verdict: Verdict
+    why: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,9 @@ def compare(
     """Results of ``new`` beside those of ``old`` with the same name, program, batch, size, dtype.
 
     ``threshold`` is a part: 0.05 for 5 %; None takes that of the device from :data:`THRESHOLDS`.
-    Results that are n/a count as absent. Raises ``ValueError`` for reports of different kinds, of
-    different devices (unless ``other_device``), or with nothing in common.
+    Results that are n/a count as absent; those of other networks, or with other FLOPs or bytes,
+    are not comparable, for a name like "conv2_1" is many layers'. Raises ``ValueError`` for reports
+    of different kinds, of different devices (unless ``other_device``), or with nothing in common.
     """
     if threshold is None:
         threshold = max(THRESHOLDS[old.device_kind], THRESHOLDS[new.device_kind])
@@ -83,12 +90,19 @@ def compare(
     shared = [key for key in after if key in before]
     if not shared:
         raise ValueError("no result is in both reports (name, program, batch, size and dtype)")
+    networks = _other_networks(old, new)
     return Comparison(
-        pairs=[_pair(before[key], after[key], threshold) for key in shared],
+        pairs=[_pair(before[key], after[key], threshold, networks) for key in shared],
         only_old=[result for key, result in before.items() if key not in after],
         only_new=[result for key, result in after.items() if key not in before],
         threshold=threshold,
-        notes=[plain(note) for note in _notes(old, new, threshold)],
+        notes=[
+            plain(note)
+            for note in [
+                *_notes(old, new, threshold),
+                *_other_ways([(before[key], after[key]) for key in shared]),
+            ]
+        ],
     )
 
 
@@ -96,7 +110,26 @@ def _present(report: Report) -> dict[Key, Result]:
     return {result.key: result for result in report.results if result.status != "n/a"}
 
 
-def _pair(old: Result, new: Result, threshold: float) -> Pair:
+def _other_networks(old: Report, new: Report) -> str | None:
+    """Why no name means the same in both; files are told by their names without folders."""
+    names = [report.settings.get("network") for report in (old, new)]
+    if not all(isinstance(name, str) and name for name in names):
+        return None
+    before, after = (PurePath(str(name)).name for name in names)
+    return None if before == after else f"networks: {before}, then {after}"
+
+
+def _other_work(old: Result, new: Result) -> str | None:
+    for name in ("flops", "bytes"):
+        a, b = getattr(old, name), getattr(new, name)
+        if a is not None and b is not None and not math.isclose(a, b, rel_tol=1e-9):
+            return f"{name}: {a:.6g}, then {b:.6g}"
+    return None
+
+
+def _pair(old: Result, new: Result, threshold: float, networks: str | None) -> Pair:
+    if (why := networks or _other_work(old, new)) is not None:
+        return Pair(old, new, None, None, "not comparable", why)
     if old.status != "ok" or new.status != "ok":
         verdict: Verdict = "not measured"
         if old.status != new.status and "ok" in (old.status, new.status):
@@ -147,3 +180,13 @@ def _notes(old: Report, new: Report, threshold: float) -> Iterator[str]:
             yield f"{name} {old.versions[name]}, then {new.versions[name]}"
     if (old.driver or "") != (new.driver or ""):
         yield f"driver {old.driver}, then {new.driver}"
+
+
+def _other_ways(pairs: list[tuple[Result, Result]]) -> list[str]:
+    """Programs that were called in another way: a change of those is no change of code."""
+    found = [
+        f"{new.peer}: {old.how}, then {new.how}"
+        for old, new in pairs
+        if old.how and new.how and old.how != new.how
+    ]
+    return list(dict.fromkeys(found))

@@ -25,8 +25,15 @@ def text(found: Comparison) -> str:
             notes.append(plain(f"{pair.new.label}: {pair.new.status}: {pair.new.reason}"))
         if pair.verdict == "counters differ":
             notes.append(plain(f"{pair.new.label}: {_counters(pair)}"))
-    bad = len(found.regressions)
-    notes += [*found.notes, f"{bad} of {len(found.pairs)} became slower or broke"]
+    others: dict[str, list[str]] = {}
+    for pair in found.pairs:
+        if pair.why is not None:
+            others.setdefault(pair.why, []).append(pair.new.label)
+    for why, labels in others.items():
+        more = f" and {len(labels) - 1} more" if len(labels) > 1 else ""
+        notes.append(plain(f"not comparable: {labels[0]}{more}: {why}"))
+    bad, compared = len(found.regressions), len(found.pairs) - sum(map(len, others.values()))
+    notes += [*found.notes, f"{bad} of {compared} became slower or broke"]
     rows = [_row(pair) for pair in found.pairs]
     return aligned(Cells("new against old", _HEADINGS, rows, 4, notes))
 
@@ -40,7 +47,7 @@ def as_dict(found: Comparison) -> dict[str, Any]:
             {
                 **_named(pair), "old_s": pair.old.median_s, "new_s": pair.new.median_s,
                 "ratio": pair.ratio, "least": pair.least, "verdict": pair.verdict,
-                "regression": pair.verdict in REGRESSIONS,
+                "regression": pair.verdict in REGRESSIONS, "why": pair.why,
             }
             for pair in found.pairs
         ],
