@@ -17,6 +17,7 @@ from bench_fakes import Scripted
 from typer.testing import CliRunner
 
 from vgg_cuda.bench import command, output, suite, table
+from vgg_cuda.bench.connection import Lost
 from vgg_cuda.bench.interruption import Interrupted, Interruption
 from vgg_cuda.bench.measure import Patience, measure
 from vgg_cuda.bench.options import Options, resolve
@@ -147,6 +148,39 @@ def test_a_picture_without_a_time_is_not_said_to_be_written(
         "wrote r.json\np.svg is not written: no result has a time that could be drawn\n"
     )
     assert not (tmp_path / "p.svg").exists()
+
+
+LOST, KILLED = Lost("failed", "killed by SIGKILL"), "failed (killed by SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("lost", "left", "reasons"),
+    [
+        ({"sample": LOST}, None, {"copy": KILLED, "matmul": "failed (its process had ended)"}),
+        ({"open": LOST}, None, {"copy": KILLED, "matmul": KILLED}),
+        ({}, 0.9, {"copy": "no time", "matmul": "no time"}),
+        ({}, None, None),
+    ],
+    ids=["sample", "open", "budget", "fine"],
+)
+def test_the_reason_of_missing_ceilings_is_told(
+    lost: dict[str, Any], left: float | None, reasons: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def start(name: str, stop: Interruption) -> Any:
+        mine = lost if name == "ceilings" else {}
+        started.append(Scripted(name, itertools.repeat(1.0), lost=mine))
+        return started[-1]
+
+    options = Options("kernel", shapes=("1,8,8,3,4",), peers=(), device="cpu", budget=9.0)
+    runner = Suite(resolve(options), Interruption(), start=start)
+    monkeypatch.setattr(runner, "_left", lambda: left)
+    report = runner.run()
+    assert report.environment.get("no_ceilings") == reasons
+    assert bool(report.ceilings) == (reasons is None)
+    assert not any(worker.alive for worker in started)
+    Report.to_json(report)
 
 
 # ---- What adapters answer ----

@@ -16,11 +16,13 @@ from vgg_cuda.bench import inputs, machine, memory, truth
 from vgg_cuda.bench.clock import EventClock, HostClock
 from vgg_cuda.bench.connection import Lost
 from vgg_cuda.bench.layers import Layer, network_layers, parse_shape, selected
-from vgg_cuda.bench.measure import LEAST_LATE, Patience, measure
+from vgg_cuda.bench.measure import LEAST_LATE, Patience, Taken, measure
 from vgg_cuda.bench.options import Options, resolve
+from vgg_cuda.bench.report import Ceiling
+from vgg_cuda.bench.results import profile_results
 from vgg_cuda.bench.samples import LEAST, MOST, enough, interval, summarize
 from vgg_cuda.bench.work import Job, Work
-from vgg_cuda.configs import get_config
+from vgg_cuda.configs import Config, get_config
 from vgg_cuda.weights import he_weights
 
 # ---- Statistics ----
@@ -356,6 +358,27 @@ def test_shapes() -> None:
         parse_shape("1,1,5,16,32", relu=True, pool=True)
 
 
+@pytest.mark.parametrize("kernel", ["maxpool", "maxpool2x2"])
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_pools_that_are_not_fused_have_their_layers_names(kernel: str, pooling: Any) -> None:
+    config = Config("pools", (8, "M", "M", "M", 8), (), pool_grid=2, pooling=pooling)
+    work = Work("profile", "pools", (2, 32, 32, 3), tuple(network_layers(config)))
+    last = {"avg": "avgpool", "max": "adaptive_maxpool"}[pooling]
+    steps = [["conv1_1", "conv1_1 pool1"], *[[None, kernel]] * 2, ["conv4_1"] * 2, [None, last]]
+    said = {"steps": [{"layers": [a] if a else [], "name": b} for a, b in steps]}
+    taken = Taken(said=said, times=[5.0], parts=[[1.0] * 5], relative_error=0.0)
+    ceilings = {
+        "copy": Ceiling(median_s=1.0, samples=6, bytes_per_s=1e9),
+        "matmul": Ceiling(median_s=1.0, samples=6, flops_per_s=1e9),
+    }
+    rows = profile_results(work, taken, dtype="float32", size=32, ceilings=ceilings)
+    names = ["conv1_1 pool1", "pool2", "pool3", "conv4_1", f"{pooling}pool"]
+    assert [row.name for row in rows] == names
+    assert rows[1].bytes == 2 * 8 * 4 * (16 * 16 + 8 * 8)
+    assert all(row.floor_s for row in rows)
+    assert rows[2].bound == "memory"
+
+
 # ---- Memory ----
 
 
@@ -440,6 +463,11 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"timeout": 0.0}, "--timeout: expected a positive number, got 0"),
         ({"noise": -1.0}, "--noise: expected a positive number, got -1"),
         ({"budget": math.inf}, "--budget: expected a positive number, got inf"),
+        ({"budget": 0.001}, "--budget: expected 1 s or more, got 0.001"),
+        (
+            {"kind": "kernel", "shapes": ("1,8,8,3,8",), "network": "vgg15"},
+            "unknown network 'vgg15': expected one of vgg11",
+        ),
         ({"timeout": math.nan}, "--timeout: expected a positive number, got nan"),
         ({"kind": "kernel", "layers": ("conv9_9",)}, "--layer: vgg16 has no layer 'conv9_9'"),
         ({"kind": "kernel", "pool": True}, "--pool and --relu: expected beside --shape"),

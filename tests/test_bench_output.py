@@ -194,19 +194,37 @@ def test_piped_output_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed == table.text(cells(bench_reports.model())) + "\n"
 
 
-@pytest.mark.parametrize("width", [200, 80, 40])
+@pytest.mark.parametrize("kind", ["model", "kernel"])
+@pytest.mark.parametrize("width", [200, 80, 40, 20])
 def test_a_terminal_gets_whole_figures(
-    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kind: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm")
-    report = bench_reports.model()
+    report = REPORTS[kind]
+    report = replace(report, results=[replace(r, how=f"way {r.peer}") for r in report.results])
     table.print_report(report)
     printed = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     found = cells(report)
-    medians = [row[found.headings.index("ms")] for row in found.rows]
-    if width > 40:
-        assert all(median in printed for median in medians)
-        assert "…" not in printed
-    assert ("too narrow for: samples" in printed.replace("\n", " ")) == (width < 120)
+    unit = "ms" if "ms" in found.headings else "us"
+    times = [row[found.headings.index(unit)] for row in found.rows]
+    assert all(time in printed for time in times)
+    assert "…" not in printed
+    assert ("too narrow for: samples" in printed.replace("\n", " ")) == (
+        width < 120 and kind == "model"
+    )
+
+
+@pytest.mark.parametrize("kind", ["kernel", "profile"])
+def test_layers_have_the_name_of_their_network(kind: str) -> None:
+    report = replace(REPORTS[kind], settings={"network": "folder/vgg\x1b16"})
+    expected = "profile, vgg\\x1b16," if kind == "profile" else "kernel benchmark, vgg\\x1b16,"
+    assert cells(report).title.startswith(expected)
+    assert "None" not in cells(replace(report, settings={"network": None})).title
+
+
+def test_why_there_is_no_ceiling() -> None:
+    environment = {"no_ceilings": {"copy": "failed (killed by SIGKILL)"}}
+    found = cells(replace(REPORTS["kernel"], environment=environment))
+    assert "no ceiling of a copy: failed (killed by SIGKILL)" in found.notes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import xml.etree.ElementTree
@@ -47,6 +48,32 @@ def _bars(container: Any) -> Any:
     from matplotlib.container import BarContainer
 
     return container if isinstance(container, BarContainer) else []
+
+
+@pytest.mark.parametrize("count", [5, 6, 12, 40])
+@pytest.mark.parametrize("factor", [1, 1000])
+def test_labels_of_batches_do_not_overlap(count: int, factor: int) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    drawn = figure(bench_reports.model(tuple(factor * i for i in range(1, count + 1))))
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    for axes in drawn.axes:
+        boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.get_xticklabels()]
+        assert len(boxes) >= 5
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+    notes = [t for t in drawn.texts if "Throughput: median" in t.get_text()]
+    top = notes[0].get_window_extent(canvas.get_renderer()).y1
+    below = drawn.axes[0].xaxis.get_tightbbox(canvas.get_renderer())
+    assert below is not None
+    assert below.y0 > top
+
+
+@pytest.mark.parametrize("kind", ["kernel", "profile"])
+def test_layers_have_the_name_of_their_network(kind: str) -> None:
+    report = bench_reports.layers(kind)
+    report.settings = {"network": "/folder/digits.safetensors"}
+    assert "digits.safetensors: layers " in texts(figure(report))
 
 
 def test_device_date_and_who_is_absent_are_told() -> None:
@@ -210,6 +237,18 @@ def test_a_missing_matplotlib_is_told_before_the_run(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'plots need matplotlib: pip install "vgg-cuda\[plot\]"'):
+        check_plot(tmp_path / "p.svg")
+
+
+def test_a_broken_matplotlib_is_told_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise OSError('libfoo.so\\nmissing')\n")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match=r"matplotlib cannot be imported \(OSError: libfoo.so"):
         check_plot(tmp_path / "p.svg")
 
 

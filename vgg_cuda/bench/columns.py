@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from ..terminal import plain
 from .report import Ceiling, Report, Result
@@ -104,6 +105,8 @@ def title(report: Report) -> str:
     """What was measured, on what, when."""
     varying = _varying(report)
     parts = [f"{report.kind} benchmark" if report.kind != "profile" else "profile"]
+    if (network := network_of(report)) is not None:
+        parts.append(network)
     if report.results:
         first = report.results[0]
         if "name" not in varying:
@@ -113,6 +116,14 @@ def title(report: Report) -> str:
         parts += [] if "dtype" in varying else [first.dtype]
         parts += [first.how] if first.how and "how" not in varying else []
     return plain(", ".join([*parts, report.device, report.date[:10]]))
+
+
+def network_of(report: Report) -> str | None:
+    """Whose layers they are; None where the results say it, or there is none."""
+    name = report.settings.get("network")
+    if report.kind == "model" or not isinstance(name, str) or not name:
+        return None
+    return plain(PurePath(name).name)
 
 
 def notes(report: Report) -> list[str]:
@@ -126,6 +137,9 @@ def notes(report: Report) -> list[str]:
     if report.ceilings:
         rates = ", ".join(f"{name} {ceiling_rate(c)}" for name, c in report.ceilings.items())
         found.append(f"ceilings, measured in the same run: {rates}")
+    missing = report.environment.get("no_ceilings")
+    if isinstance(missing, dict):
+        found += [f"no ceiling of a {name}: {reason}" for name, reason in missing.items()]
     beyond = {r.bound for r in report.results if max(r.of_compute or 0, r.of_floor or 0) > 1}
     found += [text for bound, text in BEYOND.items() if bound in beyond]
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())

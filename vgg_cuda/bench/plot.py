@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import check_writable, replacing
+from ..weights.canonical import one_line
 from .report import Report
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def check_plot(path: str | Path) -> None:
     """Whether :func:`plot` can write ``path``, before anything is measured.
 
     Raises ``ValueError`` for a name that ends in none of :data:`FORMATS` and where matplotlib is
-    missing, ``OSError`` where the file cannot be written.
+    missing or broken, ``OSError`` where the file cannot be written.
     """
     if Path(path).suffix.lower() not in FORMATS:
         raise ValueError(
@@ -60,6 +61,13 @@ def check_plot(path: str | Path) -> None:
         )
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError('plots need matplotlib: pip install "vgg-cuda[plot]"')
+    try:
+        importlib.import_module("matplotlib.figure")
+    except Exception as error:  # whatever a broken one raises
+        raise ValueError(
+            f"plots need matplotlib, and matplotlib cannot be imported ({type(error).__name__}: "
+            f'{one_line(str(error))}): pip install "vgg-cuda[plot]"'
+        ) from None
     check_writable(path)
 
 

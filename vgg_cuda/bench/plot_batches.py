@@ -12,6 +12,8 @@ from .plot_parts import blank, foot, head, legend, looks, series_names, short
 from .report import Report, Result
 
 GROUP = 0.78  # of the room between two batches
+SPELLED = 5  # batches: of more, labels are numbers alone
+CHARACTERS = 50  # of all labels below an axis
 LABELLED = 16  # bars: more have no figures at them
 
 
@@ -39,7 +41,7 @@ def draw(report: Report) -> Figure:
         *(["Interrupted: what was measured until then."] if report.interrupted else []),
         *(f"Not measured: {text}" for text in absent(report)),
     ]
-    bottom = foot(figure, notes, 165) + 0.3
+    bottom = foot(figure, notes, 165) + (0.3 if len(batches) <= SPELLED else 0.5)
     height = figure.get_figheight()
     grid = figure.add_gridspec(
         1, 2, left=0.06, right=0.985, wspace=0.16, bottom=bottom / height, top=1 - 1.3 / height
@@ -53,7 +55,7 @@ def draw(report: Report) -> Figure:
         _latency(right, rows, colour, marker, len(results) <= LABELLED)
         handles.append(bars)
     for axes in (left, right):
-        axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
+        _batches(axes, batches)
         axes.set_xlim(-0.5, len(batches) - 0.5)
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="y")
@@ -64,6 +66,18 @@ def draw(report: Report) -> Figure:
     right.set_title("Latency of a batch, ms (logarithmic)")
     legend(figure, handles, series)
     return figure
+
+
+def _batches(axes: Any, batches: list[int]) -> None:
+    """A label below every batch, or as many as there is room for."""
+    if len(batches) <= SPELLED:
+        axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
+        return
+    widest = max(len(str(batch)) for batch in batches)
+    every = -(-len(batches) * (widest + 1) // CHARACTERS)
+    shown = range(0, len(batches), every)
+    axes.set_xticks(shown, [str(batches[i]) for i in shown])
+    axes.set_xlabel("batch")
 
 
 def _throughput(

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from .columns import absent, significant
+from .columns import absent, network_of, significant
 from .plot_parts import GREY, blank, foot, head, legend, looks, short
 from .report import Report, Result
 
@@ -37,6 +37,8 @@ def draw(report: Report) -> Figure:
     figure = Figure(figsize=(10, 5.8))
     height = figure.get_figheight()
     what = "Layers of a forward" if report.kind == "profile" else "Layers and kernels"
+    if (network := network_of(report)) is not None:
+        what = f"{short(network)}: {what[0].lower()}{what[1:]}"
     head(figure, f"{what} under the measured roofline, {short(points[0].dtype)}", report)
     bottom = foot(figure, _notes(report, timed, points, per_byte, flops), 165) + 0.55
     axes = figure.add_axes((0.075, bottom / height, 0.62, 1 - (bottom + 1.0) / height))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +54,9 @@ def profile_results(
     medians = [statistics.median(column) for column in zip(*taken.parts, strict=True)]
     total = sum(medians)
     rows, names = [], set()
+    pools = iter([layer.name for layer in work.layers if layer.kind == "pool"])
     for i, step in enumerate(taken.said["steps"]):
+        step = _named(step, pools)
         known = [name for name in step["layers"] or [step["name"]] if name in shapes]
         its = tuple(shapes[name][0] for name in known)
         shape = shapes[known[0]][1] if its else work.shape
@@ -72,6 +75,20 @@ def profile_results(
         low = floor(part, dtype, ceilings) if its else None
         rows.append(_with_times(row, [parts[i] for parts in taken.parts], ceilings, low))
     return rows
+
+
+def _named(step: dict[str, Any], pools: Iterator[str]) -> dict[str, Any]:
+    """A pool by the name that its layer has: a step that is one alone is called after its kernel.
+
+    ``pools``: the layers' that no convolution is fused with, in the order of the steps.
+    """
+    names = step["layers"] or [step["name"]]
+    name = step["name"]
+    if names in (["maxpool"], ["maxpool2x2"]):
+        name = next(pools, "maxpool")  # behind all others, the one to a grid
+    elif names == ["adaptive_maxpool"]:
+        name = "maxpool"
+    return step if name == step["name"] else {**step, "name": name, "layers": [name]}
 
 
 def floor(work: Work, dtype: str, ceilings: Ceilings) -> tuple[float, str] | None:

@@ -16,14 +16,14 @@ from ..files import unfinished
 from ..terminal import plain
 from ..weights import save
 from . import machine
+from .ceiling import measured, none
 from .connection import Process, Worker
 from .interruption import Interrupted, Interruption
 from .measure import Gone, Patience, Taken, answer, measure
 from .options import LEAST_S, Asked
 from .peers import CEILINGS, OURS
-from .peers import ceilings as ceiling_works
 from .report import Report
-from .reporting import ceiling, empty_report, line, valid
+from .reporting import empty_report, line, valid
 from .results import profile_results, result, with_ratios
 from .truth import truth
 from .work import Job, Work
@@ -193,24 +193,23 @@ class Suite:
 
     def _ceilings(self) -> None:
         """A copy and a product, into the report; without them there are no floors."""
-        worker = self._workers.get(CEILINGS)
-        if worker is None:
-            return
-        job = self._asked.job
-        left = self._left()
-        most = CEILING_S if left is None else min(CEILING_S, max(left, 0) * CEILING_PART)
-        seconds = min(most, self._asked.patience.timeout)
-        patience = replace(self._asked.patience, timeout=seconds)
-        for work in ceiling_works.works(job):
-            found = measure(
-                work, [worker], exact=None, bound=0, noise=self._asked.noise, patience=patience,
-                say=self._say,
-            )  # fmt: skip
-            taken = found[CEILINGS]
-            if taken.times:
-                self.report.ceilings[work.name] = ceiling(work, taken, job.dtype)
-        worker.close()
-        del self._workers[CEILINGS]
+        job, left = self._asked.job, self._left()
+        worker, missing = self._workers.get(CEILINGS), {}
+        if (gone := self._absent.pop(CEILINGS, None)) is not None:
+            missing = none(job, f"{gone.status} ({gone})")
+        elif worker is not None and left is not None and left < LEAST_S:
+            missing = none(job, "no time")
+        elif worker is not None:
+            most = CEILING_S if left is None else min(CEILING_S, left * CEILING_PART)
+            seconds = min(most, self._asked.patience.timeout)
+            patience = replace(self._asked.patience, timeout=seconds)
+            self.report.ceilings, missing = measured(
+                worker, job, noise=self._asked.noise, patience=patience, say=self._say
+            )
+        if missing:
+            self.report.environment["no_ceilings"] = missing
+        if worker is not None:
+            self._workers.pop(CEILINGS).close()
 
     # ---- Time ----
 

@@ -11,7 +11,7 @@ from .report import Report
 
 DISPENSABLE = [
     *("samples", "load s", "enqueue", "host to device", "device", "p99", "peak GB", "% memory"),
-    *("% compute", "GB/s", "bound by", "± %"),
+    *("% compute", "GB/s", "bound by", "± %", "how", "GFLOP/s", "error", "images/s"),
 ]
 """Columns that a narrow terminal does without, the first of them first."""
 
@@ -55,6 +55,9 @@ def _rich(found: Cells) -> None:
 
     console = Console()
     found = narrowed(found, console.width)
+    if _width(found) > console.width:  # a terminal breaks lines, rich would cut figures short
+        sys.stdout.write(text(found) + "\n")
+        return
     table = Table(box=SIMPLE_HEAD, title=Text(found.title, style="bold"), title_justify="left")
     for i, heading in enumerate(found.headings):
         justify: Literal["left", "right"] = "left" if i < found.texts else "right"
@@ -65,6 +68,12 @@ def _rich(found: Cells) -> None:
     console.print(table)
     for note in found.notes:
         console.print(Text(note, style="dim"))
+
+
+def _width(found: Cells) -> int:
+    """Of the table with rules."""
+    columns = zip(*[found.headings, *found.rows], strict=True)
+    return sum(max(map(len, column)) + _GAP for column in columns) + 1
 
 
 def narrowed(found: Cells, width: int) -> Cells:
