@@ -92,13 +92,26 @@ def test_a_forward_that_writes_weights_before_it_uses_them() -> None:
         (lambda m, x: m.features(x).undefined, "has no attribute 'undefined'"),
         (lambda m, x: m.features(x).view(x.size(0), 16, -1), "dimensions but the batch flattened"),
         (lambda m, x: m.features(x).flatten(2), "all dimensions but the batch flattened"),
-        (lambda m, x: m.features(x).mean(1), "expected a mean over height and width"),
+        (lambda m, x: m.features(x).flatten(2), "got what Reader.forward does$"),
+        (lambda m, x: m.features(x).mean(1), "expected a mean over height and width, got dim=1"),
+        (lambda m, x: m.features(x).amax((1, 2)), r"a maximum over height .* got dim=\(1, 2\)"),
         (lambda m, x: m.features(x).softmax(1), "expected a softmax over the classes"),
     ],
 )
 def test_forwards_that_are_refused(how: Any, why: str) -> None:
     with pytest.raises(ValueError, match=rf"^Reader: .*{why}"):
         from_torch(Reader(how))
+
+
+def test_a_forward_whose_module_is_not_called_self() -> None:
+    class Named(Reader):
+        def forward(module, x: torch.Tensor) -> Any:  # noqa: N805
+            kernel = module.features[0][0].weight * 2
+            return nn.functional.conv2d(x, kernel, padding=1)
+
+    text = "^Named: forward: expected plain parameters, got a Tensor in what Named.forward does$"
+    with pytest.raises(ValueError, match=text):
+        from_torch(Named(lambda m, x: x))
 
 
 def _swallowed(bad: Callable[[], Any], good: Callable[[Any], Any], x: Any) -> Any:
@@ -151,6 +164,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "pool stride": (layers(CONV, nn.MaxPool2d(2, 1)), "1: expected a 2x2 max-pool of stride 2"),
     "average": (layers(CONV, nn.AvgPool2d(2)), "1: cannot run .*avg_pool2d"),
     "grid": (layers(CONV, nn.AdaptiveAvgPool2d((3, 4))), "1: expected an average pool to a square"),
+    "maximum": (layers(CONV, nn.AdaptiveMaxPool2d(2)), "1: expected a maximum of all pixels, got"),
+    "maximum of an average": (
+        layers(CONV, nn.AdaptiveAvgPool2d(3), nn.AdaptiveMaxPool2d(1)),
+        "2: expected one pool to a fixed size, got AdaptiveMaxPool2d",
+    ),
     "leaky": (layers(CONV, nn.LeakyReLU()), "1: cannot run .*leaky_relu"),
     "group norm": (layers(CONV, nn.GroupNorm(2, 8)), "1: cannot run .*group_norm"),
     "norm last": (layers(CONV, nn.ReLU(), nn.BatchNorm2d(8)), "2: expected batch norms right"),

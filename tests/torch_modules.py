@@ -85,6 +85,23 @@ SEQUENTIALS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (2, 3, 20, 14),
     ),
+    "global maximum": (
+        lambda: sequential(block(3, 16), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, 7)),
+        (2, 3, 20, 14),
+    ),
+    "every dropout": (
+        lambda: sequential(
+            block(3, 8),
+            nn.Dropout2d(),
+            nn.AlphaDropout(),
+            nn.FeatureAlphaDropout(),
+            nn.Dropout(),
+            nn.Flatten(),
+            nn.Dropout1d(),
+            nn.Linear(8 * 16, 5),
+        ),
+        (2, 3, 8, 8),
+    ),
     "rounding up, even sides": (
         lambda: sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2, ceil_mode=True)),
         (2, 3, 16, 8),
@@ -140,6 +157,8 @@ FORWARDS: dict[str, Callable[[Any, torch.Tensor], Any]] = {
     ),
     "mean": lambda m, x: m.features(x).mean((2, 3)),
     "mean, keepdim": lambda m, x: m.features(x).mean([-1, -2], keepdim=True),
+    "amax": lambda m, x: m.features(x).amax((2, 3)),
+    "torch.amax, keepdim": lambda m, x: torch.amax(m.features(x), [-2, -1], keepdim=True),
     "a branch": lambda m, x: (
         m.fc(m.features(x).flatten(1)) if x.shape[-1] == 32 else m.features(x)
     ),

@@ -1,6 +1,7 @@
 """PyTorch's operations that a VGG's forward consists of, each as steps of a ``Recorder``.
 
-They have PyTorch's signatures. What means another operation raises ``Unrecorded``.
+They have PyTorch's signatures. What means another operation raises ``Unrecorded``. Pools are in
+:mod:`.pools`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from .pools import average, images, pair
 from .recording import (
     ASKED,
     OPERATIONS,
@@ -22,7 +24,6 @@ from .recording import (
 )
 
 CONV = "expected a 3x3 convolution of stride 1, padding 1, dilation 1 and one group, got {module}"
-POOL = "expected a 2x2 max-pool of stride 2 without padding, got {module}"
 
 
 def conv2d(
@@ -30,15 +31,15 @@ def conv2d(
     dilation: Any = 1, groups: int = 1,
 ) -> Any:  # fmt: skip
     """3x3 "same"; or unpadded and as large as its input, a dense layer: timm's head."""
-    N, C, H, W = _images(x)
+    N, C, H, W = images(x)
     check_parameters(weight, bias)
     K, channels, R, S = weight.shape
-    if groups != 1 or _pair(dilation) != (1, 1):
+    if groups != 1 or pair(dilation) != (1, 1):
         raise Unrecorded(CONV)
     if channels != C:
         raise Unrecorded(f"expected {channels} channels, got {C}")
     padding = {"same": (R // 2, S // 2), "valid": (0, 0)}.get(padding, padding)
-    if _pair(padding) == (0, 0) and R == S and (x.vector or rec.pools):
+    if pair(padding) == (0, 0) and R == S and (x.vector or rec.pools):
         if not x.vector and (H, W) == (R, R):
             x = rec.step(average(rec, x, R), "flatten", (N, C, R, R), vector=True)
         if (H, W) == (R, R):
@@ -46,7 +47,7 @@ def conv2d(
         if R > 1 and not rec.pooled:
             text = f"{CONV} on {H} x {W} pixels"
             raise Misfit(text, R * R, rec.pools, convolution=True)
-    if (R, S) != (3, 3) or _pair(stride) != (1, 1) or _pair(padding) != (1, 1) or x.vector:
+    if (R, S) != (3, 3) or pair(stride) != (1, 1) or pair(padding) != (1, 1) or x.vector:
         raise Unrecorded(CONV)
     return rec.step(x, "conv", (N, K, H, W), weight, bias)
 
@@ -81,54 +82,6 @@ def dropout(
     if training:
         raise Unrecorded("expected dropout that does nothing in eval(), got {module}")
     return x
-
-
-def max_pool2d(
-    rec: Recorder, x: Any, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
-) -> Any:  # fmt: skip
-    """2x2 of stride 2; rounding up is no other where sides are even."""
-    N, C, H, W = _images(x)
-    odd = ceil_mode and (H % 2 or W % 2)
-    given = kernel_size, stride or kernel_size, padding, dilation
-    if [*map(_pair, given)] != [(2, 2), (2, 2), (0, 0), (1, 1)]:
-        raise Unrecorded(POOL)
-    if return_indices or odd or x.vector or rec.pooled:
-        raise Unrecorded(f"{POOL} of {H} x {W} pixels" if odd else POOL)
-    if min(H, W) < 2:
-        raise Unrecorded(f"expected at least 2 x 2 pixels to pool, got {H} x {W}")
-    rec.pools += 1
-    return rec.step(x, "maxpool", (N, C, H // 2, W // 2))
-
-
-def adaptive_avg_pool2d(rec: Recorder, x: Any, output_size: Any) -> Any:
-    """To a square grid; of single values, nothing."""
-    N, C, H, W = _images(x)
-    sizes = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    rows, columns = (
-        side if given is None else given for given, side in zip(sizes, (H, W), strict=True)
-    )
-    if x.vector and rows == columns == 1:
-        return x
-    if x.vector or rows != columns or rec.pooled:
-        raise Unrecorded("expected an average pool to a square grid, got {module}")
-    rec.adaptive = True
-    return _global(rec, x, (N, C, 1, 1)) if rows == 1 else average(rec, x, rows)
-
-
-def mean(
-    rec: Recorder, x: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
-) -> Any:
-    """Of all pixels: a global average pool."""
-    N, C, _, _ = _images(x)
-    over = sorted(axis % 4 for axis in dim) if isinstance(dim, (tuple, list)) else None
-    if over != [2, 3] or dtype is not None:
-        raise Unrecorded("expected a mean over height and width")
-    shape = (N, C, 1, 1) if keepdim else (N, C)
-    if x.vector:
-        rec.expect_last(x)
-        return rec.tensor(shape, vector=True)
-    return _global(rec, x, shape)
 
 
 def flatten(rec: Recorder, x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -180,29 +133,6 @@ def same(rec: Recorder, x: Any, *_: Any, **__: Any) -> Any:
     return x
 
 
-def average(rec: Recorder, x: Any, grid: int) -> Any:
-    """``x`` pooled to ``grid`` x ``grid``; which costs nothing at that very size."""
-    N, C, _, _ = shape = shape_of(x)
-    if rec.pooled and shape[2:] == (grid, grid):
-        return x
-    rec.pooled = True
-    return rec.step(x, "average", (N, C, grid, grid), number=grid)
-
-
-def _images(x: Any) -> tuple[int, ...]:
-    shape = shape_of(x)
-    if len(shape) != 4:
-        raise Unrecorded(f"expected [N, C, H, W] before {{module}}, got {list(shape)}")
-    return shape
-
-
-def _global(rec: Recorder, x: Any, shape: tuple[int, ...]) -> Any:
-    if rec.pooled:
-        raise Unrecorded("expected one average pool, got {module} after another")
-    rec.pooled = rec.adaptive = True
-    return rec.step(x, "global", shape, vector=True)
-
-
 def _flat(rec: Recorder, x: Any) -> Any:
     N, *rest = shape_of(x)
     if x.vector:
@@ -222,21 +152,13 @@ def _misfit(rec: Recorder, text: str, features: int, channels: int) -> None:
         raise Misfit(text, features // channels, rec.pools, convolution=False)
 
 
-def _pair(value: Any) -> Any:
-    if isinstance(value, (tuple, list)):
-        return tuple(value) if len(value) == 2 else (value[0], value[0]) if value else ()
-    return value, value
-
-
 OPERATIONS |= {
     torch.conv2d: conv2d,
     F.batch_norm: batch_norm,
     F.relu: relu, torch.relu: relu, torch.Tensor.relu: relu,
     torch.relu_: relu, torch.Tensor.relu_: relu,
-    F.dropout: dropout,
-    F.max_pool2d: max_pool2d, torch.max_pool2d: max_pool2d,
-    F.adaptive_avg_pool2d: adaptive_avg_pool2d,
-    torch.mean: mean, torch.Tensor.mean: mean,
+    F.dropout: dropout, F.dropout1d: dropout, F.dropout2d: dropout, F.dropout3d: dropout,
+    F.alpha_dropout: dropout, F.feature_alpha_dropout: dropout,
     torch.flatten: flatten, torch.Tensor.flatten: flatten,
     torch.Tensor.view: view, torch.Tensor.reshape: view, torch.reshape: view,
     F.linear: linear,

@@ -136,6 +136,8 @@ def _layer(step: Step, position: int) -> chain.Layer:
             return chain.AdaptiveAvgPool(name, int(step.number))
         case "global", _:
             return chain.GlobalPool(name, "avg")
+        case "maximum", _:
+            return chain.GlobalPool(name, "max")
         case "flatten", _:
             return chain.Flatten(name, "CHW")
         case "linear", [w, bias]:

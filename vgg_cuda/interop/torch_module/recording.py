@@ -195,12 +195,14 @@ class Recorder:
         """The dotted name of the module whose forward is running, and what it is."""
         frame: Any = sys._getframe(1)
         while frame is not None:
-            module = frame.f_locals.get("self")
+            code = frame.f_code
+            first = code.co_varnames[0] if code.co_argcount else "self"
+            module = frame.f_locals.get(first)
             if isinstance(module, torch.nn.Module):
                 break
             frame = frame.f_back
         else:
-            return "forward", "?"
+            module = self.module  # its forward's arguments have no names, or are gone
         if module is self.module:
             return "forward", f"what {type(module).__name__}.forward does"
         name = next((n for n, m in self.module.named_modules() if m is module), "forward")
