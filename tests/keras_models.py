@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import h5py
 import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -267,3 +270,22 @@ def case(name: str) -> Case:
         x = np.random.default_rng(1).uniform(0, 255, (2, *shape)).astype(np.float32)
     y = predict(model, x)
     return Case(model, x.transpose(0, 2, 3, 1) if first else x, y)
+
+
+def write(model: Any, path: Path, form: str) -> None:
+    """As Keras writes it, but that the name of the file says nothing."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # of old formats
+    written = path.with_name(f"{path.stem}.{'h5' if form == 'old.h5' else form}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        (model.save_weights if form == "weights.h5" else model.save)(written)
+    if form == "old.h5":  # weights alone, as Keras 2 wrote them: the same groups at the root
+        with h5py.File(written) as whole, h5py.File(path, "w") as file:
+            group = whole["model_weights"]
+            for name in group:
+                group.copy(name, file)
+            for name, value in group.attrs.items():
+                file.attrs[name] = value
+        written.unlink()
+    else:
+        written.rename(path)

@@ -16,7 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from keras_models import L, conv, gap, randomize, sequential
+from keras_models import L, conv, gap, keras, randomize, sequential
 
 from vgg_cuda.weights import WeightsError, load_weights
 
@@ -28,6 +28,7 @@ Edit = Callable[[h5py.File], None]
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """One small network in every form."""
+    keras.utils.clear_session()  # names count from the first, whichever tests ran before
     layers: list[Any] = []
     for convs in (1, 1, 2, 2, 2):  # vgg11's
         layers += [*(conv() for _ in range(convs)), L.MaxPooling2D()]

@@ -97,7 +97,7 @@ def stored(entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes
 
 
 ODD = {
-    "empty": (b"", "not a readable safetensors file"),
+    "empty": (b"", "the file is empty"),
     "text": (b"hello, I am a text file", "not a readable safetensors file"),
     "zip-of-something": (stored({"a.txt": b"a"}), "torch.save did not write"),
     "zip-magic-alone": (b"PK\x03\x04" + bytes(40), "not a readable zip file"),

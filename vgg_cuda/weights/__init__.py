@@ -14,7 +14,7 @@ from . import hub, native, pth, safetensors_file, timm, torchvision
 from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
 from .he import he_weights
 from .keras import files as keras_files
-from .keras.shapes import EpsilonAssumedWarning
+from .keras.assumed import AssumedWarning
 from .metadata import Stated, parse
 from .native import save
 from .onnx import file as onnx_file
@@ -23,7 +23,7 @@ from .torchvision import save_torchvision
 
 __all__ = [
     "FORMATS",
-    "EpsilonAssumedWarning",
+    "AssumedWarning",
     "HeadDroppedWarning",
     "Weights",
     "WeightsError",
@@ -68,8 +68,8 @@ def load_weights(source: Source) -> Weights:
     the published ones down to its 1000 classes gets ImageNet's labels, any other gets none. A
     dense head that is all NaN, or that timm saved without its last layer, is dropped with a
     :class:`HeadDroppedWarning`. A Keras model gets the preset that ``from_keras`` gives it. Its
-    weights alone state no softmax, and no epsilon of batch norms: Keras' default is taken, with an
-    :class:`EpsilonAssumedWarning`.
+    weights alone do not say what its layers compute: an :class:`AssumedWarning` names what is
+    assumed of them (ReLUs, the places of pools, no softmax, the epsilon of batch norms).
 
     Raises ``FileNotFoundError`` for a path that is not there, :class:`WeightsError` for anything
     that does not make a VGG and ``TypeError`` for another kind of source.
@@ -111,6 +111,8 @@ def _from_file(path: Path, source: str) -> Weights:
     try:
         with path.open("rb") as file:
             head = file.read(16)
+        if not head:
+            raise WeightsError(f"{source}: the file is empty")
         if keras_files.matches(path, head):
             return keras_files.read(path, source)
         if pth.matches(head) and not safetensors_file.matches(head):

@@ -1,0 +1,181 @@
+"""What Keras' files of weights alone hold: layers with variables, and the names of the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..canonical import Array, WeightsError, listed, one_line
+from ..chain import UnsupportedError
+from .graph import slot
+from .h5 import H5File
+from .stores import CONTAINERS, SUFFIXES, by_layer, ordered
+from .terms import INACTIVE
+
+NDIM = {"conv2d": 4, "dense": 2, "batch_normalization": 1}  # of the first variable
+POOL = re.compile(r"max_pooling2d(_\d+)?|block\d+_pool")
+KNOWN = {slot(kind, {}) for kind in (*INACTIVE, "Activation", "Flatten", "MaxPooling2D", "ReLU")}
+KNOWN |= {"global_average_pooling2d", "global_max_pooling2d", "input", "softmax"}
+CHANGING = re.compile(  # names of layers in front of the first convolution that are no input
+    r"(.*pooling2d|.*normalization|rescaling|zero_padding2d|reshape|permute|cropping2d|resizing|"
+    r"up_sampling2d|lambda|sequential|functional|model)(_\d+)?"
+)
+WHOLE = "save the whole model (.keras)"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer with variables: ``name`` for messages, ``own`` as its model calls it.
+
+    ``model`` is the path of the model that it lies in, "" for the outermost.
+    """
+
+    name: str
+    own: str
+    names: tuple[str, ...]  # of the variables, where the file says them
+    arrays: list[Array]
+    model: str = ""
+
+
+@dataclass
+class Parts:
+    """All that a file says.
+
+    ``others`` are the names of layers without variables; ``hidden``: those of nested models are
+    not among them. ``pools`` counts the pools behind every convolution, where the file has that.
+    ``first`` is a name that is taken for the input's.
+    """
+
+    layers: list[Part] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    hidden: bool = False
+    pools: list[int] | None = None
+    first: str | None = None
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes of ``others``: ``flatten``."""
+        return [base(name) for name in self.others]
+
+
+def saved_parts(file: H5File, source: str) -> Parts:
+    """Of a ``.weights.h5`` file, whose layers are numbered by class, not ordered."""
+    parts = Parts()
+    _collect(file, file.root, "", parts, source)
+    odd = [name for name in parts.others if base(name) not in KNOWN]
+    if odd:
+        raise UnsupportedError(
+            f"{source}: {listed(odd)}: expected the layers of a VGG; if it is one, {WHOLE}, which "
+            "says what they do"
+        )
+    _check_models(parts.layers, source)
+    return parts
+
+
+def legacy_parts(file: H5File, group: object, source: str) -> Parts:
+    """Of an older ``.h5`` file, whose ``layer_names`` are in the model's order."""
+    parts, pools = Parts(), list[int]()
+    names = file.texts(group, "layer_names") or []
+    for name in names:
+        layer = file.group(group, name)
+        variables = None if layer is None else file.texts(layer, "weight_names")
+        if layer is None or variables is None:
+            raise WeightsError(f"{source}: missing: the weights of {one_line(name, 80)}")
+        if not variables:
+            parts.others.append(name)
+            if POOL.fullmatch(name):
+                if not pools:
+                    raise UnsupportedError(
+                        f"{source}: {one_line(name, 80)}: expected a convolution before it"
+                    )
+                pools[-1] += 1
+        split = by_layer(variables)
+        flat = len(split) == 1 or all(not key for key in split)
+        parts.hidden |= not flat or any(key.rsplit("/", 1)[-1] not in ("", name) for key in split)
+        for key, own in split.items() if not flat else ((name, variables),):
+            inner = key.rsplit("/", 1)[-1] or name
+            ends = [one.rsplit("/", 1)[-1].split(":")[0] for one in own]
+            known = tuple(end for end in SUFFIXES if end in ends)
+            if len(known) != len(own):
+                known = ()
+            arrays = [file.array(layer, one) for one in (ordered(own, known) if known else own)]
+            if arrays:
+                where = inner if inner == name else f"{name}/{inner}"
+                parts.layers.append(Part(one_line(where, 120), inner, known, arrays))
+                pools += [0] * (arrays[0].ndim == NDIM["conv2d"])
+    if parts.others and not parts.hidden:  # files of other programs leave such layers out
+        parts.pools = pools
+    _check_names(parts, names, source)
+    return parts
+
+
+def _check_names(parts: Parts, names: Sequence[str], source: str) -> None:
+    """Refuses layers without variables whose names do not tell what they do."""
+    odd = [n for n in parts.others if base(n) not in KNOWN and not POOL.fullmatch(n)]
+    if odd and odd[0] == names[0] and not CHANGING.fullmatch(odd[0]):
+        parts.first = odd.pop(0)
+    if odd:
+        raise UnsupportedError(
+            f"{source}: {listed(odd)}: expected the layers of a VGG, with the names that Keras "
+            f"gives them, which alone say what they do here; if it is one, {WHOLE}"
+        )
+
+
+def _check_models(layers: Sequence[Part], source: str) -> None:
+    """Refuses layers in several models: the file has these by class, not in their order."""
+    seen: dict[int, Part] = {}
+    for part in layers:
+        ndim = part.arrays[0].ndim
+        # a batch norm belongs to the convolution that stands where it does
+        for other in (seen.setdefault(ndim, part), seen.get(4, part) if ndim == 1 else part):
+            if other.model != part.model:
+                raise UnsupportedError(
+                    f"{source}: {other.name} and {part.name} lie in different models, and the file "
+                    f"does not say which comes first; {WHOLE}"
+                )
+
+
+def _collect(file: H5File, group: object, where: str, parts: Parts, source: str) -> None:
+    """Layers with variables, those of nested models first, and the names of the others."""
+    if where.count("/") > 16:
+        raise WeightsError(f"{source}: groups nested too deep")
+    for container in CONTAINERS:
+        layers = file.group(group, container)
+        if layers is None:
+            continue
+        here: list[Part] = []
+        for name in sorted(file.names(layers), key=_natural):
+            layer = file.group(layers, name)
+            if layer is None:
+                continue
+            path = f"{where}{name}"
+            inside = len(parts.layers) + len(parts.others)
+            _collect(file, layer, f"{path}/", parts, source)
+            variables = file.group(layer, "vars")
+            count = 0 if variables is None else len(file.names(variables))
+            if count:
+                own = file.text(variables, "name") or name
+                arrays = [file.array(variables, str(i)) for i in range(count)]
+                if arrays[0].ndim != NDIM.get(base(name)):
+                    shape = list(arrays[0].shape)
+                    raise UnsupportedError(
+                        f"{source}: {one_line(path, 120)}: expected the layers of a VGG, got "
+                        f"variables that begin with {shape}"
+                    )
+                label = one_line(f"{container}/{path}", 120)
+                here.append(Part(label, own, (), arrays, where))
+            elif inside == len(parts.layers) + len(parts.others):
+                parts.others.append(name)
+        parts.layers += here
+
+
+def base(name: str) -> str:
+    """``conv2d_10`` -> ``conv2d``: the class of a layer with a name that Keras gave it."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def _natural(name: str) -> tuple[str, int]:
+    """A key that puts ``conv2d_2`` before ``conv2d_10``."""
+    match = re.fullmatch(r"(.*?)(?:_(\d{1,6}))?", name, re.DOTALL)
+    return (match[1], int(match[2] or 0)) if match else (name, 0)
