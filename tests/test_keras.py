@@ -164,6 +164,13 @@ def lora() -> Any:
     return model
 
 
+def no_config() -> Any:
+    """Keras computes it and saves it not."""
+    model = sequential(conv(), *gap())
+    model.layers[-1].activation = None
+    return model
+
+
 def relu(x: Any) -> Any:
     """Not what its name says."""
     return keras.activations.elu(x)
@@ -283,6 +290,11 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: sequential(L.ZeroPadding2D(1), conv(padding="same", name="c")),
         "c: .*padding 'valid' behind ZeroPadding2D",
     ),
+    "no-images": (
+        lambda: sequential(L.Dense(3, name="d"), shape=(8,)),
+        "d: .*3x3 convolutions of images .*none",
+    ),
+    "no-config": (no_config, r"get_config\(\) raises TypeError.*keras\.activations\.linear would"),
     "no-flatten": (lambda: sequential(conv(), L.Dense(2, name="d")), "d: .*Dense on an image"),
     "dense-first": (lambda: sequential(L.Flatten(), L.Dense(2, name="d")), "d: .*tion first"),
     "mixed-formats": (

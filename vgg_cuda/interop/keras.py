@@ -27,7 +27,10 @@ def from_keras(
     (``keras.applications.VGG16(include_top=False)``) are taken apart. Its weights are copied: later
     training does not reach the result. A stated softmax makes a call give probabilities. Where
     ``Flatten`` reads the image, only the model's own input size is taken. The result takes NHWC
-    arrays; for models of ``data_format="channels_first"`` pass ``layout="NCHW"``.
+    arrays; for models of ``data_format="channels_first"`` pass ``layout="NCHW"``: without a head,
+    their results are NHWC all the same. Models of half or mixed precision (the policies "float16",
+    "bfloat16", "mixed_float16" and "mixed_bfloat16") are computed in float32, or in what ``dtype``
+    says, so results differ from Keras' by its rounding.
 
     ``preset``, which matters for ``classify`` and uint8 pixels alone, is "keras" for models with
     the names of ``keras.applications``, "pixels" (0 to 255) for those that begin with
@@ -63,15 +66,25 @@ def weights_of(model: Any) -> Weights:
             f"{source}: the model is not built and has no weights yet: call "
             "model.build((None, 224, 224, 3)) first, or begin it with keras.Input"
         )
-    # as a file would hold it: lists instead of tuples
-    stated = json.dumps({"class_name": kind, "config": model.get_config()}, default=_plain)
-    config = json.loads(stated)
-    layers = layers_of(config, source)
+    layers = layers_of(_config(model, source), source)
     live = Live(keras, model, source)
     for layer in layers:
         if layer.kind in ADD:  # what is not is let be or refused by its class
             live.check(layer)
     return translate(layers, model.inputs[0].shape, live, source)
+
+
+def _config(model: Any, source: str) -> Any:
+    """The model's config as a file would hold it, with lists instead of tuples."""
+    stated = {"class_name": type(model).__name__}
+    try:
+        return json.loads(json.dumps(stated | {"config": model.get_config()}, default=_plain))
+    except Exception as error:  # whatever a layer's own get_config raises
+        detail = one_line(f"{type(error).__name__}: {error}", 160)
+        raise UnsupportedError(
+            f"{source}: expected a config of its layers, but get_config() raises {detail}. A layer "
+            "whose activation was set to None has none: keras.activations.linear would do"
+        ) from error
 
 
 class Live:

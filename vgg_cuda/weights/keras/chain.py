@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..canonical import Weights, one_line
-from ..chain import BatchNorm, Flatten, Identity, Linear, Relu, Softmax, to_weights
+from ..chain import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax, to_weights
 from .graph import KerasLayer
 from .spatial import (
     EVEN_ONLY,
@@ -65,6 +65,8 @@ def _activated(add: Callable[[State, KerasLayer], None]) -> Callable[[State, Ker
 
 
 def _dense(state: State, layer: KerasLayer) -> None:
+    if not state.flat and not any(isinstance(record, Conv3x3) for record in state.records):
+        state.refuse(layer, "3x3 convolutions of images before dense layers", "none")
     if not state.flat:
         state.refuse(layer, "Flatten or a global pool before dense layers", "Dense on an image")
     w, bias = state.weights(layer)
