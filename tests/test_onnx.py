@@ -272,6 +272,11 @@ def _clipped(net: Net, *operands: Any, **attributes: Any) -> Net:
     return net.conv(4, 6).maxpool().add("Flatten").head()
 
 
+def _maximum(net: Net, zero: Any, left: bool = False) -> Net:
+    net.conv(3, 4, relu=False).add("Max", zero, left=left).maxpool()
+    return net.conv(4, 6).maxpool().add("Flatten").head()
+
+
 INFINITE = np.float32(np.inf)
 AXES = np.array([2, 3])
 SPELLINGS: dict[str, tuple[int, Callable[[Net], Net]]] = {
@@ -309,6 +314,8 @@ SPELLINGS: dict[str, tuple[int, Callable[[Net], Net]]] = {
     ),
     "clip-operands": (17, lambda n: _clipped(n, np.float32(0), INFINITE)),
     "clip-no-maximum": (17, lambda n: _clipped(n, np.float32(0))),
+    "maximum": (17, lambda n: _maximum(n, np.float32(0))),
+    "maximum-left": (17, lambda n: _maximum(n, np.zeros(1, np.float32), left=True)),
     "clip-attributes": (10, lambda n: _clipped(n, min=0.0)),
     "dropout-identity-cast": (
         17, lambda n: n.add("Identity").features().add("Dropout", np.float32(0.5), np.array(False))

@@ -123,6 +123,18 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.conv(3, 4, relu=False).add("Clip", np.float32(0), np.float32(6)),
         r"clip_1 \(Clip\): expected a ReLU .*got 0.0 and 6.0",
     ),
+    "maximum-of-1": (
+        lambda n: n.conv(3, 4, relu=False).add("Max", np.float32(1)),
+        r"max_1 \(Max\): expected a ReLU, the maximum of a value and 0, got 1\.0",
+    ),
+    "maximum-of-several": (
+        lambda n: n.conv(3, 4, relu=False).add("Max", np.float32(0), np.float32(0)),
+        r"max_1 \(Max\): expected a ReLU, the maximum of a value and 0$",
+    ),
+    "maximum-per-channel": (
+        lambda n: n.conv(3, 4, relu=False).add("Max", np.zeros((4, 1, 1), np.float32)),
+        r"max_1 \(Max\): expected a ReLU, the maximum of a value and 0$",
+    ),
     "average-pool-halves": (
         lambda n: n.conv(3, 4).add("AveragePool", kernel_shape=[2, 2]), "expected an average pool"
     ),

@@ -55,6 +55,17 @@ def clip(t: Position, node: Any, a: Attributes) -> None:
     relu(t, node, a)
 
 
+def maximum(t: Position, node: Any, a: Attributes) -> None:
+    """A ReLU where it is max(x, 0): how exporters spell a clamp without a maximum."""
+    side = 0 if t.graph.is_constant(node.input[0]) else 1
+    bound = t.graph.constant(node, side)
+    if len(node.input) != 2 or bound is None or bound.size != 1 or bound.ndim > len(t.axes):
+        raise t.error(node, "expected a ReLU, the maximum of a value and 0")
+    if bound.item() != 0:
+        raise t.error(node, f"expected a ReLU, the maximum of a value and 0, got {bound.item()}")
+    relu(t, node, a)
+
+
 def conv(t: Position, node: Any, a: Attributes) -> None:
     """A 3x3 convolution; or one as large as its input: a dense layer, as in timm's head."""
     w, bias = t.weights(node, 1), t.graph.constant(node, 2)

@@ -27,6 +27,7 @@ TRANSLATED: Mapping[str, Callable[[Position, Any, Attributes], None]] = {
     "GlobalMaxPool": pools.global_max,
     "Identity": convs.nothing,
     "MatMul": rows.matmul,
+    "Max": convs.maximum,
     "MaxPool": pools.max_pool,
     "ReduceMax": pools.reduce_max,
     "ReduceMean": pools.reduce_mean,
