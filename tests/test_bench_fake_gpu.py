@@ -205,7 +205,7 @@ def test_memory_of_a_gpu_is_predicted_without_it(gpu: Any, tmp_path: Path) -> No
     work = whole(TINY, 4)
     job = Job("cuda:0", "float16", weights=tiny_file(tmp_path))
     expected = VGG.load(str(job.weights), device="cuda").memory(work.shape, "float16").total
-    needed = memory.needs(work, job, 3, TINY)
+    needed = memory.needs(work, job, ("vgg_cuda",), TINY)
     assert expected <= needed <= expected + 17 * 4 * 32 * 32 * 3 * 2 + 4096
 
 

@@ -387,37 +387,51 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     layers = tuple(network_layers(get_config("vgg16")))
     small, large = (Work("model", "vgg16", (n, 224, 224, 3), layers) for n in (1, 64))
     monkeypatch.setattr(memory, "available", lambda job: 8 << 30)
-    memory.check([small], job, 3, None)
+    programs = ("vgg_cuda", "torch", "onnxruntime")
+    memory.check([small], job, programs, None)
     with pytest.raises(ValueError, match=r"vgg16, batch 64: needs about \d+.\d GB for .* are free"):
-        memory.check([small, large], job, 3, None)
+        memory.check([small, large], job, programs, None)
     monkeypatch.setattr(memory, "available", lambda job: None)
-    memory.check([large], job, 3, None)
+    memory.check([large], job, programs, None)
     with pytest.raises(ValueError, match="expected less than 2\\^31 pixels"):
-        memory.check([large.of_batch(10**6)], job, 3, None)
+        memory.check([large.of_batch(10**6)], job, programs, None)
 
 
+@pytest.mark.parametrize(
+    ("program", "least"), [("vgg_cuda", 1.1e9), ("torch", 1.1e9), ("onnxruntime", 2.2e9)]
+)
 @pytest.mark.parametrize("batch", [1, 4])
-def test_the_prediction_is_near_what_is_held(batch: int) -> None:
-    """Of the programs that were measured in bench/results: between it and a few times that."""
-    layers = tuple(network_layers(get_config("vgg16")))
-    work = Work("model", "vgg16", (batch, 224, 224, 3), layers)
-    needed = memory.needs(work, Job("cpu", "float32"), 1, None)
-    assert 1.0e9 < needed < 2.2e9
+def test_the_prediction_is_near_what_is_held(program: str, least: float, batch: int) -> None:
+    """By each program and by the command's own process, as measured: to twice that."""
+    config = get_config("vgg16")
+    work = Work("model", "vgg16", (batch, 224, 224, 3), tuple(network_layers(config)))
+    job = Job("cpu", "float32")
+    own = memory.needs(work, job, (), config)
+    assert 2.0e9 < own < 3.0e9
+    assert least < memory.needs(work, job, (program,), config) - own < 2 * least
+    kernel = Work("kernel", "conv1_1", (batch, 224, 224, 3), work.layers[:1])
+    assert 0.55e9 < memory.needs(kernel, job, (), config) < 1.0e9  # all weights are drawn
 
 
 def test_free_memory_is_the_least_that_anybody_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MEMINFO", "CGROUP"):
-        monkeypatch.setattr(memory, name, tmp_path / name)
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "MEMINFO")
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
     job = Job("cpu", "float32")
     assert memory.available(job) is None
     (tmp_path / "MEMINFO").write_text("MemTotal: 9 kB\nMemAvailable:   2048 kB\n")
     assert memory.available(job) == 2 << 20
-    (tmp_path / "CGROUP").write_text("max\n")
+    (tmp_path / "memory.max").write_text("max\n")
     assert memory.available(job) == 2 << 20
-    (tmp_path / "CGROUP").write_text("4096\n")
+    (tmp_path / "memory.max").write_text("4096\n")
     assert memory.available(job) == 4096
+    (tmp_path / "memory.current").write_text("1100\n")
+    assert memory.available(job) == 2996
+    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 100\nactive_file 5\n")
+    assert memory.available(job) == 3096
+    (tmp_path / "memory.current").write_text("9999\n")
+    assert memory.available(job) == 0
 
 
 # ---- The machine ----

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import numpy_dtype
 from ..inputs import MOST_PIXELS
 from .inputs import MOST_COPIED_BYTES, cache_bytes, copies
+from .layers import network_layers
 from .machine import MEMINFO, nvidia_smi
 from .work import Job, Work
 
 if TYPE_CHECKING:
     from ..configs import Config
 
-CGROUP = Path("/sys/fs/cgroup/memory.max")
+CGROUP = Path("/sys/fs/cgroup")
+READING = 4
+"""Times the weights: what onnxruntime's process holds while it reads them, makes a model of them
+and loads that; and the command's own, which draws them, reads them and makes float64 of each."""
+
 WINOGRAD = 4  # times a convolution's weights, as this package's CPU backend lays them out
 GB = 1e9
 
 
-def check(works: list[Work], job: Job, programs: int, config: Config | None) -> None:
+def check(works: list[Work], job: Job, programs: Sequence[str], config: Config | None) -> None:
     """Raises ``ValueError`` with one line for the first work that does not fit.
 
-    On the CPU ``programs`` processes hold it at once. On a GPU this package's forward is what is
-    predicted: a peer that needs more is told when it fails.
+    On the CPU a process for each of ``programs`` holds it at once, beside the command's own. On a
+    GPU this package's forward is what is predicted: a peer that needs more is told when it fails.
     """
     free = available(job)
     for work in works:
@@ -41,7 +47,7 @@ def check(works: list[Work], job: Job, programs: int, config: Config | None) -> 
             )
 
 
-def needs(work: Work, job: Job, programs: int, config: Config | None) -> int:
+def needs(work: Work, job: Job, programs: Sequence[str], config: Config | None) -> int:
     """Bytes, about."""
     if job.on_gpu and config is not None and work.kind != "kernel":
         return _forward(work, job, config)
@@ -54,8 +60,24 @@ def needs(work: Work, job: Job, programs: int, config: Config | None) -> int:
     x = 4 * math.prod(work.shape)
     # the input and its copies, two tensors between layers, and as much again for what unfolds them
     tensors = x + min(MOST_COPIED_BYTES, max(x, 2 * cache_bytes())) + 4 * item * largest
-    held = tensors + item * (WINOGRAD * weights["conv"] + 2 * weights["dense"])
-    return held * (1 if job.on_gpu else programs)
+    laid_out = WINOGRAD * weights["conv"] + 2 * weights["dense"]
+    held = tensors + item * laid_out
+    if job.on_gpu:
+        return held
+    read = READING * sum(weights.values())
+    loading = sum(name == "onnxruntime" for name in programs) * item * max(0, read - laid_out)
+    return held * len(programs) + loading + _own(work, config)
+
+
+def _own(work: Work, config: Config | None) -> int:
+    """Of the process that starts the others: all weights, and the float64 reference."""
+    every = work.layers if config is None else network_layers(config)
+    drawn, used = (
+        sum(math.prod(layer.weight_shape) for layer in layers if layer.multiplies)
+        for layers in (every, work.layers)
+    )
+    largest = max(math.prod(shape) for shape in _shapes(work.few()))
+    return 4 * (drawn + (READING - 1) * used) + 3 * 8 * largest
 
 
 def _forward(work: Work, job: Job, config: Config) -> int:
@@ -84,10 +106,24 @@ def available(job: Job) -> int | None:
     if MEMINFO.exists():
         lines = MEMINFO.read_text(encoding="ascii").splitlines()
         found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    if CGROUP.exists():
-        text = CGROUP.read_text(encoding="ascii").strip()
-        found += [int(text)] if text.isdigit() else []
+    most = _number(CGROUP / "memory.max")
+    if most is not None:
+        found.append(max(0, most - _taken()))
     return min(found, default=None)
+
+
+def _taken() -> int:
+    """Bytes of the cgroup that are in use, without files that it need not keep."""
+    stat = CGROUP / "memory.stat"
+    lines = stat.read_text(encoding="ascii").splitlines() if stat.exists() else []
+    cached = [int(line.split()[1]) for line in lines if line.startswith("inactive_file ")]
+    return max(0, (_number(CGROUP / "memory.current") or 0) - sum(cached))
+
+
+def _number(path: Path) -> int | None:
+    """None for "max", and where there is no such file."""
+    text = path.read_text(encoding="ascii").strip() if path.exists() else ""
+    return int(text) if text.isdigit() else None
 
 
 def _shapes(work: Work) -> list[tuple[int, ...]]:

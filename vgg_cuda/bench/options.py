@@ -100,7 +100,7 @@ def resolve(options: Options) -> Asked:
     if backend.name == "emulator":
         _check_emulated(works)
         peers = () if options.peers is None else peers
-    memory.check(works, job, 1 + len(peers), config)
+    memory.check(works, job, (OURS, *peers), config)
     if config is not None and weights is None:
         weights = he_weights(config, options.seed)  # takes its time: after all that is refused
     default_s = GPU_TIMEOUT_S if on_gpu else CPU_TIMEOUT_S
