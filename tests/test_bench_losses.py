@@ -285,14 +285,19 @@ def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])
 def test_signals_that_were_ignored_still_are(name: str) -> None:
+    """From the entry point on, as under ``nohup``."""
     script = (
         "import os, signal\n"
+        "from vgg_cuda import cli\n"
         "from vgg_cuda.bench.interruption import Interruption\n"
+        "def run():\n"
+        "    stop = Interruption()\n"
+        "    with stop.watching():\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "        stop.check()\n"
+        f"    assert signal.getsignal(signal.{name}) is signal.SIG_IGN\n"
         f"signal.signal(signal.{name}, signal.SIG_IGN)\n"
-        "stop = Interruption()\n"
-        "with stop.watching():\n"
-        f"    os.kill(os.getpid(), signal.{name})\n"
-        "    stop.check()\n"
-        f"assert signal.getsignal(signal.{name}) is signal.SIG_IGN\n"
+        "cli.app = run\n"
+        "cli.main()\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -62,7 +62,8 @@ Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image 
 def main() -> None:
     """Entry point of the console script."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, _stop)
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
     app()
 
