@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import io
 import os
 import signal
 import weakref
@@ -186,6 +188,47 @@ def test_values_that_are_compared() -> None:
     assert mean._version == version, "PyTorch counts it now: comparing may go"
     assert torch.equal(run().values[1], mean)
     assert run() is run()
+
+
+# ---- Identity ----
+
+
+def test_swapped_tensors() -> None:
+    """PyTorch's other way to convert modules, which refuses tensors with weak references."""
+    cache, a, b = PackedCache(), parameter(), parameter()
+    of_a = packed(cache, a)
+    torch.utils.swap_tensors(a, b)
+    fresh = packed(cache, a)
+    assert fresh is not of_a
+    assert torch.equal(fresh.values[0], a)
+    assert torch.equal(packed(cache, b).values[0], b)
+
+
+def test_another_tensor_of_the_same_memory() -> None:
+    """``w.data`` is a new one each time, often at the same address, that has no version to tell."""
+    cache, w, seen = PackedCache(), torch.randn(4), set()
+    for _ in range(8):
+        seen.add(id(data := w.data))
+        del data
+        assert torch.equal(packed(cache, w.data).values[0], w)
+        w.mul_(2)
+    assert len(seen) < 8, "no address was used twice: nothing was tested"
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.nn.Parameter, torch.Tensor.clone], ids=["parameter", "tensor"]
+)
+def test_tensors_that_were_packed_are_saved_and_copied(kind: Callable[..., torch.Tensor]) -> None:
+    cache, w, file = PackedCache(), kind(torch.randn(4)), io.BytesIO()
+    first = packed(cache, w)
+    torch.save(w, file)
+    assert b"vgg_cuda.interop" not in file.getvalue()  # others can read it
+    file.seek(0)
+    for twin in (torch.load(file, weights_only=True), copy.deepcopy(w)):
+        assert torch.equal(twin, w)
+        assert packed(cache, twin) is not first
+        assert packed(cache, twin) is packed(cache, twin)
+    assert packed(cache, w) is first
 
 
 # ---- Lifetimes ----

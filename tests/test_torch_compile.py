@@ -418,6 +418,19 @@ def test_weights_made_in_inference_mode() -> None:
 
 
 @torch.no_grad()
+def test_weights_that_are_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
+    model, x = network(batch_norm=True), picture(1, 3, 32, 32)
+    run = compiled(model)
+    run(x)
+    model.load_state_dict(network(batch_norm=True, seed=5).state_dict())
+    assert_like(run(x), model(x))
+    model.double().float()
+    assert_like(run(x), model(x))
+    assert counts()[1] == 0
+
+
+@torch.no_grad()
 def test_packed_weights_go_with_the_model() -> None:
     torch_cache.refresh()
     model = network(batch_norm=True)

@@ -15,8 +15,9 @@ or casting a module gives its parameters other storages. Three things the versio
 - Inference tensors, made under ``torch.inference_mode()``, have none: they are packed anew for
   every call. Make parameters outside of it.
 
-Entries hold their tensors weakly and go when one of them goes. Storages are held weakly, too, so
-that new memory at an old address is never taken for the old. There are at most ``MAX_ENTRIES``, the
+A tensor is told from others by an attribute of its own, and its entries go when that goes with it:
+``torch.utils.swap_tensors`` refuses tensors with weak references. Storages are held weakly, so that
+new memory at an old address is never taken for the old. There are at most ``MAX_ENTRIES``, the
 least recently used go first. On a GPU every stream has entries of its own: what is packed on a
 stream is used, and its memory used again, in that stream's order.
 """
@@ -26,6 +27,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,6 +48,8 @@ __all__ = ["MAX_ENTRIES", "Norm", "PackedCache", "packed_conv3x3", "packed_linea
 
 MAX_ENTRIES = 1024
 
+_ATTRIBUTE = "_vgg_cuda_identity"
+
 T = TypeVar("T")
 
 _weakly: Callable[[Any], Hashable] = StorageWeakRef  # equal where the storage is the same
@@ -61,8 +65,17 @@ class Norm(NamedTuple):
     eps: float
 
 
+class _Identity:
+    """Of one tensor. Pickled with it, where it is, it is nothing that a reader would not know."""
+
+    __slots__ = ("__weakref__",)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OrderedDict, ()
+
+
 class _Entry(NamedTuple):
-    tensors: list[weakref.ref[torch.Tensor] | None]
+    identities: list[weakref.ref[_Identity] | None]
     state: list[Hashable]
     values: list[torch.Tensor]
     packed: Any
@@ -91,14 +104,15 @@ class PackedCache:
         """
         if any(t is not None and t.is_inference() for t in tensors):
             return pack()
-        key = (how, tuple(map(id, tensors)))
+        identities = [None if t is None else _identity(t) for t in tensors]
+        key = (how, tuple(map(id, identities)))
         state = [_state(t) for t in tensors]
         with self._lock:
             entry = self._entries.pop(key, None)
             if (
                 entry is not None
                 and entry.state == state
-                and _same(entry.tensors, tensors)
+                and _same(entry.identities, identities)
                 and all(map(torch.equal, entry.values, compared))
             ):
                 self._entries[key] = entry  # now the most recently used
@@ -107,7 +121,7 @@ class PackedCache:
         values = [t.detach().clone() for t in compared]
         packed = pack()
         forget = self._forgetter(key)
-        refs = [None if t is None else weakref.ref(t, forget) for t in tensors]
+        refs = [None if each is None else weakref.ref(each, forget) for each in identities]
         with self._lock:  # `state` and `values` are from before: a write meanwhile is noticed
             self._entries[key] = _Entry(refs, state, values, packed)
             while len(self._entries) > self.max_entries:
@@ -133,6 +147,14 @@ class PackedCache:
         self._lock = threading.RLock()
 
 
+def _identity(tensor: torch.Tensor) -> _Identity:
+    """What goes with ``tensor``, and with its values where ``swap_tensors`` swaps them."""
+    found = tensor.__dict__.get(_ATTRIBUTE)
+    if type(found) is not _Identity:  # what a pickle made of another's is none
+        found = tensor.__dict__[_ATTRIBUTE] = _Identity()
+    return found
+
+
 def _state(tensor: torch.Tensor | None) -> Hashable:
     """What is another when the tensor's values are, or may be."""
     if tensor is None:
@@ -144,11 +166,11 @@ def _state(tensor: torch.Tensor | None) -> Hashable:
 
 
 def _same(
-    refs: Sequence[weakref.ref[torch.Tensor] | None], tensors: Sequence[torch.Tensor | None]
+    refs: Sequence[weakref.ref[_Identity] | None], identities: Sequence[_Identity | None]
 ) -> bool:
     return all(
-        (None if ref is None else ref()) is tensor
-        for ref, tensor in zip(refs, tensors, strict=True)
+        (None if ref is None else ref()) is identity
+        for ref, identity in zip(refs, identities, strict=True)
     )
 
 

@@ -63,6 +63,7 @@ def backend(
         _replace(fused.graph, stage, calls)
     fused.graph.lint()
     fused.recompile()
+    _forget_examples(fused.graph)
     _count(matched=sum(map(len, stages)))
     return calls.counted(fused.forward)
 
@@ -120,7 +121,6 @@ def _replace(graph: fx.Graph, parts: list[Part], calls: _Calls) -> None:
     last = nodes[-1]
     with graph.inserting_before(last):  # behind the attributes that are read between them
         call = graph.call_function(vgg_cuda_stage, tuple(arguments))
-    call.meta = copy.copy(last.meta)
     last.replace_all_uses_with(call)
     for node in reversed(nodes):
         graph.erase_node(node)
@@ -140,4 +140,14 @@ def _cut_out(graph: fx.Graph, nodes: list[fx.Node], arguments: list[fx.Node]) ->
     for node in nodes:
         copies[node] = part.node_copy(node, lambda each: copies[each])
     part.output(copies[nodes[-1]])
+    _forget_examples(part)
     return fx.GraphModule(torch.nn.Module(), part).forward
+
+
+def _forget_examples(graph: fx.Graph) -> None:
+    """What nodes know of the tensors that were traced.
+
+    It holds weak references to parameters, which ``torch.utils.swap_tensors`` refuses.
+    """
+    for node in graph.nodes:
+        node.meta.clear()
