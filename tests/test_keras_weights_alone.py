@@ -113,6 +113,13 @@ def pooled_base() -> Any:
     return sequential(base, L.Dense(5))
 
 
+def frozen_inside() -> Any:
+    """Whose weights the file lists behind all others, of the same shape."""
+    base = functional(chained(eight(relu=False)))
+    base.layers[-4].trainable = base.layers[-3].trainable = False
+    return sequential(base, *gap())
+
+
 def flat(*head: Any, shape: tuple[int, int, int] = (32, 64, 3)) -> Any:
     return sequential(*eight(*head, L.Flatten(), L.Dense(5), relu=False), shape=shape)
 
@@ -152,6 +159,7 @@ REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
         lambda: sequential(L.MaxPooling2D(), *eight(), shape=BIG),
         "expected a convolution before",
     ),
+    "frozen-inside": ("old.h5", frozen_inside, f"conv2d.* comes behind .*frozen.*{WHOLE}"),
     "pooled-inside": ("old.h5", pooled_base, f"may be either.*{WHOLE}"),
     "pooled-inside-twice": ("old.h5", lambda: case("nested-twice").model, f"either.*{WHOLE}"),
 }  # fmt: skip

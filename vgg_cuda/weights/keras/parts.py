@@ -93,6 +93,7 @@ def legacy_parts(file: H5File, group: object, source: str) -> Parts:
         split = by_layer(variables)
         flat = len(split) == 1 or all(not key for key in split)
         parts.hidden |= not flat or any(key.rsplit("/", 1)[-1] not in ("", name) for key in split)
+        before = len(parts.layers)
         for key, own in split.items() if not flat else ((name, variables),):
             inner = key.rsplit("/", 1)[-1] or name
             ends = [one.rsplit("/", 1)[-1].split(":")[0] for one in own]
@@ -104,6 +105,7 @@ def legacy_parts(file: H5File, group: object, source: str) -> Parts:
                 where = inner if inner == name else f"{name}/{inner}"
                 parts.layers.append(Part(one_line(where, 120), inner, known, arrays))
                 pools += [0] * (arrays[0].ndim == NDIM["conv2d"])
+        _check_order(parts.layers[before:], source)
     if parts.others and not parts.hidden:  # files of other programs leave such layers out
         parts.pools = pools
     _check_names(parts, names, source)
@@ -120,6 +122,21 @@ def _check_names(parts: Parts, names: Sequence[str], source: str) -> None:
             f"{source}: {listed(odd)}: expected the layers of a VGG, with the names that Keras "
             f"gives them, which alone say what they do here; if it is one, {WHOLE}"
         )
+
+
+def _check_order(layers: Sequence[Part], source: str) -> None:
+    """Refuses a nested model whose frozen layers, which it lists last, were between the others."""
+    last: dict[tuple[int, str], tuple[list[int], Part]] = {}
+    for part in layers:
+        numbers = [int(digits[:9]) for digits in re.findall(r"\d+", part.own)]
+        key = part.arrays[0].ndim, re.sub(r"_?\d+", "", part.own)
+        before, other = last.get(key, (numbers, part))
+        if numbers < before:
+            raise UnsupportedError(
+                f"{source}: {part.name} comes behind {other.name}: expected layers in the order of "
+                f"their numbers; where some are frozen, the file has these last; {WHOLE}"
+            )
+        last[key] = numbers, part
 
 
 def _check_models(layers: Sequence[Part], source: str) -> None:
