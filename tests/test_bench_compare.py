@@ -17,6 +17,7 @@ from vgg_cuda.bench.compare import Comparison, compare, interval
 from vgg_cuda.bench.compare_command import compare_command
 from vgg_cuda.bench.compare_text import as_dict, text
 from vgg_cuda.bench.report import Ceiling, Report, Result
+from vgg_cuda.cli import app as cli
 
 PAIRS = 300
 
@@ -309,3 +310,14 @@ def test_names_steer_no_terminal() -> None:
     new.versions = {**new.versions, "torch": "\x9b31m"}
     assert "\x1b" not in text(compare(old, new))
     assert "\x9b" not in text(compare(old, new))
+
+
+def test_reports_of_other_work_alone_are_told(tmp_path: Path) -> None:
+    old, new = two(exact(1.0, **LAYER), exact(1.0, **LAYER | {"flops": 3e9}), kind="kernel")
+    for name, report in (("old", old), ("new", new)):
+        report.write(tmp_path / f"{name}.json")
+    result = CliRunner().invoke(
+        cli, ["bench", "compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")]
+    )
+    assert result.exit_code == 2
+    assert "is the same work as in" in result.stderr

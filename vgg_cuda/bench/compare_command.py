@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..terminal import BAD_RESULT, system_errors, user_errors
+from ..terminal import BAD_RESULT, fail, system_errors, user_errors
 
 
 def compare_command(
@@ -41,3 +41,5 @@ def compare_command(
             sys.stdout.flush()
     if found.regressions:
         raise typer.Exit(BAD_RESULT)
+    if all(pair.verdict == "not comparable" for pair in found.pairs):
+        fail(f"nothing in {new} is the same work as in {old}")
