@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from vgg_cuda.bench.columns import absent, cells, significant
 from vgg_cuda.bench.output import markdown_table
@@ -64,8 +63,6 @@ def cpu(results: Path) -> str:
     newest = _newest(results, "*-cpu.json")
     if newest is None:
         return "No measurement on a CPU yet."
-    if _schema(newest) == 1:
-        return first_schema(newest)
     return _model(newest)
 
 
@@ -164,30 +161,6 @@ def _layers(path: Path) -> str:
             f"Layers on {report.device}, {report.date[:10]}. From {_link(path)}.",
         ]
     )
-
-
-def first_schema(path: Path) -> str:
-    """The table of a file from before ``vgg-cuda bench``."""
-    report = json.loads(path.read_text(encoding="utf-8"))
-    results = {(row["program"], row["batch"]): row for row in report["results"]}
-    batches = sorted({batch for _, batch in results})
-    programs = list(dict.fromkeys(program for program, _ in results))
-    lines = [
-        "| s/image | " + " | ".join(f"batch {batch}" for batch in batches) + " | peak memory |",
-        "|---|" + "---|" * (len(batches) + 1),
-    ]
-    for program in programs:
-        rows: list[Any] = [results[program, batch] for batch in batches]
-        shown = [f"{r['median_s_per_image']:.3f} ({r['ratio_to_vgg_cuda']:.2f}x)" for r in rows]
-        peak = max(r["peak_bytes"] for r in rows) / 1e9
-        version = report["versions"][program]
-        lines.append(f"| {program} {version} | " + " | ".join(shown) + f" | {peak:.2f} GB |")
-    lines += [
-        "",
-        f"Medians on {report['device']}, {report['date'][:10]}; in brackets, multiples of "
-        f"vgg_cuda's time. From {_link(path)}; `make bench` measures it anew.",
-    ]
-    return "\n".join(lines)
 
 
 def main() -> None:
