@@ -15,7 +15,8 @@ from torch.autograd import forward_ad
 from torch_modules import X, kernels, original
 from torch_modules import torchvision_vgg as vgg
 
-from vgg_cuda.interop.torch_module import conditions, from_torch
+from vgg_cuda.interop import torch_watched
+from vgg_cuda.interop.torch_module import from_torch
 
 # ---- Gradients ----
 
@@ -114,8 +115,8 @@ def test_modes(mode: str) -> None:
 
 def test_a_captured_cuda_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert conditions.why_watched("cuda") == "a CUDA graph is captured"
-    assert conditions.why_watched("cpu") is None
+    assert torch_watched.why_watched("cuda") == "a CUDA graph is captured"
+    assert torch_watched.why_watched("cpu") is None
 
 
 def test_a_default_device_changes_nothing() -> None:

@@ -85,7 +85,7 @@ def fused(optimizer: torch.optim.Optimizer, w: torch.nn.Parameter) -> None:
     w.grad = torch.ones_like(w)
     version = w._version
     optimizer.step()
-    assert w._version == version, "PyTorch counts it now: torch_steps may go"
+    assert w._version == version, "PyTorch counts it now: torch_state needs no hook"
 
 
 def load(w: torch.nn.Parameter) -> None:

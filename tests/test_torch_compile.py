@@ -271,7 +271,7 @@ def test_autocast_is_pytorchs(inside: bool) -> None:
         got, expected = compiled(forward)(x), forward(x)
     assert got.dtype == torch.bfloat16
     assert torch.equal(got, expected)
-    assert reasons() == {"autocast": 1}
+    assert reasons() == {"autocast is on": 1}
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])

@@ -8,7 +8,7 @@ or casting a module gives its parameters other storages. Three things the versio
 - A batch norm in ``train()`` writes its running mean and variance and counts it nowhere. On the CPU
   their values are compared at every call; on a GPU that would wait for it, so that a convolution
   with a batch norm folded in is packed for every call.
-- An optimizer with ``fused=True`` raises no version. Its steps are noted, see ``torch_steps.py``.
+- An optimizer with ``fused=True`` raises no version. Its steps are noted, see ``torch_state.py``.
 - Writes through ``tensor.data`` (or NumPy, or another view that PyTorch does not know of), those of
   collectives such as ``torch.distributed.broadcast``, of replayed CUDA graphs, of a fused
   optimizer's step that is compiled itself. After these call :func:`refresh`.
@@ -36,13 +36,11 @@ try:
 except ImportError as error:
     raise ImportError('PyTorch is not installed: pip install "vgg-cuda[torch]"') from error
 
-from torch.multiprocessing.reductions import StorageWeakRef
-
 from ..arrays import dtype_name
 from ..backends import Backend
 from ..backends.streams import callers_stream
 from ..packing import pack_conv3x3, pack_linear
-from .torch_steps import last_step
+from .torch_state import state_of
 
 __all__ = ["MAX_ENTRIES", "Norm", "PackedCache", "packed_conv3x3", "packed_linear", "refresh"]
 
@@ -51,8 +49,6 @@ MAX_ENTRIES = 1024
 _ATTRIBUTE = "_vgg_cuda_identity"
 
 T = TypeVar("T")
-
-_weakly: Callable[[Any], Hashable] = StorageWeakRef  # equal where the storage is the same
 
 
 class Norm(NamedTuple):
@@ -106,7 +102,7 @@ class PackedCache:
             return pack()
         identities = [None if t is None else _identity(t) for t in tensors]
         key = (how, tuple(map(id, identities)))
-        state = [_state(t) for t in tensors]
+        state = [None if t is None else state_of(t) for t in tensors]
         with self._lock:
             entry = self._entries.pop(key, None)
             if (
@@ -153,16 +149,6 @@ def _identity(tensor: torch.Tensor) -> _Identity:
     if type(found) is not _Identity:  # what a pickle made of another's is none
         found = tensor.__dict__[_ATTRIBUTE] = _Identity()
     return found
-
-
-def _state(tensor: torch.Tensor | None) -> Hashable:
-    """What is another when the tensor's values are, or may be."""
-    if tensor is None:
-        return None
-    return (
-        tensor.data_ptr(), tensor._version, last_step(tensor), tuple(tensor.shape),
-        tensor.stride(), tensor.dtype, tensor.device, _weakly(tensor.untyped_storage()),
-    )  # fmt: skip
 
 
 def _same(

@@ -10,6 +10,7 @@ import torch
 from ...arrays import dtype_name
 from ...backends import DeviceError
 from ..torch_ops import backend_of
+from ..torch_watched import why_watched
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -26,7 +27,7 @@ def why_not(x: Any, params: Iterable[Any]) -> str | None:
         return "not plain tensors"
     if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
         return "a gradient is needed"
-    if watched := _watched():
+    if watched := why_watched(x.device.type):
         return watched
     if any(each.layout != torch.strided for each in tensors):
         return "not dense tensors"
@@ -34,10 +35,6 @@ def why_not(x: Any, params: Iterable[Any]) -> str | None:
         return "several dtypes or devices"
     if x.device.type not in ("cpu", "cuda"):
         return f"device {x.device.type}"
-    if torch.is_autocast_enabled(x.device.type):
-        return "autocast"
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():
-        return "a CUDA graph is captured"  # CuPy would allocate in it
     try:
         backend = backend_of(x.device)
     except DeviceError:
@@ -45,14 +42,3 @@ def why_not(x: Any, params: Iterable[Any]) -> str | None:
     if dtype_name(x.dtype) not in backend.dtypes:
         return f"{x.dtype} on {x.device.type}"
     return "an empty batch" if x.numel() == 0 else None
-
-
-def _watched() -> str | None:
-    """What else sees PyTorch's operators, and would miss them."""
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode gradients"
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return "a functorch transform"
-    if torch._C._len_torch_dispatch_stack() or torch._C._get_tracing_state() is not None:
-        return "a dispatch mode or a tracer"
-    return None

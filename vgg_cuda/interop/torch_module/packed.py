@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.multiprocessing import reductions
 
 from ...vgg import VGG
 from ...weights import Weights, chain
-from ..torch_steps import last_step
+from ..torch_state import state_of
 from .recording import Step
-
-_StorageWeakRef: Any = reductions.StorageWeakRef  # PyTorch has no types for it
 
 Packable = VGG | Exception
 """A network, or why there is none."""
@@ -46,7 +43,7 @@ class Packed:
         """``pack()``, or what it gave for the same ``key`` and unchanged steps."""
         tensors = [tensor for step in steps for tensor in step.tensors if tensor is not None]
         parts = tuple((s.kind, s.number, tuple(t is None for t in s.tensors)) for s in steps)
-        key = (key, parts, tuple(map(_state, tensors)))
+        key = (key, parts, tuple(map(state_of, tensors)))
         norms = [step.tensors[2:4] for step in steps if step.kind == "norm"]
         statistics = [t.detach() for norm in norms for t in norm if t.device.type == "cpu"]
         with self._lock:
@@ -93,19 +90,6 @@ def _renew_locks() -> None:
 
 
 os.register_at_fork(after_in_child=_renew_locks)
-
-
-def _state(tensor: Any) -> Hashable:
-    """What differs from any earlier one where the tensor's values may differ.
-
-    ``module.to()`` gives a parameter another storage and leaves its version; the weak reference
-    keeps a freed storage's identity from being used again.
-    """
-    version = object() if tensor.is_inference() else tensor._version
-    return (
-        version, last_step(tensor), tensor.data_ptr(), _StorageWeakRef(tensor.untyped_storage()),
-        tensor.dtype, tuple(tensor.shape), tensor.stride(),
-    )  # fmt: skip
 
 
 def make_weights(steps: Sequence[Step], source: str, size: tuple[int, int] | None) -> Weights:

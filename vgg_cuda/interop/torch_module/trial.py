@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from ...weights.chain import UnsupportedError
-from .conditions import why_changed, why_watched
+from ..torch_watched import why_watched
+from .conditions import why_changed
 from .recording import Misfit, Recorder, Unrecorded
 
 USUAL_SIZE = (224, 224)
