@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from bench_fakes import locally, tiny_file
+from bench_programs import EMULATED
 from typer.testing import CliRunner
 
-from vgg_cuda.backends import why_missing
 from vgg_cuda.backends.threads import cores
 from vgg_cuda.bench import command, once, options, suite
 from vgg_cuda.bench.interruption import Interruption
@@ -23,10 +23,6 @@ from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
 from vgg_cuda.cli import app
 from vgg_cuda.configs import get_config
-
-EMULATED = pytest.mark.skipif(
-    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
-)
 
 
 @pytest.fixture(autouse=True)
