@@ -50,13 +50,13 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
 
 // y = pool(relu(conv(relu(conv(x, w1) + bias1), w2) + bias2)): 3 -> K1 -> K2 channels, both as
 // Conv3x3; the tensor in between, rounded to the dtype, is nowhere to be found.
-struct FirstBlock {
+struct FusedConv1Block {
   DType dtype;    // of w1, w2 and y
   DType x_dtype;  // uint8, float32 or dtype
   int N, H, W, K1, K2;
   bool aligned;  // does y start at a multiple of 16 bytes?
 };
-struct FirstBlockArrays {
+struct FusedConv1BlockArrays {
   const void* x;       // [N, H, W, 3]
   const void* w1;      // [K1, packed_columns(27)]
   const float* bias1;  // [packed_bias(K1)]
@@ -65,9 +65,9 @@ struct FirstBlockArrays {
   void* y;             // [N, H / 2, W / 2, K2]
 };
 // Is there a kernel for it? Others take two convolutions.
-bool has_plan(const FirstBlock& op, const ArchSpec& arch);
-Plan plan(const FirstBlock& op, const ArchSpec& arch);
-void run(const FirstBlock& op, const Plan& plan, const FirstBlockArrays& arrays,
+bool has_plan(const FusedConv1Block& op, const ArchSpec& arch);
+Plan plan(const FusedConv1Block& op, const ArchSpec& arch);
+void run(const FusedConv1Block& op, const Plan& plan, const FusedConv1BlockArrays& arrays,
          const Normalization& normalization, Executor& executor);
 
 // y = relu(x w^T + bias)

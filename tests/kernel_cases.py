@@ -166,7 +166,7 @@ class BlockCase:
     preset: str | None = None
     offset: int = 0
     arch: str = "sm_90a"
-    op: ClassVar[str] = "first_block"
+    op: ClassVar[str] = "fused_conv1_block"
 
     @property
     def id(self) -> str:
@@ -188,7 +188,7 @@ class BlockCase:
 
     def plan(self, arch: str | _C.Arch | None = None) -> _C.Plan:
         target = arch or self.arch
-        plan = _C.plan_first_block(
+        plan = _C.plan_fused_conv1_block(
             self.n, self.h, self.w, 64, 64, dtype=self.dtype, x_dtype=self.x_dtype or self.dtype,
             aligned=True, arch=_C.arch(target) if isinstance(target, str) else target,
         )  # fmt: skip
@@ -197,7 +197,9 @@ class BlockCase:
 
     def run(self, place: Place, **where: Any) -> Any:
         x = place_at(place, self.x, self.offset)
-        return ops.first_block(x, *self.weights, dtype=self.dtype, preset=self.preset, **where)
+        return ops.fused_conv1_block(
+            x, *self.weights, dtype=self.dtype, preset=self.preset, **where
+        )
 
     def expected(self) -> np.ndarray:
         """In float64, nothing in between rounded."""
@@ -408,10 +410,10 @@ def halo_cases() -> Iterator[ConvCase]:
                     )  # fmt: skip
 
 
-def swap_cases() -> Iterator[ConvCase]:
+def swap_ab_cases() -> Iterator[ConvCase]:
     """For Hopper: ragged tiles and groups of images, odd numbers of tiles, C in several parts."""
     sizes = [(9, 3, 15), (1, 1, 1), (2, 5, 29), (8, 2, 14), (3, 6, 3), (1, 2, 57)]
-    variants = ("swap_rows2", "swap_rows1", "swap_rows2_c2", "swap_rows1_c2")
+    variants = ("swap_ab_rows2", "swap_ab_rows1", "swap_ab_rows2_c2", "swap_ab_rows1_c2")
     for dtype, first in (("float16", 0), ("bfloat16", 1)):
         for i, (variant, j) in enumerate(product(variants, range(3))):
             n, h, w = sizes[(first + i) % len(sizes)]
@@ -420,7 +422,7 @@ def swap_cases() -> Iterator[ConvCase]:
             yield ConvCase(
                 n, h, w, c, k, dtype, pool, relu=j != 2, arch="sm_90a", variant=variant
             )  # fmt: skip
-        for pool, variant in ((False, "swap_rows1_split3"), (True, "swap_rows2_c2_split2")):
+        for pool, variant in ((False, "swap_ab_rows1_split3"), (True, "swap_ab_rows2_c2_split2")):
             yield ConvCase(3, 3, 15, 192, 128, dtype, pool, arch="sm_90a", variant=variant)
 
 
@@ -531,7 +533,7 @@ def simple_cases() -> Iterator[SimpleCase]:
 
 def all_cases() -> list[Case]:
     makers = (
-        conv_cases, halo_cases, swap_cases, block_cases, first_layer_cases, vgg_cases,
+        conv_cases, halo_cases, swap_ab_cases, block_cases, first_layer_cases, vgg_cases,
         linear_cases, dense_cases, simple_cases,
     )  # fmt: skip
     return [case for maker in makers for case in maker()]

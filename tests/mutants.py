@@ -139,7 +139,7 @@ class Text:
 class Case:
     """One operation at one size, and its result in float64 with a bound of the rounding errors."""
 
-    op: Literal["conv3x3", "linear", "softmax", "convert", "first_block", "adaptive_maxpool"]
+    op: Literal["conv3x3", "linear", "softmax", "convert", "fused_conv1_block", "adaptive_maxpool"]
     shape: tuple[int, ...]  # N, H, W, C, K or grid; N, C, K; rows, n; N, rows, columns
     dtype: str = "float16"
     pool: bool = False

@@ -272,7 +272,7 @@ def test_relative_error_of_repeated_images() -> None:
 def test_of_large_results_images_are_compared_here_and_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(truth, "MOST_COMPARED", 40)
+    monkeypatch.setattr(truth, "MAX_COMPARED", 40)
     exact = np.ones((3, 5))
     got = np.ones((100, 5), np.float32)
     got[-1] = 2
@@ -299,7 +299,7 @@ def test_copies_do_not_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "cache_bytes", lambda: 1 << 20)
     assert inputs.copies(1 << 18, False) == 8
     assert inputs.copies(1 << 30, False) == 1
-    assert inputs.copies(1, False) == inputs.MOST_COPIES
+    assert inputs.copies(1, False) == inputs.MAX_COPIES
     assert inputs.copies(32 << 20, True) == 8
     first, second = inputs.in_turn(np.zeros(3), 2)
     assert not np.shares_memory(first, second)

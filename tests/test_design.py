@@ -24,7 +24,7 @@ each_convolution = pytest.mark.parametrize("p", CONVOLUTIONS, ids=lambda p: p.la
 each_dense = pytest.mark.parametrize("p", DENSE, ids=lambda p: p.layer)
 
 
-def test_the_first_block_is_one_launch() -> None:
+def test_the_fused_conv1_block_is_one_launch() -> None:
     """The tensor between its convolutions, 224x224x64, is never in memory."""
     first = CONVOLUTIONS[0]
     assert first.layer == "conv1_1 conv1_2 pool1"

@@ -266,7 +266,7 @@ def test_results_that_do_not_fit(log: Log) -> None:
 
 
 def test_more_pixels_than_a_launch_counts(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vgg_cuda.forward.MOST_PIXELS", 2 * 32 * 32 + 5)
+    monkeypatch.setattr("vgg_cuda.forward.MAX_PIXELS", 2 * 32 * 32 + 5)
     monkeypatch.setattr(EmulatorBackend, "batch_limit", None)
     x = draw((5, 32, 32, 3), "float16")
     for layout, images in (("NHWC", x), ("NCHW", x.transpose(0, 3, 1, 2))):

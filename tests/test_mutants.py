@@ -14,15 +14,15 @@ skip_without_emulator()
 
 import cluster_mutants  # noqa: E402
 import dense_mutants  # noqa: E402
-import first_block_mutants  # noqa: E402
+import fused_conv1_block_mutants  # noqa: E402
 import halo_mutants  # noqa: E402
 import mutants  # noqa: E402
-import swap_mutants  # noqa: E402
+import swap_ab_mutants  # noqa: E402
 from mutants import WRONG, Case, Mutant  # noqa: E402
 
 FILES = (
-    *(mutants, halo_mutants, cluster_mutants, swap_mutants, dense_mutants),
-    first_block_mutants,
+    *(mutants, halo_mutants, cluster_mutants, swap_ab_mutants, dense_mutants),
+    fused_conv1_block_mutants,
 )
 MUTANTS = [mutant for file in FILES for mutant in file.MUTANTS]
 HARMLESS = [mutant for file in FILES for mutant in file.HARMLESS]

@@ -525,9 +525,9 @@ def test_bytes_that_are_no_model(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_would_unfold_is_refused_early(tmp_path: Path) -> None:
-    nodes = b"\x0a\x00" * (wire.MOST_FIELDS + 1)  # each two bytes, each a message
+    nodes = b"\x0a\x00" * (wire.MAX_FIELDS + 1)  # each two bytes, each a message
     content = HEAD + b"\x3a" + _varint(len(nodes)) + nodes
-    values = b"\x6a\x00" * wire.MOST_REST  # value_info, which is not walked
+    values = b"\x6a\x00" * wire.MAX_REST  # value_info, which is not walked
     rest = HEAD + b"\x3a" + _varint(len(values)) + values
     reset_peak()
     before = peak_kib()

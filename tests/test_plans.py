@@ -294,7 +294,7 @@ def test_few_images_split_on_hopper() -> None:
         found = plan.as_dict()
         assert found["tiling"]["split_k"] > 1
         assert found["tiles"] >= 0.8 * arch.sm_count
-        whole = conv(16, 14, 512, 512, arch, pool=pool, variant="swap_rows2").as_dict()
+        whole = conv(16, 14, 512, 512, arch, pool=pool, variant="swap_ab_rows2").as_dict()
         assert found["macs"] == whole["macs"]
         assert found["issued_macs"] == whole["issued_macs"]
         assert found["tiling"]["steps"] * found["tiling"]["split_k"] == whole["tiling"]["steps"]
@@ -302,7 +302,12 @@ def test_few_images_split_on_hopper() -> None:
 
 def test_variants_of_swapped_operands() -> None:
     arch = _C.arch("sm_90a")
-    for variant in ("swap_rows2", "swap_rows2_c2", "swap_rows1_c2_split4", "swap_rows2_split3"):
+    for variant in (
+        "swap_ab_rows2",
+        "swap_ab_rows2_c2",
+        "swap_ab_rows1_c2_split4",
+        "swap_ab_rows2_split3",
+    ):
         assert (
             conv(8, 14, 512, 512, arch, variant=variant)
             .as_dict()["launches"][0]["kernel"]
@@ -312,17 +317,17 @@ def test_variants_of_swapped_operands() -> None:
         (
             192,
             False,
-            "swap_rows2",
-            "swap_rows2, which needs K to be a multiple of 128, got K = 192",
+            "swap_ab_rows2",
+            "swap_ab_rows2, which needs K to be a multiple of 128, got K = 192",
         ),
-        (128, True, "swap_rows1", "swap_rows1, which needs no pool, or "),
-        (128, False, "swap_rows2_split5", "swap_rows2_split2, .*, got swap_rows2_split5$"),
-        (128, False, "swap_rows3", "swap_rows1, .*, got swap_rows3$"),
+        (128, True, "swap_ab_rows1", "swap_ab_rows1, which needs no pool, or "),
+        (128, False, "swap_ab_rows2_split5", "swap_ab_rows2_split2, .*, got swap_ab_rows2_split5$"),
+        (128, False, "swap_ab_rows3", "swap_ab_rows1, .*, got swap_ab_rows3$"),
     ):
         with pytest.raises(ValueError, match=f"conv3x3: variant: expected .*{why}"):
             conv(8, 14, 128, k, arch, pool=pool, variant=variant)
-    with pytest.raises(ValueError, match="swap_rows2_c2, which needs 2 SMs, there is 1"):
-        conv(8, 14, 128, 128, _C.device_arch(9, 0, 1), variant="swap_rows2_c2")
+    with pytest.raises(ValueError, match="swap_ab_rows2_c2, which needs 2 SMs, there is 1"):
+        conv(8, 14, 128, 128, _C.device_arch(9, 0, 1), variant="swap_ab_rows2_c2")
 
 
 def test_plans_are_plain_data() -> None:

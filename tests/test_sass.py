@@ -61,23 +61,27 @@ FFMA = r"(conv3x3|linear)_(first_)?f32(_.*)?"
 
 # Kernels for sm_90a alone, of which no PTX ships; all others are for the other architectures.
 HALO = r"conv3x3_(f16|bf16)_halo_m\d+n\d+(_c2)?(_pool|_split)?"
-SWAP = r"conv3x3_(f16|bf16)_swap_rows[12](_c2)?(_pool)?"
+SWAP_AB = r"conv3x3_(f16|bf16)_swap_ab_rows[12](_c2)?(_pool)?"
 DENSE = r"linear_(f16|bf16)_dense_m\d+n128"
-FIRST_BLOCK = r"first_block_(f16|bf16)"
-HOPPER_KERNELS = f"{HALO}|{SWAP}|{DENSE}|{FIRST_BLOCK}"
+FUSED_CONV1_BLOCK = r"fused_conv1_block_(f16|bf16)"
+HOPPER_KERNELS = f"{HALO}|{SWAP_AB}|{DENSE}|{FUSED_CONV1_BLOCK}"
 # Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
 HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
 # Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
 SLOTS_PER_HGMMA: Limits = {
     "halo_one_m_tile": (HALO.replace(r"m\d+", "m128"), 13),
     "halo": (HALO, 8),
-    "swap": (SWAP, 12),
+    "swap_ab": (SWAP_AB, 12),
 }
 # A step has four: of 16 cycles for few images, which memory gives a step every 800; of 128 for 256.
 SLOTS_PER_DENSE_HGMMA = 15
 # Of a thread: all that three warpgroups can have. A tap of the second convolution has 8 HGMMA of 56
 # cycles each, in which a scheduler issues for the first convolution, too: 36 times 8 HMMA a tile.
-FIRST_BLOCK_REGISTERS, SLOTS_PER_FIRST_BLOCK_HGMMA, FIRST_BLOCK_SLOTS = 168, 5, 1000
+FUSED_CONV1_BLOCK_REGISTERS, SLOTS_PER_FUSED_CONV1_BLOCK_HGMMA, FUSED_CONV1_BLOCK_SLOTS = (
+    168,
+    5,
+    1000,
+)
 # Of a thread: two blocks of nine warps fit an SM with 112, one with 224.
 DENSE_REGISTERS: Limits = {
     "dense_m256": (r"linear_(f16|bf16)_dense_m256n128", 224),
@@ -102,13 +106,13 @@ def halo_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
 
 
 @pytest.fixture
-def swap_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
-    return matching(SWAP, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+def swap_ab_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
+    return matching(SWAP_AB, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
 
 
 @pytest.fixture
 def block_kernels(all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
-    return matching(FIRST_BLOCK, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
+    return matching(FUSED_CONV1_BLOCK, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
 
 
 @pytest.fixture
@@ -296,13 +300,13 @@ def test_halo_kernels_copy_by_tensor_maps(halo_kernels: list[sass.Kernel]) -> No
 
 
 def test_convolutions_divide_the_registers(
-    halo_kernels: list[sass.Kernel], swap_kernels: list[sass.Kernel]
+    halo_kernels: list[sass.Kernel], swap_ab_kernels: list[sass.Kernel]
 ) -> None:
     warpgroups = CONSUMERS + 1
     assert HALO_REGISTERS * warpgroups * 128 <= REGISTERS_PER_SM
     divided = PRODUCER_REGISTERS + CONSUMERS * CONSUMER_REGISTERS
     assert divided <= HALO_REGISTERS * warpgroups
-    for kernel in halo_kernels + swap_kernels:
+    for kernel in halo_kernels + swap_ab_kernels:
         changes = [i.split() for i in kernel.instructions if i.startswith("USETMAXREG.")]
         assert {(opcode.split(".")[1], int(last, 16)) for opcode, *_, last in changes} == {
             ("DEALLOC", PRODUCER_REGISTERS),
@@ -326,9 +330,9 @@ def test_halo_kernels_multiply_in_warpgroups(halo_kernels: list[sass.Kernel]) ->
         assert "MEMBAR" not in loop.opcodes, kernel.name  # arrivals at other blocks have no fence
 
 
-def test_swapped_kernels_copy_by_tensor_maps(swap_kernels: list[sass.Kernel]) -> None:
+def test_swapped_kernels_copy_by_tensor_maps(swap_ab_kernels: list[sass.Kernel]) -> None:
     """As above; the kernels that do not pool store the sums of a split, too."""
-    for kernel in swap_kernels:
+    for kernel in swap_ab_kernels:
         copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
         filters = "UTMALDG.2D" + ".MULTICAST" * ("_c2" in kernel.name)
         assert copies == {"UTMALDG.4D", filters, "UTMASTG.4D"}, kernel.name
@@ -337,9 +341,9 @@ def test_swapped_kernels_copy_by_tensor_maps(swap_kernels: list[sass.Kernel]) ->
         assert ("STG" in kernel.opcodes) != kernel.name.endswith("_pool"), kernel.name
 
 
-def test_swapped_kernels_multiply_in_warpgroups(swap_kernels: list[sass.Kernel]) -> None:
+def test_swapped_kernels_multiply_in_warpgroups(swap_ab_kernels: list[sass.Kernel]) -> None:
     """Every HGMMA is in the main loop, of nine taps: as above."""
-    for kernel in swap_kernels:
+    for kernel in swap_ab_kernels:
         n = 240 if "_rows2" in kernel.name else 224
         opcode = f"HGMMA.64x{n}x16.F32" + ".BF16" * ("_bf16_" in kernel.name)
         assert {i.split()[0] for i in kernel.instructions if i.startswith("HGMMA")} == {opcode}
@@ -352,10 +356,10 @@ def test_swapped_kernels_multiply_in_warpgroups(swap_kernels: list[sass.Kernel])
 
 @pytest.mark.parametrize("family", SLOTS_PER_HGMMA)
 def test_main_loops_of_convolutions_issue_little(
-    family: str, halo_kernels: list[sass.Kernel], swap_kernels: list[sass.Kernel]
+    family: str, halo_kernels: list[sass.Kernel], swap_ab_kernels: list[sass.Kernel]
 ) -> None:
     wrong = {}
-    for kernel in members(family, SLOTS_PER_HGMMA, halo_kernels + swap_kernels):
+    for kernel in members(family, SLOTS_PER_HGMMA, halo_kernels + swap_ab_kernels):
         loop = kernel.main_loop("HGMMA")
         assert loop, kernel.name
         if len(loop.instructions) > SLOTS_PER_HGMMA[family][1] * loop.opcodes["HGMMA"]:
@@ -398,7 +402,9 @@ def test_dense_kernels_multiply_in_warpgroups(dense_kernels: list[sass.Kernel]) 
         assert len(loop.instructions) <= SLOTS_PER_DENSE_HGMMA * 4, dict(loop.opcodes)
 
 
-def test_first_block_keeps_its_tensor_in_shared_memory(block_kernels: list[sass.Kernel]) -> None:
+def test_fused_conv1_block_keeps_its_tensor_in_shared_memory(
+    block_kernels: list[sass.Kernel],
+) -> None:
     """Filters come and results go by tensor maps; nothing else is stored to global memory."""
     for kernel in block_kernels:
         copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
@@ -406,11 +412,11 @@ def test_first_block_keeps_its_tensor_in_shared_memory(block_kernels: list[sass.
         assert not {"STG", "ST", "LD", "LDGSTS", "LDS"} & kernel.opcodes.keys(), kernel.name
         assert kernel.opcodes["LDSM"], kernel.name
         assert kernel.opcodes["STSM"], kernel.name
-        assert kernel.registers <= FIRST_BLOCK_REGISTERS
-        assert FIRST_BLOCK_REGISTERS * 3 * 128 <= REGISTERS_PER_SM
+        assert kernel.registers <= FUSED_CONV1_BLOCK_REGISTERS
+        assert FUSED_CONV1_BLOCK_REGISTERS * 3 * 128 <= REGISTERS_PER_SM
 
 
-def test_first_block_multiplies_in_warpgroups(block_kernels: list[sass.Kernel]) -> None:
+def test_fused_conv1_block_multiplies_in_warpgroups(block_kernels: list[sass.Kernel]) -> None:
     """The second convolution: a column of the filter is three taps of four steps, twice; no wait
     until the tile is done.
     """
@@ -421,10 +427,10 @@ def test_first_block_multiplies_in_warpgroups(block_kernels: list[sass.Kernel]) 
         assert loop, kernel.name
         assert loop.opcodes["HGMMA"] == kernel.opcodes["HGMMA"] == 24
         assert loop.opcodes["WARPGROUP"] == 1, kernel.name  # its fence
-        assert len(loop.instructions) <= SLOTS_PER_FIRST_BLOCK_HGMMA * 24, dict(loop.opcodes)
+        assert len(loop.instructions) <= SLOTS_PER_FUSED_CONV1_BLOCK_HGMMA * 24, dict(loop.opcodes)
 
 
-def test_first_block_leaves_time_to_the_second_convolution(
+def test_fused_conv1_block_leaves_time_to_the_second_convolution(
     block_kernels: list[sass.Kernel],
 ) -> None:
     """The first's loop, one for each dtype of images: its warps' share of 4,032 cycles a tile."""
@@ -440,15 +446,15 @@ def test_first_block_leaves_time_to_the_second_convolution(
         for loop in loops:
             assert loop.opcodes["LDSM"] == 9
             assert loop.opcodes["STSM"] == 4 * 8 + 2
-            assert len(loop.instructions) <= FIRST_BLOCK_SLOTS, dict(loop.opcodes)
+            assert len(loop.instructions) <= FUSED_CONV1_BLOCK_SLOTS, dict(loop.opcodes)
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        *(("sm90/halo", HALO), ("sm90/swap", SWAP), ("sm90/dense", DENSE)),
-        ("sm90/first_block", FIRST_BLOCK),
+        *(("sm90/halo", HALO), ("sm90/swap_ab", SWAP_AB), ("sm90/dense", DENSE)),
+        ("sm90/fused_conv1_block", FUSED_CONV1_BLOCK),
     ],
 )
 def test_the_emulator_runs_the_ptx_of_hoppers_kernels(

@@ -117,7 +117,7 @@ def test_hoppers_order_of_additions(dtype: str, monkeypatch: pytest.MonkeyPatch)
     found = verify(model, weights, he_input(weights, 45, 34))
     assert found.ok, found.table()
     kernels = [row.kernels[0] for row in found.rows]
-    assert all(re.search("_(halo|swap)_", k) for k in kernels[1:] if k.startswith("conv3x3"))
+    assert all(re.search("_(halo|swap_ab)_", k) for k in kernels[1:] if k.startswith("conv3x3"))
     dense = [kernel for kernel in kernels if kernel.startswith("linear")]
     assert len(dense) == 2
     assert all("_dense_" in kernel for kernel in dense)
@@ -137,7 +137,9 @@ def test_the_first_two_convolutions_in_one_kernel(dtype: str) -> None:
     assert found.ok, found.table()
     row = found.rows[0]
     assert row.name == "conv1_1 relu1_1 conv1_2 relu1_2 pool1"
-    assert row.kernels == ["first_block_f16" if dtype == "float16" else "first_block_bf16"]
+    assert row.kernels == [
+        "fused_conv1_block_f16" if dtype == "float16" else "fused_conv1_block_bf16"
+    ]
     assert 0.02 < row.of_bound < 1
     assert found.rows[1].tap == "pool2"
     assert verify(model, weights, pixels(2, 33, 40)).ok
@@ -151,7 +153,7 @@ def test_the_first_two_convolutions_in_one_kernel(dtype: str) -> None:
 
 
 @pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
-def test_what_overflows_inside_the_first_block() -> None:
+def test_what_overflows_inside_the_fused_conv1_block() -> None:
     config = Config("x", (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M"), ())
     weights = he_weights(config, 0)
     large = changed(weights, conv1_1_weight=weights.tensors["conv1_1.weight"] * np.float32(3e4))
@@ -180,7 +182,7 @@ def test_a_batch_is_verified_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = VGG(weights, device="cpu")
     x = weights.preset.normalize(pixels(3, 160, 160))
     together = verify(model, weights, x)
-    monkeypatch.setattr("vgg_cuda.verification.MOST_IMAGES", 1)
+    monkeypatch.setattr("vgg_cuda.verification.MAX_IMAGES", 1)
     parts = verify(model, weights, x)
     assert parts.ok
     for a, b in zip(parts.rows, together.rows, strict=True):

@@ -111,7 +111,7 @@ def conv3x3_variants(
 ) -> list[str]:
     """The variants that can be used; none for images (C == 3)."""
 
-def plan_first_block(
+def plan_fused_conv1_block(
     N: int,
     H: int,
     W: int,
@@ -272,7 +272,7 @@ def conv3x3(
     scale, shift (by w's channel) and whether x's channels are in the other order.
     """
 
-def first_block(
+def fused_conv1_block(
     plan: Plan,
     x: Any,
     w1: Any,

@@ -13,7 +13,7 @@ from .arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require
 from .backends import Array, Backend
 from .configs import IN_CHANNELS, Config
 
-MOST_PIXELS = 2**31 - 1025  # of a batch: kernels count them in int32
+MAX_PIXELS = 2**31 - 1025  # of a batch: kernels count them in int32
 
 
 def check_images(x: Any, layout: str, backend: Backend, config: Config) -> tuple[Array, Restore]:
@@ -65,7 +65,7 @@ def check_images_to_come(
         )
     if wrong := config.wrong_size(*sizes[1:3]):
         raise ValueError(f"{what}: shape: {wrong}")
-    most = MOST_PIXELS // (sizes[1] * sizes[2])
+    most = MAX_PIXELS // (sizes[1] * sizes[2])
     if sizes[0] > most:
         raise ValueError(
             f"{what}: shape: expected at most N = {most} images of {sizes[1]} x {sizes[2]} in one "

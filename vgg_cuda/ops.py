@@ -64,7 +64,7 @@ __all__ = [
     "conv3x3",
     "convert",
     "emulator_options",
-    "first_block",
+    "fused_conv1_block",
     "linear",
     "maxpool2x2",
     "pack_conv3x3",
@@ -108,7 +108,7 @@ def conv3x3(
         return call.run(shape, compute, dtype=numpy_dtype(computed).name, apart=given)
 
 
-def first_block(
+def fused_conv1_block(
     x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, *, dtype: Any = None,
     preset: str | Preset | None = None, out: Any = None, stream: Any = None,
     device: Device = None, arch: str | None = None, return_stats: bool = False,
@@ -123,7 +123,7 @@ def first_block(
     is never in memory; elsewhere two convolutions do, and the stats are the second's.
     """
     with Call(
-        "first_block", x, rank=4, device=device, arch=arch, stream=stream, out=out,
+        "fused_conv1_block", x, rank=4, device=device, arch=arch, stream=stream, out=out,
         return_stats=return_stats, uint8=True,
     ) as call:  # fmt: skip
         computed = computed_in(call, dtype, w1)
@@ -131,12 +131,14 @@ def first_block(
         chosen = pixels_preset(call, preset)
         N, H, W, C = call.x.shape
         if C != 3:
-            raise ValueError(f"first_block: x: expected [N, H, W, 3] (NHWC), got {call.x.shape}")
+            raise ValueError(
+                f"fused_conv1_block: x: expected [N, H, W, 3] (NHWC), got {call.x.shape}"
+            )
         K1, pack1, given1 = filters(call, w1, bias1, C, computed, "1")
         K2, pack2, given2 = filters(call, w2, bias2, K1, computed, "2")
 
         def compute(x: Array, out: Array | None) -> Array:
-            return call.backend.first_block(x, pack1(), pack2(), preset=chosen, out=out)
+            return call.backend.fused_conv1_block(x, pack1(), pack2(), preset=chosen, out=out)
 
         shape, result = (N, H // 2, W // 2, K2), numpy_dtype(computed).name
         return call.run(shape, compute, dtype=result, apart={**given1, **given2})

@@ -26,8 +26,8 @@ __all__ = ["PRESETS", "RESAMPLE", "Preset", "RangeWarning", "as_preset", "get_pr
 Triple = tuple[float, float, float]
 
 RESAMPLE = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
-MOST_SIDE = 8192  # that a preset may ask for
-MOST_PIXELS = 2**27  # of a resized image
+MAX_SIDE = 8192  # that a preset may ask for
+MAX_PIXELS = 2**27  # of a resized image
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Preset:
         sizes = self.resize if isinstance(self.resize, tuple) else (self.resize,)
         if len(sizes) > 2 or any(s is not None and not _is_size(s) for s in (*sizes, self.crop)):
             raise ValueError(
-                f"preset {self.name!r}: resize and crop: expected sizes of 1 to {MOST_SIDE}, got "
+                f"preset {self.name!r}: resize and crop: expected sizes of 1 to {MAX_SIDE}, got "
                 f"{self.resize!r} and {self.crop!r}"
             )
         if self.resample not in RESAMPLE:
@@ -129,10 +129,10 @@ class Preset:
         elif crop is not None and is_panorama(image.size, size, crop):
             (left, right), (top, bottom) = (crop_window(length, crop) for length in size)
             image = resized_window(image, size, (left, top, right, bottom), self.resample)
-        elif crop is None and isinstance(self.resize, int) and size[0] * size[1] > MOST_PIXELS:
+        elif crop is None and isinstance(self.resize, int) and size[0] * size[1] > MAX_PIXELS:
             raise ImageError(
                 f"{image.width} x {image.height} pixels become {size[0]} x {size[1]} in preset "
-                f"{self.name!r}, which has no crop; expected at most {MOST_PIXELS:,}"
+                f"{self.name!r}, which has no crop; expected at most {MAX_PIXELS:,}"
             )
         else:
             image = image.resize(size, Resampling[self.resample.upper()])
@@ -204,7 +204,7 @@ def _is_float32(value: float) -> bool:
 
 
 def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_SIDE
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_SIDE
 
 
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # BGR

@@ -36,8 +36,8 @@ class PyExecutor {
 
 // A plan and the operation that it is for.
 struct PyPlan {
-  std::variant<Conv3x3, FirstBlock, Linear, MaxPool2x2, AvgPool, AdaptiveMaxPool, Softmax, Relu,
-               Convert>
+  std::variant<Conv3x3, FusedConv1Block, Linear, MaxPool2x2, AvgPool, AdaptiveMaxPool, Softmax,
+               Relu, Convert>
       op;
   Plan plan;
 };

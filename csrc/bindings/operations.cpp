@@ -97,15 +97,15 @@ void conv3x3(const PyPlan& plan, const py::object& x, const py::object& w, const
   run(op, plan.plan, pointers, normalization, executor);
 }
 
-void first_block(const PyPlan& plan, const py::object& x, const py::object& w1,
-                 const py::object& bias1, const py::object& w2, const py::object& bias2,
-                 const py::object& out, PyExecutor& on, const Normalize& normalize) {
-  const auto& op = op_of<FirstBlock>(plan, "first_block");
-  const Arrays arrays{"first_block", on.in_gpu_memory()};
+void fused_conv1_block(const PyPlan& plan, const py::object& x, const py::object& w1,
+                       const py::object& bias1, const py::object& w2, const py::object& bias2,
+                       const py::object& out, PyExecutor& on, const Normalize& normalize) {
+  const auto& op = op_of<FusedConv1Block>(plan, "fused_conv1_block");
+  const Arrays arrays{"fused_conv1_block", on.in_gpu_memory()};
   const auto bias = [&](const char* name, const py::object& object, int K) {
     return static_cast<const float*>(arrays.packed(name, object, DType::float32, {packed_bias(K)}));
   };
-  const FirstBlockArrays pointers{
+  const FusedConv1BlockArrays pointers{
       arrays.x(x, op.x_dtype, {op.N, op.H, op.W, 3}, "NHWC", false),
       arrays.packed("w1", w1, op.dtype, {op.K1, packed_columns(27, op.dtype)}),
       bias("bias1", bias1, op.K1),
@@ -224,8 +224,8 @@ void bind_operations(py::module_& m) {
   const auto executor = "executor"_a;
   m.def("conv3x3", &conv3x3, plan, x, "w"_a, "bias"_a, out, "workspace"_a, executor, py::kw_only(),
         "normalize"_a = py::none(), "x [N,H,W,C] -> out [N,H,W,K] or [N,H/2,W/2,K].");
-  m.def("first_block", &first_block, plan, x, "w1"_a, "bias1"_a, "w2"_a, "bias2"_a, out, executor,
-        py::kw_only(), "normalize"_a = py::none(), "x [N,H,W,3] -> out [N,H/2,W/2,K2].");
+  m.def("fused_conv1_block", &fused_conv1_block, plan, x, "w1"_a, "bias1"_a, "w2"_a, "bias2"_a, out,
+        executor, py::kw_only(), "normalize"_a = py::none(), "x [N,H,W,3] -> out [N,H/2,W/2,K2].");
   m.def("linear", &linear, plan, x, "w"_a, "bias"_a, out, "workspace"_a, executor,
         "x [N,C] -> out [N,K].");
   m.def("maxpool2x2", &maxpool2x2, plan, x, out, executor, "x [N,H,W,C] -> out [N,H/2,W/2,C].");

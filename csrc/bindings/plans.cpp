@@ -74,11 +74,12 @@ PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const
   return {op, plan(op, arch, variant.value_or(""))};
 }
 
-std::optional<PyPlan> plan_first_block(int64_t N, int64_t H, int64_t W, int64_t K1, int64_t K2,
-                                       const std::string& dtype, const std::string& x_dtype,
-                                       bool aligned, const ArchSpec& arch) {
-  const std::string op = "first_block";
-  const FirstBlock block{
+std::optional<PyPlan> plan_fused_conv1_block(int64_t N, int64_t H, int64_t W, int64_t K1,
+                                             int64_t K2, const std::string& dtype,
+                                             const std::string& x_dtype, bool aligned,
+                                             const ArchSpec& arch) {
+  const std::string op = "fused_conv1_block";
+  const FusedConv1Block block{
       precision(op, dtype), x_dtype_of(op, x_dtype), size(op, "N", N),   size(op, "H", H),
       size(op, "W", W),     size(op, "K1", K1),      size(op, "K2", K2), aligned};
   if (block.x_dtype != block.dtype && x_dtype != "uint8" && x_dtype != "float32") {
@@ -216,8 +217,8 @@ void bind_plans(py::module_& m) {
       },
       "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype, "x_dtype"_a, "relu"_a, "pool"_a,
       aligned, arch, "What `variant` may be.");
-  m.def("plan_first_block", &plan_first_block, "N"_a, "H"_a, "W"_a, "K1"_a, "K2"_a, py::kw_only(),
-        dtype, "x_dtype"_a, aligned, arch);
+  m.def("plan_fused_conv1_block", &plan_fused_conv1_block, "N"_a, "H"_a, "W"_a, "K1"_a, "K2"_a,
+        py::kw_only(), dtype, "x_dtype"_a, aligned, arch);
   m.def("plan_linear", &plan_linear, "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned,
         arch);
   m.def("plan_maxpool2x2", &plan_maxpool2x2, "N"_a, "H"_a, "W"_a, "C"_a, py::kw_only(), dtype,

@@ -48,11 +48,11 @@ py::bytes tensor_map(
     }
     std::copy(from.begin(), from.end(), to);
   };
-  copy("dims", dims, map.dims, MOST_DIMENSIONS);
-  copy("strides", strides, map.strides + 1, MOST_DIMENSIONS - 1);
-  if (box) copy("box", *box, map.box, MOST_DIMENSIONS);
+  copy("dims", dims, map.dims, MAX_DIMENSIONS);
+  copy("strides", strides, map.strides + 1, MAX_DIMENSIONS - 1);
+  if (box) copy("box", *box, map.box, MAX_DIMENSIONS);
   if (element_strides) {
-    copy("element_strides", *element_strides, map.element_strides, MOST_DIMENSIONS);
+    copy("element_strides", *element_strides, map.element_strides, MAX_DIMENSIONS);
   }
   if (im2col) {
     map.im2col = true;

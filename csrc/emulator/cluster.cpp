@@ -10,7 +10,7 @@ Cluster::Cluster(const LaunchState& launch) : launch_(launch) {
   Actors& actors = time.actors;
   actors.warps = static_cast<int>((threads + LANES - 1) / LANES);
   actors.groups = kernel.has_wgmma ? (actors.warps + WARPGROUP - 1) / WARPGROUP : 0;
-  actors.barriers = kernel.has_mbarriers ? MOST_MBARRIERS : 0;
+  actors.barriers = kernel.has_mbarriers ? MAX_MBARRIERS : 0;
   actors.blocks = static_cast<int>(launch.cluster.x * launch.cluster.y * launch.cluster.z);
   actors.proxies = kernel.has_async_proxy;
   for (int rank = 0; rank < actors.blocks; ++rank) {

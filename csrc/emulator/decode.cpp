@@ -19,9 +19,9 @@ char letter_of_type(const std::string& type) {
   return found == letters.end() ? 0 : found->second;
 }
 
-constexpr int REGISTERS = 65536;             // of an SM
-constexpr int MOST_REGISTERS = 255;          // of a thread
-constexpr size_t MOST_INSTRUCTIONS = 65536;  // that the race detector can number
+constexpr int REGISTERS = 65536;            // of an SM
+constexpr int MAX_REGISTERS = 255;          // of a thread
+constexpr size_t MAX_INSTRUCTIONS = 65536;  // that the race detector can number
 
 bool logical_not(bool value) { return !value; }
 
@@ -313,7 +313,7 @@ std::unique_ptr<Kernel> decode(const PtxFile& file, const PtxEntry& entry,
     kernel->launch_registers = number(".maxnreg");
   } else if (threads > 0 && number(".minnctapersm") > 0) {
     kernel->launch_registers =
-        std::min(MOST_REGISTERS, REGISTERS / (threads * number(".minnctapersm")) / 8 * 8);
+        std::min(MAX_REGISTERS, REGISTERS / (threads * number(".minnctapersm")) / 8 * 8);
   }
   if (!entry.cluster.empty()) {
     auto blocks = [&](size_t i) {
@@ -322,8 +322,8 @@ std::unique_ptr<Kernel> decode(const PtxFile& file, const PtxEntry& entry,
     kernel->cluster = {blocks(0), blocks(1), blocks(2)};
   }
   Decoder(file, entry, *kernel).decode(variables);
-  if (kernel->code.size() > MOST_INSTRUCTIONS) {
-    throw Error("kernel " + entry.name + ": more than " + std::to_string(MOST_INSTRUCTIONS) +
+  if (kernel->code.size() > MAX_INSTRUCTIONS) {
+    throw Error("kernel " + entry.name + ": more than " + std::to_string(MAX_INSTRUCTIONS) +
                 " instructions are not modelled");
   }
   return kernel;

@@ -62,7 +62,7 @@ class Workers {
   Counters run() {
     const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
     const unsigned wanted = launch_.options.workers > 0 ? launch_.options.workers : cores;
-    start(static_cast<unsigned>(std::min<uint64_t>({wanted, MOST_WORKERS, clusters_})));
+    start(static_cast<unsigned>(std::min<uint64_t>({wanted, MAX_WORKERS, clusters_})));
     if (threads_.empty()) {
       ++working_;
       work();  // with no thread to be had, in this one
@@ -75,7 +75,7 @@ class Workers {
   }
 
  private:
-  static constexpr unsigned MOST_WORKERS = 256;
+  static constexpr unsigned MAX_WORKERS = 256;
 
   void start(unsigned count) {
     threads_.reserve(count);
@@ -213,7 +213,7 @@ const Kernel& Module::kernel(const std::string& name) const {
   throw Error(state_->name + ": no kernel " + name);
 }
 
-constexpr uint64_t MOST_SHARED_BYTES = 227 * 1024;  // of a block, on sm_90 and sm_100
+constexpr uint64_t MAX_SHARED_BYTES = 227 * 1024;  // of a block, on sm_90 and sm_100
 
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
                 size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options,
@@ -232,7 +232,7 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
     cluster = own;
   }
   const uint64_t cluster_blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
-  check(cluster_blocks > 0 && cluster_blocks <= MOST_CLUSTER_BLOCKS,
+  check(cluster_blocks > 0 && cluster_blocks <= MAX_CLUSTER_BLOCKS,
         "clusters of " + std::to_string(cluster_blocks) + " blocks");
   check(grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0,
         "a grid that is no multiple of its clusters");
@@ -240,9 +240,9 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
                                                 " bytes of parameters, it has " +
                                                 std::to_string(kernel.param_bytes));
   check(smem_bytes >= 0, "negative dynamic shared memory");
-  check(kernel.shared_bytes + uint64_t(smem_bytes) <= MOST_SHARED_BYTES,
+  check(kernel.shared_bytes + uint64_t(smem_bytes) <= MAX_SHARED_BYTES,
         std::to_string(kernel.shared_bytes + uint64_t(smem_bytes)) +
-            " bytes of shared memory, no GPU has more than " + std::to_string(MOST_SHARED_BYTES));
+            " bytes of shared memory, no GPU has more than " + std::to_string(MAX_SHARED_BYTES));
   check(smem_bytes == 0 || kernel.has_dynamic_shared,
         "dynamic shared memory, which it does not declare");
 

@@ -28,8 +28,8 @@ void Mbarriers::init(Warp& warp, const Instruction& in, int lane, uint32_t offse
          "initialises " + at(offset) + " again, without mbarrier.inval (" +
              block_.kernel().where(*other.init) + ')');
   }
-  if (barriers_.size() == MOST_MBARRIERS) {
-    fail(warp, in, lane, "more than " + std::to_string(MOST_MBARRIERS) + " mbarriers in a block");
+  if (barriers_.size() == MAX_MBARRIERS) {
+    fail(warp, in, lane, "more than " + std::to_string(MAX_MBARRIERS) + " mbarriers in a block");
   }
   block_.races.reserve_bytes(warp, in, lane, offset);
   const Actors& actors = block_.cluster().time.actors;

@@ -16,10 +16,10 @@ namespace vgg::emulator {
 constexpr int LANES = 32;
 constexpr uint32_t ALL_LANES = 0xffffffffu;
 constexpr int MAX_WARPS = 32, MAX_BARRIERS = 16;
-constexpr int WARPGROUP = 4;        // warps
-constexpr int MOST_MBARRIERS = 64;  // of a block; a limit of the emulator's
+constexpr int WARPGROUP = 4;       // warps
+constexpr int MAX_MBARRIERS = 64;  // of a block; a limit of the emulator's
 constexpr uint32_t MBARRIER_BYTES = 8;
-constexpr int MOST_CLUSTER_BLOCKS = 16;
+constexpr int MAX_CLUSTER_BLOCKS = 16;
 
 // Where the state spaces begin. None begins at 0, so that null pointers are caught. Shared memory
 // begins where it does on sm_90: descriptors of wgmma have 18 bits for its addresses. A generic

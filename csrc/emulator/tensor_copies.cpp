@@ -33,7 +33,7 @@ struct Offsets {
 // One copy: a map, where its box is, and for im2col which tap of the filter.
 struct Box {
   TensorMap map;
-  int64_t at[MOST_DIMENSIONS];
+  int64_t at[MAX_DIMENSIONS];
   int64_t tap[3];
 };
 
@@ -62,7 +62,7 @@ Row row_at(const Box& box, const int64_t* coordinates) {
 template <class F>
 void for_each_row(const Box& box, F f) {
   const TensorMap& map = box.map;
-  int64_t at[MOST_DIMENSIONS];
+  int64_t at[MAX_DIMENSIONS];
   std::copy(std::begin(box.at), std::end(box.at), at);
   const int last = map.rank - 1;
   if (!map.im2col) {
@@ -80,7 +80,7 @@ void for_each_row(const Box& box, F f) {
   }
   // The base pixel walks through its bounds, W fastest and images last; taps are added.
   for (uint32_t pixel = 0; pixel < map.pixels_per_column; ++pixel) {
-    int64_t with_tap[MOST_DIMENSIONS];
+    int64_t with_tap[MAX_DIMENSIONS];
     std::copy(std::begin(at), std::end(at), with_tap);
     for (int i = 0; i < last - 1; ++i) with_tap[i + 1] += box.tap[i];
     f(row_at(box, with_tap));

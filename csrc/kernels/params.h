@@ -82,7 +82,7 @@ struct HaloParams {
 
 // A dense layer whose images and weights are copied by TMA; see sm90/dense.cuh.
 struct DenseParams {
-  static constexpr int MOST_SPLITS = 8;  // blocks of a cluster, on every GPU that has clusters
+  static constexpr int MAX_SPLITS = 8;  // blocks of a cluster, on every GPU that has clusters
 
   TensorMapBytes x;   // [N, C], boxes of [BLOCK_M, 64]
   TensorMapBytes w;   // [K, C], boxes of [128, 64]
@@ -94,8 +94,8 @@ struct DenseParams {
   FastDivmod image_tiles;
 };
 
-// The first two convolutions and the pool behind them; see sm90/first_block.cuh.
-struct FirstBlockParams {
+// The first two convolutions and the pool behind them; see sm90/fused_conv1_block.cuh.
+struct FusedConv1BlockParams {
   TensorMapBytes w2;         // [64, 9 * 64], boxes of [64, 64]
   TensorMapBytes y;          // [N, P, Q, 64], boxes of [7, 8, 64]
   const void* x;             // [N, H, W, 3], x_dtype
@@ -110,8 +110,8 @@ struct FirstBlockParams {
   FastDivmod tiles_w, tiles_h;  // that cover an image
 };
 
-// A convolution whose operands are swapped; see sm90/swap.cuh.
-struct SwapParams {
+// A convolution whose operands are swapped; see sm90/swap_ab.cuh.
+struct SwapAbParams {
   TensorMapBytes x;   // [H, W, N, C] by strides, boxes of [4, 16, 8, 64] or [1, 30, 8, 64]
   TensorMapBytes w;   // [K, 9 C], boxes of [128 / CLUSTER, 64]
   TensorMapBytes y;   // [P, Q, N, K] by strides, boxes of [1, 7, 8, 64]

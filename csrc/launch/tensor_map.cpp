@@ -14,10 +14,10 @@ struct Encoded {
   uint8_t rank, swizzle, promotion, fill, im2col;
   uint16_t channels_per_pixel, pixels_per_column;
   uint64_t address;
-  uint64_t strides[MOST_DIMENSIONS - 1];
-  uint32_t last[MOST_DIMENSIONS];  // coordinates: dims may be 2^32
-  uint16_t box[MOST_DIMENSIONS];
-  uint8_t element_strides[MOST_DIMENSIONS];
+  uint64_t strides[MAX_DIMENSIONS - 1];
+  uint32_t last[MAX_DIMENSIONS];  // coordinates: dims may be 2^32
+  uint16_t box[MAX_DIMENSIONS];
+  uint8_t element_strides[MAX_DIMENSIONS];
   int16_t lower_corner[3], upper_corner[3];
 };
 static_assert(sizeof(Encoded) <= sizeof(TensorMapBytes), "a tensor map has 128 bytes");
@@ -46,7 +46,7 @@ void check_im2col(const TensorMap& map) {
   // How far a corner may be, by the number of spatial dimensions.
   static constexpr int FIRST[] = {-32768, -128, -16}, LAST[] = {32767, 127, 15};
   const int spatial = map.rank - 2;
-  check_range("rank", map.rank, 3, MOST_DIMENSIONS);
+  check_range("rank", map.rank, 3, MAX_DIMENSIONS);
   for (int i = 0; i < spatial; ++i) {
     check_range(of("lower_corner", i), map.lower_corner[i], FIRST[spatial - 1], LAST[spatial - 1]);
     check_range(of("upper_corner", i), map.upper_corner[i], FIRST[spatial - 1], LAST[spatial - 1]);
@@ -74,7 +74,7 @@ uint32_t TensorMap::rows() const {
 }
 
 void check(const TensorMap& map) {
-  check_range("rank", map.rank, 1, MOST_DIMENSIONS);
+  check_range("rank", map.rank, 1, MAX_DIMENSIONS);
   if (map.address == 0 || map.address % 16 != 0) {
     refuse("address", "a multiple of 16", static_cast<int64_t>(map.address));
   }

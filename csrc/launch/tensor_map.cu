@@ -39,8 +39,8 @@ TensorMapBytes encode_for_gpu(const TensorMap& map) {
   const auto promotion = static_cast<CUtensorMapL2promotion>(map.promotion);
   const auto fill = static_cast<CUtensorMapFloatOOBfill>(map.fill);
   const auto rank = static_cast<cuuint32_t>(map.rank);
-  cuuint64_t dims[MOST_DIMENSIONS], strides[MOST_DIMENSIONS];
-  for (int i = 0; i < MOST_DIMENSIONS; ++i) {
+  cuuint64_t dims[MAX_DIMENSIONS], strides[MAX_DIMENSIONS];
+  for (int i = 0; i < MAX_DIMENSIONS; ++i) {
     dims[i] = map.dims[i];
     strides[i] = map.strides[i];
   }

@@ -11,7 +11,7 @@
 
 namespace vgg {
 
-constexpr int MOST_DIMENSIONS = 5;
+constexpr int MAX_DIMENSIONS = 5;
 
 // The names and numbers are those of CUtensorMap*: see cuTensorMapEncodeTiled and ...Im2col.
 // Without interleaving.
@@ -36,15 +36,15 @@ struct TensorMap {
   int rank = 1;
   uint64_t address = 0;
   // The dimension that is contiguous first.
-  uint64_t dims[MOST_DIMENSIONS] = {};
-  uint64_t strides[MOST_DIMENSIONS] = {};  // bytes; [0] is that of an element, and not to be given
-  uint32_t element_strides[MOST_DIMENSIONS] = {1, 1, 1, 1, 1};
+  uint64_t dims[MAX_DIMENSIONS] = {};
+  uint64_t strides[MAX_DIMENSIONS] = {};  // bytes; [0] is that of an element, and not to be given
+  uint32_t element_strides[MAX_DIMENSIONS] = {1, 1, 1, 1, 1};
   Swizzle swizzle = Swizzle::none;
   Promotion promotion = Promotion::none;
   Fill fill = Fill::zero;  // of what lies out of bounds
 
   // A box of elements; or, for im2col, pixels of a tensor [N, (D, (H,)) W, C] and channels of them.
-  uint32_t box[MOST_DIMENSIONS] = {};
+  uint32_t box[MAX_DIMENSIONS] = {};
   bool im2col = false;
   int lower_corner[3] = {}, upper_corner[3] = {};  // W, H, D
   uint32_t channels_per_pixel = 0, pixels_per_column = 0;

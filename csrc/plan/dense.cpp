@@ -76,7 +76,7 @@ Choice choose(const Linear& op, const ArchSpec& arch) {
   double least = std::numeric_limits<double>::infinity();
   for (const Variant& variant : VARIANTS) {
     const int64_t all_steps = cut(op, variant).all_steps;
-    for (int splits = 1; splits <= DenseParams::MOST_SPLITS; splits *= 2) {
+    for (int splits = 1; splits <= DenseParams::MAX_SPLITS; splits *= 2) {
       if (ceil_div(all_steps, ceil_div(all_steps, splits)) != splits) continue;  // some are empty
       const double cycles = estimate(op, variant, splits, arch);
       if (cycles < least) {

@@ -24,7 +24,7 @@ constexpr double MACS_16BIT = 1024, MACS_TF32 = 512, MACS_FFMA = 128;
 constexpr double BYTES_CACHED = 48;     // from L2: pixels under nine taps, filters of all blocks
 constexpr double BYTES_STREAMED = 20;   // from memory: weights of dense layers, read once
 constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits
-constexpr int MOST_SPLITS = 16, FEWEST_STEPS = 4;
+constexpr int MAX_SPLITS = 16, FEWEST_STEPS = 4;
 
 double macs_per_cycle(DType dtype) {
   return dtype == DType::float32 ? MACS_FFMA : dtype == DType::tf32 ? MACS_TF32 : MACS_16BIT;
@@ -91,7 +91,7 @@ GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch, const s
     int64_t last_steps = 0;
     // The second launch counts the elements of y in int32.
     const bool splits = problem.gemm_m * problem.gemm_n <= std::numeric_limits<int32_t>::max() / 2;
-    for (int split = 1; split <= (splits ? MOST_SPLITS : 1); ++split) {
+    for (int split = 1; split <= (splits ? MAX_SPLITS : 1); ++split) {
       // Pooling tiles pool in registers, which split sums cannot be.
       if (tile.pool != (problem.pool && split == 1)) continue;
       const int64_t steps = ceil_div(all_steps, split);

@@ -10,7 +10,7 @@ namespace {
 
 constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits; rough
 
-constexpr const HopperFamily* FAMILIES[] = {&HALO, &SWAP};
+constexpr const HopperFamily* FAMILIES[] = {&HALO, &SWAP_AB};
 
 const HopperFamily* family_of(const std::string& variant) {
   for (const HopperFamily* family : FAMILIES) {

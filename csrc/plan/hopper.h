@@ -23,8 +23,8 @@ struct HopperFamily {
   Plan (*plan)(const Conv3x3& op, const ArchSpec& arch, const std::string& variant);
   void (*run)(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Executor& executor);
 };
-extern const HopperFamily HALO;  // kernels/sm90/halo.cuh
-extern const HopperFamily SWAP;  // kernels/sm90/swap.cuh
+extern const HopperFamily HALO;     // kernels/sm90/halo.cuh
+extern const HopperFamily SWAP_AB;  // kernels/sm90/swap_ab.cuh
 
 // Is there a kernel for it? C and K must be multiples of 64.
 bool has_hopper(const Conv3x3& op, const ArchSpec& arch);

@@ -24,8 +24,8 @@ from PIL import Image, features
 
 from vgg_cuda.images import ImageError, open_image
 
-MOST_PIXELS = 1_000_000  # so that a header may lie about the size and cost no more than 8 MB
-MOST_GROWTH_MIB = 400
+MAX_PIXELS = 1_000_000  # so that a header may lie about the size and cost no more than 8 MB
+MAX_GROWTH_MIB = 400
 INTERESTING = [0, 1, 2, 4, 7, 8, 16, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 
 
@@ -118,7 +118,7 @@ def examine(path: Path) -> bool:
     except BaseException as error:
         raise AssertionError(f"{type(error).__name__}: {error}") from error
     assert image.mode == "RGB", image.mode
-    assert image.width * image.height <= MOST_PIXELS, image.size
+    assert image.width * image.height <= MAX_PIXELS, image.size
     assert np.asarray(image).shape == (image.height, image.width, 3)
     return True
 
@@ -128,7 +128,7 @@ def fuzz(seconds: float, seed: int, keep: Path | None = None) -> tuple[int, int]
     files = corpus()
     names = sorted(files)
     tried = read = 0
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MOST_PIXELS
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, MAX_PIXELS
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     end = time.monotonic() + seconds
     try:
@@ -156,7 +156,7 @@ def fuzz(seconds: float, seed: int, keep: Path | None = None) -> tuple[int, int]
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < MOST_GROWTH_MIB, f"the peak of memory grew by {grown:.0f} MiB"
+    assert grown < MAX_GROWTH_MIB, f"the peak of memory grew by {grown:.0f} MiB"
     return tried, read
 
 

@@ -135,7 +135,7 @@ class Backend(Protocol):
         """
         ...
 
-    def first_block(
+    def fused_conv1_block(
         self, x: Array, first: Any, second: Any, *, preset: Preset | None = None,
         out: Array | None = None,
     ) -> Array:  # fmt: skip

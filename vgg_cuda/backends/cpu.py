@@ -103,7 +103,7 @@ class CpuBackend:
             return winograd.conv3x3(x, w, bias, relu=relu, pool=pool, out=out)
         return im2col.conv3x3(x, packed.filters, relu=relu, pool=pool, out=out)
 
-    def first_block(
+    def fused_conv1_block(
         self, x: NDArray[Any], first: CpuConv3x3, second: CpuConv3x3, *,
         preset: Preset | None = None, out: Float32 | None = None,
     ) -> Float32:  # fmt: skip

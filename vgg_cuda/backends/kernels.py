@@ -172,13 +172,13 @@ class KernelBackend(ABC):
         plan = partial(self.plan.conv3x3, packed=packed, relu=relu, pool=pool, preset=preset)
         return self._run(plan, x, out)
 
-    def first_block(
+    def fused_conv1_block(
         self, x: Array, first: Any, second: Any, *, preset: Preset | None = None,
         out: Array | None = None,
     ) -> Array:  # fmt: skip
         with self.active():
             aligned = _is_aligned(out)
-            operation = self.plan.first_block(
+            operation = self.plan.fused_conv1_block(
                 spec_of(x), first, second, preset=preset, aligned=aligned
             )
             if operation is not None:

@@ -76,7 +76,7 @@ class Planner:
         y = Spec((N, P, Q, K), numpy_dtype(dtype).name, aligned)
         return self._operation("conv3x3", (N, H, W, C, K), options, launch, x, y)
 
-    def first_block(
+    def fused_conv1_block(
         self, x: Spec, first: Any, second: Any, *, preset: Preset | None = None,
         aligned: bool = True,
     ) -> Operation | None:  # fmt: skip
@@ -84,18 +84,22 @@ class Planner:
         N, H, W, _ = x.shape
         K1, K2, dtype = first.out_channels, second.out_channels, first.dtype
         options = {"dtype": dtype, "x_dtype": x.dtype, "aligned": aligned}
-        plan = self._plan("first_block", (N, H, W, K1, K2), tuple(options.items())) if N else None
+        plan = (
+            self._plan("fused_conv1_block", (N, H, W, K1, K2), tuple(options.items()))
+            if N
+            else None
+        )
         if plan is None:
             return None
         normalize = None if preset is None else normalization(preset)
 
         def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
-            _C.first_block(
+            _C.fused_conv1_block(
                 plan, x, first.w, first.bias, second.w, second.bias, y, on, normalize=normalize
             )
 
         y = Spec((N, H // 2, W // 2, K2), numpy_dtype(dtype).name, aligned)
-        return Operation("first_block", y, plan, launch)
+        return Operation("fused_conv1_block", y, plan, launch)
 
     def linear(self, x: Spec, packed: Any, *, relu: bool, aligned: bool = True) -> Operation:
         N, C = x.shape

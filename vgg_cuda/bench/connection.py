@@ -21,7 +21,7 @@ from .worker import COMMAND
 Message = dict[str, Any]
 TICK_S = 0.1  # between looks at whether somebody wants this to end
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
-MOST_REASON = 300  # characters
+MAX_REASON = 300  # characters
 
 
 class Lost(Exception):  # noqa: N818 (an outcome, which is reported)
@@ -145,4 +145,4 @@ class Process:
         self._errors.seek(0, os.SEEK_END)
         self._errors.seek(max(0, self._errors.tell() - 65536))
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return before + one_line(lines[-1], MOST_REASON) if lines else ""
+        return before + one_line(lines[-1], MAX_REASON) if lines else ""

@@ -17,8 +17,8 @@ PERIOD = 3
 No power of two, so that a kernel that mixes up the images of a tile is found out.
 """
 
-MOST_COPIES = 512
-MOST_COPIED_BYTES = 1 << 30
+MAX_COPIES = 512
+MAX_COPIED_BYTES = 1 << 30
 GPU_ROTATED_BYTES = 256 << 20  # several times the L2 of any GPU
 DEFAULT_CACHE_BYTES = 32 << 20
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -71,7 +71,7 @@ def drawn(layer: Layer, seed: int) -> dict[str, NDArray[np.float32]]:
 def copies(nbytes: int, on_gpu: bool) -> int:
     """How many copies of an input, used in turn, keep it out of the last cache."""
     wanted = GPU_ROTATED_BYTES if on_gpu else 2 * cache_bytes()
-    most = min(16 if on_gpu else MOST_COPIES, MOST_COPIED_BYTES // max(nbytes, 1))
+    most = min(16 if on_gpu else MAX_COPIES, MAX_COPIED_BYTES // max(nbytes, 1))
     return max(1, min(-(-wanted // max(nbytes, 1)), most))
 
 

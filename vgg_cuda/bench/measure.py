@@ -18,7 +18,7 @@ from .work import Work
 
 SLICE_S = 0.25
 LEAST_LATE = 3  # samples, where a call takes so long that there is no time for more
-MOST_SLICE = 200  # samples
+MAX_SLICE = 200  # samples
 LARGEST = 1e15  # relative error: what is beyond is infinite
 
 
@@ -160,7 +160,7 @@ def _sample(worker: Worker, taken: Taken, patience: Patience, spent: float) -> N
     """One slice."""
     call_s = float(taken.said["call_s"])
     left = max(0.0, patience.timeout - spent)
-    most = min(MOST_SLICE, MOST - len(taken.times))
+    most = min(MAX_SLICE, MOST - len(taken.times))
     message = {"do": "sample", "seconds": min(SLICE_S, left), "most": most}
     reply = ask(worker, message, patience.timeout + patience.grace + 3 * call_s)
     taken.times += reply["times"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import numpy_dtype
-from ..inputs import MOST_PIXELS
-from .inputs import MOST_COPIED_BYTES, cache_bytes, copies
+from ..inputs import MAX_PIXELS
+from .inputs import MAX_COPIED_BYTES, cache_bytes, copies
 from .layers import network_layers
 from .machine import MEMINFO, nvidia_smi
 from .work import Job, Work
@@ -34,7 +34,7 @@ def check(works: list[Work], job: Job, programs: Sequence[str], config: Config |
     """
     free = available(job)
     for work in works:
-        if work.kind != "kernel" and math.prod(work.shape[:3]) > MOST_PIXELS:
+        if work.kind != "kernel" and math.prod(work.shape[:3]) > MAX_PIXELS:
             raise ValueError(
                 f"batch {work.batch}: expected less than 2^31 pixels, got {_shape(work)}"
             )
@@ -59,7 +59,7 @@ def needs(work: Work, job: Job, programs: Sequence[str], config: Config | None) 
             weights[layer.kind] += math.prod(layer.weight_shape)
     x = 4 * math.prod(work.shape)
     # the input and its copies, two tensors between layers, and as much again for what unfolds them
-    tensors = x + min(MOST_COPIED_BYTES, max(x, 2 * cache_bytes())) + 4 * item * largest
+    tensors = x + min(MAX_COPIED_BYTES, max(x, 2 * cache_bytes())) + 4 * item * largest
     laid_out = WINOGRAD * weights["conv"] + 2 * weights["dense"]
     held = tensors + item * laid_out
     if job.on_gpu:

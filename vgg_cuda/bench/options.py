@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..configs import Config
     from ..weights import Weights
 
-MOST_EMULATED_MACS = 2 * 10**8  # some minutes
+MAX_EMULATED_MACS = 2 * 10**8  # some minutes
 GPU_NOISE, CPU_NOISE = 0.005, 0.03
 GPU_TIMEOUT_S, CPU_TIMEOUT_S = 5.0, 20.0
 DEFAULT_PEERS: dict[Kind, tuple[str, ...]] = {
@@ -223,9 +223,9 @@ def _is_module(name: str) -> bool:
 
 def _check_emulated(works: Sequence[Work]) -> None:
     macs = sum(work.flops() // 2 for work in works)
-    if macs > MOST_EMULATED_MACS:
+    if macs > MAX_EMULATED_MACS:
         raise ValueError(
             f"--device emulator: it executes one instruction after another: expected at most "
-            f"{MOST_EMULATED_MACS:.0e} multiply-adds, got {macs:.1e}; take a smaller --size, "
+            f"{MAX_EMULATED_MACS:.0e} multiply-adds, got {macs:.1e}; take a smaller --size, "
             "--batch or network"
         )

@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 RADII = (10, 19, 30, 42, 55, 70, 86)  # of a name around its point, in points
 LEADER = {"arrowstyle": "-", "color": "#b0b0b0", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 2}
-MOST_KEYS = 26  # lines beside the plot
+MAX_KEYS = 26  # lines beside the plot
 
 
 def draw(report: Report) -> Figure:
@@ -146,7 +146,7 @@ def _names(
     passed = any((r.of_floor or 0) > 1 for r in points)  # the roof
     above = 14 * point if passed else axes.bbox.height  # what the roof is, is written above it
     taken += around(roof, 2 * point, above)
-    for label in labels[:MOST_KEYS]:
+    for label in labels[:MAX_KEYS]:
         i = next(i for i, r in enumerate(points) if _label(r, points) == label)
         x, y = (marks[i][0] + marks[i][2]) / 2, (marks[i][1] + marks[i][3]) / 2
         wide, high = (5.0 * len(label) + 4) * point, 10 * point
@@ -188,7 +188,7 @@ def _key(
         figure.add_artist(Line2D([x - 0.007], [y], color=colour, marker=marker, markersize=6.5))
     by = {(_label(r, points), r.peer): r for r in points}
     first = top - 1.4 * line
-    for i, label in enumerate(labels[:MOST_KEYS]):
+    for i, label in enumerate(labels[:MAX_KEYS]):
         y = first - i * line
         figure.text(0.715, y, label, fontsize=8.5, va="top")
         for peer, x in zip(peers, columns, strict=True):
@@ -196,9 +196,9 @@ def _key(
             part = None if found is None else found.of_floor
             text = "–" if part is None else f"{100 * part:.0f}"
             figure.text(x, y, text, fontsize=8.5, ha="right", va="top")
-    if len(labels) > MOST_KEYS:
-        y = first - MOST_KEYS * line
-        figure.text(0.715, y, f"and {len(labels) - MOST_KEYS} more", fontsize=8.5, va="top")
+    if len(labels) > MAX_KEYS:
+        y = first - MAX_KEYS * line
+        figure.text(0.715, y, f"and {len(labels) - MAX_KEYS} more", fontsize=8.5, va="top")
 
 
 def _label(result: Result, points: list[Result]) -> str:

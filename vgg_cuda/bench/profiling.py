@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Here = Callable[[], AbstractContextManager[Any]]
 
-FIRST_FILLS, MOST_FILLS = 16, 256  # of some tenth of a millisecond each; a stream holds 1024
+FIRST_FILLS, MAX_FILLS = 16, 256  # of some tenth of a millisecond each; a stream holds 1024
 
 
 def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
@@ -173,7 +173,7 @@ class _PlannedSteps:
             if not isinstance(self._clock, EventClock):
                 self._enqueue(self._on)
                 return
-            while not self._ahead() and self._fills < MOST_FILLS:
+            while not self._ahead() and self._fills < MAX_FILLS:
                 self._fills *= 2
 
     def _ahead(self) -> bool:

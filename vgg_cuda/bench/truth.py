@@ -19,7 +19,7 @@ from .layers import Layer
 
 FACTOR = 2
 LOGITS = 2e-5
-MOST_COMPARED = 1 << 26  # elements; of more, images spread over the batch
+MAX_COMPARED = 1 << 26  # elements; of more, images spread over the batch
 
 Float64 = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ def relative_l2(got: NDArray[Any], exact: NDArray[Any]) -> float:
     if got.size != n * exact[0].size or n < few:
         return float("nan")
     got, exact = got.reshape(n, -1), exact.reshape(few, -1)
-    most = max(few, MOST_COMPARED // max(1, exact[0].size))
+    most = max(few, MAX_COMPARED // max(1, exact[0].size))
     images = np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
     off = norm = 0.0
     with np.errstate(over="ignore", invalid="ignore"):

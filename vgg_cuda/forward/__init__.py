@@ -10,7 +10,7 @@ from collections.abc import Set
 from typing import Protocol
 
 from ..backends import Array
-from ..inputs import MOST_PIXELS
+from ..inputs import MAX_PIXELS
 from .graph import Network, pack
 
 __all__ = ["Network", "Runner", "make_runner", "most_images", "pack"]
@@ -44,5 +44,5 @@ def most_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:
     ``limit`` is for 224x224; None: as many as memory does for.
     """
     height, width = shape[1:3] if layout == "NHWC" else shape[2:]
-    size = limit * 224 * 224 if limit is not None else MOST_PIXELS
+    size = limit * 224 * 224 if limit is not None else MAX_PIXELS
     return max(size // (height * width), 1)

@@ -24,7 +24,7 @@ class Eager:
         preset = network.preset if x.dtype.name == "uint8" else None
         return self._on.conv3x3(x, network.convs[layer], relu=relu, pool=pool, preset=preset)
 
-    def first_block(self, x: Array, first: str, second: str) -> None:
+    def fused_conv1_block(self, x: Array, first: str, second: str) -> None:
         return None  # on the CPU nothing is gained
 
     def maxpool2x2(self, x: Array) -> Array:

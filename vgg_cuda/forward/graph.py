@@ -50,7 +50,7 @@ class Operations(Protocol):
 
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any: ...
 
-    def first_block(self, x: Any, first: str, second: str) -> Any | None:
+    def fused_conv1_block(self, x: Any, first: str, second: str) -> Any | None:
         """Two convolutions and the pool behind them; None where that is no operation of its own."""
         ...
 
@@ -81,8 +81,8 @@ def forward(
     where it is wanted.
     """
     layers, pooled = config.features, False
-    block = first_block(config, wanted) if config.in_channels == IN_CHANNELS else None
-    if block and (y := run.first_block(x, *block)) is not None:
+    block = fused_conv1_block(config, wanted) if config.in_channels == IN_CHANNELS else None
+    if block and (y := run.fused_conv1_block(x, *block)) is not None:
         x, layers, pooled = y, layers[2:], True
     for layer, following in zip_longest(layers, layers[1:]):
         if isinstance(layer, Conv):
@@ -120,7 +120,7 @@ def forward(
         yield "prob", run.softmax(x)
 
 
-def first_block(config: Config, wanted: Set[str]) -> tuple[str, str] | None:
+def fused_conv1_block(config: Config, wanted: Set[str]) -> tuple[str, str] | None:
     """The convolutions before the first pool, if they are two and nothing inside is ``wanted``."""
     match config.features[:3]:
         case (Conv(relu=True) as a, Conv(relu=True) as b, Pool()):

@@ -55,10 +55,10 @@ class Recorder:
             x, self._plan.conv3x3(x.spec, packed, relu=relu, pool=pool, preset=preset), layer
         )
 
-    def first_block(self, x: Value, first: str, second: str) -> Value | None:
+    def fused_conv1_block(self, x: Value, first: str, second: str) -> Value | None:
         preset = self._network.preset if x.spec.dtype == "uint8" else None
         convs = self._network.convs[first], self._network.convs[second]
-        operation = self._plan.first_block(x.spec, *convs, preset=preset)
+        operation = self._plan.fused_conv1_block(x.spec, *convs, preset=preset)
         return None if operation is None else self._enter(x, operation, first, second)
 
     def maxpool2x2(self, x: Value) -> Value:

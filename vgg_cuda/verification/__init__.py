@@ -28,7 +28,7 @@ from .steps import SplitError, Step, exactly, kernels, launched_by, steps
 
 __all__ = ["Row", "Verification", "Worst", "verify"]
 
-MOST_IMAGES = 8  # of 224x224 at a time, whose float64 tensors are all held
+MAX_IMAGES = 8  # of 224x224 at a time, whose float64 tensors are all held
 
 
 def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verification:
@@ -51,7 +51,7 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
     if x.dtype != np.uint8:
         require_float(x, "verify: x")
         x = x.astype(np.float32)
-    most = max(1, MOST_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
+    most = max(1, MAX_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
     total: Verification | None = None
     done = 0
     while done < len(x):
@@ -76,7 +76,7 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
     tap = "prob" if model.activation else model.config.last
     with recording() as launched:
         plain: NDArray[Any] = model.features(x, [tap])[tap]
-    found = steps(model.config, one_block=launched[0]["plan"].get("op") == "first_block")
+    found = steps(model.config, one_block=launched[0]["plan"].get("op") == "fused_conv1_block")
     with recording() as launched:
         taps: dict[str, NDArray[Any]] = model.features(x, [step.tap for step in found])
     groups = launched_by(found, launched)

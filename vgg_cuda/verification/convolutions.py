@@ -38,7 +38,7 @@ def conv_error(
     return with_bias(_tiled_error(x, w, stats["plan"]["tiling"], tensor_cores), y)
 
 
-def first_block(
+def fused_conv1_block(
     x: Float64, first: Filters, second: Filters, stats: Stats | None, tensor_cores: bool
 ) -> tuple[Float64, Float64 | float, bool]:
     """The second convolution of one image's first, its error, and is the first's result finite?

@@ -15,7 +15,7 @@ from .. import reference
 from ..backends import Stats
 from ..backends.threads import run_blocks
 from ..configs import Config, Conv, Dense, Pool
-from .convolutions import BLOCK, Filters, conv_error, first_block, with_bias
+from .convolutions import BLOCK, Filters, conv_error, fused_conv1_block, with_bias
 from .sums import TINY, Order, U, any_order, in_order
 
 Float64 = NDArray[np.float64]
@@ -55,7 +55,7 @@ def steps(config: Config, one_block: bool = False) -> list[Step]:
     if one_block:
         first, last = config.convs[:2]
         names = [first.name, first.relu_name, last.name, last.relu_name, layers[2].name]
-        found.append(Step("first_block", names[-1], " ".join(names), last, True, True, first))
+        found.append(Step("fused_conv1_block", names[-1], " ".join(names), last, True, True, first))
         layers = layers[3:]
     for layer, following in zip_longest(layers, layers[1:]):
         if isinstance(layer, Conv):
@@ -161,11 +161,11 @@ def exactly(
             y = reference.conv3x3(x64, w64, bias)
             error = conv_error(x64, w64, bias, y, stats, tensor_cores) if stats else 0.0
             yield _pooled(_exact(image, everything, y, error), step.pool)
-        elif step.op == "first_block":
+        elif step.op == "fused_conv1_block":
             assert w is not None
             assert bias is not None
             assert first is not None
-            y, error, finite = first_block(x64, first, Filters(w, bias), stats, tensor_cores)
+            y, error, finite = fused_conv1_block(x64, first, Filters(w, bias), stats, tensor_cores)
             yield replace(_pooled(_exact(image, everything, y, error), step.pool), finite=finite)
         elif step.op == "maxpool2x2":
             yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)

@@ -10,8 +10,8 @@ from typing import Any
 from ..configs import Config
 from .canonical import WeightsError, one_line
 
-MOST_LAYERS = 999
-MOST_SIDE = 1 << 16
+MAX_LAYERS = 999
+MAX_SIDE = 1 << 16
 
 
 def is_told_by_shapes(config: Config) -> bool:
@@ -53,26 +53,26 @@ def _count(x: Any, most: int = 1 << 31) -> bool:
 
 
 def _counts(x: Any) -> bool:
-    return isinstance(x, list) and len(x) <= MOST_LAYERS and all(_count(n) for n in x)
+    return isinstance(x, list) and len(x) <= MAX_LAYERS and all(_count(n) for n in x)
 
 
 def _widths(x: Any) -> bool:
-    return isinstance(x, list) and _counts([n for n in x if n != "M"]) and 0 < len(x) <= MOST_LAYERS
+    return isinstance(x, list) and _counts([n for n in x if n != "M"]) and 0 < len(x) <= MAX_LAYERS
 
 
 def _size(x: Any) -> bool:
-    return isinstance(x, list) and len(x) == 2 and all(_count(n, MOST_SIDE) for n in x)
+    return isinstance(x, list) and len(x) == 2 and all(_count(n, MAX_SIDE) for n in x)
 
 
 def _names(x: Any) -> bool:
-    return isinstance(x, list) and len(x) <= MOST_LAYERS and all(isinstance(n, str) for n in x)
+    return isinstance(x, list) and len(x) <= MAX_LAYERS and all(isinstance(n, str) for n in x)
 
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": lambda x: isinstance(x, str) and 0 < len(x) <= 80 and x.isprintable(),
     "widths": _widths,
     "head": _counts,
-    "pool_grid": lambda x: _count(x, MOST_SIDE),
+    "pool_grid": lambda x: _count(x, MAX_SIDE),
     "batch_norm": lambda x: isinstance(x, bool),
     "in_channels": _count,
     "pooling": lambda x: x in (None, "avg", "max", "none"),

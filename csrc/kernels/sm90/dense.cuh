@@ -133,14 +133,14 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
   for (int image = blockIdx.y + threadIdx.x / 32 * splits; image < images;
        image += Tile::WARPS * splits) {
     const uint32_t at = sums_smem + (image * Tile::SUMS_ROW + WIDTH * lane) * 4;
-    float4 sums[DenseParams::MOST_SPLITS];
+    float4 sums[DenseParams::MAX_SPLITS];
 #pragma unroll
-    for (int split = 0; split < DenseParams::MOST_SPLITS; ++split) {  // all are on their way
+    for (int split = 0; split < DenseParams::MAX_SPLITS; ++split) {  // all are on their way
       if (split < splits) sums[split] = ptx::cluster_load(ptx::cluster_address(at, split));
     }
     float4 sum = sums[0];
 #pragma unroll
-    for (int split = 1; split < DenseParams::MOST_SPLITS; ++split) {
+    for (int split = 1; split < DenseParams::MAX_SPLITS; ++split) {
       if (split < splits) {
         sum.x += sums[split].x;
         sum.y += sums[split].y;

@@ -82,8 +82,8 @@ class Stage:
             w, bias = _pick(arguments, step.params)
             packed = packed_conv3x3(backend, w, bias, _norm(arguments, step))
             if waiting is not None:
-                y, waiting = ops.first_block(y, waiting[1], None, packed, None), None
-            elif _is_first_block(y, step, after):
+                y, waiting = ops.fused_conv1_block(y, waiting[1], None, packed, None), None
+            elif _is_fused_conv1_block(y, step, after):
                 waiting = step, packed
             else:
                 y = ops.conv3x3(y, packed, relu=step.relu, pool=step.pool)
@@ -147,8 +147,8 @@ def _norm(arguments: Sequence[Any], step: Step) -> Norm | None:
     return Norm(mean, variance, weight, bias, step.eps)
 
 
-def _is_first_block(x: Tensor, first: Step, second: Step | None) -> bool:
-    """Whether ``ops.first_block`` does both steps, which Hopper has one kernel for."""
+def _is_fused_conv1_block(x: Tensor, first: Step, second: Step | None) -> bool:
+    """Whether ``ops.fused_conv1_block`` does both steps, which Hopper has one kernel for."""
     if second is None or second.kind != "conv3x3" or x.shape[3] != 3:
         return False
     return first.relu and not first.pool and second.relu and second.pool

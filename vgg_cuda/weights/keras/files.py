@@ -22,7 +22,7 @@ from .state import Arrays
 from .stores import CONTAINERS, Legacy, SavingLib
 
 CONFIG, VARIABLES = "config.json", "model.weights.h5"
-MOST_JSON = 16 << 20
+MAX_JSON = 16 << 20
 
 
 def matches(path: Path, head: bytes) -> bool:
@@ -69,7 +69,7 @@ def _from_h5(h5: H5File, source: str) -> Weights:
 
 def _translated(config: str | bytes, arrays: Arrays, source: str) -> Weights:
     try:
-        if len(config) > MOST_JSON:
+        if len(config) > MAX_JSON:
             raise WeightsError(f"{source}: a config of {len(config)} bytes is no VGG's")
         model = json.loads(config)
         if not isinstance(model, Mapping):
@@ -98,7 +98,7 @@ def _unzipped(path: Path, source: str) -> tuple[bytes, bytes]:
                     raise WeightsError(
                         f"{source}: expected one {name} in the zip file, found {names.count(name)}"
                     )
-            if archive.getinfo(CONFIG).file_size > MOST_JSON:
+            if archive.getinfo(CONFIG).file_size > MAX_JSON:
                 raise WeightsError(f"{source}: {CONFIG}: larger than any VGG's")
             return archive.read(CONFIG), archive.read(VARIABLES)
     except WeightsError:

@@ -17,7 +17,7 @@ from ..chain import UnsupportedError
 
 MODELS = ("Sequential", "Functional", "Model")  # "Model": how Keras 2 once called Functional
 KERAS = ("keras", "tf_keras", "tensorflow")  # where its classes are
-MOST_NESTED = 16
+MAX_NESTED = 16
 
 Tensor = tuple[str, int]  # the layer that made it, and at which of its calls
 
@@ -100,8 +100,8 @@ def _walk(
     training: bool,
     source: str,
 ) -> Iterator[KerasLayer]:
-    if len(path) > MOST_NESTED:
-        raise UnsupportedError(f"{source}: models nested more than {MOST_NESTED} deep")
+    if len(path) > MAX_NESTED:
+        raise UnsupportedError(f"{source}: models nested more than {MAX_NESTED} deep")
     config = model["config"]
     entries = config if isinstance(config, list) else config["layers"]
     names = [str(entry["config"].get("name", entry.get("name", ""))) for entry in entries]

@@ -21,7 +21,7 @@ import numpy as np
 from ..canonical import Array, WeightsError, one_line
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-MOST_NAMES = 100_000
+MAX_NAMES = 100_000
 
 
 @contextmanager
@@ -89,8 +89,8 @@ class H5File:
 
     def names(self, group: Any) -> list[str]:
         """What a group holds, in HDF5's order, that of the alphabet."""
-        if len(group) > MOST_NAMES:
-            raise WeightsError(f"{self._source}: {group.name}: more than {MOST_NAMES} entries")
+        if len(group) > MAX_NAMES:
+            raise WeightsError(f"{self._source}: {group.name}: more than {MAX_NAMES} entries")
         return list(group)
 
     def is_dataset(self, parent: Any, name: str) -> bool:

@@ -25,7 +25,7 @@ from .pools import averaging_matrix
 from .wire import TensorBytes, write
 
 OPSET, IR_VERSION = 17, 8
-MOST_BYTES = 2**31 - 2**20  # protobuf's messages end at 2 GiB; the graph needs some of it
+MAX_BYTES = 2**31 - 2**20  # protobuf's messages end at 2 GiB; the graph needs some of it
 
 
 def save_onnx(
@@ -46,7 +46,7 @@ def save_onnx(
     builder = _Builder(onnx, weights, _chosen_size(weights, size))
     builder.build()
     nbytes = sum(tensor.nbytes for tensor in builder.tensors)
-    if nbytes > MOST_BYTES:
+    if nbytes > MAX_BYTES:
         raise ValueError(f"{path}: expected weights of at most 2 GiB for ONNX, got {nbytes} bytes")
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name="vgg_cuda")
     model.opset_import.add(domain="", version=OPSET)

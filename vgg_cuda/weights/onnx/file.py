@@ -12,7 +12,7 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from ...preprocess import MOST_SIDE
+from ...preprocess import MAX_SIDE
 from ..canonical import Weights, WeightsError, one_line
 from ..chain import UnsupportedError, to_weights
 from ..metadata import Stated, parse
@@ -170,10 +170,10 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
         axis: int(dim.dim_value) if dim.dim_value > 0 else None
         for axis, dim in zip(axes, tensor.shape.dim, strict=True)
     }
-    large = [size for axis, size in sizes.items() if axis in "HW" and (size or 0) > MOST_SIDE]
+    large = [size for axis, size in sizes.items() if axis in "HW" and (size or 0) > MAX_SIDE]
     if large:
         raise UnsupportedError(
-            f"{graph.source}: {name}: expected images of at most {MOST_SIDE} x {MOST_SIDE} pixels, "
+            f"{graph.source}: {name}: expected images of at most {MAX_SIDE} x {MAX_SIDE} pixels, "
             f"got a side of {large[0]}"
         )
     return axes, sizes

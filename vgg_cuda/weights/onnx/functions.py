@@ -12,7 +12,7 @@ from typing import Any
 from ..canonical import WeightsError, one_line
 from ..chain import UnsupportedError
 
-MOST_NODES = 10_000  # of the graph that results; VGG-19's has about 60
+MAX_NODES = 10_000  # of the graph that results; VGG-19's has about 60
 
 
 def inlined(onnx: Any, model: Any, source: str) -> Any:
@@ -37,8 +37,8 @@ def inlined(onnx: Any, model: Any, source: str) -> Any:
             if key in functions and key not in sizes:
                 sizes[key] = size(functions[key].node, (*within, key))
             total += sizes.get(key, 1)
-        if total > MOST_NODES:
-            raise UnsupportedError(f"{source}: functions that make more than {MOST_NODES} nodes")
+        if total > MAX_NODES:
+            raise UnsupportedError(f"{source}: functions that make more than {MAX_NODES} nodes")
         return total
 
     size(model.graph.node, ())

@@ -15,10 +15,10 @@ import numpy as np
 
 from ..canonical import Array, WeightsError, one_line
 from ..chain import UnsupportedError
-from .nodes import FOLDED, LITERALS, MOST_SHAPE, Attributes, is_standard, label
+from .nodes import FOLDED, LITERALS, MAX_SHAPE, Attributes, is_standard, label
 from .tensors import Storage
 
-MOST_DEPTH = 64  # of a constant's computation
+MAX_DEPTH = 64  # of a constant's computation
 
 _FOLLOWED = {"Constant", "Shape", *FOLDED}  # what gives constants where it gets them
 
@@ -133,7 +133,7 @@ class Graph:
             result = self.storage.array(self._initializers[name], name)
         else:
             node = self._makers.get(name)
-            if node is None or depth > MOST_DEPTH:
+            if node is None or depth > MAX_DEPTH:
                 raise self._bad(f"{one_line(name, 80)}: expected a constant or a shape")
             result = self._computed(node, depth)
         self._values[name] = result
@@ -201,7 +201,7 @@ class Graph:
             except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
                 raise self.unsupported(node, f"cannot be computed: {one_line(error)}") from None
             largest = max((operand.size for operand in operands), default=0)
-            if result.size > max(largest, MOST_SHAPE):
+            if result.size > max(largest, MAX_SHAPE):
                 raise self.unsupported(node, f"a constant of {result.size} elements: expected less")
         else:
             raise self.unsupported(node, "expected a constant or a shape, not this operation")

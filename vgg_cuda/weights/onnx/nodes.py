@@ -10,7 +10,7 @@ import numpy as np
 from ..canonical import Array, one_line
 from .tensors import FLOATING, INT32, INT64
 
-MOST_SHAPE = 64  # elements of what is computed for a shape
+MAX_SHAPE = 64  # elements of what is computed for a shape
 
 _STANDARD = ("", "ai.onnx")
 
@@ -88,7 +88,7 @@ def _cast(x: list[Array], a: Attributes) -> Array:
 
 def _small(x: list[Array]) -> list[Array]:
     """Arithmetic broadcasts, so only short vectors come to it."""
-    if any(operand.size > MOST_SHAPE or operand.ndim > 1 for operand in x):
+    if any(operand.size > MAX_SHAPE or operand.ndim > 1 for operand in x):
         raise ValueError("arithmetic on constants is for shapes alone")
     return x
 
@@ -100,13 +100,13 @@ def _divide(x: list[Array], _: Attributes) -> Array:
 
 
 def _concat(x: list[Array], a: Attributes) -> Array:
-    if sum(operand.size for operand in x) > MOST_SHAPE:
+    if sum(operand.size for operand in x) > MAX_SHAPE:
         raise ValueError("concatenated constants are for shapes alone")
     return np.concatenate(x, axis=a.pop("axis", 0))
 
 
 def _gather(x: list[Array], a: Attributes) -> Array:
-    if x[1].size > MOST_SHAPE or x[0].size > MOST_SHAPE:
+    if x[1].size > MAX_SHAPE or x[0].size > MAX_SHAPE:
         raise ValueError("gathered constants are for shapes alone")
     return np.take(x[0], x[1].astype(np.int64), axis=a.pop("axis", 0))
 

@@ -20,7 +20,7 @@ from .nodes import Attributes, is_standard, label
 from .pools import averaging_matrix
 from .position import Position
 
-MOST_ELEMENTS = 2**26  # of what is computed on the way; at 512 channels and 8 x 8 pixels, 2**17
+MAX_ELEMENTS = 2**26  # of what is computed on the way; at 512 channels and 8 x 8 pixels, 2**17
 
 
 def begins(at: Position, item: Any) -> bool:
@@ -36,7 +36,7 @@ def skip_adaptive_pool(at: Position, path: list[Any]) -> int:
     """How many of ``path``'s first items make an adaptive pool, which is appended; 0 for none."""
     batch = 2 if "N" in at.open else at.sizes["N"]
     shape = (batch, *at.shape[1:])
-    if math.prod(shape) > MOST_ELEMENTS:
+    if math.prod(shape) > MAX_ELEMENTS:
         return 0
     pixels = np.random.default_rng(0).standard_normal(shape)
     values: dict[str, Array] = {at.value: pixels}
@@ -91,7 +91,7 @@ def _gather(x: list[Array], a: Attributes) -> Array:
 
 
 def _check_size(shape: tuple[int, ...]) -> None:
-    if math.prod(shape) > MOST_ELEMENTS:
+    if math.prod(shape) > MAX_ELEMENTS:
         raise ValueError("too large")
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-MOST_FIELDS = 200_000  # that are walked; VGG-19 has about 1500
-MOST_REST = 2**24  # bytes of a model without its tensors; VGG-19's are some ten thousand
+MAX_FIELDS = 200_000  # that are walked; VGG-19 has about 1500
+MAX_REST = 2**24  # bytes of a model without its tensors; VGG-19's are some ten thousand
 
 _TENSOR = "tensor"
 _ATTRIBUTE: dict[int, Any] = {5: _TENSOR}
@@ -110,8 +110,8 @@ class _Walk:
     def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
         """Number and wire type of the field at ``at``, and where its content begins and ends."""
         self.fields += 1
-        if self.fields > MOST_FIELDS:
-            raise WireError(f"more than {MOST_FIELDS} fields: no VGG has so many")
+        if self.fields > MAX_FIELDS:
+            raise WireError(f"more than {MAX_FIELDS} fields: no VGG has so many")
         key, content = self._read(at, end)
         number, kind = key >> 3, key & 7
         if number == 0 or kind not in (0, 1, 2, 5):
@@ -144,9 +144,9 @@ class _Walk:
 
 
 def _check_size(out: bytearray, more: int) -> None:
-    if len(out) + more > MOST_REST:
+    if len(out) + more > MAX_REST:
         raise WireError(
-            f"more than {MOST_REST} bytes beside the tensors' own: expected a VGG's graph with "
+            f"more than {MAX_REST} bytes beside the tensors' own: expected a VGG's graph with "
             "weights as raw_data"
         )
 

@@ -8,7 +8,7 @@ namespace vgg::sm90 {
 // A tile is BLOCK_N channels, 64 to each of two warpgroups, of TILE_W x TILE_H pixels of IMAGES
 // images. CLUSTER blocks share filters. Numbers of 16-bit elements, or bytes where they say so.
 template <int ROWS_, int CLUSTER_, bool POOL_>
-struct SwapTile {
+struct SwapAbTile {
   static constexpr int ROWS = ROWS_, CLUSTER = CLUSTER_;
   static constexpr bool POOL = POOL_, SPLIT = !POOL;  // where `partial` is given
   static_assert(ROWS == 2 || (ROWS == 1 && !POOL));

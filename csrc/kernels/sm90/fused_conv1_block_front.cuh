@@ -1,4 +1,4 @@
-// The first of the two convolutions of first_block.cuh, by one warp of four: all columns of
+// The first of the two convolutions of fused_conv1_block.cuh, by one warp of four: all columns of
 // WARP_LINES lines of every tile, tile after tile, with nobody to wait for but those who read them.
 //
 // The filters are the rows of A, in registers; B's are eight pixels, what each sees under the
@@ -11,7 +11,7 @@
 
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"
-#include "kernels/sm90/first_block_tile.h"
+#include "kernels/sm90/fused_conv1_block_tile.h"
 #include "kernels/smxx/element.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/mbarrier.cuh"
@@ -22,14 +22,15 @@
 namespace vgg::sm90 {
 
 // A tile's first pixel, before pooling, and its image.
-struct FirstBlockWork {
+struct FusedConv1BlockWork {
   int x, y, n;
 
-  __device__ __forceinline__ static FirstBlockWork of(const FirstBlockParams& p, int tile) {
+  __device__ __forceinline__ static FusedConv1BlockWork of(const FusedConv1BlockParams& p,
+                                                           int tile) {
     int column, line;
     const int row = divide(tile, p.tiles_w, column);
     const int n = divide(row, p.tiles_h, line);
-    return {column * FirstBlockTile::WIDTH, line * FirstBlockTile::HEIGHT, n};
+    return {column * FusedConv1BlockTile::WIDTH, line * FusedConv1BlockTile::HEIGHT, n};
   }
 };
 
@@ -37,11 +38,11 @@ struct FirstBlockWork {
 // see it. Lane 3 i + c has channel c of columns 2 i + `odd`, which is 0 or 1.
 template <class T, class Source>
 class Patch {
-  using Tile = FirstBlockTile;
+  using Tile = FusedConv1BlockTile;
   static constexpr int LINES = Tile::WARP_LINES + 2, CHANNELS = 3;
 
  public:
-  __device__ __forceinline__ Patch(const FirstBlockParams& p, unsigned char* taps, int warp)
+  __device__ __forceinline__ Patch(const FusedConv1BlockParams& p, unsigned char* taps, int warp)
       : p_(p), taps_(taps), line_(warp * Tile::WARP_LINES), lane_(threadIdx.x % 32) {
     const int c = lane_ % CHANNELS;
     scale_ = c == 0 ? p.scale[0] : c == 1 ? p.scale[1] : p.scale[2];
@@ -63,7 +64,7 @@ class Patch {
   }
 
   // Starts to load what is in the image.
-  __device__ __forceinline__ void fetch(const FirstBlockWork& work) {
+  __device__ __forceinline__ void fetch(const FusedConv1BlockWork& work) {
     const int y = work.y + line_ - 2, x = work.x + 2 * i() - 2;
     const int64_t pixel = (static_cast<int64_t>(work.n) * p_.H + y) * p_.W + x;
     const int c = p_.reversed ? CHANNELS - 1 - lane_ % CHANNELS : lane_ % CHANNELS;
@@ -137,7 +138,7 @@ class Patch {
     *reinterpret_cast<T*>(taps_ + to) = value;
   }
 
-  const FirstBlockParams& p_;
+  const FusedConv1BlockParams& p_;
   unsigned char* const taps_;
   const int line_, lane_;
   float scale_, shift_;
@@ -151,10 +152,10 @@ class Patch {
 // The filters, as rows of A, and their bias.
 template <class T>
 class FirstFilters {
-  static constexpr int M = FirstBlockTile::CHANNELS / 16, K = 2, ROW_WORDS = 16;
+  static constexpr int M = FusedConv1BlockTile::CHANNELS / 16, K = 2, ROW_WORDS = 16;
 
  public:
-  __device__ __forceinline__ explicit FirstFilters(const FirstBlockParams& p) {
+  __device__ __forceinline__ explicit FirstFilters(const FusedConv1BlockParams& p) {
     const int lane = threadIdx.x % 32;
     const uint32_t* words = static_cast<const uint32_t*>(p.w1) + lane / 4 * ROW_WORDS + lane % 4;
 #pragma unroll
@@ -223,9 +224,9 @@ __device__ __forceinline__ void store_pixels(uint32_t row_smem, const uint32_t (
 }
 
 template <class T, class Source>
-__device__ __forceinline__ void first_convolution(const FirstBlockParams& p, unsigned char* smem,
-                                                  int warp) {
-  using Tile = FirstBlockTile;
+__device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p,
+                                                  unsigned char* smem, int warp) {
+  using Tile = FusedConv1BlockTile;
   const int lane = threadIdx.x % 32, t = lane % 4, member = lane % 8, chunk = lane / 8;
   const uint32_t address = ptx::shared_address(smem);
   unsigned char* const taps = smem + Tile::WARPS_AT + warp * Tile::WARP_BYTES;
@@ -252,10 +253,10 @@ __device__ __forceinline__ void first_convolution(const FirstBlockParams& p, uns
                        : group(3, edge_line) + 7 * Tile::ROW_BYTES + ((edge_chunk ^ 7) << 4);
 
   uint32_t buffer = 0, parity = 0;
-  patch.fetch(FirstBlockWork::of(p, blockIdx.x));
+  patch.fetch(FusedConv1BlockWork::of(p, blockIdx.x));
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
-    const FirstBlockWork work = FirstBlockWork::of(p, tile);
+    const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
     const uint32_t pixels = address + Tile::PIXELS_AT + buffer * Tile::PIXELS_BYTES;
     const int y = work.y + warp * Tile::WARP_LINES - 1;
     const auto is_line = [&](int line) { return y + line >= 0 && y + line < p.H; };
@@ -264,7 +265,7 @@ __device__ __forceinline__ void first_convolution(const FirstBlockParams& p, uns
 
     patch.normalize();
     const int next = tile + gridDim.x;
-    if (next < p.tiles) patch.fetch(FirstBlockWork::of(p, next));
+    if (next < p.tiles) patch.fetch(FusedConv1BlockWork::of(p, next));
     ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, parity ^ 1);
     uint32_t z[8];
 #pragma unroll

@@ -23,7 +23,7 @@ from kernel_cases import BlockCase, ConvCase  # noqa: E402 (asks the build for i
 
 from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
 from vgg_cuda.backends.operations import Planner, Spec  # noqa: E402
-from vgg_cuda.forward.graph import first_block  # noqa: E402
+from vgg_cuda.forward.graph import fused_conv1_block  # noqa: E402
 
 HOPPER: dict[str, Any] = {"device": "emulator", "arch": "sm_90a"}
 BLOCK = (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M")  # of VGG-13 to 19, little behind it
@@ -93,7 +93,7 @@ def test_the_two_convolutions_to_the_bit(case: BlockCase) -> None:
     """They add in the same orders; so do those of other architectures, less the second's."""
     x, weights = case.x, case.weights
     y, stats = case.run(lambda x: x, return_stats=True, **HOPPER)
-    assert stats["kernel"].startswith("first_block_")
+    assert stats["kernel"].startswith("fused_conv1_block_")
     assert stats["plan"]["tiling"]["split_k"] == 1
     assert_same_bits(y, both(x, weights, case.preset, **HOPPER), case.id)
     older: dict[str, Any] = {"device": "emulator", "arch": "sm_80"}
@@ -107,23 +107,27 @@ def test_who_has_no_kernel_takes_two_convolutions() -> None:
     x = draw((1, 6, 8, 3), "float32")
     w1, w2 = draw((8, 3, 3, 3), "float32", seed=1), draw((5, 3, 3, 8), "float32", seed=2)
     expected = both(x, (w1, None, w2, None), None, device="cpu")
-    assert ops.first_block(x, w1, None, w2, None).tobytes() == expected.tobytes()
+    assert ops.fused_conv1_block(x, w1, None, w2, None).tobytes() == expected.tobytes()
     for dtype in ("float32", "tf32", "float16"):
-        y, stats = ops.first_block(x, w1, None, w2, None, dtype=dtype, return_stats=True, **HOPPER)
+        y, stats = ops.fused_conv1_block(
+            x, w1, None, w2, None, dtype=dtype, return_stats=True, **HOPPER
+        )
         assert stats["plan"]["op"] == "conv3x3"
         assert y.shape == (1, 3, 4, 5)
     wide = draw((64, 3, 3, 3), "float16", seed=1), None, draw((64, 3, 3, 64), "float16"), None
     out = np.empty(1 * 3 * 4 * 64 + 8, np.float16)
     start = (-out.ctypes.data // 2 + 1) % 8  # one element behind a multiple of 16 bytes
     out = out[start : start + 3 * 4 * 64].reshape(1, 3, 4, 64)
-    _, stats = ops.first_block(x, *wide, dtype="float16", out=out, return_stats=True, **HOPPER)
+    _, stats = ops.fused_conv1_block(
+        x, *wide, dtype="float16", out=out, return_stats=True, **HOPPER
+    )
     assert stats["plan"]["op"] == "conv3x3"
-    y, stats = ops.first_block(x, *wide, dtype="float16", return_stats=True, **HOPPER)
-    assert stats["plan"]["op"] == "first_block"
+    y, stats = ops.fused_conv1_block(x, *wide, dtype="float16", return_stats=True, **HOPPER)
+    assert stats["plan"]["op"] == "fused_conv1_block"
     older = both(x.astype(np.float16), wide, None, device="emulator", arch="sm_80")
     assert_same_bits(out, older)  # by the kernels for any address, which all GPUs have
     assert y.shape == out.shape
-    assert ops.first_block(x[:0], *wide, dtype="float16", **HOPPER).shape == (0, 3, 4, 64)
+    assert ops.fused_conv1_block(x[:0], *wide, dtype="float16", **HOPPER).shape == (0, 3, 4, 64)
 
 
 def test_packed_weights() -> None:
@@ -131,15 +135,17 @@ def test_packed_weights() -> None:
     w1, bias1, w2, bias2 = case.weights
     on = get_backend("emulator", "sm_90a")
     first, second = ops.pack_conv3x3(on, w1, bias1), ops.pack_conv3x3(on, w2, bias2)
-    y = ops.first_block(case.x, first, None, second, None, device=on)
+    y = ops.fused_conv1_block(case.x, first, None, second, None, device=on)
     assert y.tobytes() == case.run(lambda x: x, **HOPPER).tobytes()
-    with pytest.raises(ValueError, match="first_block: bias2: expected None beside packed"):
-        ops.first_block(case.x, first, None, second, bias2, device=on)
-    with pytest.raises(ValueError, match=r"first_block: w2: expected 64 input channels, .* got 3"):
-        ops.first_block(case.x, first, None, first, None, device=on)
+    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None beside packed"):
+        ops.fused_conv1_block(case.x, first, None, second, bias2, device=on)
+    with pytest.raises(
+        ValueError, match=r"fused_conv1_block: w2: expected 64 input channels, .* got 3"
+    ):
+        ops.fused_conv1_block(case.x, first, None, first, None, device=on)
     single = ops.pack_conv3x3(on, w2, bias2, dtype="float32")
     with pytest.raises(TypeError, match="w2: expected weights packed as float16, got float32"):
-        ops.first_block(case.x, first, None, single, None, device=on)
+        ops.fused_conv1_block(case.x, first, None, single, None, device=on)
 
 
 W1, W2 = draw((4, 3, 3, 3), "float32"), draw((5, 3, 3, 4), "float32")
@@ -165,10 +171,14 @@ W1, W2 = draw((4, 3, 3, 3), "float32"), draw((5, 3, 3, 4), "float32")
 )
 def test_bad_shapes(x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, text: str) -> None:
     for device in ("cpu", "emulator"):
-        with pytest.raises(ValueError, match=f"first_block: {text}"):
-            ops.first_block(draw(x, "float32"), w1, bias1, w2, bias2, device=device)
-    with pytest.raises(TypeError, match="first_block: preset: expected x of uint8 beside one"):
-        ops.first_block(draw((1, 4, 4, 3), "float32"), W1, None, W2, None, preset="torchvision")
+        with pytest.raises(ValueError, match=f"fused_conv1_block: {text}"):
+            ops.fused_conv1_block(draw(x, "float32"), w1, bias1, w2, bias2, device=device)
+    with pytest.raises(
+        TypeError, match="fused_conv1_block: preset: expected x of uint8 beside one"
+    ):
+        ops.fused_conv1_block(
+            draw((1, 4, 4, 3), "float32"), W1, None, W2, None, preset="torchvision"
+        )
 
 
 def test_nan_and_infinity_spread_as_far_as_the_filters() -> None:
@@ -176,7 +186,7 @@ def test_nan_and_infinity_spread_as_far_as_the_filters() -> None:
     case = BlockCase(1, 20, 40, "float16")
     x = case.x
     x[0, 0, 0, 1], x[0, 19, 21, 2] = np.nan, np.inf
-    y = ops.first_block(x, *case.weights, **HOPPER)
+    y = ops.fused_conv1_block(x, *case.weights, **HOPPER)
     expected = both(x, case.weights, None, **HOPPER)
     np.testing.assert_array_equal(y, expected)
     assert np.isnan(y[0, 0, 0]).all()
@@ -185,7 +195,7 @@ def test_nan_and_infinity_spread_as_far_as_the_filters() -> None:
     assert not bad[2:8, :8].any()
     large = np.full((1, 4, 4, 3), 30000, np.float16)  # in between beyond float16
     w1 = np.ones((64, 3, 3, 3), np.float16)
-    y = ops.first_block(large, w1, None, case.weights[2], None, **HOPPER)
+    y = ops.fused_conv1_block(large, w1, None, case.weights[2], None, **HOPPER)
     np.testing.assert_array_equal(y, both(large, (w1, None, case.weights[2], None), None, **HOPPER))
     assert not np.isfinite(y).all()
 
@@ -203,7 +213,7 @@ def test_a_forward_gives_the_same_bits(dtype: str) -> None:
             y = model(x)
         with recording() as apart:
             found = model.features(x, ["relu1_1", "pool1", "fc8"])
-        assert [each["plan"]["op"] for each in fused][:2] == ["first_block", "conv3x3"]
+        assert [each["plan"]["op"] for each in fused][:2] == ["fused_conv1_block", "conv3x3"]
         assert [each["plan"]["op"] for each in apart][:3] == ["conv3x3"] * 3
         assert len(apart) == len(fused) + 1
         assert found["fc8"].tobytes() == y.tobytes()
@@ -221,23 +231,23 @@ def test_vgg16_gives_the_same_bits() -> None:
         with recording() as fused:
             y = model(x)
         found = model.features(x, ["conv1_2", "fc8"])["fc8"]
-    assert fused[0]["kernel"] == "first_block_f16"
+    assert fused[0]["kernel"] == "fused_conv1_block_f16"
     assert y.tobytes() == found.tobytes()
 
 
 def test_when_a_forward_has_it() -> None:
     config = get_config("vgg16")
-    assert first_block(config, {"pool1", "fc8"}) == ("conv1_1", "conv1_2")
+    assert fused_conv1_block(config, {"pool1", "fc8"}) == ("conv1_1", "conv1_2")
     for inside in ("conv1_1", "relu1_1", "conv1_2", "relu1_2"):
-        assert first_block(config, {inside}) is None
-    assert first_block(get_config("vgg11"), {"fc8"}) is None
-    assert first_block(Config("x", (64, 64, 64, "M"), ()), {"pool1"}) is None
+        assert fused_conv1_block(config, {inside}) is None
+    assert fused_conv1_block(get_config("vgg11"), {"fc8"}) is None
+    assert fused_conv1_block(Config("x", (64, 64, 64, "M"), ()), {"pool1"}) is None
 
     def planned(arch: str, dtype: str, channels: int = 64, aligned: bool = True) -> bool:
         wide: Any = ConvCase(1, 1, 1, 3, channels, dtype)
         packed: Any = type("Packed", (), {"out_channels": wide.k, "dtype": wide.dtype})
         x = Spec((1, 32, 32, 3), "uint8")
-        plan = Planner(_C.arch(arch)).first_block(x, packed, packed, aligned=aligned)
+        plan = Planner(_C.arch(arch)).fused_conv1_block(x, packed, packed, aligned=aligned)
         return plan is not None
 
     for arch in _C.arch_names():

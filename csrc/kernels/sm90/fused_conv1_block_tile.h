@@ -12,7 +12,7 @@ namespace vgg::sm90 {
 // column 2 i + x'. So a plane's line is one group of eight rows of 128 bytes, the period of the
 // swizzle, and the operand of tap (r, s) for all outputs of columns x0, x0 + 2, ... starts with
 // group (x0 + s, r). Columns 1 .. 14 are in two planes each.
-struct FirstBlockTile {
+struct FusedConv1BlockTile {
   static constexpr int CHANNELS = 64, ROW_BYTES = 128;  // of a pixel between the convolutions
   static constexpr int WIDTH = 16, HEIGHT = 14;         // of the second's results
   static constexpr int POOLED_W = WIDTH / 2, POOLED_H = HEIGHT / 2;

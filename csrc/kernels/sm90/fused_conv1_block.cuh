@@ -5,12 +5,12 @@
 // into one of two buffers by turns; of the other two each owns a buffer, from which it computes the
 // second: while one writes its results, the other multiplies. The second's filters are A, 64
 // channels of all nine taps, and stay in shared memory; B's rows are pixels. Buffers are laid out
-// (first_block_tile.h) so that the four pixels of a window are sums of one thread. GEMM_K is walked
-// as halo.cuh does, by columns of the filter, then rows.
+// (fused_conv1_block_tile.h) so that the four pixels of a window are sums of one thread. GEMM_K is
+// walked as halo.cuh does, by columns of the filter, then rows.
 
 #pragma once
 
-#include "kernels/sm90/first_block_front.cuh"
+#include "kernels/sm90/fused_conv1_block_front.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/wgmma.cuh"
 
@@ -20,9 +20,9 @@ namespace vgg::sm90 {
 // acc[x0][4 y + 2 h + e] is channel 16 warp + lane / 4 + 8 h, line y, column
 // 2 (2 (lane % 4) + e) + x0.
 template <class T>
-__device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FirstBlockTile::HEIGHT],
+__device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1BlockTile::HEIGHT],
                                                 uint32_t filters_smem, uint32_t pixels_smem) {
-  using Tile = FirstBlockTile;
+  using Tile = FusedConv1BlockTile;
   constexpr int UNIT = 16;  // bytes, of addresses in descriptors
   const uint32_t a_low = ptx::wgmma_descriptor_low(filters_smem);
   const uint32_t b_low = ptx::wgmma_descriptor_low(pixels_smem);
@@ -53,9 +53,10 @@ __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FirstBlockTi
 
 // Windows of the sums -> [POOLED_H][POOLED_W][64] at `to_smem`, chunks of 16 bytes swizzled.
 template <class T>
-__device__ __forceinline__ void write_windows(const float (&acc)[2][4 * FirstBlockTile::HEIGHT],
-                                              const float (&bias)[2], uint32_t to_smem) {
-  using Tile = FirstBlockTile;
+__device__ __forceinline__ void write_windows(
+    const float (&acc)[2][4 * FusedConv1BlockTile::HEIGHT], const float (&bias)[2],
+    uint32_t to_smem) {
+  using Tile = FusedConv1BlockTile;
   // max(relu(v + bias)) = relu(max(v) + bias)
   const auto window = [&](int line, int h, int e) {
     const int upper = 8 * line + 2 * h + e, lower = upper + 4;
@@ -83,9 +84,9 @@ __device__ __forceinline__ void write_windows(const float (&acc)[2][4 * FirstBlo
 
 // One of two warpgroups: every other tile of the block.
 template <class T>
-__device__ __forceinline__ void second_convolution(const FirstBlockParams& p, uint32_t smem,
+__device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& p, uint32_t smem,
                                                    int consumer, bool leads) {
-  using Tile = FirstBlockTile;
+  using Tile = FusedConv1BlockTile;
   const int lane = threadIdx.x % 32, channel = threadIdx.x / 32 % 4 * 16 + lane / 4;
   const float bias[2] = {p.bias2[channel], p.bias2[channel + 8]};
   const uint32_t pixels = smem + Tile::PIXELS_AT + consumer * Tile::PIXELS_BYTES;
@@ -106,7 +107,7 @@ __device__ __forceinline__ void second_convolution(const FirstBlockParams& p, ui
     ptx::fence_proxy_async();
     ptx::named_barrier(1 + consumer, 128);  // all is written before it is copied
     if (leads) {
-      const FirstBlockWork work = FirstBlockWork::of(p, tile);
+      const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
       ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);
       ptx::bulk_commit();
     }
@@ -115,8 +116,8 @@ __device__ __forceinline__ void second_convolution(const FirstBlockParams& p, ui
 }
 
 template <class T>
-__device__ __forceinline__ void first_block(const FirstBlockParams& p) {
-  using Tile = FirstBlockTile;
+__device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p) {
+  using Tile = FusedConv1BlockTile;
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's

@@ -21,7 +21,7 @@
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"
 #include "kernels/sm90/pipeline.cuh"
-#include "kernels/sm90/swap_tile.h"
+#include "kernels/sm90/swap_ab_tile.h"
 #include "kernels/smxx/element.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/griddepcontrol.cuh"
@@ -37,7 +37,7 @@ struct Corner {
   int x, y, n;
 
   template <class Tile>
-  __device__ __forceinline__ static Corner of(const SwapParams& p, int tile) {
+  __device__ __forceinline__ static Corner of(const SwapAbParams& p, int tile) {
     int column, line;
     const int n = divide(divide(tile, p.tiles_w, column), p.tiles_h, line);
     return {column * Tile::TILE_W, line * Tile::TILE_H, n * Tile::IMAGES};
@@ -46,7 +46,7 @@ struct Corner {
 
 // The producer of pixels: for every 64 channels a box, or one for each row of the filter.
 template <class Tile>
-__device__ __forceinline__ void load_pixels(const SwapParams& p, uint32_t smem) {
+__device__ __forceinline__ void load_pixels(const SwapAbParams& p, uint32_t smem) {
   const Channels channels = Channels::of<Tile>(p);
   Place<Tile::PIXEL_STAGES> at;
   ptx::griddepcontrol_wait();  // filters, and the bias, are loaded before
@@ -139,7 +139,7 @@ __device__ __forceinline__ void write_group(const float (&v)[4], const float (&b
 // The sums of a tile, piece by piece: written to shared memory, which one thread copies to y while
 // the next piece is written.
 template <class T, class Tile>
-__device__ __forceinline__ void write_results(const SwapParams& p, const float (&acc)[Tile::SUMS],
+__device__ __forceinline__ void write_results(const SwapAbParams& p, const float (&acc)[Tile::SUMS],
                                               const float (&bias)[2], int k0, const Corner& corner,
                                               uint32_t smem, int consumer, bool leads) {
   constexpr int DOWN = Tile::POOL ? 2 : 1, COLUMNS = Tile::TILE_W / DOWN / Tile::PIECE_W;
@@ -178,7 +178,7 @@ __device__ __forceinline__ void write_results(const SwapParams& p, const float (
 
 // The sums of a tile -> partial, eight neighbouring channels, a sector of 32 bytes, at a time.
 template <class Tile>
-__device__ __forceinline__ void write_sums(const SwapParams& p, const float (&acc)[Tile::SUMS],
+__device__ __forceinline__ void write_sums(const SwapAbParams& p, const float (&acc)[Tile::SUMS],
                                            int k0, const Corner& corner) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
   const int channel = k0 + 16 * warp + lane / 4;
@@ -204,7 +204,7 @@ __device__ __forceinline__ void write_sums(const SwapParams& p, const float (&ac
 
 // A consumer's part: 64 channels of every unit. `leads`: is it the thread that copies results?
 template <class T, class Tile>
-__device__ __forceinline__ void consume(const SwapParams& p, uint32_t smem, int consumer,
+__device__ __forceinline__ void consume(const SwapAbParams& p, uint32_t smem, int consumer,
                                         bool leads) {
   const Channels channels = Channels::of<Tile>(p);
   const int chunks = (channels.end - channels.begin) / Tile::CHANNELS;
@@ -230,7 +230,7 @@ __device__ __forceinline__ void consume(const SwapParams& p, uint32_t smem, int 
 }
 
 template <class T, class Tile>
-__device__ __forceinline__ void swap_convolution(const SwapParams& p) {
+__device__ __forceinline__ void swap_ab_convolution(const SwapAbParams& p) {
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's

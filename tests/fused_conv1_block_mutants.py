@@ -50,7 +50,7 @@ class Block(Case):
         packed1[:, :27] = w1.reshape(64, 27)
         packed2 = np.ascontiguousarray(w2.reshape(64, 576))
         out = np.empty(self._same.shape, w1.dtype)
-        _C.first_block(
+        _C.fused_conv1_block(
             self.plan, self._case.x, packed1, bias1, packed2, bias2, out, executor,
             normalize=normalization(PRESETS[self.preset]),
         )  # fmt: skip
@@ -65,10 +65,10 @@ class Block(Case):
 
 
 # Two tiles in a line, cut off below and at the right, each in a block of its own, and five in one.
-BLOCK = Block("first_block", (1, 7, 20), arch="sm_90a")
-TILES = Block("first_block", (1, 4, 70), arch="sm_90a", sm_count=1)
+BLOCK = Block("fused_conv1_block", (1, 7, 20), arch="sm_90a")
+TILES = Block("fused_conv1_block", (1, 4, 70), arch="sm_90a", sm_count=1)
 
-FRONT, CUH = "kernels/sm90/first_block_front.cuh", "kernels/sm90/first_block.cuh"
+FRONT, CUH = "kernels/sm90/fused_conv1_block_front.cuh", "kernels/sm90/fused_conv1_block.cuh"
 WAIT_EMPTY = (FRONT, "ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT")
 PIXELS_ARE_THERE = (CUH, "ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT")
 FILTERS_ARE_THERE = (CUH, "ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT, 0);")
@@ -119,7 +119,9 @@ def never_zero(opcode: str, file: str, marker: str) -> Edit:
 def mutant(
     name: str, edit: Edit, *found: str, case: Case = BLOCK, only_races: bool = False
 ) -> Mutant:
-    return Mutant(f"block-{name}", "sm90/first_block", case, edit, found, only_races=only_races)
+    return Mutant(
+        f"block-{name}", "sm90/fused_conv1_block", case, edit, found, only_races=only_races
+    )
 
 
 MUTANTS = [

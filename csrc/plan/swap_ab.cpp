@@ -1,11 +1,11 @@
-// Plans and launches of kernels/sm90/swap.cuh.
+// Plans and launches of kernels/sm90/swap_ab.cuh.
 
 #include <algorithm>
 #include <string>
 #include <vector>
 
 #include "kernels/params.h"
-#include "kernels/sm90/swap_tile.h"
+#include "kernels/sm90/swap_ab_tile.h"
 #include "plan/hopper.h"
 #include "plan/map_of.h"
 #include "plan/reduce.h"
@@ -27,7 +27,7 @@ struct Variant {
 
 template <int ROWS, int CLUSTER, bool POOL>
 Variant variant(std::string name) {
-  using Tile = sm90::SwapTile<ROWS, CLUSTER, POOL>;
+  using Tile = sm90::SwapAbTile<ROWS, CLUSTER, POOL>;
   if (POOL) name.resize(name.size() - std::string("_pool").size());
   return {name,           ROWS,
           CLUSTER,        POOL,
@@ -38,11 +38,11 @@ Variant variant(std::string name) {
           Tile::BYTES};
 }
 
-#define SWAP(NAME, ...) variant<__VA_ARGS__>(#NAME),
+#define SWAP_AB(NAME, ...) variant<__VA_ARGS__>(#NAME),
 const std::vector<Variant> VARIANTS = {
-#include "kernels/sm90/swap.def"
+#include "kernels/sm90/swap_ab.def"
 };
-#undef SWAP
+#undef SWAP_AB
 
 constexpr int CHANNELS = 64, BLOCK_N = 128, IMAGES = 8, PIECE_W = 7;
 constexpr int FILTER_BYTES = 9 * BLOCK_N * CHANNELS * 2;  // of all taps of 64 channels
@@ -53,7 +53,7 @@ struct Choice {
   const Variant* variant;
   int split_k;
 
-  std::string name() const {  // "swap_rows2_c2_split3"
+  std::string name() const {  // "swap_ab_rows2_c2_split3"
     return variant->name + (split_k > 1 ? "_split" + std::to_string(split_k) : "");
   }
   int channels(const Conv3x3& op) const {  // of a part, the last one excepted
@@ -207,7 +207,7 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Execu
   const int64_t bytes = size_bytes(op.dtype), gemm_k = int64_t{9} * op.C;
   const int64_t pixels = int64_t{op.N} * op.H * op.W;
   const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
-  SwapParams params{};
+  SwapAbParams params{};
   params.x = executor.encode(
       by_pixel(op.dtype, arrays.x, op.N, op.H, op.W, op.C, variant.box_w, variant.box_h));
   params.w = executor.encode(
@@ -236,6 +236,6 @@ void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays, Execu
 
 }  // namespace
 
-const HopperFamily SWAP = {"swap", options, make, run};
+const HopperFamily SWAP_AB = {"swap_ab", options, make, run};
 
 }  // namespace vgg

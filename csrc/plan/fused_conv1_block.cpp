@@ -1,11 +1,11 @@
-// The first two convolutions by kernels/sm90/first_block.cuh.
+// The first two convolutions by kernels/sm90/fused_conv1_block.cuh.
 
 #include <algorithm>
 #include <stdexcept>
 #include <string>
 
 #include "kernels/params.h"
-#include "kernels/sm90/first_block_tile.h"
+#include "kernels/sm90/fused_conv1_block_tile.h"
 #include "ops.h"
 #include "plan/map_of.h"
 
@@ -13,14 +13,14 @@ namespace vgg {
 
 namespace {
 
-using Tile = sm90::FirstBlockTile;
+using Tile = sm90::FusedConv1BlockTile;
 
 // Results are in whole windows: pixels that no window has are left out.
 struct Cut {
   int64_t P, Q, tiles_w, tiles_h, tiles;
 };
 
-Cut cut(const FirstBlock& op) {
+Cut cut(const FusedConv1Block& op) {
   const int64_t P = op.H / 2, Q = op.W / 2;
   const int64_t tiles_w = ceil_div(Q, Tile::POOLED_W), tiles_h = ceil_div(P, Tile::POOLED_H);
   return {P, Q, tiles_w, tiles_h, op.N * tiles_w * tiles_h};
@@ -28,7 +28,7 @@ Cut cut(const FirstBlock& op) {
 
 }  // namespace
 
-bool has_plan(const FirstBlock& op, const ArchSpec& arch) {
+bool has_plan(const FusedConv1Block& op, const ArchSpec& arch) {
   constexpr int64_t MOST = int64_t{1} << 31;
   const bool dtype = op.dtype == DType::float16 || op.dtype == DType::bfloat16;
   const bool channels = op.K1 == Tile::CHANNELS && op.K2 == Tile::CHANNELS;
@@ -36,17 +36,18 @@ bool has_plan(const FirstBlock& op, const ArchSpec& arch) {
          int64_t{op.N} * op.H * op.W < MOST - 1024;
 }
 
-Plan plan(const FirstBlock& op, const ArchSpec& arch) {
-  if (!has_plan(op, arch)) throw std::invalid_argument("first_block: no kernel for " + arch.name);
+Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
+  if (!has_plan(op, arch))
+    throw std::invalid_argument("fused_conv1_block: no kernel for " + arch.name);
   const Cut cut = vgg::cut(op);
   constexpr int PIXELS = Tile::WIDTH * Tile::HEIGHT, BETWEEN = Tile::COLUMNS * Tile::LINES;
   constexpr int K = Tile::CHANNELS, GEMM_K1 = Tile::GEMM_K, GEMM_K2 = 9 * K, BLOCK_K1 = 32;
   const int64_t blocks = std::min<int64_t>(cut.tiles, arch.sm_count);
   const int64_t pixels = int64_t{op.N} * op.H * op.W, pooled = op.N * cut.P * cut.Q;
   Plan plan;
-  plan.op = "first_block";
+  plan.op = "fused_conv1_block";
   plan.arch = arch.name;
-  plan.launches.push_back({std::string("first_block_") + short_name(op.dtype),
+  plan.launches.push_back({std::string("fused_conv1_block_") + short_name(op.dtype),
                            {static_cast<uint32_t>(blocks), 1, 1},
                            {Tile::THREADS, 1, 1},
                            Tile::BYTES});
@@ -63,27 +64,27 @@ Plan plan(const FirstBlock& op, const ArchSpec& arch) {
   return plan;
 }
 
-void run(const FirstBlock& op, const Plan& plan, const FirstBlockArrays& arrays,
+void run(const FusedConv1Block& op, const Plan& plan, const FusedConv1BlockArrays& arrays,
          const Normalization& normalization, Executor& executor) {
   constexpr int K = Tile::CHANNELS;
   const Cut cut = vgg::cut(op);
   const int64_t size = size_bytes(op.dtype), w_stride = packed_columns(Tile::GEMM_K, op.dtype);
-  FirstBlockParams params{executor.encode(map_of(op.dtype, arrays.w2, {9 * K, K}, {K, K})),
-                          executor.encode(map_of(op.dtype, arrays.y, {K, cut.Q, cut.P, op.N},
-                                                 {K, Tile::POOLED_W, Tile::POOLED_H, 1})),
-                          arrays.x,
-                          arrays.w1,
-                          arrays.bias1,
-                          arrays.bias2,
-                          op.x_dtype,
-                          normalization.reversed,
-                          {},
-                          {},
-                          op.H,
-                          op.W,
-                          static_cast<int>(cut.tiles),
-                          FastDivmod(static_cast<int>(cut.tiles_w)),
-                          FastDivmod(static_cast<int>(cut.tiles_h))};
+  FusedConv1BlockParams params{executor.encode(map_of(op.dtype, arrays.w2, {9 * K, K}, {K, K})),
+                               executor.encode(map_of(op.dtype, arrays.y, {K, cut.Q, cut.P, op.N},
+                                                      {K, Tile::POOLED_W, Tile::POOLED_H, 1})),
+                               arrays.x,
+                               arrays.w1,
+                               arrays.bias1,
+                               arrays.bias2,
+                               op.x_dtype,
+                               normalization.reversed,
+                               {},
+                               {},
+                               op.H,
+                               op.W,
+                               static_cast<int>(cut.tiles),
+                               FastDivmod(static_cast<int>(cut.tiles_w)),
+                               FastDivmod(static_cast<int>(cut.tiles_h))};
   for (int c = 0; c < 3; ++c) {
     params.scale[c] = normalization.scale[c];
     params.shift[c] = normalization.shift[c];

@@ -36,16 +36,16 @@ from mutants import (
 )
 
 SHAPE = (3, 3, 15, 64, 128)
-ROWS2 = Case("conv3x3", SHAPE, arch="sm_90a", sm_count=1, variant="swap_rows2")
-POOL = Case("conv3x3", SHAPE, pool=True, arch="sm_90a", sm_count=1, variant="swap_rows2")
-PAIR = Case("conv3x3", SHAPE, arch="sm_90a", sm_count=2, variant="swap_rows2_c2")
-ROWS1 = Case("conv3x3", (3, 2, 29, 64, 128), arch="sm_90a", sm_count=1, variant="swap_rows1")
+ROWS2 = Case("conv3x3", SHAPE, arch="sm_90a", sm_count=1, variant="swap_ab_rows2")
+POOL = Case("conv3x3", SHAPE, pool=True, arch="sm_90a", sm_count=1, variant="swap_ab_rows2")
+PAIR = Case("conv3x3", SHAPE, arch="sm_90a", sm_count=2, variant="swap_ab_rows2_c2")
+ROWS1 = Case("conv3x3", (3, 2, 29, 64, 128), arch="sm_90a", sm_count=1, variant="swap_ab_rows1")
 
 SPLIT = Case(
-    "conv3x3", (3, 2, 14, 128, 128), arch="sm_90a", sm_count=2, variant="swap_rows2_split2"
+    "conv3x3", (3, 2, 14, 128, 128), arch="sm_90a", sm_count=2, variant="swap_ab_rows2_split2"
 )
 
-CUH, PIPELINE = "kernels/sm90/swap.cuh", "kernels/sm90/pipeline.cuh"
+CUH, PIPELINE = "kernels/sm90/swap_ab.cuh", "kernels/sm90/pipeline.cuh"
 PIXELS_ARE_FREE = (CUH, "ptx::mbarrier_wait(smem + Tile::PIXELS_EMPTY_AT")
 FILTERS_ARE_FREE = (PIPELINE, "ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT")
 LOAD_PIXELS = (CUH, "ptx::tma_load_4d(smem + Tile::PIXELS_AT")
@@ -124,7 +124,7 @@ def filters_of_the_first_part(text: Text) -> None:
 def mutant(
     name: str, edit: Edit, *found: str, case: Case = ROWS2, only_races: bool = False
 ) -> Mutant:
-    return Mutant(f"swap-{name}", "sm90/swap", case, edit, found, only_races=only_races)
+    return Mutant(f"swap_ab-{name}", "sm90/swap_ab", case, edit, found, only_races=only_races)
 
 
 MUTANTS = [
