@@ -15,7 +15,7 @@ from call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
 from vgg_cuda import VGG, ops
 from vgg_cuda.arrays import unwrap
 from vgg_cuda.backends import DeviceError, cuda, get_backend, kernels, streams, why_missing
-from vgg_cuda.outputs import unwrap_out
+from vgg_cuda.ops.out import unwrap_out
 
 
 @pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])

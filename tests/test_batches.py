@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vgg_cuda.images import batches, find_images
-from vgg_cuda.preprocess import Preset, RangeWarning
+from vgg_cuda.images.batches import batches, find_images
+from vgg_cuda.images.presets import Preset, RangeWarning
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 

@@ -105,7 +105,7 @@ def test_programs_that_misbehave_stop_no_other(planted: Path) -> None:
     script = (
         "from vgg_cuda.bench import measure, options; from vgg_cuda.bench.measure import Patience\n"
         "options.Patience = lambda timeout, prepare: Patience(timeout, prepare, grace=2.0)\n"
-        "import sys; sys.argv[0] = 'vgg-cuda'; from vgg_cuda.cli import main; main()"
+        "import sys; sys.argv[0] = 'vgg-cuda'; from vgg_cuda.cli.main import main; main()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, "bench", *words],
@@ -209,7 +209,7 @@ def test_bad_input_gets_one_line_before_anything_runs(
 ) -> None:
     from typer.testing import CliRunner
 
-    from vgg_cuda.cli import app
+    from vgg_cuda.cli.main import app
 
     def never(*_: Any) -> Any:
         raise AssertionError("weights were drawn, or something was run")

@@ -17,7 +17,7 @@ from vgg_cuda.bench.compare import Comparison, compare, interval
 from vgg_cuda.bench.compare_command import compare_command
 from vgg_cuda.bench.compare_text import as_dict, text
 from vgg_cuda.bench.report import Ceiling, Report, Result
-from vgg_cuda.cli import app as cli
+from vgg_cuda.cli.main import app as cli
 
 PAIRS = 300
 

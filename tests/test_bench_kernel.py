@@ -21,7 +21,7 @@ from vgg_cuda.bench.reporting import ceiling, empty_report
 from vgg_cuda.bench.results import floor, result, with_ratios
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
-from vgg_cuda.cli import app
+from vgg_cuda.cli.main import app
 from vgg_cuda.configs import get_config
 
 

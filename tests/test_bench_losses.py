@@ -26,7 +26,7 @@ from vgg_cuda.bench.report import Report, Result, read
 from vgg_cuda.bench.reporting import valid
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
-from vgg_cuda.cli import app
+from vgg_cuda.cli.main import app
 
 SHAPES = ["--shape", "1,8,8,3,4", "--shape", "1,8,8,3,5"]
 WORDS = ["bench", "kernel", *SHAPES, "--peers", "torch", "--device", "cpu", "--noise", "1e-6"]
@@ -288,7 +288,7 @@ def test_signals_that_were_ignored_still_are(name: str) -> None:
     """From the entry point on, as under ``nohup``."""
     script = (
         "import os, signal\n"
-        "from vgg_cuda import cli\n"
+        "from vgg_cuda.cli import main as cli\n"
         "from vgg_cuda.bench.interruption import Interruption\n"
         "def run():\n"
         "    stop = Interruption()\n"

@@ -15,7 +15,7 @@ import pytest
 from pictures import IEND, RGB, idat, ihdr, png, saved
 from PIL import Image
 
-from vgg_cuda.images import EXTENSIONS, ImageError, open_image
+from vgg_cuda.images.batches import EXTENSIONS, ImageError, open_image
 
 
 def encoded(name: str, **options: object) -> bytes:

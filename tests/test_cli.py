@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from vgg_cuda import __version__
 from vgg_cuda.backends import why_missing
-from vgg_cuda.cli import app
+from vgg_cuda.cli.main import app
 from vgg_cuda.weights import load_weights, save
 
 RUNNER = CliRunner()

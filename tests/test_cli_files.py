@@ -19,10 +19,10 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from vgg_cuda import VGG, __version__
-from vgg_cuda.cli import app
+from vgg_cuda.cli.batch_jobs import FeatureSink, image_paths
+from vgg_cuda.cli.main import app
 from vgg_cuda.configs import Config
-from vgg_cuda.images import open_image
-from vgg_cuda.runs import FeatureSink, image_paths
+from vgg_cuda.images.batches import open_image
 from vgg_cuda.weights import he_weights, load_weights, save
 
 RUNNER = CliRunner()

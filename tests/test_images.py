@@ -9,8 +9,8 @@ import pytest
 from pictures import IEND, RGB, RNG, idat, ihdr, png, saved
 from PIL import Image, ImageCms, features
 
-from vgg_cuda.decode import FORMATS
-from vgg_cuda.images import ImageError, open_image
+from vgg_cuda.images.batches import ImageError, open_image
+from vgg_cuda.images.decode import FORMATS
 
 SMOOTH = np.zeros((20, 30, 3), np.uint8)
 SMOOTH[..., 0] = np.add.outer(np.arange(20) * 6, np.arange(30) * 4)

@@ -35,8 +35,8 @@ from tolerance import assert_close
 
 from vgg_cuda import VGG
 from vgg_cuda.interop.keras import from_keras
-from vgg_cuda.labels import imagenet_labels
 from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.labels import imagenet_labels
 
 
 def test_the_note_is_not_tidied() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vgg_cuda.labels import imagenet_labels
+from vgg_cuda.weights.labels import imagenet_labels
 
 # Indices that the literature and the tutorials use, spread over all families of classes.
 KNOWN = {

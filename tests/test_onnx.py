@@ -21,10 +21,10 @@ from torch_vgg import TimmVGG, TorchVGG
 
 from vgg_cuda import VGG
 from vgg_cuda.configs import Config
-from vgg_cuda.labels import imagenet_labels
-from vgg_cuda.preprocess import PRESETS
+from vgg_cuda.images.presets import PRESETS
 from vgg_cuda.weights import Weights, he_weights, load_weights, save_onnx, shapes
 from vgg_cuda.weights.convert import convert
+from vgg_cuda.weights.labels import imagenet_labels
 
 SMALL = "8 M 8 M 16 M 16 16 M 24 M"
 WIDTHS = (4, "M", 8, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M")

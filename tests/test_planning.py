@@ -15,10 +15,10 @@ from vgg_cuda import _C
 if not _C.built_with_cuda():
     pytest.skip("built without CUDA", allow_module_level=True)
 
+from vgg_cuda.cli.plan_table import HEADINGS, table
 from vgg_cuda.configs import CONFIGS, get_config
 from vgg_cuda.planning import NetworkPlan, plan_network
 from vgg_cuda.planning.roofline import CEILINGS
-from vgg_cuda.planning.table import HEADINGS, table
 from vgg_cuda.summary import rows
 
 ARCHES = tuple(CEILINGS)

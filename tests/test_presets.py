@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vgg_cuda.decode import ImageError
-from vgg_cuda.preprocess import PRESETS, RESAMPLE, Preset, get_preset
-from vgg_cuda.resample import PANORAMA, resized_window
+from vgg_cuda.images.decode import ImageError
+from vgg_cuda.images.presets import PRESETS, RESAMPLE, Preset, get_preset
+from vgg_cuda.images.resample import PANORAMA, resized_window
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FEATURES = ((0.48235, 0.45882, 0.40784), (1.0 / 255.0, 1.0 / 255.0, 1.0 / 255.0))
@@ -174,7 +174,7 @@ MEMORY = """
 import json, resource, sys
 import numpy as np
 from PIL import Image
-from vgg_cuda.preprocess import PRESETS
+from vgg_cuda.images.presets import PRESETS
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 def grown(size, array=False):
     pixels = np.zeros((size[1], size[0], 3), np.float32 if array else np.uint8)

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vgg_cuda.decode import ImageError
-from vgg_cuda.preprocess import PRESETS, Preset, RangeWarning
+from vgg_cuda.images.decode import ImageError
+from vgg_cuda.images.presets import PRESETS, Preset, RangeWarning
 
 COUNTER = itertools.count()
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 import vgg_cuda
 from vgg_cuda import _C, VGG, reference, verify
 from vgg_cuda.backends import Stats, winograd
-from vgg_cuda.cli import app
+from vgg_cuda.cli.main import app
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.verification.operands import as_operand, rounded_from
 from vgg_cuda.verification.steps import Step, exactly, steps
@@ -658,7 +658,7 @@ def test_json(device: str, dtype: str) -> None:
 
 
 def test_the_command_exits_with_1_for_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    import vgg_cuda.verification.command as command
+    import vgg_cuda.cli.verify as command
 
     def faulty(weights: Weights, **where: Any) -> VGG:
         conv = weights.tensors["conv3_2.weight"].copy()

@@ -21,7 +21,6 @@ from weight_files import SMALL
 import vgg_cuda.weights
 from vgg_cuda import VGG
 from vgg_cuda.configs import Config
-from vgg_cuda.labels import imagenet_labels
 from vgg_cuda.weights import (
     Weights,
     he_weights,
@@ -30,6 +29,7 @@ from vgg_cuda.weights import (
     save_torchvision,
 )
 from vgg_cuda.weights.convert import convert
+from vgg_cuda.weights.labels import imagenet_labels
 
 
 @lru_cache(maxsize=2)

@@ -16,8 +16,8 @@ from weight_files import SMALL
 
 from vgg_cuda import VGG
 from vgg_cuda.configs import Config
-from vgg_cuda.labels import imagenet_labels
 from vgg_cuda.weights import HeadDroppedWarning, WeightsError, he_weights, load_weights, torchvision
+from vgg_cuda.weights.labels import imagenet_labels
 from vgg_cuda.weights.metadata import Stated
 from vgg_cuda.weights.torchvision import to_state_dict
 

@@ -8,21 +8,12 @@ from functools import partial
 from operator import index
 from typing import Any, NoReturn
 
-from .arrays import (
-    address,
-    describe,
-    dtype_name,
-    is_cupy,
-    is_float,
-    numpy_dtype,
-    overlap,
-    unwrap,
-)
-from .backends import Array, Backend, PackedConv3x3, Stats, is_backend, of_array, recording
-from .backends.streams import callers_stream
-from .outputs import unwrap_out
+from ..arrays import address, describe, dtype_name, is_cupy, is_float, numpy_dtype, overlap, unwrap
+from ..backends import Array, Backend, PackedConv3x3, Stats, is_backend, of_array, recording
+from ..backends.streams import callers_stream
+from ..images.presets import Preset, as_preset
+from .out import unwrap_out
 from .packing import check_conv3x3, check_packed, is_packed, memory_of
-from .preprocess import Preset, as_preset
 
 Device = Any
 """A device's name, a ``torch.device`` or, from a model, a backend; None: where x is."""

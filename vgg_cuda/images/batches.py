@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .configs import Config
+from ..configs import Config
 from .decode import FORMATS, ImageError, open_image
-from .preprocess import Preset
+from .presets import Preset
 
 __all__ = ["EXTENSIONS", "Batch", "Failure", "ImageError", "batches", "find_images", "open_image"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import unfinished
-from .images import Batch, batches, find_images
-from .preprocess import Preset
-from .vgg import VGG
+from ..files import unfinished
+from ..images.batches import Batch, batches, find_images
+from ..images.presets import Preset
+from ..vgg import VGG
 
 Record = dict[str, Any]
 """``{"path", "predictions": [{"label", "index", "probability"}]}`` or ``{"path", "error"}``."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import describe, is_cupy, is_jax, is_torch, kind, unwrap
+from ..arrays import describe, is_cupy, is_jax, is_torch, kind, unwrap
 
 
 def unwrap_out(out: Any, x: Any, what: str) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from . import ops
-from .arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require_float, unwrap
-from .backends import Array, Backend
-from .configs import IN_CHANNELS, Config
+from .. import ops
+from ..arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require_float, unwrap
+from ..backends import Array, Backend
+from ..configs import IN_CHANNELS, Config
 
 MAX_PIXELS = 2**31 - 1025  # of a batch: kernels count them in int32
 

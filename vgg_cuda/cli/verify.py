@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import platform
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from .. import verification
 from ..backends import get_backend
 from ..configs import IN_CHANNELS, Config, get_config
-from ..images import ImageError, batches, open_image
-from ..inputs import check_dtype
-from ..preprocess import Preset
-from ..runs import image_paths
-from ..terminal import plain
+from ..forward.inputs import check_dtype
+from ..images.batches import ImageError, batches, open_image
+from ..images.presets import Preset
+from ..text import plain
+from ..verification.report import Verification
 from ..vgg import VGG
 from ..weights import Weights, he_weights, load_weights
-from . import verify
-from .report import Verification
+from .batch_jobs import image_paths
+from .options import Arch, Device, Dtype, Json
+from .terminal import BAD_RESULT, system_errors, user_errors
 
 DEFAULT_SIZE = 224  # where the preset does not say
 
@@ -59,7 +64,7 @@ def run(
     total: Verification | None = None
     count, shapes = 0, []
     for x in inputs:
-        part = verify(model, source, x)
+        part = verification.verify(model, source, x)
         if total is None:
             total = part
         else:
@@ -144,3 +149,45 @@ def _commit() -> str | None:
     except ImportError:
         return None
     return _C.commit()
+
+
+def verify(
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Image files, folders and glob patterns.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help='"digits" (default), "imagenet" or a weights file.')
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="vgg11, vgg13, vgg16 or vgg19 with random weights instead.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of random images; default: what the network takes.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of random images and weights.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Images per forward, and how many are random.")
+    ] = 1,
+    device: Device = "auto",
+    dtype: Dtype = None,
+    arch: Arch = None,
+    pixels: Annotated[
+        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Holds every layer against float64, with derived bounds; names the first bad one."""
+    with system_errors():
+        with user_errors():
+            found, description = run(
+                images or [], weights=weights, network=network, size=size, seed=seed,
+                batch_size=batch_size, device=device, dtype=dtype, arch=arch, pixels=pixels,
+            )  # fmt: skip
+        if as_json:
+            typer.echo(json.dumps({**description, **found.as_dict()}, indent=2, allow_nan=False))
+        else:
+            typer.echo(described(description, found))
+            typer.echo(found.table())
+        sys.stdout.flush()
+    if not found.ok:
+        raise typer.Exit(BAD_RESULT)

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from ..text import plain
+
 BAD_RESULT = 1
 BAD_INPUT = 2
 SOME_SKIPPED = 3
@@ -23,7 +25,7 @@ def fail(message: str) -> NoReturn:
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """One line and exit code 2 for what a user can mend in the arguments."""
-    from .backends import DeviceError
+    from ..backends import DeviceError
 
     try:
         yield
@@ -77,8 +79,3 @@ def line(record: dict[str, Any]) -> str:
     """An image and its classes on one line."""
     shown = ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"])
     return plain(f"{record['path']}: {shown}")
-
-
-def plain(text: str) -> str:
-    """``text`` on one line, with what could steer a terminal escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

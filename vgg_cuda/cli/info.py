@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from .backends import WITHOUT_EXTENSION, DeviceError, why_missing
-from .backends.threads import blas_libraries, cores
+import typer
+
+from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
+from ..backends.threads import blas_libraries, cores
+from .options import Json
+from .terminal import user_errors
 
 PACKAGES = ("numpy", "pillow", "safetensors", "cupy-cuda13x", "ml_dtypes", "torch")
 
@@ -18,7 +23,7 @@ def collect() -> dict[str, Any]:
     Raises ``DeviceError`` in a folder of sources.
     """
     try:
-        from . import _C
+        from .. import _C
     except ImportError:
         raise DeviceError(WITHOUT_EXTENSION) from None
     device = _C.device_info()
@@ -86,3 +91,14 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def info(as_json: Json = False) -> None:
+    """Versions, commit, backends (and why one is missing), devices, BLAS."""
+    with user_errors():
+        found = collect()
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    for name, text in lines(found):
+        typer.echo(f"{name:16s} {text}")

@@ -7,7 +7,6 @@ device or output, told before any work; 3 finished, but some images were skipped
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -17,15 +16,29 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from .bench.command import app as bench
-from .bench.command import profile
-from .files import remove_unfinished
-from .terminal import BAD_RESULT, fail, finish, line, progress, skip, system_errors, user_errors
+from ..bench.command import app as bench
+from ..bench.command import profile
+from ..files import remove_unfinished
+from .info import info
+from .options import (
+    Arch,
+    BatchSize,
+    Device,
+    Dtype,
+    NetworkName,
+    Paths,
+    PresetName,
+    Strict,
+    WeightsName,
+    network_named,
+)
+from .plan_table import plan
+from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
+from .verify import verify
 
 if TYPE_CHECKING:
-    from .configs import Config
-    from .preprocess import Preset
-    from .vgg import VGG
+    from ..images.presets import Preset
+    from ..vgg import VGG
 
 app = typer.Typer(
     help="VGG inference on hand-written CUDA kernels, with a NumPy backend where there is no GPU.",
@@ -35,28 +48,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(bench, name="bench")
-app.command()(profile)
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Paths = Annotated[list[str], typer.Argument(help="Image files, folders and glob patterns.")]
-NetworkName = Annotated[str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, or a weights file.")]
-WeightsName = Annotated[
-    str, typer.Option(help='"digits", "imagenet" or the path of a weights file.')
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or emulator.")]
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="float32 on the CPU; float16 (default), float32, tf32, bfloat16 on a GPU."),
-]
-Arch = Annotated[
-    str | None, typer.Option(help="Plan kernels for this GPU, sm_80 for example; not on the CPU.")
-]
-PresetName = Annotated[
-    str | None, typer.Option("--preset", help="How images are prepared; default: as trained.")
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")]
+for command in (info, plan, verify, profile):
+    app.command()(command)
 
 
 def main() -> None:
@@ -98,20 +91,6 @@ def _stop(number: int, _: object) -> NoReturn:
 
 
 @app.command()
-def info(as_json: Json = False) -> None:
-    """Versions, commit, backends (and why one is missing), devices, BLAS."""
-    from .info import collect, lines
-
-    with user_errors():
-        found = collect()
-    if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        return
-    for name, text in lines(found):
-        typer.echo(f"{name:16s} {text}")
-
-
-@app.command()
 def summary(
     network: NetworkName,
     size: Annotated[
@@ -120,38 +99,11 @@ def summary(
     num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
 ) -> None:
     """The table of a network's layers: sizes, parameters, FLOPs."""
-    from .summary import summary_table
+    from ..summary import summary_table
 
     with system_errors(), user_errors():
-        config, activation = _network(network, num_classes)
+        config, activation = network_named(network, num_classes)
         typer.echo(summary_table(config, size, activation))
-
-
-@app.command()
-def plan(
-    network: NetworkName,
-    batch: Annotated[int, typer.Option(min=1, help="Images of the forward.")] = 1,
-    arch: Annotated[str, typer.Option(help="The GPU, sm_80 for example.")] = "sm_90a",
-    dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the input images; default: 224, or its own.")
-    ] = None,
-    pixels: Annotated[
-        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """The kernels that a forward launches on a GPU, beside its roofline; needs no GPU."""
-    from . import planning
-    from .planning.table import table
-
-    with system_errors(), user_errors():
-        config, _ = _network(network, 1000)
-        x_dtype = "uint8" if pixels else "float32"
-        found = planning.plan_network(
-            config, batch=batch, size=size, dtype=dtype, x_dtype=x_dtype, arch=arch
-        )
-    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))
 
 
 @app.command()
@@ -168,8 +120,8 @@ def classify(
     strict: Strict = False,
 ) -> None:
     """The most probable classes of every image."""
-    from .report import check_format, write
-    from .runs import classify_files, image_paths
+    from .batch_jobs import classify_files, image_paths
+    from .predictions import check_format, write
 
     with system_errors(), contextlib.ExitStack() as stack:
         with user_errors():
@@ -210,8 +162,8 @@ def features(
     strict: Strict = False,
 ) -> None:
     """The tensors at some layers, for every image, as arrays [images, ...]."""
-    from .layers import resolve_layer
-    from .runs import FeatureSink, SizeError, extract_files, image_paths
+    from ..layers import resolve_layer
+    from .batch_jobs import FeatureSink, SizeError, extract_files, image_paths
 
     names = list(dict.fromkeys(name.strip() for name in layers.split(",") if name.strip()))
     with system_errors(), contextlib.ExitStack() as stack:
@@ -239,59 +191,14 @@ def features(
 
 
 @app.command()
-def verify(
-    images: Annotated[
-        list[str] | None, typer.Argument(help="Image files, folders and glob patterns.")
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help='"digits" (default), "imagenet" or a weights file.')
-    ] = None,
-    network: Annotated[
-        str | None, typer.Option(help="vgg11, vgg13, vgg16 or vgg19 with random weights instead.")
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(help="Side of random images; default: what the network takes.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random images and weights.")] = 0,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per forward, and how many are random.")
-    ] = 1,
-    device: Device = "auto",
-    dtype: Dtype = None,
-    arch: Arch = None,
-    pixels: Annotated[
-        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Holds every layer against float64, with derived bounds; names the first bad one."""
-    from .verification.command import described, run
-
-    with system_errors():
-        with user_errors():
-            found, description = run(
-                images or [], weights=weights, network=network, size=size, seed=seed,
-                batch_size=batch_size, device=device, dtype=dtype, arch=arch, pixels=pixels,
-            )  # fmt: skip
-        if as_json:
-            typer.echo(json.dumps({**description, **found.as_dict()}, indent=2, allow_nan=False))
-        else:
-            typer.echo(described(description, found))
-            typer.echo(found.table())
-        sys.stdout.flush()
-    if not found.ok:
-        raise typer.Exit(BAD_RESULT)
-
-
-@app.command()
 def convert(
     source: Annotated[str, typer.Argument(help='A weights file, "digits" or "imagenet".')],
     output: Annotated[Path, typer.Argument(help="The file to write.")],
     to: Annotated[str, typer.Option(help="native, torchvision or onnx.")] = "native",
 ) -> None:
     """Writes weights in another format: this package's own, torchvision's names, or ONNX."""
-    from .files import check_writable
-    from .weights.convert import convert as run
+    from ..files import check_writable
+    from ..weights.convert import convert as run
 
     with system_errors(), user_errors():
         check_writable(output)
@@ -299,25 +206,8 @@ def convert(
     typer.echo(f"wrote {weights.config.name}, {to}, to {output}", err=True)
 
 
-def _network(name: str, num_classes: int) -> tuple[Config, str | None]:
-    """Of that name, or a weights file's, and what it applies to its results."""
-    from .configs import CONFIGS, get_config
-    from .weights import load_weights
-
-    if name in CONFIGS:
-        return get_config(name, num_classes=num_classes), None
-    named = name == "digits" or name.partition(":")[0] == "imagenet"
-    if not named and not Path(name).exists():
-        fail(
-            f"unknown network {name!r}: expected one of {', '.join(CONFIGS)}, digits, "
-            "imagenet, or the path of a weights file"
-        )
-    weights = load_weights(name)
-    return weights.config, weights.activation
-
-
 def _replacing(output: Path) -> contextlib.AbstractContextManager[Path]:
-    from .files import replacing
+    from ..files import replacing
 
     return replacing(output)
 
@@ -331,8 +221,8 @@ def _reads_images(model: VGG, weights: str) -> None:
 def _load(
     weights: str, device: str, dtype: str | None, arch: str | None, preset_name: str | None
 ) -> tuple[VGG, Preset]:
-    from .preprocess import get_preset
-    from .vgg import VGG
+    from ..images.presets import get_preset
+    from ..vgg import VGG
 
     preset = None if preset_name is None else get_preset(preset_name)
     model = VGG.load(weights, device=device, dtype=dtype, arch=arch)

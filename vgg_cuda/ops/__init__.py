@@ -44,19 +44,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .arrays import numpy_dtype
-from .backends import Array, PackedLinear
-from .backends.options import options as emulator_options
-from .call import Call, Device, computed_in, filters, pixels_preset
-from .packing import (
-    check_linear,
-    check_packed,
-    is_packed,
-    memory_of,
-    pack_conv3x3,
-    pack_linear,
-)
-from .preprocess import Preset
+from ..arrays import numpy_dtype
+from ..backends import Array, PackedLinear
+from ..backends.options import options as emulator_options
+from ..images.presets import Preset
+from .arguments import Call, Device, computed_in, filters, pixels_preset
+from .packing import check_linear, check_packed, is_packed, memory_of, pack_conv3x3, pack_linear
 
 __all__ = [
     "adaptive_maxpool",

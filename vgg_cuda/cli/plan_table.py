@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Annotated
 
-from . import LayerPlan, NetworkPlan
+import typer
+
+from ..planning import LayerPlan, NetworkPlan, plan_network
+from .options import Json, NetworkName, network_named
+from .terminal import system_errors, user_errors
 
 HEADINGS = [
     *("layer", "kernel", "tile", "split", "cluster", "grid"),
@@ -55,3 +61,26 @@ def _notes(plan: NetworkPlan) -> list[str]:
         f"with these tiles, at those rates: {plan.tiled_us:.1f} us, "
         f"{1e6 * batch / plan.tiled_us:,.0f} images/s",
     ]
+
+
+def plan(
+    network: NetworkName,
+    batch: Annotated[int, typer.Option(min=1, help="Images of the forward.")] = 1,
+    arch: Annotated[str, typer.Option(help="The GPU, sm_80 for example.")] = "sm_90a",
+    dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Side of the input images; default: 224, or its own.")
+    ] = None,
+    pixels: Annotated[
+        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """The kernels that a forward launches on a GPU, beside its roofline; needs no GPU."""
+    with system_errors(), user_errors():
+        config, _ = network_named(network, 1000)
+        x_dtype = "uint8" if pixels else "float32"
+        found = plan_network(
+            config, batch=batch, size=size, dtype=dtype, x_dtype=x_dtype, arch=arch
+        )
+    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .arrays import as_float32, describe, dtype_name, is_cupy, require_float, unwrap
-from .backends import Array, Backend, PackedConv3x3, PackedLinear, is_backend, of_array
+from ..arrays import as_float32, describe, dtype_name, is_cupy, require_float, unwrap
+from ..backends import Array, Backend, PackedConv3x3, PackedLinear, is_backend, of_array
 
 
 def pack_conv3x3(

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .decode import ImageError
-from .ranges import RangeWarning, warn_outside
 from .resample import crop_offset, crop_window, is_panorama, resized_window, target_size
+from .value_range import RangeWarning, warn_outside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
