@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from ..bench.command import app as bench
-from ..bench.command import profile
 from ..files import remove_unfinished
+from .bench import app as bench
+from .bench import profile
 from .info import info
 from .options import (
     Arch,
