@@ -18,8 +18,8 @@ from vgg_cuda.backends import why_missing
 
 skip_without_emulator()
 
-import ptx_wrappers_sm90  # noqa: E402
 from support import ptx_wrappers  # noqa: E402
+import ptx_wrappers_sm90  # noqa: E402
 from support.ptx_wrappers import (  # noqa: E402
     CSRC,
     MODULES,
