@@ -6,23 +6,28 @@ from __future__ import annotations
 
 import re
 
-from halo_mutants import (
+from mutant_cases import Case
+from mutant_edits import (
     ARRIVALS,
-    BARRIERS_ARE_MADE,
-    CUH,
     DEADLOCK,
     EXPECT,
-    FILTERS_ARE_FREE,
-    MORE_FILTERS,
-    PIPELINE,
     RACE,
     TOO_EARLY,
     UNWRITTEN,
+    WRONG,
+    Edit,
+    Mutant,
+    all_of,
+    deletes,
     does_not_wait,
+    each,
     is_true,
+    is_zero,
+    keeps,
+    replaces,
     with_operand,
 )
-from mutants import WRONG, Case, Edit, Mutant, Text, deletes
+from ptx_text import Statement, Text
 
 # Two tiles of 16 x 16 pixels, cut off: one for each block. Three units of them for one cluster.
 PAIR = Case("conv3x3", (1, 20, 12, 64, 128), arch="sm_90a", variant="halo_m256n128_c2")
@@ -35,113 +40,59 @@ SPLIT_UNITS = Case(
     "conv3x3", (2, 9, 7, 192, 128), arch="sm_90a", sm_count=2, variant="halo_m128n128_split2"
 )
 
-FIRST, LAST = (CUH, "make_barriers<Tile>(smem);"), (CUH, "leave<Tile>();")
-MADE = (PIPELINE, "mbarrier_init(smem + Tile::FILTERS_EMPTY_AT + 8 * i, WARPS * Tile::CLUSTER);")
-MULTICAST = (PIPELINE, "ptx::tma_load_2d_multicast(to, &p.w")
-WHOSE = (PIPELINE, "cluster_smem_ = ptx::cluster_address(smem, lane_ % Tile::CLUSTER);")
-GIVE_BACK = (PIPELINE, "if (lane_ < Tile::CLUSTER) ptx::mbarrier_arrive_cluster(barrier);")
-UNIT_OF_FILTERS = (PIPELINE, "const int first = Work::of<Tile>(p, unit).k0")
-TILE = (PIPELINE, "group * Tile::CLUSTER + static_cast<int>(rank<Tile>())};")
-SPLIT_BEGIN = (PIPELINE, "const int begin = static_cast<int>(blockIdx.y) * p.split_channels;")
-SPLIT_END = (PIPELINE, "return {begin, min(begin + p.split_channels, p.C)};")
-INSIDE = (CUH, "if (slab.n >= p.N || y >= p.H || x >= p.W) continue;")
-SUMS_OF = (CUH, "const int image = static_cast<int>(blockIdx.y) * p.N + slab.n;")
-WRITE = (CUH, "*reinterpret_cast<float2*>(to + 8 * j) = make_float2(v[0], v[1]);")
 
-
-def replaces(opcode: str, pattern: str, by: str, file: str, marker: str) -> Edit:
-    """In instructions of that line."""
-
-    def edit(text: Text) -> None:
-        for statement in text.find(opcode, file, marker):
-            text.replace(statement, re.sub(pattern, by, statement.text))
-
-    return edit
-
-
-def all_of(*edits: Edit) -> Edit:
-    def edit(text: Text) -> None:
-        for one in edits:
-            one(text)
-
-    return edit
-
-
-def meets_its_own_block(file: str, marker: str) -> Edit:
-    """The barrier is the block's, and not the cluster's."""
+def syncs_its_own_block(tag: str) -> Edit:
+    """The barrier is the block's, not the cluster's."""
     return all_of(
-        replaces("barrier.cluster.arrive", ".*", "bar.sync 0;", file, marker),
-        deletes("barrier.cluster.wait", file, marker),
+        replaces("barrier.cluster.arrive", "^.*$", "bar.sync 0;", tag),
+        deletes("barrier.cluster.wait", tag),
     )
 
 
 def copies_to(blocks: str) -> Edit:
-    return replaces("mov.u16", r"\d+;", f"{blocks};", *MULTICAST)
-
-
-def of_block_0(file: str, marker: str) -> Edit:
-    """The block's number, which goes into a sum's last bits, is taken for zero."""
-
-    def edit(text: Text) -> None:
-        for statement in text.find("or.b32", file, marker):
-            to, of, _ = statement.operands
-            text.replace(statement, f"mov.b32 {to}, {of};")
-
-    return edit
+    return replaces("mov.u16", r"\d+;", f"{blocks};", "multicast")
 
 
 def same_tile(text: Text) -> None:
-    """Of both blocks, for pixels and results."""
-    of_block_0(*TILE)(text)
-    for insert in text.find("bfi.b32", *TILE):
+    """Both blocks load and write the same tile of pixels."""
+    keeps("or.b32", 1, "tile_of_block")(text)
+    for insert in text.find("bfi.b32", "tile_of_block"):
         to, group, _, at, _ = insert.operands
         text.replace(insert, f"shl.b32 {to}, {group}, {at};")
 
 
-def in_place_of_block_0(text: Text) -> None:
-    """Both halves of a stage of filters, 8 KB each."""
-    for copy in text.find("cp.async.bulk", *MULTICAST):
-        to = copy.operands[0].strip("[]")
-        text.replace(
-            copy,
-            "{ .reg .b32 place; mov.u32 place, %ctaid.x; and.b32 place, place, 1; "
-            f"shl.b32 place, place, 13; sub.s32 place, {to}, place; "
-            f"{copy.text.replace(f'[{to}]', '[place]')} }}",
-        )
+def in_place_of_block_0(s: Statement) -> str:
+    """Both halves of a stage of filters, of 8 KB each, go to the first one's place."""
+    to = s.operands[0].strip("[]")
+    return (
+        "{ .reg .b32 place; mov.u32 place, %ctaid.x; and.b32 place, place, 1; "
+        f"shl.b32 place, place, 13; sub.s32 place, {to}, place; "
+        f"{s.text.replace(f'[{to}]', '[place]')} }}"
+    )
 
 
 def strides_by_blocks(text: Text) -> None:
-    """By as many units as there are blocks, and not clusters."""
+    """The next unit is as many units further as there are blocks, not clusters."""
     for read in text.find("mov.u32"):
         if read.operands[1] == "%nctaid.x":
             text.append(read, f"shl.b32 {read.operands[0]}, {read.operands[0]}, 1;")
 
 
-def begins_at_zero(text: Text) -> None:
-    for product in text.find("mul.lo.s32", *SPLIT_BEGIN):
-        text.replace(product, f"mov.u32 {product.operands[0]}, 0;")
+def loses_a_chunk(s: Statement) -> str:
+    """The last 64 channels of every split are left out."""
+    return f"{s.text} sub.s32 {s.operands[0]}, {s.operands[0]}, 64;"
 
 
-def loses_a_chunk(text: Text) -> None:
-    """The last one of every split."""
-    for end in text.find("min.s32", *SPLIT_END):
-        text.append(end, f"sub.s32 {end.operands[0]}, {end.operands[0]}, 64;")
-
-
-def walks_too_far(text: Text) -> None:
-    for end in text.find("min.s32", *SPLIT_END):
-        text.replace(end, f"mov.u32 {end.operands[0]}, {end.operands[1]};")
-
-
-def moves_channels(text: Text) -> None:
-    """Every second store writes what the one before it has."""
-    for store in text.find("st.global", *WRITE):
-        if (found := re.search(r"\+(\d+)\]", store.text)) and int(found[1]) % 64 == 32:
-            text.replace(store, store.text.replace(f"+{found[1]}]", f"+{int(found[1]) - 32}]"))
+def moves_channels(s: Statement) -> str | None:
+    """Every second store writes to the place of the store before."""
+    found = re.search(r"\+(\d+)\]", s.text)
+    if not found or int(found[1]) % 64 != 32:
+        return None
+    return s.text.replace(f"+{found[1]}]", f"+{int(found[1]) - 32}]")
 
 
 def swaps_lines(text: Text) -> None:
-    stores = text.find("st.global", *WRITE)
+    stores = text.find("st.global", "store_sums")
     values = [store.operands[1] for store in stores]
     half = len(stores) // 2
     for store, value in zip(stores, values[half:] + values[:half], strict=True):
@@ -160,81 +111,102 @@ UNMADE = ("that is not initialised", "initialised")
 
 MUTANTS = [
     # What the blocks wait for.
-    mutant("starts-without-the-other", meets_its_own_block(*FIRST), *UNMADE),
+    mutant("starts-without-the-other", syncs_its_own_block("first_sync"), *UNMADE),
     mutant(
         "starts-with-a-relaxed-barrier",
-        replaces("barrier.cluster.arrive", "release", "relaxed", *FIRST),
+        replaces("barrier.cluster.arrive", "release", "relaxed", "first_sync"),
         *UNMADE,
         only_races=True,
     ),
-    mutant("ends-without-the-other", meets_its_own_block(*LAST), *ENDS),
+    mutant("ends-without-the-other", syncs_its_own_block("last_sync"), *ENDS),
     mutant(
         "barriers-without-a-fence",
-        deletes("fence.mbarrier_init", *BARRIERS_ARE_MADE),
+        deletes("fence.mbarrier_init", "barriers_made"),
         "without a fence.mbarrier_init or fence.proxy.async in between",
         only_races=True,
     ),
-    mutant("keeps-filters", deletes("mbarrier.arrive", *GIVE_BACK), DEADLOCK),
+    mutant("keeps-filters", deletes("mbarrier.arrive", "release_cluster"), DEADLOCK),
     mutant(
         "gives-back-to-itself",
-        replaces("mapa", r"mapa\S+ (\S+), (\S+), \S+;", r"mov.u32 \1, \2;", *WHOSE),
+        keeps("mapa", 1, "release_address"),
         DEADLOCK,
         ARRIVALS,
         *RACE,
     ),
-    mutant("gives-back-to-one", with_operand("mapa", *WHOSE, 2, "0"), ARRIVALS, DEADLOCK, *RACE),
-    mutant("every-lane-gives-back", deletes("bra", *GIVE_BACK), ARRIVALS, DEADLOCK, *RACE),
+    mutant(
+        "gives-back-to-one",
+        with_operand("mapa", 2, "0", "release_address"),
+        ARRIVALS,
+        DEADLOCK,
+        *RACE,
+    ),
+    mutant("every-lane-gives-back", deletes("bra", "release_cluster"), ARRIVALS, DEADLOCK, *RACE),
     mutant(
         "gives-back-without-release",
-        replaces("mbarrier.arrive", "arrive", "arrive.relaxed.cluster", *GIVE_BACK),
+        replaces("mbarrier.arrive", "arrive", "arrive.relaxed.cluster", "release_cluster"),
         *RACE,
         only_races=True,
     ),
     mutant(
         "waits-for-one-block",
-        with_operand("mbarrier.init", *MADE, 1, "8"),
+        with_operand("mbarrier.init", 1, "8", "filters_arrivals"),
         DEADLOCK,
         ARRIVALS,
         *RACE,
     ),
-    mutant("refills-too-early", does_not_wait(*FILTERS_ARE_FREE), ARRIVALS, *RACE),
+    mutant("refills-too-early", does_not_wait("filters_empty"), ARRIVALS, *RACE),
     mutant(
         "expects-its-own-half",
-        with_operand(EXPECT, *MORE_FILTERS, 2, "8192"),
+        with_operand(EXPECT, 2, "8192", "filters_expect"),
         "more than expected",
         UNWRITTEN,
         *RACE,
     ),
-    mutant("expects-twice-as-much", with_operand(EXPECT, *MORE_FILTERS, 2, "32768"), DEADLOCK),
+    mutant("expects-twice-as-much", with_operand(EXPECT, 2, "32768", "filters_expect"), DEADLOCK),
     # What they copy.
     mutant("copies-to-one-block", copies_to("1"), DEADLOCK),
     mutant("copies-to-the-other-only", copies_to("2"), DEADLOCK),
-    mutant("both-copy-one-half", of_block_0(*UNIT_OF_FILTERS), WRONG),
-    mutant("halves-in-one-place", in_place_of_block_0, *RACE),
+    mutant("both-copy-one-half", keeps("or.b32", 1, "filters_share"), WRONG),
+    mutant(
+        "halves-in-one-place", each("cp.async.bulk", "multicast", by=in_place_of_block_0), *RACE
+    ),
     mutant("the-same-pixels-twice", same_tile, "already written", "wrote too"),
     mutant("the-same-pixels-of-one-tile", same_tile, "already written", "wrote too", case=HALF),
     mutant("leaves-units-out", strides_by_blocks, "bytes of out were never written", case=UNITS),
     # Splits.
-    mutant("split-begins-at-the-first-channel", begins_at_zero, WRONG, case=SPLIT),
+    mutant(
+        "split-begins-at-the-first-channel", is_zero("mul.lo.s32", "split_begin"), WRONG, case=SPLIT
+    ),
     # One split has a single chunk: without it, it writes before it has waited for anything.
-    mutant("split-loses-a-chunk", loses_a_chunk, WRONG, TOO_EARLY, case=SPLIT),
+    mutant(
+        "split-loses-a-chunk",
+        each("min.s32", "split_end", by=loses_a_chunk),
+        WRONG,
+        TOO_EARLY,
+        case=SPLIT,
+    ),
     mutant(
         "splits-in-one-place",
-        with_operand("mad.lo.s32", *SUMS_OF, 1, "0"),
+        with_operand("mad.lo.s32", 1, "0", "split_image"),
         *SUMS,
         case=SPLIT,
     ),
     mutant(
         "sums-beyond-the-line",
-        deletes("bra", *INSIDE),
+        deletes("bra", "inside_image"),
         *SUMS,
         case=SPLIT,
     ),
-    mutant("sums-of-other-channels", moves_channels, *SUMS, case=SPLIT),
+    mutant(
+        "sums-of-other-channels",
+        each("st.global", "store_sums", by=moves_channels),
+        *SUMS,
+        case=SPLIT,
+    ),
     mutant("sums-of-other-lines", swaps_lines, WRONG, case=SPLIT),
     mutant(
         "adds-to-the-unit-before",
-        is_true("setp.ne.b32", CUH, "ptx::wgmma<T>(acc[m],"),
+        is_true("setp.ne.b32", "wgmma"),
         WRONG,
         case=SPLIT_UNITS,
     ),
@@ -243,8 +215,8 @@ MUTANTS = [
 HARMLESS = [
     mutant(
         "gives-back-with-a-wide-scope",
-        replaces("mbarrier.arrive", "arrive", "arrive.release.cluster", *GIVE_BACK),
+        replaces("mbarrier.arrive", "arrive", "arrive.release.cluster", "release_cluster"),
     ),
     # Beyond the last channel pixels are zeros.
-    mutant("split-walks-too-far", walks_too_far, case=SPLIT),
+    mutant("split-walks-too-far", keeps("min.s32", 1, "split_end"), case=SPLIT),
 ]

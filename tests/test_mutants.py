@@ -15,14 +15,16 @@ skip_without_emulator()
 import cluster_mutants  # noqa: E402
 import dense_mutants  # noqa: E402
 import fused_conv1_block_mutants  # noqa: E402
+import gemm_mutants  # noqa: E402
 import halo_mutants  # noqa: E402
-import mutants  # noqa: E402
+import simple_mutants  # noqa: E402
 import swap_ab_mutants  # noqa: E402
-from mutants import WRONG, Case, Mutant  # noqa: E402
+from mutant_cases import Case  # noqa: E402
+from mutant_edits import WRONG, Mutant  # noqa: E402
 
 FILES = (
-    *(mutants, halo_mutants, cluster_mutants, swap_ab_mutants, dense_mutants),
-    fused_conv1_block_mutants,
+    *(gemm_mutants, simple_mutants, halo_mutants, cluster_mutants, swap_ab_mutants),
+    *(dense_mutants, fused_conv1_block_mutants),
 )
 MUTANTS = [mutant for file in FILES for mutant in file.MUTANTS]
 HARMLESS = [mutant for file in FILES for mutant in file.HARMLESS]
@@ -94,6 +96,7 @@ def test_harmless(mutant: Mutant) -> None:
 
 
 def test_enough_of_them() -> None:
-    assert min(len(file.MUTANTS) for file in FILES) >= 12
+    assert min(len(file.MUTANTS) for file in FILES) >= 5
+    assert len(MUTANTS) >= 180
     assert len({mutant.name for mutant in (*MUTANTS, *HARMLESS)}) == len(MUTANTS) + len(HARMLESS)
     assert len({mutant.module for mutant in MUTANTS}) >= 5
