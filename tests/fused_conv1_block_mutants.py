@@ -21,8 +21,8 @@ from halo_mutants import (
     with_operand,
     without_xor,
 )
-from kernel_cases import BlockCase
 from mutants import ANY_RACE, NO_BARRIER, NO_SYNCWARP, WRONG, Case, Edit, Mutant, Text, deletes
+from support.kernel_cases import BlockCase
 
 from vgg_cuda import _C, PRESETS
 from vgg_cuda.backends.operations import normalization

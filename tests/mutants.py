@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from kernel_reference import factors, numpy_dtype
+from support.kernel_reference import factors, numpy_dtype
 
 from vgg_cuda import _C, reference
 

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from ptx_programs import ORDER_IDS, ORDERS, skip_without_emulator
+from support.ptx_programs import ORDER_IDS, ORDERS, skip_without_emulator
 
 from vgg_cuda import _C
 

@@ -6,8 +6,8 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from . import configs, layers, ops
-from .images import ImageError
-from .preprocess import PRESETS, Preset, RangeWarning
+from .images.batches import ImageError
+from .images.presets import PRESETS, Preset, RangeWarning
 from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError

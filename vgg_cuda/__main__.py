@@ -1,5 +1,5 @@
 """``python -m vgg_cuda`` is the command ``vgg-cuda``."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images as _images
 from .backends import Backend, get_backend
 from .backends.streams import callers_stream
 from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
-from .inputs import check_dtype, check_images
+from .forward.inputs import check_dtype, check_images
+from .images import batches as _images
+from .images.presets import Preset, as_preset
 from .layers import resolve_layer
-from .preprocess import Preset, as_preset
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
 
