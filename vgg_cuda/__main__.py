@@ -1,5 +1,5 @@
-"""``python -m vgg_cuda`` is the command ``vgg-cuda``."""
+"""Entry point of ``python -m vgg_cuda``, the same command as ``vgg-cuda``."""
 
-from .cli import main
+from .cli.main import main
 
 main()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from kernel_cases import Case, all_cases
+from support.kernel_cases import Case, all_cases
 
 from vgg_cuda import _C
 from vgg_cuda.backends import get_backend

@@ -14,7 +14,7 @@ from .pytest_report import read
 from .runner import ROOT, Result, Run, Step, write_json
 from .tools import profile, sanitizer
 
-WRAPPERS = ROOT / "tests" / "test_ptx_wrappers.py"
+WRAPPERS = ROOT / "tests" / "kernels" / "test_ptx_wrappers.py"
 WORKERS = 8  # of pytest-xdist, where there is one
 # of a worker: 8 with as many as there are cores each get in one another's way
 FEW_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
@@ -87,7 +87,7 @@ def ptx(run: Run) -> Result:
 
 def gpu_tests(run: Run) -> Result:
     """Those with the marker; where there is no GPU they are collected."""
-    files = sorted((ROOT / "tests").glob("test_*.py"))
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [f for f in files if "mark.gpu" in f.read_text(encoding="utf-8") and f != WRAPPERS]
     arguments = ["-m", "gpu", *["--collect-only"] * run.dry_run]
     result = pytest(run, "tests", arguments, files)

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from vgg_cuda.configs import Config, Conv
-from vgg_cuda.preprocess import Preset
+from vgg_cuda.images.presets import Preset
 from vgg_cuda.weights import Weights
 from vgg_cuda.weights.fold import fold_batch_norm
 

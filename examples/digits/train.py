@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from vgg_cuda import VGG
-from vgg_cuda.images import open_image
+from vgg_cuda.images.batches import open_image
 from vgg_cuda.weights import Weights, save
 
 OUTPUT = Path(__file__).resolve().parents[2] / "vgg_cuda" / "data" / "digits.safetensors"

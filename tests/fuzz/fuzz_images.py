@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-from vgg_cuda.images import ImageError, open_image
+from vgg_cuda.images.batches import ImageError, open_image
 
 MAX_PIXELS = 1_000_000  # so that a header may lie about the size and cost no more than 8 MB
 MAX_GROWTH_MIB = 400

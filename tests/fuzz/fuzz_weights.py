@@ -28,8 +28,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from memory import peak_kib, reset_peak
-from torch_vgg import TimmVGG, TorchVGG
+from support.memory import peak_kib, reset_peak
+from support.torch_vgg import TimmVGG, TorchVGG
 
 from vgg_cuda.weights import HeadDroppedWarning, WeightsError, load_weights
 from vgg_cuda.weights.metadata import KEY

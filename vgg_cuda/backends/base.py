@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from numpy.typing import DTypeLike, NDArray
 
-from ..preprocess import Preset
+from ..images.presets import Preset
 
 Array = Any
 """An array of the backend's own kind: ``numpy.ndarray`` or ``cupy.ndarray``."""

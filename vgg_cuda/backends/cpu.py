@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ..arrays import numpy_dtype
-from ..preprocess import Preset
+from ..images.presets import Preset
 from . import im2col, winograd
 from .stats import record
 from .threads import one_blas_thread, run_blocks

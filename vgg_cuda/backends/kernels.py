@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from .. import _C
 from ..arrays import address, is_cupy, numpy_dtype
-from ..preprocess import Preset
+from ..images.presets import Preset
 from .operations import Array, Operation, Planner, Spec
 from .stats import record
 

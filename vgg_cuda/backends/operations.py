@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .. import _C
 from ..arrays import numpy_dtype
-from ..preprocess import Preset
+from ..images.presets import Preset
 
 Array = Any
 """A ``numpy.ndarray`` on the emulator, a ``cupy.ndarray`` on a GPU."""

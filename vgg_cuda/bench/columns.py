@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from ..terminal import plain
+from ..text import plain
 from .report import Ceiling, Report, Result
 
 

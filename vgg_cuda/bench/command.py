@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..terminal import BAD_RESULT, plain, system_errors, user_errors
+from ..cli.terminal import BAD_RESULT, system_errors, user_errors
+from ..text import plain
 from .compare_command import compare_command
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from ..terminal import plain
+from ..text import plain
 from .replies import SHORTEST_S
 from .report import DeviceKind, Key, Report, Result
 

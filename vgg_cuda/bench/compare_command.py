@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..terminal import BAD_RESULT, fail, system_errors, user_errors
+from ..cli.terminal import BAD_RESULT, fail, system_errors, user_errors
 
 
 def compare_command(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..terminal import plain
+from ..text import plain
 from .columns import Cells, significant
 from .compare import REGRESSIONS, Comparison, Pair
 from .table import text as aligned

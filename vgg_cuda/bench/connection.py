@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..weights.canonical import one_line
+from ..text import one_line
 from .interruption import Interruption
 from .worker import COMMAND
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..arrays import numpy_dtype
-from ..inputs import MAX_PIXELS
+from ..forward.inputs import MAX_PIXELS
 from .inputs import MAX_COPIED_BYTES, cache_bytes, copies
 from .layers import network_layers
 from .machine import MEMINFO, nvidia_smi

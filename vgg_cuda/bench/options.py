@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..backends import get_backend
 from ..configs import CONFIGS, get_config
-from ..inputs import check_dtype
-from ..preprocess import PRESETS
+from ..forward.inputs import check_dtype
+from ..images.presets import PRESETS
 from ..weights import he_weights, load_weights
 from . import memory
 from .layers import network_layers, parse_shape, selected

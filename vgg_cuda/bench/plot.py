@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import check_writable, replacing
-from ..weights.canonical import one_line
+from ..text import one_line
 from .report import Report
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..terminal import plain
+from ..text import plain
 from .columns import absent
 from .report import Report, Result
 

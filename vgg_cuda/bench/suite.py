@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..files import unfinished
-from ..terminal import plain
+from ..text import plain
 from ..weights import save
 from . import machine
 from .ceiling import measured, none

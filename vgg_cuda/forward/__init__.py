@@ -10,8 +10,8 @@ from collections.abc import Set
 from typing import Protocol
 
 from ..backends import Array
-from ..inputs import MAX_PIXELS
 from .graph import Network, pack
+from .inputs import MAX_PIXELS
 
 __all__ = ["Network", "Runner", "make_runner", "most_images", "pack"]
 

@@ -7,9 +7,9 @@ from collections.abc import Set
 import numpy as np
 
 from ..backends import Array
-from ..inputs import batch_on
 from . import most_images
 from .graph import Network, collect
+from .inputs import batch_on
 
 
 class Eager:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from ..backends import Backend, PackedConv3x3, PackedLinear
 from ..configs import IN_CHANNELS, Config, Conv, Dense, Pool
-from ..packing import pack_conv3x3, pack_linear
-from ..preprocess import Preset
+from ..images.presets import Preset
+from ..ops.packing import pack_conv3x3, pack_linear
 from ..weights import Weights
 
 

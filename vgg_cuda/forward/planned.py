@@ -13,10 +13,10 @@ from ..backends import Array
 from ..backends.kernels import KernelBackend, size, spec_of
 from ..backends.operations import Spec
 from ..configs import IN_CHANNELS
-from ..inputs import batch_on, check_images_to_come
 from . import most_images
 from .captured import CapturedForward
 from .graph import Network
+from .inputs import batch_on, check_images_to_come
 from .plan import Forward, Memory, memory, plan_forward
 
 

@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 
 from ..backends import get_backend
+from ..text import one_line
 from ..vgg import VGG
-from ..weights.canonical import Array, Weights, WeightsError, one_line
+from ..weights.canonical import Array, Weights, WeightsError
 from ..weights.chain import UnsupportedError
 from ..weights.keras.chain import ADD, translate
 from ..weights.keras.graph import KerasLayer, layers_of

@@ -39,7 +39,7 @@ except ImportError as error:
 from ..arrays import dtype_name
 from ..backends import Backend
 from ..backends.streams import callers_stream
-from ..packing import pack_conv3x3, pack_linear
+from ..ops.packing import pack_conv3x3, pack_linear
 from .torch_state import state_of
 
 __all__ = ["MAX_ENTRIES", "Norm", "PackedCache", "packed_conv3x3", "packed_linear", "refresh"]

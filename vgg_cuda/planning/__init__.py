@@ -17,7 +17,7 @@ from ..backends.operations import Planner, Spec
 from ..configs import IN_CHANNELS, Config, Conv, Pool
 from ..forward.graph import Network
 from ..forward.plan import Step, plan_forward
-from ..preprocess import get_preset
+from ..images.presets import get_preset
 from .roofline import CEILINGS, Ceiling
 
 PRECISIONS = ("float16", "bfloat16", "tf32", "float32")

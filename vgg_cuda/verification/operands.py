@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import numpy_dtype
-from ..preprocess import Preset
+from ..images.presets import Preset
 
 Float64 = NDArray[np.float64]
 

@@ -14,13 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..backends.threads import run_blocks
-from ..backends.winograd import (
-    FILTER_TRANSFORM,
-    IN,
-    INPUT_TRANSFORM,
-    OUT,
-    OUTPUT_TRANSFORM,
-)
+from ..backends.winograd import FILTER_TRANSFORM, IN, INPUT_TRANSFORM, OUT, OUTPUT_TRANSFORM
 from .sums import TINY, U64, U
 
 Float64 = NDArray[np.float64]

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ..text import listed
 from . import hub, native, pth, safetensors_file, timm, torchvision
-from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, listed, shapes
+from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, shapes
 from .he import he_weights
 from .keras import files as keras_files
 from .keras.assumed import AssumedWarning

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 from ..configs import Config
-from .canonical import WeightsError, one_line
+from ..text import one_line
+from .canonical import WeightsError
 
 MAX_LAYERS = 999
 MAX_SIDE = 1 << 16

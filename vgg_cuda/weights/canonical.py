@@ -6,7 +6,6 @@ NHWC order; batch norms are folded. Names are ``conv1_1.weight``, ``conv1_1.bias
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import InitVar, dataclass
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs import Config
-from ..preprocess import PRESETS, Preset
+from ..images.presets import PRESETS, Preset
+from ..text import listed
 
 Array = NDArray[Any]
 Tensors = dict[str, NDArray[np.float32]]
@@ -131,20 +131,3 @@ def is_all_nan(tensors: Iterable[Array]) -> bool:
     return bool(found) and all(
         t.dtype.kind not in "iu" and np.isnan(t.flat[0]) and np.isnan(t).all() for t in found
     )
-
-
-def listed(names: list[str], most: int = 8) -> str:
-    """The first few of ``names`` for a message, and how many more there are."""
-    shown = ", ".join(one_line(name, 80) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
-
-
-def one_line(text: object, most: int = 240) -> str:
-    """The first line of ``text``, cut to ``most`` characters, with nothing that a terminal obeys.
-
-    For what a file brings: names and the messages of libraries that read it.
-    """
-    # cut before the rest: a hostile name can be as long as its file
-    cut = re.sub(r"\x1b\[[0-9;]*m", "", str(text).lstrip()[: 4 * most])
-    line = "".join(c if c.isprintable() else "?" for c in cut.split("\n", 1)[0].rstrip())
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..configs import CONFIGS
-from .canonical import WeightsError, one_line
+from ..text import one_line
+from .canonical import WeightsError
 
 NAME = "imagenet"
 VARIANTS = tuple(f"{name}{suffix}" for name in CONFIGS for suffix in ("", "_bn"))

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..configs import Config
-from ..preprocess import PRESETS, Preset
+from ..images.presets import PRESETS, Preset
+from ..text import one_line
 from .architecture import config_from_dict, config_to_dict, is_told_by_shapes
-from .canonical import Weights, WeightsError, one_line
+from .canonical import Weights, WeightsError
 
 KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..configs import Config, config_name
+from ..text import listed
 from . import safetensors_file
 from .canonical import (
     Array,
@@ -23,7 +24,6 @@ from .canonical import (
     headless,
     infer_grid,
     is_all_nan,
-    listed,
     shapes,
 )
 from .metadata import Stated, to_metadata

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import replacing
-from .canonical import Array, WeightsError, listed, one_line
+from ..text import listed, one_line
+from .canonical import Array, WeightsError
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled

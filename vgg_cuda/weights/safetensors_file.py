@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import replacing
-from .canonical import Array, WeightsError, one_line
+from ..text import one_line
+from .canonical import Array, WeightsError
 
 
 def matches(head: bytes) -> bool:

@@ -13,19 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs import CONFIGS, HIDDEN, POOL_GRID, Config, config_name
-from ..labels import imagenet_labels
-from ..preprocess import PRESETS
-from .canonical import (
-    Array,
-    Tensors,
-    Weights,
-    WeightsError,
-    check_shapes,
-    infer_grid,
-    is_all_nan,
-    listed,
-)
+from ..images.presets import PRESETS
+from ..text import listed
+from .canonical import Array, Tensors, Weights, WeightsError, check_shapes, infer_grid, is_all_nan
 from .fold import fold_batch_norm
+from .labels import imagenet_labels
 from .metadata import Stated
 from .native import warn_head_dropped
 

@@ -8,7 +8,8 @@ torchvision (and this package) pools to 7x7 first: the results differ there by d
 from __future__ import annotations
 
 from ..configs import IN_CHANNELS
-from .canonical import Array, Weights, WeightsError, listed
+from ..text import listed
+from .canonical import Array, Weights, WeightsError
 from .metadata import Stated
 from .native import warn_head_dropped
 from .state_dict import FEATURE, build

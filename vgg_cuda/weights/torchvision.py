@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..configs import HIDDEN, Conv
+from ..text import listed
 from . import pth, safetensors_file
 from .architecture import is_told_by_shapes
-from .canonical import Array, Tensors, Weights, WeightsError, listed
+from .canonical import Array, Tensors, Weights, WeightsError
 from .metadata import Stated, to_metadata
 from .state_dict import FEATURE, INDEX, build, hwc_to_chw
 

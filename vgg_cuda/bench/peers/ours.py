@@ -12,7 +12,7 @@ import numpy as np
 from ...arrays import numpy_dtype
 from ...backends import get_backend, recording
 from ...backends.kernels import KernelBackend, spec_of
-from ...packing import pack_conv3x3, pack_linear
+from ...ops.packing import pack_conv3x3, pack_linear
 from ...vgg import VGG
 from ...weights import load_weights
 from ..clock import Clock, HostClock, cupy_clock

@@ -13,15 +13,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from .pools import average, images, pair
-from .recording import (
-    ASKED,
-    OPERATIONS,
-    Misfit,
-    Recorder,
-    Unrecorded,
-    check_parameters,
-    shape_of,
-)
+from .recording import ASKED, OPERATIONS, Misfit, Recorder, Unrecorded, check_parameters, shape_of
 
 CONV = "expected a 3x3 convolution of stride 1, padding 1, dilation 1 and one group, got {module}"
 

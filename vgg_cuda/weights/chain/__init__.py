@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...preprocess import PRESETS, Preset
+from ...images.presets import PRESETS, Preset
 from ..canonical import Weights
 from .builder import Chain
 from .layers import (

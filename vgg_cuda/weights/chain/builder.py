@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
-from ...labels import imagenet_labels
-from ...preprocess import Preset
+from ...images.presets import Preset
 from ..canonical import Tensors, Weights, WeightsError, infer_grid
 from ..fold import fold_batch_norm
+from ..labels import imagenet_labels
 from ..state_dict import chw_to_hwc
 from .defaults import fitted, normalized
 from .layers import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...configs import POOL_GRID, Config
-from ...preprocess import Preset
+from ...images.presets import Preset
 
 
 def normalized(config: Config) -> Config:

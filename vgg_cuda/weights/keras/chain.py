@@ -10,18 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..canonical import Weights, one_line
+from ...text import one_line
+from ..canonical import Weights
 from ..chain import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax, to_weights
 from .graph import KerasLayer
-from .spatial import (
-    EVEN_ONLY,
-    conv2d,
-    flatten,
-    global_pool,
-    max_pool,
-    rescaling,
-    zero_padding,
-)
+from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, rescaling, zero_padding
 from .state import Arrays, State
 from .terms import INACTIVE, PIXELS, dense_weight, only, preset_for
 

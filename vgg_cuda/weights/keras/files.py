@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..canonical import Weights, WeightsError, one_line
+from ...text import one_line
+from ..canonical import Weights, WeightsError
 from .chain import translate
 from .graph import input_shape_of, layers_of
 from .h5 import MAGIC, H5File, opened

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..canonical import one_line
+from ...text import one_line
 from ..chain import UnsupportedError
 
 MODELS = ("Sequential", "Functional", "Model")  # "Model": how Keras 2 once called Functional

@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ..canonical import Array, WeightsError, one_line
+from ...text import one_line
+from ..canonical import Array, WeightsError
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_NAMES = 100_000

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..canonical import Array, WeightsError, listed, one_line
+from ...text import listed, one_line
+from ..canonical import Array, WeightsError
 from ..chain import UnsupportedError
 from .graph import slot
 from .h5 import H5File

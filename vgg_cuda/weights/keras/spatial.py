@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..canonical import one_line
+from ...text import one_line
 from ..chain import Conv3x3, Flatten, GlobalPool, Identity, MaxPool2x2
 from .graph import KerasLayer
 from .state import State

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from ..canonical import Array, one_line
+from ...text import one_line
+from ..canonical import Array
 from ..chain import Layer, UnsupportedError
 from .graph import KerasLayer
 from .terms import data_format, is_quantized

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..canonical import Array, WeightsError, one_line
+from ...text import one_line
+from ..canonical import Array, WeightsError
 from .graph import KerasLayer
 from .h5 import H5File
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...preprocess import PRESETS, Preset
+from ...images.presets import PRESETS, Preset
 from ..canonical import Array
 
 INACTIVE = (  # in inference

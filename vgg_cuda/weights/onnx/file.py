@@ -12,8 +12,9 @@ import mmap
 from pathlib import Path
 from typing import Any
 
-from ...preprocess import MAX_SIDE
-from ..canonical import Weights, WeightsError, one_line
+from ...images.presets import MAX_SIDE
+from ...text import one_line
+from ..canonical import Weights, WeightsError
 from ..chain import UnsupportedError, to_weights
 from ..metadata import Stated, parse
 from .functions import inlined

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ..canonical import WeightsError, one_line
+from ...text import one_line
+from ..canonical import WeightsError
 from ..chain import UnsupportedError
 
 MAX_NODES = 10_000  # of the graph that results; VGG-19's has about 60

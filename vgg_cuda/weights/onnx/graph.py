@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..canonical import Array, WeightsError, one_line
+from ...text import one_line
+from ..canonical import Array, WeightsError
 from ..chain import UnsupportedError
 from .nodes import FOLDED, LITERALS, MAX_SHAPE, Attributes, is_standard, label
 from .tensors import Storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..canonical import one_line
+from ...text import one_line
 from ..chain import AdaptiveAvgPool, Flatten, GlobalPool, Identity, UnsupportedError
 from . import convs, pools, rows
 from .graph import Joined

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..canonical import Array, one_line
+from ...text import one_line
+from ..canonical import Array
 from .tensors import FLOATING, INT32, INT64
 
 MAX_SHAPE = 64  # elements of what is computed for a shape

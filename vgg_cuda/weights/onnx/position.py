@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..canonical import Array, one_line
+from ...text import one_line
+from ..canonical import Array
 from ..chain import Layer, UnsupportedError
 from .graph import Graph
 from .nodes import Attributes

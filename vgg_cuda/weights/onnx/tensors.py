@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ..canonical import Array, WeightsError, listed, one_line
+from ...text import listed, one_line
+from ..canonical import Array, WeightsError
 from .wire import DOUBLES, FLOATS, RAW, locate
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 11, 16

@@ -1,0 +1,303 @@
+"""Nothing that was measured is lost: interrupted runs, bad answers of adapters, a full disk."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.bench_fakes import Scripted
+from typer.testing import CliRunner
+
+from vgg_cuda.bench import command, output, suite, table
+from vgg_cuda.bench.connection import Lost
+from vgg_cuda.bench.interruption import Interrupted, Interruption
+from vgg_cuda.bench.measure import Patience, measure
+from vgg_cuda.bench.options import Options, resolve
+from vgg_cuda.bench.replies import checked
+from vgg_cuda.bench.report import Report, Result, read
+from vgg_cuda.bench.reporting import valid
+from vgg_cuda.bench.suite import Suite
+from vgg_cuda.bench.work import Work
+from vgg_cuda.cli.main import app
+
+SHAPES = ["--shape", "1,8,8,3,4", "--shape", "1,8,8,3,5"]
+WORDS = ["bench", "kernel", *SHAPES, "--peers", "torch", "--device", "cpu", "--noise", "1e-6"]
+
+
+def until(n: int, end: Callable[[], None]) -> Iterator[float]:
+    """Times that differ, and after ``n`` of them ``end``, which raises."""
+    for i in range(n):
+        yield 1.0 + i % 2
+    end()
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def end() -> None:
+        raise error
+
+    return end
+
+
+def workers(n: int, end: Callable[[Interruption], Callable[[], None]]) -> Any:
+    """What starts them for a suite: ``end`` comes after the n-th sample of torch."""
+
+    def start(name: str, stop: Interruption) -> Any:
+        times = until(n, end(stop)) if name == "torch" else itertools.cycle([1.0, 2.0])
+        return Scripted(name, times, per_slice=1 if name != "ceilings" else 2000)
+
+    return start
+
+
+def interrupting(stop: Interruption) -> Callable[[], None]:
+    def end() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.check()
+
+    return end
+
+
+ERRORS = [Interrupted(), OSError("planted: no room"), MemoryError("planted")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_what_was_measured_until_then_is_in_the_report(error: Exception) -> None:
+    asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), peers=("torch",), device="cpu"))
+    runner = Suite(asked, Interruption(), start=workers(7, lambda _: raising(error)))
+    report = runner.run()
+    assert report.interrupted
+    assert runner.error is (None if isinstance(error, Interrupted) else error)
+    assert [(r.peer, r.status) for r in report.results] == [("vgg_cuda", "ok"), ("torch", "ok")]
+    assert report.results[1].samples == 7
+    assert report.results[1].ratio is not None
+    Report.to_json(report)
+
+
+def bench(monkeypatch: pytest.MonkeyPatch, folder: Path, start: Any, *words: str) -> Any:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(suite, "Suite", functools.partial(Suite, start=start))
+    return CliRunner().invoke(app, [*WORDS, "--output", "r.json", *words])
+
+
+def test_an_interrupted_run_writes_the_work_in_progress(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "r.json").write_text("old")
+    found = bench(monkeypatch, tmp_path, workers(5, interrupting))
+    assert found.exit_code == 130
+    assert found.stderr == "interrupted: what was measured is there\n"
+    report = read(tmp_path / "r.json")
+    assert report.interrupted
+    assert [r.samples for r in report.results] == [6, 5]
+
+
+def test_where_nothing_was_measured_the_old_file_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "r.json").write_text("old")
+
+    def start(name: str, stop: Interruption) -> Any:
+        times = until(0, interrupting(stop)) if name != "ceilings" else itertools.repeat(1.0)
+        return Scripted(name, times, per_slice=1)
+
+    found = bench(monkeypatch, tmp_path, start)
+    assert found.exit_code == 130
+    assert found.stderr == "interrupted: nothing was measured; r.json is not written\n"
+    assert (tmp_path / "r.json").read_text() == "old"
+
+
+def test_an_error_of_the_system_is_told_after_what_was_measured_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start = workers(5, lambda _: raising(OSError("planted: no room")))
+    found = bench(monkeypatch, tmp_path, start)
+    assert found.exit_code == 2
+    assert found.stderr == "wrote r.json\nerror: planted: no room\n"
+    assert "torch" in found.stdout
+    assert len(read(tmp_path / "r.json").results) == 2
+
+
+def test_a_report_that_cannot_be_written_is_shown_nevertheless(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(output, "write", lambda *_: raising(ValueError("planted: invalid"))())
+    found = bench(monkeypatch, tmp_path, workers(99, lambda _: raising(Interrupted())), "--noise=9")
+    assert found.exit_code == 2
+    assert found.stderr == "error: planted: invalid\n"
+    assert "torch" in found.stdout
+
+
+def test_a_picture_without_a_time_is_not_said_to_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+
+    def start(name: str, stop: Interruption) -> Any:
+        return Scripted(name, itertools.repeat(1.0), error=0.5)
+
+    found = bench(monkeypatch, tmp_path, start, "--plot", "p.svg")
+    assert found.exit_code == 1  # it is wrong
+    assert found.stderr == (
+        "wrote r.json\np.svg is not written: no result has a time that could be drawn\n"
+    )
+    assert not (tmp_path / "p.svg").exists()
+
+
+LOST, KILLED = Lost("failed", "killed by SIGKILL"), "failed (killed by SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("lost", "left", "reasons"),
+    [
+        ({"sample": LOST}, None, {"copy": KILLED, "matmul": "failed (its process had ended)"}),
+        ({"open": LOST}, None, {"copy": KILLED, "matmul": KILLED}),
+        ({}, 0.9, {"copy": "no time", "matmul": "no time"}),
+        ({}, None, None),
+    ],
+    ids=["sample", "open", "budget", "fine"],
+)
+def test_the_reason_of_missing_ceilings_is_told(
+    lost: dict[str, Any], left: float | None, reasons: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def start(name: str, stop: Interruption) -> Any:
+        mine = lost if name == "ceilings" else {}
+        started.append(Scripted(name, itertools.repeat(1.0), lost=mine))
+        return started[-1]
+
+    options = Options("kernel", shapes=("1,8,8,3,4",), peers=(), device="cpu", budget=9.0)
+    runner = Suite(resolve(options), Interruption(), start=start)
+    monkeypatch.setattr(runner, "_left", lambda: left)
+    report = runner.run()
+    assert report.environment.get("no_ceilings") == reasons
+    assert bool(report.ceilings) == (reasons is None)
+    assert not any(worker.alive for worker in started)
+    Report.to_json(report)
+
+
+# ---- What adapters answer ----
+
+SAMPLE = {"times": [1.0], "enqueue": [], "parts": []}
+ANSWERS = {
+    "nan": ("sample", SAMPLE | {"times": [float("nan")]}, r"times\[0\]: expected a finite number"),
+    "zero": ("sample", SAMPLE | {"times": [0.0]}, "times: got 0 s, which no call takes"),
+    "negative": ("sample", SAMPLE | {"times": [-1.0]}, "times: got -1 s"),
+    "text": ("sample", SAMPLE | {"times": ["1"]}, r"times\[0\]: expected a number, got '1'"),
+    "no-times": ("sample", SAMPLE | {"times": []}, "times: expected at least one"),
+    "no-enqueue": ("sample", {"times": [1.0]}, "enqueue: missing"),
+    "part": ("sample", SAMPLE | {"parts": [[-1.0]]}, "a time of -1 s"),
+    "how": ("prepare", {"how": 7}, "how: expected text, got 7"),
+    "kernels": ("prepare", {"kernels": "abc"}, "kernels: expected a list, got 'abc'"),
+    "half": ("prepare", {"how": "\udcff"}, "how: expected text that UTF-8 can hold"),
+    "versions": ("open", {"load_s": 1.0, "versions": ["a"]}, "versions: expected an object"),
+    "error": ("check", {"relative_error": "no"}, "relative_error: expected a number"),
+    "peak": ("finish", {"peak_bytes": -1}, "peak_bytes: got -1"),
+    "warm": ("warm", {"call_s": float("inf")}, "call_s: expected a finite number"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_are_checked(name: str) -> None:
+    do, reply, message = ANSWERS[name]
+    with pytest.raises(ValueError, match=message):
+        checked(do, reply)
+
+
+def test_a_bad_answer_is_that_programs_failure() -> None:
+    bad = Scripted("bad", [float("nan")] * 9)
+    odd = Scripted("odd", [1.0] * 99, said={"how": 7})
+    fine = Scripted("fine", [1.0] * 99)
+    found = measure(
+        Work("model", "net", (1, 8, 8, 3)), [bad, odd, fine], exact="x", bound=1, noise=0.1,
+        patience=Patience(9),
+    )  # fmt: skip
+    assert [taken.status for taken in found.values()] == ["failed", "failed", "ok"]
+    assert found["bad"].reason == (
+        "its answer is not what was expected: times[0]: expected a finite number, got nan"
+    )
+
+
+def test_a_bad_answer_to_loading_is_that_programs_failure() -> None:
+    def start(name: str, stop: Interruption) -> Any:
+        opened = {"load_s": 0.1, "versions": ["a"]} if name == "torch" else None
+        return Scripted(name, itertools.repeat(1.0), opened=opened)
+
+    asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), peers=("torch",), device="cpu"))
+    report = Suite(asked, Interruption(), start=start).run()
+    assert [r.status for r in report.results] == ["ok", "failed"]
+    assert report.results[1].reason is not None
+    assert "versions: expected an object" in report.results[1].reason
+    Report.to_json(report)
+
+
+def test_a_result_that_no_report_can_hold_is_a_failure() -> None:
+    asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), peers=(), device="cpu"))
+    report = Suite(asked, Interruption()).report
+    bad = Result(name="x", peer="p", batch=1, dtype="float32", status="ok", relative_error=0.0)
+    found = valid(bad, report)
+    assert (found.key, found.status) == (bad.key, "failed")
+    assert "status 'ok' needs median_s" in (found.reason or "")
+    assert valid(found, report) is found
+
+
+def test_what_no_report_can_hold_is_refused_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--seed: expected a whole number below 2\\^63"):
+        resolve(Options("model", seed=99999999999999999999))
+    path = tmp_path / os.fsdecode(b"bad\xff.safetensors")
+    path.touch()
+    with pytest.raises(ValueError, match="expected a path in UTF-8"):
+        resolve(Options("model", str(path)))
+    same = ("1,8,8,3,4", " 1,8,8,3,4", "1,8,8,3,5", "1,8,8,3,04")
+    works = resolve(Options("kernel", shapes=same, device="cpu")).works
+    assert [work.name for work in works] == ["n1-h8-w8-c3-k4", "n1-h8-w8-c3-k5"]
+
+
+# ---- What is around a run ----
+
+
+def test_an_adapter_is_not_imported_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "explosive").mkdir()
+    (tmp_path / "explosive" / "__init__.py").write_text("raise RuntimeError('planted')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    peers = ("explosive.adapter",)
+    assert resolve(Options("kernel", shapes=("1,8,8,3,4",), peers=peers)).peers == peers
+    assert "explosive" not in sys.modules
+
+
+def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has None for them."""
+    asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), peers=(), device="cpu"))
+    report = Suite(asked, Interruption()).report
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+    table.print_report(report)
+    with command._progress() as say:
+        say("something")
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])
+def test_signals_that_were_ignored_still_are(name: str) -> None:
+    """From the entry point on, as under ``nohup``."""
+    script = (
+        "import os, signal\n"
+        "from vgg_cuda.cli import main as cli\n"
+        "from vgg_cuda.bench.interruption import Interruption\n"
+        "def run():\n"
+        "    stop = Interruption()\n"
+        "    with stop.watching():\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "        stop.check()\n"
+        f"    assert signal.getsignal(signal.{name}) is signal.SIG_IGN\n"
+        f"signal.signal(signal.{name}, signal.SIG_IGN)\n"
+        "cli.app = run\n"
+        "cli.main()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -1,0 +1,119 @@
+"""The wrappers of csrc/ptx/, one kernel each: the emulator against NumPy, a GPU against both."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.kernel_reference import assert_same_bits
+from support.ptx_programs import skip_without_emulator
+
+from vgg_cuda import _C
+from vgg_cuda.backends import why_missing
+
+skip_without_emulator()
+
+from support import ptx_wrappers, ptx_wrappers_sm90  # noqa: E402
+from support.ptx_wrappers import (  # noqa: E402
+    CSRC,
+    MODULES,
+    SM90,
+    Wrapper,
+    entries,
+    on_emulator,
+    on_gpu,
+    ptx,
+    sources,
+)
+
+WRAPPERS = [*ptx_wrappers.WRAPPERS, *ptx_wrappers_sm90.WRAPPERS]
+NAMES = [f"{wrapper.kernel}-{i}" for i, wrapper in enumerate(WRAPPERS)]
+each = pytest.mark.parametrize("wrapper", WRAPPERS, ids=NAMES)
+MISSING = why_missing("cuda")
+
+
+def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
+    functions = set().union(*sources().values())
+    every: set[str] = set()
+    for module in MODULES:
+        entered = [wrapper for wrapper in WRAPPERS if wrapper.module == module]
+        covered = {name for wrapper in entered for name in wrapper.covers}
+        assert covered - functions == set(), "no such function in csrc/ptx/"
+        assert {wrapper.kernel for wrapper in entered} == entries(module)
+        text = re.sub(r"//[^\n]*", "", (CSRC / f"{module}.cu").read_text())
+        called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
+        assert called == {name.partition("<")[0] for name in covered}, f"what {module}.cu calls"
+        every |= covered
+    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers*.py"
+    assert functions - every == set(), f"add a kernel of each to {where}"
+
+
+def test_a_wrapper_without_a_kernel_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ptx").mkdir()
+    (tmp_path / "ptx" / "more.cuh").write_text(
+        "// __device__ void comment();\ntemplate <class T>\n__device__ __forceinline__ T\n"
+        "general(T x);\ntemplate <>\n__device__ __forceinline__ int general<int>(int x) { f(x); }\n"
+        "__device__ __forceinline__ const float* one(float (&acc)[4]) { return acc; }\n"
+    )
+    monkeypatch.setattr("support.ptx_wrappers.CSRC", tmp_path)
+    assert sources() == {"more.cuh": {"general<int>", "one"}}
+
+
+def assert_right(y: np.ndarray, wrapper: Wrapper, inputs: dict[str, np.ndarray], what: str) -> None:
+    """NaN is NaN in a product, whose bits PTX leaves open."""
+    expected = wrapper.expected(**inputs)
+    if wrapper.bound is None:
+        if wrapper.kernel.startswith(("ptx_mma", "ptx_wgmma")):
+            y, expected = (np.where(np.isnan(x), np.float32(np.nan), x) for x in (y, expected))
+        assert_same_bits(y, expected, what)
+        return
+    used = np.abs(y - expected) / wrapper.bound(**inputs)
+    assert used.max() <= 1, f"{what}: {used.max():.2f} of the bound"
+
+
+@each
+def test_on_the_emulator(wrapper: Wrapper) -> None:
+    inputs = wrapper.arrays()
+    assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """A module of the emulator's PTX, by its name, as the driver compiles it for this GPU."""
+    import cupy
+
+    @cache
+    def compiled(module: str) -> Any:
+        path = tmp_path_factory.mktemp("ptx") / "module.ptx"
+        path.write_text(ptx(module))
+        return cupy.RawModule(path=str(path))
+
+    return compiled
+
+
+@each
+@pytest.mark.gpu
+@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
+    """As on the emulator; of sums that are rounded, both are within the bound of the exact one."""
+    capability = _C.device_info()["devices"][0]["compute_capability"]
+    if wrapper.module == SM90 and capability != (9, 0):
+        pytest.skip(f"for compute capability 9.0, this GPU has {capability}")
+    inputs = wrapper.arrays()
+    y = on_gpu(wrapper, inputs, compiled(wrapper.module))
+    assert_right(y, wrapper, inputs, "GPU")
+    if wrapper.bound is None:
+        assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
+
+
+@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
+def test_no_tensor_map_for_a_gpu_without_a_driver() -> None:
+    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
+        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

@@ -1,0 +1,387 @@
+"""``from_keras`` beside Keras itself: the note's model, every supported layer, every refusal."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import keras_models
+from support.keras_models import (
+    MODELS,
+    NOTE,
+    NOTE_SHA256,
+    OTHER_SIZES,
+    L,
+    case,
+    channels_first,
+    conv,
+    copy_weights,
+    functional,
+    gap,
+    keras,
+    note_model,
+    predict,
+    randomize,
+    sequential,
+)
+from support.tolerance import assert_close
+
+from vgg_cuda import VGG
+from vgg_cuda.interop.keras import from_keras
+from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.labels import imagenet_labels
+
+
+def test_the_note_is_not_tidied() -> None:
+    assert hashlib.sha256(NOTE.encode()).hexdigest() == NOTE_SHA256
+
+
+def test_the_notes_model() -> None:
+    model = note_model()
+    with pytest.raises(UnsupportedError, match=r"model\.build\(\(None, 224, 224, 3\)\)"):
+        from_keras(model, device="cpu")
+    model.build((None, 224, 224, 3))
+    randomize(model)
+    x = np.random.default_rng(1).standard_normal((1, 224, 224, 3), dtype=np.float32)
+    expected = predict(model, x)
+    vgg = from_keras(model, device="cpu")
+    del model
+    assert (vgg.config.name, vgg.activation) == ("vgg16", "softmax")
+    assert vgg.config.head == (4096, 4096, 1000)
+    probabilities = vgg(x)
+    assert probabilities.shape == (1, 1000)
+    assert expected.min() > 0
+    assert_close(np.log(probabilities), np.log(expected))
+    with pytest.raises(ValueError, match="224"):
+        vgg(x[:, :192, :192])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_predicts_what_keras_predicts(name: str) -> None:
+    model, x, y = case(name)
+    vgg = from_keras(model, device="cpu")
+    assert isinstance(vgg, VGG)
+    assert vgg.activation == ("softmax" if np.allclose(y.sum(1), 1) else None)
+    assert_close(vgg(x), y, what=name)
+    if "channels-first" in name:
+        assert_close(vgg(np.ascontiguousarray(x.transpose(0, 3, 1, 2)), layout="NCHW"), y)
+
+
+@pytest.mark.parametrize("name", OTHER_SIZES)
+def test_other_sizes(name: str) -> None:
+    model, _, _ = case(name)
+    x = np.random.default_rng(2).standard_normal((1, 47, 66, 3), dtype=np.float32)
+    free = keras.Sequential([keras.Input((None, None, 3)), *model.layers])
+    assert_close(from_keras(model, device="cpu")(x), predict(free, x))
+
+
+@pytest.mark.parametrize("name", ["note", "same-pools", "odd-sizes", "nested", "channels-first"])
+def test_flatten_takes_one_size(name: str) -> None:
+    model, x, _ = case(name)
+    vgg = from_keras(model, device="cpu")
+    with pytest.raises(ValueError, match=f"{x.shape[1]}"):
+        vgg(np.zeros((1, 96, 96, x.shape[3]), np.float32))
+
+
+APPLICATIONS = {
+    "vgg16": (keras.applications.VGG16, {"include_top": True, "input_shape": (32, 32, 3)}),
+    "vgg16-logits": (
+        keras.applications.VGG16,
+        {"input_shape": (32, 48, 3), "classes": 7, "classifier_activation": None},
+    ),
+    "vgg16-notop": (keras.applications.VGG16, {"include_top": False}),
+    "vgg19-avg": (keras.applications.VGG19, {"include_top": False, "pooling": "avg"}),
+    "vgg19-max": (keras.applications.VGG19, {"include_top": False, "pooling": "max"}),
+}
+
+
+@pytest.mark.parametrize(("make", "arguments"), APPLICATIONS.values(), ids=APPLICATIONS)
+def test_applications(make: Any, arguments: dict[str, Any]) -> None:
+    model = make(weights=None, **arguments)
+    randomize(model)
+    height, width = (size or 32 for size in model.inputs[0].shape[1:3])
+    x = np.random.default_rng(1).standard_normal((1, height, width, 3), dtype=np.float32)
+    vgg = from_keras(model, device="cpu")
+    assert vgg.config.name == make.__name__.lower()
+    assert_close(vgg(x), predict(model, x))
+    assert (vgg.preset.name, vgg.preset.channels) == ("keras", "BGR")
+    published = arguments.get("include_top", True) and "classes" not in arguments
+    assert vgg.labels == (imagenet_labels() if published else None)
+    if vgg.config.head:
+        assert vgg.preset.resize == (height, width)
+        image = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+        assert len(vgg.classify(image, top_k=1)[0]) == 1
+
+
+def test_presets() -> None:
+    pixels = from_keras(case("rescaling").model, device="cpu")
+    assert (pixels.preset.name, pixels.preset.input_range) == ("pixels", (0, 255))
+    image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    assert_close(pixels(image), predict(case("rescaling").model, image))
+    scaled = from_keras(case("one-block").model, device="cpu")
+    assert (scaled.preset.name, scaled.preset.input_range) == ("scaled", (0, 1))
+    divided = predict(case("one-block").model, image / np.float32(255))
+    assert_close(scaled(image), divided)
+
+
+def test_the_weights_are_copies() -> None:
+    model, x, y = case("one-block")
+    clone = keras.models.clone_model(model)
+    copy_weights(model, clone)
+    vgg = from_keras(clone, device="cpu")
+    randomize(clone, seed=5)
+    assert_close(vgg(x), y)
+
+
+@pytest.mark.parametrize(("policy", "bound"), [("mixed_bfloat16", 3e-2), ("bfloat16", 3e-2)])
+def test_computes_in_float32_whatever_the_policy(policy: str, bound: float) -> None:
+    model, x, _ = case("one-block")
+    half = sequential(conv(dtype=policy), L.MaxPooling2D(), L.GlobalAveragePooling2D())
+    copy_weights(model.layers[0], half.layers[0])
+    full = sequential(conv(), L.MaxPooling2D(), L.GlobalAveragePooling2D())
+    copy_weights(half.layers[0], full.layers[0])
+    assert_close(from_keras(half, device="cpu")(x), predict(full, x), bound)
+
+
+def quantized() -> Any:
+    model = sequential(conv(), *gap())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.layers[-1].quantize("int8")
+    return model
+
+
+def lora() -> Any:
+    model = sequential(conv(), *gap())
+    model.layers[-1].enable_lora(2)
+    return model
+
+
+def no_config() -> Any:
+    """Keras computes it and saves it not."""
+    model = sequential(conv(), *gap())
+    model.layers[-1].activation = None
+    return model
+
+
+def relu(x: Any) -> Any:
+    """Not what its name says."""
+    return keras.activations.elu(x)
+
+
+class Conv2D(L.Conv2D):  # type: ignore[misc]
+    """A name of Keras, and code that is not."""
+
+
+class Subclassed(keras.Model):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = conv()
+
+    def call(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+class OwnSequential(keras.Sequential):  # type: ignore[misc]
+    pass
+
+
+def subclassed() -> Any:
+    model = Subclassed()
+    model(np.zeros((1, 32, 32, 3), np.float32))
+    return model
+
+
+def joined(x: Any) -> Any:
+    return L.Add(name="join")([conv(name="left")(x), conv(name="right")(x)])
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "kernel": (lambda: sequential(conv(kernel_size=5, name="c")), r"c: .*kernel_size \(3, 3\).*5"),
+    "kernel-1": (lambda: sequential(conv(kernel_size=(1, 3), name="c")), r"c: .*\(1, 3\)"),
+    "stride": (lambda: sequential(conv(strides=2, name="c")), r"c: .*strides \(1, 1\).*\(2, 2\)"),
+    "valid": (lambda: sequential(conv(padding="valid", name="c")), "c: .*padding 'same'.*'valid'"),
+    "dilation": (lambda: sequential(conv(dilation_rate=2, name="c")), "c: .*dilation_rate"),
+    "groups": (lambda: sequential(conv(), conv(groups=2, name="c")), "c: .*groups 1, got 2"),
+    "elu": (lambda: sequential(conv(activation="elu", name="c")), "c: .*relu.*'elu'"),
+    "leaky": (lambda: sequential(conv(activation=L.LeakyReLU(), name="c")), "c: .*LeakyReLU"),
+    "own-relu": (lambda: sequential(conv(activation=relu, name="c")), r"c: .*test_keras\.relu"),
+    "torch-relu": (
+        lambda: sequential(conv(activation=torch.nn.functional.relu, name="c")),
+        r"c: .*torch\.nn\.functional\.relu",
+    ),
+    "sigmoid": (
+        lambda: sequential(conv(), *gap(1)[:1], L.Dense(1, "sigmoid", name="d")),
+        "d: .*'sigmoid'.*logits",
+    ),
+    "relu6": (lambda: sequential(conv(), L.ReLU(6.0, name="r"), *gap()), "r: .*max_value None.*6"),
+    "leaky-relu": (
+        lambda: sequential(conv(activation=None), L.ReLU(negative_slope=0.1, name="r")),
+        r"r: .*negative_slope 0.0.*0\.1",
+    ),
+    "threshold": (
+        lambda: sequential(conv(activation=None), L.ReLU(threshold=1.0, name="r")),
+        "r: .*threshold",
+    ),
+    "average-pool": (
+        lambda: sequential(conv(), L.AveragePooling2D(2, name="p")),
+        "p: expected a layer of a VGG .*AveragePooling2D",
+    ),
+    "pool-3": (lambda: sequential(conv(), L.MaxPooling2D(3, name="p")), r"p: .*pool_size \(2, 2\)"),
+    "pool-stride": (
+        lambda: sequential(conv(), L.MaxPooling2D(2, 1, name="p")),
+        r"p: .*strides \(2, 2\), got \(1, 1\)",
+    ),
+    "same-pool-odd": (
+        lambda: sequential(
+            *(conv(), L.MaxPooling2D(padding="same", name="p"), L.Flatten(), L.Dense(2)),
+            shape=(33, 32, 3),
+        ),
+        "p: .*'same'.*even",
+    ),
+    "same-pool-any-size": (
+        lambda: sequential(conv(), L.MaxPooling2D(padding="same", name="p"), *gap()),
+        "p: .*'same'.*Flatten",
+    ),
+    "keepdims": (
+        lambda: sequential(conv(), L.GlobalAveragePooling2D(keepdims=True, name="g")),
+        "g: .*keepdims",
+    ),
+    "norm-axis": (
+        lambda: sequential(conv(activation=None), L.BatchNormalization(axis=1, name="n")),
+        "n: .*axis of channels, 3, got axis 1",
+    ),
+    "norm-renorm": (
+        lambda: sequential(conv(activation=None), L.BatchNormalization(renorm=True, name="n")),
+        "n: .*renorm",
+    ),
+    "norm-after-relu": (
+        lambda: sequential(conv(), L.BatchNormalization(name="n"), *gap()),
+        "n: .*right behind a convolution",
+    ),
+    "layer-norm": (lambda: sequential(conv(), L.LayerNormalization(name="n")), "n: .*LayerNorm"),
+    "softmax-axis": (lambda: sequential(conv(), *gap(), L.Softmax(0, name="s")), "s: .*axis 0"),
+    "softmax-inside": (
+        lambda: sequential(conv(), *gap(), L.Softmax(), L.Dense(2, name="d")),
+        "d: .*after a softmax|d: expected nothing",
+    ),
+    "rescaling-offset": (
+        lambda: sequential(L.Rescaling(1 / 127.5, -1, name="r"), conv()),
+        "r: .*offset -1: an offset is not in the zeros",
+    ),
+    "rescaling-later": (lambda: sequential(conv(), L.Rescaling(2.0, name="r")), "r: .*behind it"),
+    "padding-2": (
+        lambda: sequential(L.ZeroPadding2D(2, name="z"), conv(padding="valid")),
+        r"z: .*\(1, 1\)",
+    ),
+    "padding-alone": (
+        lambda: sequential(conv(), L.ZeroPadding2D(1, name="z"), L.MaxPooling2D()),
+        "z: .*before MaxPooling2D",
+    ),
+    "padding-last": (lambda: sequential(conv(), L.ZeroPadding2D(1, name="z")), "z: .*at the end"),
+    "padding-twice": (
+        lambda: sequential(L.ZeroPadding2D(1), conv(padding="same", name="c")),
+        "c: .*padding 'valid' behind ZeroPadding2D",
+    ),
+    "no-images": (
+        lambda: sequential(L.Dense(3, name="d"), shape=(8,)),
+        "d: .*3x3 convolutions of images .*none",
+    ),
+    "no-config": (no_config, r"get_config\(\) raises TypeError.*keras\.activations\.linear would"),
+    "no-flatten": (lambda: sequential(conv(), L.Dense(2, name="d")), "d: .*Dense on an image"),
+    "dense-first": (lambda: sequential(L.Flatten(), L.Dense(2, name="d")), "d: .*tion first"),
+    "mixed-formats": (
+        lambda: sequential(conv(), L.MaxPooling2D(data_format="channels_first", name="p")),
+        "p: .*data_format 'channels_last'",
+    ),
+    "flatten-format": (
+        lambda: sequential(conv(), L.Flatten(data_format="channels_first", name="f"), L.Dense(2)),
+        "f: .*data_format",
+    ),
+    "lambda": (lambda: sequential(conv(), L.Lambda(abs, name="l")), "l: .*got Lambda"),
+    "training": (
+        lambda: functional(
+            lambda x: L.Dense(2)(
+                L.Dropout(0.5, name="d")(L.GlobalMaxPooling2D()(conv()(x)), training=True)
+            )
+        ),
+        "d: .*training=True",
+    ),
+    "branches": (lambda: functional(joined), "join: expected a chain.*left, right"),
+    "operator": (lambda: functional(lambda x: conv()(x) + conv()(x)), "expected a chain"),
+    "operation": (lambda: functional(lambda x: conv()(x / 255)), "got TrueDivide"),
+    "two-outputs": (
+        lambda: functional(lambda x: [conv(name="one")(x), conv(name="two")(x)]),
+        "one output, got one, two",
+    ),
+    "two-inputs": (
+        lambda: keras.Model(
+            [a := keras.Input((32, 32, 3), name="a"), keras.Input((32, 32, 3), name="b")], conv()(a)
+        ),
+        "one input, got a, b",
+    ),
+    "in-nested": (
+        lambda: sequential(functional(joined, name="base"), *gap()),
+        "base/join: expected a chain.*base/left, base/right|base/join: .*left, right",
+    ),
+    "own-class": (lambda: sequential(Conv2D(4, 3, padding="same", name="c")), "c: .*of Keras"),
+    "subclassed": (subclassed, "expected a Sequential or a Functional model, got Subclassed"),
+    "own-sequential": (
+        lambda: OwnSequential([keras.Input((32, 32, 3)), conv()]),
+        "got OwnSequential",
+    ),
+    "unbuilt": (lambda: keras.Sequential([conv()]), "not built"),
+    "quantized": (quantized, "dense.*: .*quantized"),
+    "lora": (lora, "dense.*: .*LoRA"),
+    "no-layers": (lambda: functional(lambda x: L.Identity()(x)), "3x3 convolutions, found none"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_run_is_refused(make: Callable[[], Any], message: str) -> None:
+    model = make()
+    with pytest.raises(UnsupportedError, match=message) as caught:
+        from_keras(model, device="cpu")
+    assert str(caught.value).startswith(f"Keras model {model.name!r}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_channels_first_flattened_wrongly_is_told_apart() -> None:
+    """The two orders differ: were they confused, the comparison above would fail."""
+    one, other = channels_first("channels_first"), channels_first("channels_last")
+    randomize(one)
+    copy_weights(one, other)
+    x = np.random.default_rng(1).standard_normal((1, 3, 16, 24), dtype=np.float32)
+    assert not np.allclose(predict(one, x), predict(other, x), rtol=0.1)
+
+
+@pytest.mark.parametrize("what", [None, 3, "model.keras", torch.nn.Identity(), VGG])
+def test_what_is_no_keras_model(what: Any) -> None:
+    with pytest.raises(TypeError, match=r"from_keras: expected a model of Keras 3, got \w+\.\w+"):
+        from_keras(what)
+
+
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(ValueError, match="tpu"):
+        from_keras(case("one-block").model, device="tpu")
+
+
+def test_keras_is_not_imported_for_what_is_no_model() -> None:
+    code = (
+        "import sys\nfrom vgg_cuda.interop.keras import from_keras\n"
+        "try:\n    from_keras(object())\nexcept TypeError as error:\n    print(error)\n"
+        "print('keras' in sys.modules, 'h5py' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "from_keras: expected a model of Keras 3, got builtins.object",
+        "False False",
+    ]
+    assert keras_models.keras is sys.modules["keras"]

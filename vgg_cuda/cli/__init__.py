@@ -1,0 +1,1 @@
+"""The command `vgg-cuda`: one file per group of subcommands."""

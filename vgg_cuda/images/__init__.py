@@ -1,0 +1,1 @@
+"""Image files: finding, decoding, resampling and normalizing them."""
