@@ -37,14 +37,16 @@ def skip_adaptive_pool(at: Position, path: list[Any]) -> int:
     pixels = np.random.default_rng(0).standard_normal(shape, np.float32)
     values: dict[str, Array] = {at.value: pixels}
     for count, item in enumerate(path, 1):
-        for node in item.nodes if isinstance(item, Joined) else [item]:
-            result = _computed(at, node, values)
-            if result is None:
+        nodes = item.nodes if isinstance(item, Joined) else [item]
+        for node in nodes:
+            computed = _computed(at, node, values)
+            if computed is None:
                 return 0
-            values[node.output[0]] = result
+            values[node.output[0]] = computed
+        result = values[nodes[-1].output[0]]
         grid = result.shape[-1] if result.ndim else 0
         if grid and result.shape == (*shape[:2], grid, grid) and _is_adaptive(pixels, result):
-            at.layers.append(AdaptiveAvgPool(label(node), grid))
+            at.layers.append(AdaptiveAvgPool(label(nodes[-1]), grid))
             at.sizes |= {"H": grid, "W": grid}
             return count
     return 0
@@ -83,6 +85,7 @@ def _size(node: Any, operands: list[Array]) -> int:
         return math.prod(np.broadcast_shapes(*(operand.shape for operand in operands)))
     data, indices = operands
     if node.op_type == "Gather":
-        return indices.size * data.size // data.shape[Attributes(node).pop("axis", 0)]
+        axis: int = Attributes(node).pop("axis", 0)
+        return indices.size * data.size // data.shape[axis]
     depth = indices.shape[-1]
     return math.prod((*indices.shape[:-1], *data.shape[depth:]))
