@@ -51,6 +51,7 @@ bench: $(VENV)/.installed-bench
 
 results: $(VENV)/.installed-bench
 	$(BIN)/python bench/render.py
+	$(BIN)/python docs/render_network.py
 
 # In the PYTHON that the command line or the environment names, else in .venv where there is one, else
 # in python3: it installs nothing there, and fetches nothing.
