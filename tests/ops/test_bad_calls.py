@@ -67,12 +67,10 @@ def test_float64(device: str) -> None:
 
 @NEEDS_EMULATOR
 def test_only_images_have_another_dtype_than_the_result() -> None:
-    text = "conv3x3: dtype: expected float32 or tf32 for x of float32 that is not 3 channels"
+    text = "conv3x3: dtype: expected float32 or tf32 for float32 x, got float16; uint8 or float32"
     with pytest.raises(TypeError, match=text):
         ops.conv3x3(X, W, dtype="float16", device="emulator")
-    with pytest.raises(
-        TypeError, match="linear: dtype: expected float32 or tf32 for x of float32, "
-    ):
+    with pytest.raises(TypeError, match="linear: dtype: expected float32 or tf32 for float32 x, "):
         ops.linear(X[0, 0], W[:, 0, 0], dtype="float16", device="emulator")
     y = ops.conv3x3(X[..., :3], W[..., :3], dtype="float16", device="emulator")
     assert y.dtype == np.float16
@@ -227,7 +225,7 @@ ROWS: dict[str, Row] = {
     ),
     "a device's name for a backend": Row(
         lambda device: ops.pack_conv3x3(device, W, None), TypeError,
-        "pack_conv3x3: backend: expected what vgg_cuda.backends.get_backend() returns, got '",
+        "pack_conv3x3: backend: expected a backend from vgg_cuda.backends.get_backend(), got '",
     ),
 }  # fmt: skip
 
@@ -294,12 +292,14 @@ def test_tf32_of_the_cpu() -> None:
 @NEEDS_EMULATOR
 def test_tf32_is_no_dtype_of_arrays() -> None:
     on: dict[str, Any] = {"device": "emulator"}
-    advice = "got tf32; tf32 takes x of float32"
+    advice = "got tf32; tf32 needs float32 x"
     half, images = X.astype(np.float16), X[..., :3].astype(np.float16)
     for x in (half, images):
-        with pytest.raises(TypeError, match=f"expected float16 for x of float16 .*{advice}"):
+        with pytest.raises(
+            TypeError, match=f"conv3x3: .* expected float16 for float16 x, {advice}"
+        ):
             ops.conv3x3(x, W[..., : x.shape[3]], dtype="tf32", **on)
-    with pytest.raises(TypeError, match=f"expected float16 for x of float16, {advice}"):
+    with pytest.raises(TypeError, match=f"linear: .* expected float16 for float16 x, {advice}"):
         ops.linear(half[0, 0], W[:, 0, 0], dtype="tf32", **on)
     with pytest.raises(TypeError, match=r"convert: dtype: expected float16 or .*, got tf32"):
         ops.convert(X, "tf32", **on)
