@@ -207,11 +207,11 @@ ROWS: dict[str, Row] = {
     ),
     "x that requires grad": Row(
         lambda device: ops.relu(TENSOR, device=device), TypeError,
-        "relu: x: requires grad; pass x.detach()",
+        "relu: x: expected a tensor that does not require grad, got one that does; pass x.detach()",
     ),
     "w that requires grad": Row(
         lambda device: ops.linear(draw(1, 3), TENSOR, device=device), TypeError,
-        "linear: w: requires grad; pass w.detach()",
+        "got one that does; pass w.detach()",
     ),
     "arch 80": Row(
         lambda device: ops.relu(X, device=device, arch=NO_NAME), TypeError,
@@ -395,7 +395,7 @@ def test_a_cuda_array_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(TypeError, match="relu: x: got an array on a CUDA device; that needs CuPy"):
+    with pytest.raises(TypeError, match="relu: x: arrays on a CUDA device need CuPy"):
         ops.relu(OnGpuElsewhere())
 
 
