@@ -1,4 +1,4 @@
-"""The time of every operation in a forward, between clock readings or events around each."""
+"""The time of every operation of a forward, by clock readings or events around each."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ if TYPE_CHECKING:
 
 Here = Callable[[], AbstractContextManager[Any]]
 
-FIRST_FILLS, MAX_FILLS = 16, 256  # of some tenth of a millisecond each; a stream holds 1024
+FIRST_FILLS, MAX_FILLS = 16, 256  # about 0.1 ms each; a stream holds 1024
+TIMED = (
+    "conv3x3", "maxpool2x2", "avgpool", "adaptive_maxpool", "linear", "relu", "softmax",
+)  # fmt: skip
 
 
 def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
-    """A forward of x, on the model's device, whose every operation is timed.
+    """Return a program that runs a forward of x, on the model's device, and times its operations.
 
-    A program that a worker times as any other, with ``Span.parts`` beside the whole.
+    The times are the ``parts`` of a call's :class:`Span`.
     """
     from .peers import Program
 
@@ -41,7 +44,7 @@ def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
 
 
 class _StepClock:
-    """Times nothing itself: the steps do."""
+    """Returns the times that the steps measured."""
 
     def __init__(self, steps: Any) -> None:
         self._steps = steps
@@ -52,58 +55,38 @@ class _StepClock:
         return Span(sum(parts), None, parts)
 
 
-class _Timed(Eager):
-    """Notes the name of every operation and how long it took."""
+class _Timed:
+    """Passes operations on to ``operations``, and records the name and time of each."""
 
-    def __init__(self, network: Any, now: Callable[[], float]) -> None:
-        super().__init__(network)
-        self._now = now
+    def __init__(self, operations: Any, now: Callable[[], float]) -> None:
+        self._operations, self._now = operations, now
         self.entries: list[tuple[str, float]] = []
 
-    def _enter(self, name: str, run: Callable[[], Any]) -> Any:
-        start = self._now()
-        y = run()
-        self.entries.append((name, self._now() - start))
-        return y
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        run: Callable[..., Any] = getattr(self._operations, operation)
+        if operation not in TIMED:
+            return run
 
-    def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any:
-        run = super().conv3x3
-        return self._enter(layer, lambda: run(x, layer, relu=relu, pool=pool))
+        def timed(x: Any, *arguments: Any, **options: Any) -> Any:
+            start = self._now()
+            y = run(x, *arguments, **options)
+            seconds = self._now() - start
+            has_layer = operation in ("conv3x3", "linear")
+            self.entries.append((arguments[0] if has_layer else operation, seconds))
+            return y
 
-    def maxpool2x2(self, x: Any) -> Any:
-        run = super().maxpool2x2
-        return self._enter("maxpool", lambda: run(x))
-
-    def avgpool(self, x: Any, grid: int) -> Any:
-        run = super().avgpool
-        return self._enter("avgpool", lambda: run(x, grid))
-
-    def adaptive_maxpool(self, x: Any, grid: int) -> Any:
-        run = super().adaptive_maxpool
-        return self._enter("adaptive_maxpool", lambda: run(x, grid))
-
-    def linear(self, x: Any, layer: str, *, relu: bool) -> Any:
-        run = super().linear
-        return self._enter(layer, lambda: run(x, layer, relu=relu))
-
-    def relu(self, x: Any) -> Any:
-        run = super().relu
-        return self._enter("relu", lambda: run(x))
-
-    def softmax(self, x: Any) -> Any:
-        run = super().softmax
-        return self._enter("softmax", lambda: run(x))
+        return timed
 
 
 class _EagerSteps:
-    """On the CPU, by the wall."""
+    """Operations on the CPU, timed by the host's clock."""
 
     how = "operation by operation"
 
     def __init__(self, model: VGG, x: Any, now: Callable[[], float] = time.perf_counter) -> None:
         self._network, self._x, self._now = model._network, x, now
         self._tap = model._result
-        self._run = _Timed(self._network, now)
+        self._run = _Timed(Eager(self._network), now)
         self._y: Any = None
         self._times: list[list[float]] = []
         self.forward()
@@ -112,12 +95,12 @@ class _EagerSteps:
         ]
 
     def forward(self) -> None:
-        """In the parts that a call has, each operation's times added."""
+        """Run the forward in the parts that a call splits it into."""
         on, n = self._network.backend, len(self._x)
         step = most_images(on.batch_limit, self._x.shape, "NHWC")
         ys, self._times = [], []
         for i in range(0, n, step):
-            self._run = _Timed(self._network, self._now)
+            self._run = _Timed(Eager(self._network), self._now)
             with on.session():
                 found = collect(self._network, self._run, self._x[i : i + step], {self._tap})
             ys.append(found[self._tap])
@@ -136,10 +119,10 @@ class _EagerSteps:
 
 
 class _PlannedSteps:
-    """On a GPU, between events on the clock's stream; on the emulator nothing is timed.
+    """Launches on a GPU, timed between events on the clock's stream; not timed on the emulator.
 
-    The GPU writes to memory until a whole forward is enqueued: else the time between two events
-    would be the host's, of a launch, wherever that is the longer one.
+    The GPU fills memory until a whole forward is enqueued. Otherwise the time between two events
+    would be the host's launch time if that is longer than the kernel's time.
     """
 
     how = "launch by launch, between events"
@@ -177,7 +160,7 @@ class _PlannedSteps:
                 self._fills *= 2
 
     def _ahead(self) -> bool:
-        """Was a forward enqueued before the GPU began with it?"""
+        """Enqueue fills and a forward; return whether the GPU was still busy with the fills."""
         for _ in range(self._fills):
             self._scratch.fill(0)
         on = _Marking(self._on, self._clock)
@@ -201,7 +184,7 @@ class _PlannedSteps:
 
 
 class _Marking:
-    """A backend whose launches have an event before the first and behind each."""
+    """A backend that records an event before its first launch and after each launch."""
 
     def __init__(self, on: Any, clock: Any) -> None:
         self._on, self._clock = on, clock
@@ -216,7 +199,7 @@ class _Marking:
 
 
 def named(config: Any, layers: Any) -> str:
-    """The layers of one operation and the pool behind them: "conv1_2 pool1"."""
+    """Return the names of an operation's layers and their fused pool: "conv1_2 pool1"."""
     after = {}
     for layer, following in zip(config.features, config.features[1:], strict=False):
         if isinstance(layer, Conv) and isinstance(following, Pool):
