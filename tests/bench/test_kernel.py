@@ -18,8 +18,7 @@ from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.measure import Measurements
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Ceiling, read
-from vgg_cuda.bench.reporting import ceiling, empty_report
-from vgg_cuda.bench.results import floor, result, with_ratios
+from vgg_cuda.bench.results import ceiling, empty_report, floor, result, with_ratios
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
 from vgg_cuda.cli import bench as command
