@@ -9,6 +9,8 @@
 
 namespace vgg::emulator {
 
+class Decoder;
+
 // One thread's load into shared memory, whose bytes an mbarrier counts.
 struct BulkLoad {
   SharedPlace to, mbarrier;

@@ -7,6 +7,7 @@
 #include "emulator/instructions/bulk_copies.h"
 #include "emulator/instructions/instructions.h"
 #include "emulator/instructions/memory_access.h"
+#include "emulator/instructions/memory_modifiers.h"
 #include "emulator/run/block.h"
 #include "emulator/run/cluster.h"
 

@@ -7,6 +7,7 @@
 #include "emulator/decode/decode.h"
 #include "emulator/instructions/instructions.h"
 #include "emulator/instructions/memory_access.h"
+#include "emulator/instructions/memory_modifiers.h"
 
 namespace vgg::emulator {
 namespace {

@@ -2,14 +2,11 @@
 
 #pragma once
 
-#include <string>
-#include <vector>
+#include <cstdint>
 
 #include "emulator/core/lanes.h"
 
 namespace vgg::emulator {
-
-class Decoder;
 
 enum class AccessKind { read, write, atomic };
 
@@ -68,18 +65,5 @@ void access_memory(Warp& warp, const Instruction& in, uint32_t active, Operand b
     left &= ~same;
   }
 }
-
-// The modifiers of ld, st, atom and red.
-struct MemoryModifiers {
-  Space space = Space::generic;
-  int count = 1;
-  bool fences = false;    // acquire or release
-  std::string type;       // "f32"
-  std::string operation;  // of an atomic
-};
-// Throws Error (by `decoder`) for what `instruction` ("ld") does not have.
-MemoryModifiers parse_memory_modifiers(Decoder& decoder, const std::string& instruction,
-                                       const std::vector<std::string>& modifiers);
-int bytes_of_type(const std::string& type);  // 0 if unknown
 
 }  // namespace vgg::emulator

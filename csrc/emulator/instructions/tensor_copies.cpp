@@ -5,19 +5,17 @@
 // leave it.
 
 #include <algorithm>
-#include <cstring>
 
 #include "emulator/decode/decode.h"
 #include "emulator/instructions/bulk_copies.h"
 #include "emulator/instructions/instructions.h"
+#include "emulator/instructions/tensor_boxes.h"
 #include "emulator/run/block.h"
-#include "launch/tensor_map.h"
 
 namespace vgg::emulator {
 namespace {
 
 constexpr uint32_t BOX_ALIGNMENT = 128, MAP_ALIGNMENT = 64, MAP_BYTES = sizeof(TensorMapBytes);
-constexpr uint32_t PIECE = 16;  // bytes that a swizzle keeps together
 
 enum Flags : uint8_t {  // Instruction::mode
   MULTICAST = 1,
@@ -29,112 +27,6 @@ enum Flags : uint8_t {  // Instruction::mode
 struct Offsets {
   int32_t map, mbarrier;
 };
-
-// One copy: a map, where its box is, and for im2col which tap of the filter.
-struct Box {
-  TensorMap map;
-  int64_t at[MAX_DIMENSIONS];
-  int64_t tap[3];
-};
-
-// The elements [first, last) of a row that are in bounds, and where the first of them is.
-struct Row {
-  uint64_t address;
-  uint32_t first, last;
-};
-
-Row row_at(const Box& box, const int64_t* coordinates) {
-  const TensorMap& map = box.map;
-  uint64_t address = map.address;
-  for (int d = 1; d < map.rank; ++d) {
-    if (coordinates[d] < 0 || coordinates[d] >= static_cast<int64_t>(map.dims[d])) return {0, 0, 0};
-    address += static_cast<uint64_t>(coordinates[d]) * map.strides[d];
-  }
-  const auto count = static_cast<int64_t>(map.row_bytes() / map.element_bytes());
-  const int64_t first = std::min(std::max<int64_t>(-coordinates[0], 0), count);
-  const int64_t last =
-      std::max(std::min(static_cast<int64_t>(map.dims[0]) - coordinates[0], count), first);
-  address += static_cast<uint64_t>((coordinates[0] + first) * map.element_bytes());
-  return {address, static_cast<uint32_t>(first), static_cast<uint32_t>(last)};
-}
-
-// f(row) for every row of the box, in the order of shared memory.
-template <class F>
-void for_each_row(const Box& box, F f) {
-  const TensorMap& map = box.map;
-  int64_t at[MAX_DIMENSIONS];
-  std::copy(std::begin(box.at), std::end(box.at), at);
-  const int last = map.rank - 1;
-  if (!map.im2col) {
-    auto end = [&](int d) { return box.at[d] + static_cast<int64_t>(map.box[d]); };
-    for (;;) {
-      f(row_at(box, at));
-      int d = 1;
-      for (; d <= last; ++d) {
-        at[d] += map.element_strides[d];
-        if (at[d] < end(d)) break;
-        at[d] = box.at[d];
-      }
-      if (d > last) return;
-    }
-  }
-  // The base pixel walks through its bounds, W fastest and images last; taps are added.
-  for (uint32_t pixel = 0; pixel < map.pixels_per_column; ++pixel) {
-    int64_t with_tap[MAX_DIMENSIONS];
-    std::copy(std::begin(at), std::end(at), with_tap);
-    for (int i = 0; i < last - 1; ++i) with_tap[i + 1] += box.tap[i];
-    f(row_at(box, with_tap));
-    int d = 1;
-    for (; d < last; ++d) {
-      at[d] += map.element_strides[d];
-      if (at[d] <= static_cast<int64_t>(map.dims[d]) - 1 + map.upper_corner[d - 1]) break;
-      at[d] = map.lower_corner[d - 1];
-    }
-    if (d == last) ++at[last];
-  }
-}
-
-uint32_t swizzled(const TensorMap& map, uint32_t offset) {
-  const uint32_t lines = (1u << static_cast<int>(map.swizzle)) - 1;
-  return offset ^ ((offset >> 7 & lines) << 4);
-}
-static_assert(SHARED_BASE % 1024 == 0, "offsets are swizzled as addresses are");
-
-// f(bytes of a row, bytes of shared memory, how many) for the pieces of a row at `offset`.
-template <class F>
-void for_each_piece(const TensorMap& map, char* shared, uint32_t offset, F f) {
-  for (uint32_t i = 0; i < map.row_bytes(); i += PIECE) {
-    f(i, shared + swizzled(map, offset + i));
-  }
-}
-
-void fill_box(const Box& box, char* shared, uint32_t offset) {
-  const TensorMap& map = box.map;
-  const uint32_t row_bytes = map.row_bytes(), element = map.element_bytes();
-  const int outside = map.fill == TensorMap::Fill::nan ? 0xff : 0;
-  char line[256 * 8];
-  for_each_row(box, [&](const Row& row) {
-    if (row.last - row.first != row_bytes / element) std::memset(line, outside, row_bytes);
-    std::memcpy(line + row.first * element, reinterpret_cast<const void*>(row.address),
-                (row.last - row.first) * element);
-    for_each_piece(map, shared, offset,
-                   [&](uint32_t i, char* to) { std::memcpy(to, line + i, PIECE); });
-    offset += row_bytes;
-  });
-}
-
-void write_box(const Box& box, char* shared, uint32_t offset) {
-  const TensorMap& map = box.map;
-  const uint32_t element = map.element_bytes();
-  char line[256 * 8];
-  for_each_row(box, [&](const Row& row) {
-    for_each_piece(map, shared, offset,
-                   [&](uint32_t i, const char* from) { std::memcpy(line + i, from, PIECE); });
-    std::memcpy(reinterpret_cast<void*>(row.address), line + row.first * element,
-                (row.last - row.first) * element);
-    offset += map.row_bytes();
-  });
-}
 
 TensorMap read_map(Warp& warp, const Instruction& in, int lane, uint64_t generic) {
   Block& block = *warp.block;
