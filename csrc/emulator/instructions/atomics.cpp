@@ -12,7 +12,7 @@
 namespace vgg::emulator {
 namespace {
 
-// What an atomic leaves in memory, given what was there.
+// New content of memory, from the old content and the operands.
 template <class T>
 T atomic_add(T old, T value, T) {
   return old + value;
@@ -54,7 +54,7 @@ T atomic_decrement(T old, T limit, T) {
   return old == 0 || old > limit ? limit : old - 1;
 }
 
-// Operands: [destination], address, value [, value]; Instruction::count destinations.
+// Operands: destination[count], address, value [, value]; Instruction::count is 0 or 1.
 template <class T, T (*F)(T, T, T)>
 void atomic(Warp& warp, const Instruction& in, uint32_t active) {
   using Stored = typename LaneType<T>::Stored;

@@ -26,7 +26,7 @@ T bit_not(T a) {
 }
 bool logical_not(bool a) { return !a; }
 
-// Shifts by as many bits as there are, or more, leave zeros (or signs).
+// Shifts by the width of the type or more give 0, or the sign.
 template <class T>
 T shift_left(T a, uint32_t by) {
   return by >= 8 * sizeof(T) ? 0 : static_cast<T>(a << (by & (8 * sizeof(T) - 1)));

@@ -9,7 +9,7 @@
 namespace vgg::emulator {
 namespace {
 
-// Comparisons. Those of floats without a "u" are false if an operand is NaN.
+// Comparisons. Float comparisons whose name does not end in "u" are false if an operand is NaN.
 template <class T>
 bool equal(T a, T b) {
   return a == b;
@@ -43,7 +43,7 @@ bool numbers(T a, T b) {
   return a == a && b == b;
 }
 
-// F of 16-bit floats.
+// F applied to 16-bit floats.
 template <class T, bool (*F)(float, float)>
 bool as_floats(T a, T b) {
   return F(to_float(a), to_float(b));
@@ -58,7 +58,7 @@ bool flushed(float a, float b) {
 
 enum Combine : uint8_t { ONLY, AND, OR, XOR };  // Instruction::mode
 
-// Operands: to, to for the complement, condition, a, b. p = F(a, b) op c, q = !F(a, b) op c.
+// Operands: p, q, c, a, b. Computes p = F(a, b) op c and q = !F(a, b) op c.
 template <class T, bool (*F)(T, T)>
 void compare(Warp& warp, const Instruction& in, uint32_t active) {
   const auto a = LaneType<T>::lanes(warp, in.operands[3]);
@@ -104,7 +104,7 @@ void add_equality(Handlers& handlers, const std::string& type) {
   handlers["ne." + type] = {&compare<T, not_equal<T>>, LaneType<T>::LETTER};
 }
 
-// WRAP<F> makes of a comparison of Number one of T.
+// WRAP<F> turns a comparison of Number into a comparison of T.
 template <class T, class Number, template <bool (*)(Number, Number)> class WRAP>
 void add_float(Handlers& handlers, const std::string& type) {
   const char letter = LaneType<T>::LETTER;

@@ -69,11 +69,11 @@ void decode_branch_table(Decoder& decoder, const PtxInstruction& from,
 
 void decode_call(Decoder& decoder, const PtxInstruction&, const std::vector<std::string>&,
                  Instruction&) {
-  decoder.fail("calls are not modelled (a function that was not inlined, printf, assert?)");
+  decoder.fail("calls are not modelled (printf, assert, or a function that is not inlined?)");
 }
 
 void trap(Warp& warp, const Instruction& in, uint32_t active) {
-  fail(warp, in, __builtin_ctz(active), "trap");
+  fail(warp, in, __builtin_ctz(active), "executes trap");
 }
 
 void do_nothing(Warp&, const Instruction&, uint32_t) {}

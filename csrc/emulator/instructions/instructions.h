@@ -1,4 +1,4 @@
-// The instructions that are modelled, by subject: each function adds its own to the table.
+// The modelled instructions by subject. Each function adds its instructions to the table.
 
 #pragma once
 
@@ -27,7 +27,7 @@ void add_mbarriers(InstructionTable& table);
 void add_fences(InstructionTable& table);
 void add_warp_control(InstructionTable& table);
 
-// barrier.cluster.*, which `bar` and `barrier` decode, too.
+// barrier.cluster.*, which `bar` and `barrier` pass on.
 void decode_cluster_barrier(Decoder& decoder, const PtxInstruction& from,
                             const std::vector<std::string>& words, Instruction& to);
 

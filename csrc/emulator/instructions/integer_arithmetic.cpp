@@ -11,7 +11,7 @@ template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 template <class T>
 using Signed = std::make_signed_t<T>;
-// Twice as wide; of 64 bits, GCC's own type.
+// The type of twice the width; for 64 bits an extension of GCC and Clang.
 template <class T>
 struct WideOf;
 template <>
@@ -43,8 +43,8 @@ struct WideOf<uint64_t> {
 template <class T>
 using Wide = typename WideOf<T>::type;
 
-// Sums and products wrap around; in C++ only unsigned ones may (and none of 16 bits, which
-// become int).
+// PTX sums and products wrap around. In C++ only unsigned types may overflow, and 16-bit operands
+// are promoted to int.
 template <class T>
 T wrap_multiply(T a, T b) {
   return static_cast<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));

@@ -23,7 +23,7 @@ T read_memory(uint64_t host) {
   return value;
 }
 
-// Memory holds Element; a register holds Stored, to which it is extended.
+// Memory holds Element; the register holds Stored, to which the element is extended.
 template <class Element, class Stored>
 void load(Warp& warp, const Instruction& in, uint32_t active) {
   const uint32_t bytes = sizeof(Element) * in.count;
@@ -60,14 +60,15 @@ void store(Warp& warp, const Instruction& in, uint32_t active) {
   access_memory(warp, in, active, in.operands[in.count], bytes, AccessKind::write, copy);
 }
 
-// Sign-extended elements have signed types; int16_t goes to a 16-bit register as it is.
+// Handler for a load of Element, whose signedness determines the extension. Narrow is used for
+// 16-bit registers, which are kept zero-extended.
 template <class Element, class Narrow>
 Handler load_to(char letter) {
   if (letter == DOUBLE) return &load<Element, uint64_t>;
   return letter == WORD ? &load<Element, uint32_t> : &load<Narrow, uint32_t>;
 }
 
-// The low half of a sign-extended byte: 16-bit registers are kept zero-extended.
+// A sign-extended byte in a 16-bit register: zero-extended from 16 bits.
 struct SignedByte16 {
   int8_t value;
   explicit operator uint32_t() const { return static_cast<uint16_t>(value); }
@@ -107,11 +108,12 @@ void decode_load_or_store(Decoder& decoder, const PtxInstruction& from,
   const std::vector<PtxOperand> elements =
       value.kind == PtxOperand::Kind::vector ? value.parts : std::vector<PtxOperand>{value};
   if (elements.size() != static_cast<size_t>(parsed.count)) {
-    decoder.fail("the number of registers is not that of the vector");
+    decoder.fail("expected " + std::to_string(parsed.count) + " registers, got " +
+                 std::to_string(elements.size()));
   }
   const int bytes = bytes_of_type(parsed.type);
-  if (bytes * parsed.count > 16) decoder.fail("more than 16 bytes at once");
-  // Registers may be wider than memory, but all elements' alike.
+  if (bytes * parsed.count > 16) decoder.fail("accesses more than 16 bytes");
+  // Registers may be wider than the elements in memory, but all must have the same width.
   char letter = letter_of_bytes(bytes);
   for (const PtxOperand& element : elements) {
     const char own = decoder.register_letter(element);

@@ -10,7 +10,7 @@
 namespace vgg::emulator {
 namespace {
 
-// Operands: to[count], address. Each eight threads have the addresses of the rows of one matrix.
+// Operands: to[count], address. Threads 8 i to 8 i + 7 hold the addresses of the rows of matrix i.
 template <bool TRANSPOSED>
 void load_matrix(Warp& warp, const Instruction& in, uint32_t active) {
   Block& block = *warp.block;
@@ -70,7 +70,7 @@ void decode_ldmatrix(Decoder& decoder, const PtxInstruction& from,
   to.handler = transposed ? &load_matrix<true> : &load_matrix<false>;
 }
 
-// An 8x8 matrix of 16-bit elements, transposed in registers.
+// movmatrix: transposes an 8x8 matrix of 16-bit elements in registers.
 void move_matrix(Warp& warp, const Instruction& in, uint32_t) {
   uint16_t element[8][8];
   uint32_t result[LANES];
@@ -82,7 +82,8 @@ void move_matrix(Warp& warp, const Instruction& in, uint32_t) {
   std::memcpy(warp.lanes<uint32_t>(in.operands[0]), result, sizeof(result));
 }
 
-// Operands: address, from[count]. Each eight threads have the addresses of the rows of one matrix.
+// Operands: address, from[count]. Threads 8 i to 8 i + 7 hold the addresses of the rows of matrix
+// i.
 template <bool TRANSPOSED>
 void store_matrix(Warp& warp, const Instruction& in, uint32_t active) {
   Block& block = *warp.block;

@@ -21,7 +21,8 @@ void resolve_shared(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   if (kind == AccessKind::read) {
     uint64_t difference = 0;
     for (int i = 0; i < LANES; ++i) difference |= addresses.of[i] ^ addresses.of[0];
-    // All read the same: two threads stand for them, as one of them may have written it itself.
+    // If all threads read the same bytes, two of them represent all: a single one might have
+    // written the bytes itself.
     const int first = __builtin_ctz(active), last = 31 - __builtin_clz(active);
     const uint32_t readers = difference == 0 ? 1u << first | 1u << last : active;
     block.races.read(warp, in, readers, addresses.of, bytes);
@@ -34,7 +35,7 @@ void resolve_shared(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   for (uint64_t& address : addresses.of) address += host;
 }
 
-// Thread by thread, as each may mean another block.
+// Resolves thread by thread, because each thread may address another block.
 void resolve_cluster(Warp& warp, const Instruction& in, uint32_t active, uint32_t bytes,
                      AccessKind kind, Addresses& addresses) {
   for_each_lane(active, [&](int lane) {
@@ -72,14 +73,14 @@ void resolve_global(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   }
 }
 
-// .param and .local, which are small and private.
+// Resolves .param and .local.
 void resolve_private(Warp& warp, const Instruction& in, uint32_t active, Space space,
                      uint32_t bytes, AccessKind kind, Addresses& addresses) {
   const Kernel& kernel = warp.block->kernel();
   const bool param = space == Space::param;
   const uint32_t base = param ? PARAM_BASE : LOCAL_BASE;
   const uint32_t size = param ? kernel.param_bytes : kernel.local_bytes;
-  if (param && kind != AccessKind::read) fail(warp, in, -1, "writes to its parameters");
+  if (param && kind != AccessKind::read) fail(warp, in, -1, "writes the kernel's parameters");
   for (int lane = 0; lane < LANES; ++lane) {
     const uint64_t offset = addresses.of[lane] - base;
     if (offset >= size || offset + bytes > size || offset % bytes != 0) {
@@ -132,7 +133,7 @@ SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uin
   if (space == Space::generic) {
     space = space_of(address, address);
     if (space != Space::shared && space != Space::cluster) {
-      fail(warp, in, lane, std::string(verb) + " through an address that is none of shared memory");
+      fail(warp, in, lane, std::string(verb) + " an address that is not in shared memory");
     }
   }
   Block* block = warp.block;

@@ -27,7 +27,7 @@ MemoryModifiers parse_memory_modifiers(Decoder& decoder, const std::string& inst
                                                                 {"local", Space::local},
                                                                 {"param", Space::param},
                                                                 {"param::entry", Space::param}};
-  // These change when and through which cache memory is reached, not what is read.
+  // Ordering scopes and cache hints do not change what is read.
   static const std::unordered_set<std::string> scopes = {"weak",    "volatile", "relaxed", "cta",
                                                          "cluster", "gpu",      "sys"};
   static const std::unordered_set<std::string> load_caches = {"ca", "cg", "cs", "lu", "cv", "nc"};
@@ -61,7 +61,7 @@ MemoryModifiers parse_memory_modifiers(Decoder& decoder, const std::string& inst
       decoder.fail("the modifier ." + modifier + " is not modelled");
     }
   }
-  if (result.type.empty()) decoder.fail("no type");
+  if (result.type.empty()) decoder.fail("expected a type among the modifiers");
   return result;
 }
 

@@ -15,8 +15,8 @@ T select(T a, T b, bool condition) {
   return condition ? a : b;
 }
 
-// mov between a register and the parts of it. Operands: parts[count] and the whole, or the other
-// way round; a part has Instruction::bytes.
+// mov between a register and its parts of Instruction::bytes each. Operands of `unpack`:
+// parts[count], whole; of `pack`: whole, parts[count].
 void unpack(Warp& warp, const Instruction& in, uint32_t active) {
   uint64_t whole[LANES];
   const bool wide = in.bytes * in.count == 8;
@@ -74,7 +74,7 @@ void decode_move(Decoder& decoder, const PtxInstruction& from,
   to.bytes = static_cast<uint8_t>(bytes / (parts.empty() ? 1 : parts.size()));
   if (letter == PREDICATE || letter == HALF || (to.bytes != 2 && to.bytes != 4) ||
       to.bytes * to.count != bytes) {
-    decoder.fail("unknown parts of a register");
+    decoder.fail("expected parts of 16 or 32 bits that fill the register");
   }
   const char part_letter = to.bytes == 4 ? WORD : HALF;
   if (!unpacks) decoder.write(left, letter);

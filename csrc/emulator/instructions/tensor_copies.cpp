@@ -1,8 +1,5 @@
-// cp.async.bulk.tensor: boxes of a tensor that a map describes, by the async proxy.
-//
-// A box lies in shared memory row after row, the bits of each address swizzled as the map says.
-// What is out of the tensor's bounds is filled in, and counts as bytes for the mbarrier; stores
-// leave it.
+// cp.async.bulk.tensor: copies of boxes that a tensor map describes, by the async proxy. Elements
+// filled in outside the tensor's bounds count as bytes for the mbarrier.
 
 #include <algorithm>
 
@@ -34,27 +31,27 @@ TensorMap read_map(Warp& warp, const Instruction& in, int lane, uint64_t generic
   const Space space = space_of(generic, address);
   const void* bytes = reinterpret_cast<const void*>(address);
   if (address % MAP_ALIGNMENT != 0) {
-    fail(warp, in, lane, "a tensor map at an address that is no multiple of 64");
+    fail(warp, in, lane, "uses a tensor map at an address that is not a multiple of 64");
   }
   if (space == Space::param) {
     const uint64_t offset = address - PARAM_BASE;
     if (offset + MAP_BYTES > block.kernel().param_bytes) {
-      fail(warp, in, lane, "a tensor map outside the kernel's parameters");
+      fail(warp, in, lane, "uses a tensor map outside the kernel's parameters");
     }
     bytes = block.params() + offset;
   } else if (space == Space::global) {
     block.global().check_bulk_read(warp, in, lane, address, MAP_BYTES, block.number());
   } else {
-    fail(warp, in, lane, "a tensor map that is neither a parameter nor in global memory");
+    fail(warp, in, lane, "uses a tensor map that is neither a parameter nor in global memory");
   }
   TensorMap map;
   if (!decode_for_emulator(bytes, map)) {
-    fail(warp, in, lane, "128 bytes that are no tensor map (of the emulator's)");
+    fail(warp, in, lane, "uses 128 bytes that are not a tensor map encoded for the emulator");
   }
   return map;
 }
 
-// Operands: shared, map, mbarrier, coordinates[count], taps[count - 2] of im2col, blocks.
+// Operands: shared, map, mbarrier, coordinates[count], taps[count - 2] for im2col, blocks.
 Box read_box(Warp& warp, const Instruction& in, int lane) {
   const auto offsets = bit_cast<Offsets>(in.extra);
   Box box{};
@@ -62,11 +59,13 @@ Box read_box(Warp& warp, const Instruction& in, int lane) {
   const TensorMap& map = box.map;
   if (map.rank != in.count) {
     fail(warp, in, lane,
-         "copies in " + std::to_string(in.count) + " dimensions by a map of " +
+         "copies in " + std::to_string(in.count) + " dimensions, but its tensor map has " +
              std::to_string(map.rank));
   }
   if (map.im2col != ((in.mode & IM2COL) != 0)) {
-    fail(warp, in, lane, map.im2col ? "a map for im2col" : "no map for im2col");
+    fail(warp, in, lane,
+         map.im2col ? "copies a tile, but its tensor map is for im2col"
+                    : "copies im2col, but its tensor map is for tiles");
   }
   const Operand* operand = in.operands + 3;
   for (int d = 0; d < in.count; ++d) box.at[d] = warp.lanes<int32_t>(*operand++)[lane];
@@ -78,8 +77,8 @@ Box read_box(Warp& warp, const Instruction& in, int lane) {
     if (box.at[i + 1] >= first && box.at[i + 1] <= last) continue;
     fail(warp, in, lane,
          "starts at pixel " + std::to_string(box.at[i + 1]) + " of dimension " +
-             std::to_string(i + 1) + ": base pixels are " + std::to_string(first) + " to " +
-             std::to_string(last));
+             std::to_string(i + 1) + ": expected a base pixel from " + std::to_string(first) +
+             " to " + std::to_string(last));
   }
   return box;
 }
@@ -172,7 +171,7 @@ void decode_tensor_copy(Decoder& decoder, const PtxInstruction& from,
   }
   if (!known || !modifiers.empty()) decoder.fail("this copy is not modelled");
   to.count = rank.empty() ? 0 : static_cast<uint8_t>(rank[0] - '0');
-  if (im2col && to.count < 3) decoder.fail("im2col has 3 to 5 dimensions");
+  if (im2col && to.count < 3) decoder.fail("expected 3 to 5 dimensions for im2col");
   const auto& operands = from.operands;
   decoder.expect_operands(prefetches  ? 1 + im2col + hint
                           : to_global ? 2 + hint
@@ -184,12 +183,12 @@ void decode_tensor_copy(Decoder& decoder, const PtxInstruction& from,
   decoder.kernel().has_async_proxy = true;
   const PtxOperand& map = operands[to_global ? 0 : 1];
   if (map.kind != PtxOperand::Kind::address || map.parts.size() != to.count) {
-    decoder.fail("expected [map, {coordinates}], as many as dimensions");
+    decoder.fail("expected [map, {coordinates}] with one coordinate per dimension");
   }
   Instruction shared, described, mbarrier;
   decoder.read_address(operands[to_global ? 1 : 0], shared);
   decoder.read_address(map, described);
-  if (!described.wide_address) decoder.fail("a tensor map has a 64-bit address");
+  if (!described.wide_address) decoder.fail("expected a 64-bit address of the tensor map");
   if (to_global) {
     decoder.read_constant(0, WORD);
     decoder.kernel().global_granularity = std::min(decoder.kernel().global_granularity, 2u);

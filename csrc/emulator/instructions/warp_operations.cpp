@@ -44,7 +44,7 @@ void shuffle(Warp& warp, const Instruction& in, uint32_t active) {
     }
     if (!ok) source = lane;
     if (!is_active(active, source)) {
-      fail(warp, in, lane, "reads from lane " + std::to_string(source) + ", which is not here");
+      fail(warp, in, lane, "reads from lane " + std::to_string(source) + ", which is not active");
     }
     result[lane] = from[source];
     valid |= static_cast<uint32_t>(ok) << lane;

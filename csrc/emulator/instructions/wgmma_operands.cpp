@@ -107,8 +107,7 @@ std::shared_ptr<Accumulators> begin_accumulators(Warp** warps, const Instruction
     for (int i = 0; i < in.count; ++i) {
       uint8_t& state = state_of(warp, in.operands[i]);
       if (state & (ACCUMULATES | MULTIPLIES)) {
-        fail_in_flight(warp, in, in.operands[i],
-                       "accumulates in registers of another product or another shape");
+        fail_in_flight(warp, in, in.operands[i], "accumulates in a register of another tile");
       }
       if (state & UNFENCED || !warp.wgmma_fenced) {
         fail(warp, in, -1,
