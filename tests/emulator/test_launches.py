@@ -43,7 +43,7 @@ def test_control_c_ends_a_launch() -> None:
     program = f"""
 import signal, sys
 sys.path[:0] = {sys.path!r}
-from test_emulator_launches import endless
+from emulator.test_launches import endless
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 print("started", flush=True)
 endless(instruction_limit=2**62)
