@@ -1,4 +1,4 @@
-"""What a kernel backend needs of its device: arrays, streams, launches and memory."""
+"""The device of a kernel backend: its arrays, streams, launches and memory."""
 
 from __future__ import annotations
 

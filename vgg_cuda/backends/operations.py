@@ -52,7 +52,7 @@ class Operation:
 class Planner:
     """Planner of a VGG's operations for ``arch``; plans are cached per shape.
 
-    The methods are those of ``base.Backend``, with a :class:`Spec` for x. ``aligned`` is that of
+    The methods correspond to ``base.Backend``, with a :class:`Spec` for x. ``aligned`` describes
     the result.
     """
 

@@ -46,7 +46,7 @@ class Tensor(Protocol):
 
 
 class Operations(Protocol):
-    """The operations of a forward: those of ``base.Backend``, with layers given by name."""
+    """The operations of a forward, as in ``base.Backend`` but with layers given by name."""
 
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any: ...
 
