@@ -531,7 +531,7 @@ BROKEN = measured("model", {"median_s": 0.002}, {
     "peer": "torch", "status": "failed", "reason": "out of memory",
 })  # fmt: skip
 LATE = measured("model", {"status": "n/a", "reason": "no time: the budget is 9 s"})
-NO_ARRAYS = Child(2, "", False, "error: unknown dtype 'bfloat16' on cuda:0: expected float16")
+NO_ARRAYS = Child(2, "", False, "error: dtype: expected float16 on cuda:0, got 'bfloat16'")
 FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: error: no"}
 
 

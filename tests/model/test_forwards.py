@@ -28,7 +28,7 @@ if MISSING is None:
     from vgg_cuda.backends.emulator import EmulatorBackend
     from vgg_cuda.backends.operations import Spec
     from vgg_cuda.forward.eager import Eager
-    from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, lay_out, plan_forward
+    from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, assign_offsets, plan_forward
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 WEIGHTS = he_weights(SMALL, 3)
@@ -57,7 +57,7 @@ def test_an_adaptive_maximum_in_both_kinds_of_forward(model: VGG) -> None:
     on, recorder = get_backend("emulator"), Recorder(model._network, get_backend("emulator").plan)
     value = recorder.adaptive_maxpool(Value(INPUT, Spec(x.shape, "float32")), 2)
     y = np.empty(value.shape, np.float32)
-    forward = lay_out(recorder.steps, {value.source: "pooled"})
+    forward = assign_offsets(recorder.steps, {value.source: "pooled"})
     forward.run(on, x, np.empty(forward.arena_bytes, np.uint8), {"pooled": y})
     np.testing.assert_array_equal(y, reference.adaptive_maxpool(x, 2))
 

@@ -344,7 +344,7 @@ for device in ("cuda", "emulator"):
         [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout.splitlines()
     assert len(told) == 2
-    assert all("is a folder of sources, without the compiled extension" in line for line in told)
+    assert all("is a folder of sources without the compiled extension" in line for line in told)
     info = subprocess.run(
         [sys.executable, "-m", "vgg_cuda", "info"], cwd=tmp_path, capture_output=True, text=True
     )
