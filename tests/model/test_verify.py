@@ -393,7 +393,7 @@ def test_overflow_of_float16() -> None:
     assert found.first_bad
     assert found.first_bad.tap == "pool2"
     assert found.first_bad.verdict == "overflow"
-    for word in ("65504", "bfloat16 and float32"):
+    for word in ("65504", "bfloat16 or float32"):
         assert word in found.sentence()
     assert all(row.verdict != "wrong" for row in found.rows), found.table()
     assert verify(VGG(large, device="emulator", dtype="bfloat16"), large, x).ok
@@ -401,7 +401,7 @@ def test_overflow_of_float16() -> None:
     found = verify(VGG(huge, device="emulator", dtype="float16"), huge, x)
     assert found.first_bad
     assert found.first_bad.verdict == "overflow"
-    assert "of its weights are beyond float16's greatest number" in found.sentence()
+    assert "of its weights are beyond float16's largest number" in found.sentence()
 
 
 # ---- The bounds ----
@@ -603,7 +603,7 @@ def test_calls_that_make_no_sense() -> None:
     weights = he_weights(SMALL, 0)
     model = VGG(weights, device="cpu")
     x = he_input(weights, 32, 32)
-    with pytest.raises(ValueError, match=r"verify: weights: expected those of <VGG small"):
+    with pytest.raises(ValueError, match=r"verify: weights: expected the weights of <VGG small"):
         verify(model, "digits", x)
     for bad in (x[0], x[:0], list(x)):
         with pytest.raises(ValueError, match=r"verify: x: expected a NumPy array \[N, H, W, 3\]"):
@@ -726,7 +726,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "network": (["--network", "vgg15"], "expected one of vgg11, vgg13, vgg16, vgg19"),
     "both": (["--network", "vgg11", "--weights", "digits"], "expected one of them, got both"),
     "size": (["--size", "31"], "--size: expected H and W >= 32"),
-    "size of images": (["--size", "40", "a.png"], "--size: expected none beside images"),
+    "size of images": (["--size", "40", "a.png"], "--size: expected none for images"),
     "no image": (["bad.png"], "bad.png: expected an image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
     "weights": (["--weights", "gone"], "no weights at 'gone'"),
