@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from functools import cache
 
+import cluster_mutants
+import dense_mutants
+import fused_conv1_block_mutants
+import halo_mutants
+import mutants
 import numpy as np
 import pytest
-from support.ptx_programs import ORDER_IDS, ORDERS, skip_without_emulator
+import swap_ab_mutants
+from mutants import WRONG, Case, Mutant
+from support.ptx_programs import ORDER_IDS, ORDERS
 
 from vgg_cuda import _C
 
-skip_without_emulator()
-
-import cluster_mutants  # noqa: E402
-import dense_mutants  # noqa: E402
-import fused_conv1_block_mutants  # noqa: E402
-import halo_mutants  # noqa: E402
-import mutants  # noqa: E402
-import swap_ab_mutants  # noqa: E402
-from mutants import WRONG, Case, Mutant  # noqa: E402
+pytestmark = pytest.mark.emulator
 
 FILES = (
     *(mutants, halo_mutants, cluster_mutants, swap_ab_mutants, dense_mutants),
