@@ -20,7 +20,7 @@ export VGG_CUDA_TESTS_EXPECT_EMULATOR := 1
 SOURCES := pyproject.toml CMakeLists.txt README.md \
   $(shell find build_backend cmake csrc vgg_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-slow lint format bench results gpu dev clean
+.PHONY: help demo test test-slow lint format bench results gpu sass-diff dev clean
 
 help:
 	@echo "make demo       install, classify real images, time VGG-16    (<= 5 min)"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench      the CPU beside PyTorch and onnxruntime; bench/results/ and the README"
 	@echo "make gpu        builds, tests and measures on a GPU, with no network; OUT=folder (<= 9 min)"
 	@echo "make results    renders the newest of bench/results/ into the README, and their pictures"
+	@echo "make sass-diff BASE=commit  compares the kernels' machine code with that of a commit"
 	@echo "make dev        editable install that rebuilds csrc/ when it is imported"
 
 demo: $(VENV)/.installed-demo$(WITH_GPU)
@@ -50,6 +51,7 @@ bench: $(VENV)/.installed-bench
 
 results: $(VENV)/.installed-bench
 	$(BIN)/python bench/render.py
+	$(BIN)/python docs/render_network.py
 
 # In the PYTHON that the command line or the environment names, else in .venv where there is one, else
 # in python3: it installs nothing there, and fetches nothing.
@@ -57,6 +59,10 @@ GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python))
 gpu:
 	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(GPU_PYTHON),$(PYTHON)) -m gpu \
 	  $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+# ARGS: more options of the script, such as --arch sm_90a or --rename old=new.
+sass-diff: $(VENV)/.installed-test
+	$(BIN)/python bench/sass_diff.py $(or $(BASE),$(error BASE: expected a commit)) $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .

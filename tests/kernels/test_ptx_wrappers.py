@@ -45,7 +45,7 @@ def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
         called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
         assert called == {name.partition("<")[0] for name in covered}, f"what {module}.cu calls"
         every |= covered
-    where = "csrc/emulator/ptx_wrappers*.cu and tests/support/ptx_wrappers*.py"
+    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers*.py"
     assert functions - every == set(), f"add a kernel of each to {where}"
 
 
