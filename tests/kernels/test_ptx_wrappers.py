@@ -106,9 +106,3 @@ def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
     assert_right(y, wrapper, inputs, "GPU")
     if wrapper.bound is None:
         assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
-
-
-@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
-def test_no_tensor_map_for_a_gpu_without_a_driver() -> None:
-    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
-        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))
