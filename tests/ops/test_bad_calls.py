@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from support.call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
+from support.call_cases import BIAS, OPS, Op, W, X, draw
 
 from vgg_cuda import VGG, ops
 from vgg_cuda.arrays import unwrap
@@ -19,7 +19,7 @@ from vgg_cuda.ops.out import unwrap_out
 from vgg_cuda.text import format_bytes
 
 
-@pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
+@pytest.fixture(params=["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -66,7 +66,7 @@ def test_float64(device: str) -> None:
         ops.relu(X.astype(np.float64), device=device)
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_only_images_have_another_dtype_than_the_result() -> None:
     text = "conv3x3: dtype: expected float32 or tf32 for float32 x, got float16; uint8 or float32"
     with pytest.raises(TypeError, match=text):
@@ -123,7 +123,7 @@ def test_bad_devices() -> None:
             ops.relu(X, device="cuda")
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_bad_arguments_of_the_emulator() -> None:
     with pytest.raises(ValueError, match=r"relu: .*sm_80.*'sm_75'"):
         ops.relu(X, device="emulator", arch="sm_75")
@@ -267,7 +267,7 @@ def test_dtypes_of_the_cpu() -> None:
         ops.convert(X.astype(np.int32))
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_dtypes_of_the_emulator() -> None:
     known = "float16 or float32 or bfloat16 on emulator"
     with pytest.raises(TypeError, match=f"relu: x: expected a floating-point array, {known}, got "):
@@ -291,7 +291,7 @@ def test_tf32_of_the_cpu() -> None:
         VGG.load("digits", device="cpu", dtype="int8")
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_tf32_is_no_dtype_of_arrays() -> None:
     on: dict[str, Any] = {"device": "emulator"}
     advice = "got tf32; tf32 needs float32 x"
@@ -342,7 +342,7 @@ def test_options_are_checked_where_they_are_said(
         ops.emulator_options(**given)  # no "with"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_the_limit_of_instructions() -> None:
     from vgg_cuda import _C
 
@@ -356,7 +356,7 @@ def test_the_limit_of_instructions() -> None:
 # ---- Memory ----
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_a_result_that_memory_cannot_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = get_backend("emulator")
     monkeypatch.setattr(type(backend), "free_bytes", lambda self, needed: 4_100_000_000)
