@@ -32,6 +32,7 @@ help:
 	@echo "make bench      measure the CPU next to PyTorch and onnxruntime, update bench/results/"
 	@echo "make gpu        build, test and measure on a GPU, without a network; OUT=folder (<= 9 min)"
 	@echo "make results    render the newest results and the plan into README.md, docs/ and pictures"
+	@echo "make sass-diff  compare the kernels' machine code with that of a commit; BASE=commit"
 	@echo "make clean      remove .venv and the build folders"
 
 demo: $(VENV)/.installed-demo$(WITH_GPU)

@@ -10,18 +10,18 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def one_line(text: object, most: int = 240) -> str:
-    """Return the first line of ``text``, at most ``most`` characters, without control characters.
+def one_line(text: object, limit: int = 240) -> str:
+    """Return the first line of ``text``, at most ``limit`` characters, without control characters.
 
-    Use it for text from a file: names, and messages of the libraries that read the file.
+    Use it for text from files: names, and messages of the libraries that read the file.
     """
     # Cut first: a hostile name can be as long as its file.
-    cut = re.sub(r"\x1b\[[0-9;]*m", "", str(text).lstrip()[: 4 * most])
+    cut = re.sub(r"\x1b\[[0-9;]*m", "", str(text).lstrip()[: 4 * limit])
     line = "".join(c if c.isprintable() else "?" for c in cut.split("\n", 1)[0].rstrip())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def listed(names: list[str], most: int = 8) -> str:
-    """Return the first ``most`` of ``names`` for a message, and how many follow."""
-    shown = ", ".join(one_line(name, 80) for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+def listed(names: list[str], limit: int = 8) -> str:
+    """Return the first ``limit`` of ``names`` for a message, and how many follow."""
+    shown = ", ".join(one_line(name, 80) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -170,7 +170,7 @@ def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="there is no folder"):
         output.check_output(tmp_path / "none" / "r.json")
     os.mkfifo(tmp_path / "pipe.csv")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         output.check_output(tmp_path / "pipe.csv")
     output.check_output(tmp_path / "r.json")
     assert not (tmp_path / "r.json").exists()

@@ -262,5 +262,5 @@ def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is a folder"):
         check_plot(tmp_path / "folder.svg")
     os.mkfifo(tmp_path / "pipe.svg")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         plot(bench_reports.model((1,)), tmp_path / "pipe.svg")

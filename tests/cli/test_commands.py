@@ -104,7 +104,7 @@ def test_skipped_images_are_named(pictures: Path) -> None:
     result = run("classify", pictures, "--weights", "digits")
     assert result.exit_code == 3
     assert "zero.png: the file is empty" in result.stderr
-    assert "b.jpg: no image" in result.stderr
+    assert "b.jpg: expected an image" in result.stderr
     assert "2 of 5 images were skipped" in result.stderr
     assert len(result.stdout.splitlines()) == 3
 

@@ -29,7 +29,7 @@ def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for path in (pipe, "/dev/null"):
         before = os.stat(path)
-        with pytest.raises(OSError, match="is no regular file"):
+        with pytest.raises(OSError, match="not a regular file"):
             check_writable(path)
         assert stat.S_IFMT(os.stat(path).st_mode) == stat.S_IFMT(before.st_mode)
 

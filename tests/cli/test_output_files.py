@@ -267,7 +267,7 @@ def test_images_too_small_for_the_network_are_skipped(tmp_path: Path) -> None:
     options = ("--weights", "digits", "--preset", "lpips")
     result = run("classify", tmp_path / "in", *options)
     assert result.exit_code == 3
-    assert "small.png: as preset 'lpips' leaves it: expected H and W >= 32" in result.stderr
+    assert "small.png: after preset 'lpips': expected H and W >= 32" in result.stderr
     assert len(result.stdout.splitlines()) == 1
 
 
@@ -326,6 +326,6 @@ def test_images_in_a_size_that_the_network_cannot_take_are_skipped(
     small = ["--weights", unusual["small"]]
     result = run("classify", pictures[0], *small, "--preset", "keras")
     assert result.exit_code == 3
-    assert "as preset 'keras' leaves it: expected H = 8 and W = 8" in result.stderr
+    assert "after preset 'keras': expected H = 8 and W = 8" in result.stderr
     assert run("verify", *small).exit_code == 0
     assert "expected H = 8 and W = 8" in run("verify", *small, "--size", 9).stderr

@@ -94,13 +94,13 @@ def test_out_and_in_place(log: Log) -> None:
     assert same(out, ops.relu(X, device="emulator"))
     assert ops.relu(x, out=x) is x
     assert same(x, out)
-    with pytest.raises(TypeError, match=r"expected x's kind of array, cupy\.ndarray, got numpy"):
+    with pytest.raises(TypeError, match=r"expected an array like x, cupy\.ndarray, got numpy"):
         ops.relu(x, out=np.empty_like(X))
     with pytest.raises(
-        ValueError, match="out: expected an array beside x on cuda:0, got one on cuda:1"
+        ValueError, match="out: expected an array on cuda:0, like x, got one on cuda:1"
     ):
         ops.relu(x, out=on(1, X))
-    with pytest.raises(ValueError, match="overlaps x"):
+    with pytest.raises(ValueError, match="must not overlap x"):
         ops.softmax(x.reshape(12, 96)[:6], out=x.reshape(12, 96)[1:7])
 
 
@@ -198,7 +198,7 @@ def test_devices_are_described_once(log: Log) -> None:
 def test_out_over_a_view_of_x(log: Log) -> None:
     memory = on(0, np.zeros((4, 8), np.float16))
     for x in (memory[:, ::2], memory[::-1][:, :4]):  # copied before they are read
-        with pytest.raises(ValueError, match="overlaps x"):
+        with pytest.raises(ValueError, match="must not overlap x"):
             ops.softmax(x, out=memory.reshape(-1)[:16].reshape(4, 4))
     odd = np.zeros(X.nbytes + 1, np.uint8)[1:].view(np.float16).reshape(X.shape)
     with pytest.raises(ValueError, match="out: expected an address that is a multiple of 2"):

@@ -18,8 +18,7 @@ from vgg_cuda.backends import why_missing
 
 skip_without_emulator()
 
-from support import ptx_wrappers  # noqa: E402
-import ptx_wrappers_sm90  # noqa: E402
+from support import ptx_wrappers, ptx_wrappers_sm90  # noqa: E402
 from support.ptx_wrappers import (  # noqa: E402
     CSRC,
     MODULES,
@@ -50,7 +49,7 @@ def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
         called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
         assert called == {name.partition("<")[0] for name in covered}, f"what {module}.cu calls"
         every |= covered
-    where = "csrc/emulator/ptx_wrappers*.cu and tests/ptx_wrappers*.py"
+    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers*.py"
     assert functions - every == set(), f"add a kernel of each to {where}"
 
 
@@ -63,7 +62,7 @@ def test_a_wrapper_without_a_kernel_is_found(
         "general(T x);\ntemplate <>\n__device__ __forceinline__ int general<int>(int x) { f(x); }\n"
         "__device__ __forceinline__ const float* one(float (&acc)[4]) { return acc; }\n"
     )
-    monkeypatch.setattr("ptx_wrappers.CSRC", tmp_path)
+    monkeypatch.setattr("support.ptx_wrappers.CSRC", tmp_path)
     assert sources() == {"more.cuh": {"general<int>", "one"}}
 
 

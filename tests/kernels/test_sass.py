@@ -476,7 +476,7 @@ def test_the_emulator_runs_the_ptx_that_ships(ptx: list[str]) -> None:
     emulated = {
         name: text
         for module, each in _C.emulator_modules().items()
-        if not module.startswith("emulator/")  # for test_ptx_wrappers.py alone
+        if not module.startswith("ptx/")  # for test_ptx_wrappers.py alone
         for name, text in by_entry(each).items()
         if not re.fullmatch(HOPPER_KERNELS, name)
     }

@@ -238,7 +238,7 @@ def test_a_device_that_promised_too_much(log: Log, monkeypatch: pytest.MonkeyPat
     most = model.memory((3, 32, 32, 3))
     log.capacity = log.memory.used + most.total - most.weights
     monkeypatch.setattr(type(log), "free", property(lambda _: 10**12, lambda *_: None), False)
-    monkeypatch.setattr("fake_cupy.LOG.allocator", object())  # nobody says what is free
+    monkeypatch.setattr("support.fake_cupy.LOG.allocator", object())  # nobody says what is free
     expected = parts_of(VGG(WEIGHTS, device="emulator", arch="sm_90"), x, [2, 2, 2, 2])
     assert same(model(x), expected)
 

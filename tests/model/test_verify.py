@@ -721,7 +721,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "both": (["--network", "vgg11", "--weights", "digits"], "expected one of them, got both"),
     "size": (["--size", "31"], "--size: expected H and W >= 32"),
     "size of images": (["--size", "40", "a.png"], "--size: expected none beside images"),
-    "no image": (["bad.png"], "bad.png: no image"),
+    "no image": (["bad.png"], "bad.png: expected an image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
     "weights": (["--weights", "gone"], "no weights at 'gone'"),
     "seed": (["--seed", "-1"], "--seed"),

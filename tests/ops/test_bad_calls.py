@@ -67,12 +67,10 @@ def test_float64(device: str) -> None:
 
 @NEEDS_EMULATOR
 def test_only_images_have_another_dtype_than_the_result() -> None:
-    text = "conv3x3: dtype: expected float32 or tf32 for x of float32 that is not 3 channels"
+    text = "conv3x3: dtype: expected float32 or tf32 for float32 x, got float16; uint8 or float32"
     with pytest.raises(TypeError, match=text):
         ops.conv3x3(X, W, dtype="float16", device="emulator")
-    with pytest.raises(
-        TypeError, match="linear: dtype: expected float32 or tf32 for x of float32, "
-    ):
+    with pytest.raises(TypeError, match="linear: dtype: expected float32 or tf32 for float32 x, "):
         ops.linear(X[0, 0], W[:, 0, 0], dtype="float16", device="emulator")
     y = ops.conv3x3(X[..., :3], W[..., :3], dtype="float16", device="emulator")
     assert y.dtype == np.float16
@@ -207,11 +205,11 @@ ROWS: dict[str, Row] = {
     ),
     "x that requires grad": Row(
         lambda device: ops.relu(TENSOR, device=device), TypeError,
-        "relu: x: requires grad; pass x.detach()",
+        "relu: x: expected a tensor that does not require grad, got one that does; pass x.detach()",
     ),
     "w that requires grad": Row(
         lambda device: ops.linear(draw(1, 3), TENSOR, device=device), TypeError,
-        "linear: w: requires grad; pass w.detach()",
+        "got one that does; pass w.detach()",
     ),
     "arch 80": Row(
         lambda device: ops.relu(X, device=device, arch=NO_NAME), TypeError,
@@ -227,7 +225,7 @@ ROWS: dict[str, Row] = {
     ),
     "a device's name for a backend": Row(
         lambda device: ops.pack_conv3x3(device, W, None), TypeError,
-        "pack_conv3x3: backend: expected what vgg_cuda.backends.get_backend() returns, got '",
+        "pack_conv3x3: backend: expected a backend from vgg_cuda.backends.get_backend(), got '",
     ),
 }  # fmt: skip
 
@@ -294,12 +292,14 @@ def test_tf32_of_the_cpu() -> None:
 @NEEDS_EMULATOR
 def test_tf32_is_no_dtype_of_arrays() -> None:
     on: dict[str, Any] = {"device": "emulator"}
-    advice = "got tf32; tf32 takes x of float32"
+    advice = "got tf32; tf32 needs float32 x"
     half, images = X.astype(np.float16), X[..., :3].astype(np.float16)
     for x in (half, images):
-        with pytest.raises(TypeError, match=f"expected float16 for x of float16 .*{advice}"):
+        with pytest.raises(
+            TypeError, match=f"conv3x3: .* expected float16 for float16 x, {advice}"
+        ):
             ops.conv3x3(x, W[..., : x.shape[3]], dtype="tf32", **on)
-    with pytest.raises(TypeError, match=f"expected float16 for x of float16, {advice}"):
+    with pytest.raises(TypeError, match=f"linear: .* expected float16 for float16 x, {advice}"):
         ops.linear(half[0, 0], W[:, 0, 0], dtype="tf32", **on)
     with pytest.raises(TypeError, match=r"convert: dtype: expected float16 or .*, got tf32"):
         ops.convert(X, "tf32", **on)
@@ -395,7 +395,7 @@ def test_a_cuda_array_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "cupy", None)
-    with pytest.raises(TypeError, match="relu: x: got an array on a CUDA device; that needs CuPy"):
+    with pytest.raises(TypeError, match="relu: x: arrays on a CUDA device need CuPy"):
         ops.relu(OnGpuElsewhere())
 
 

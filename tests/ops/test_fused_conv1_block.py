@@ -137,7 +137,7 @@ def test_packed_weights() -> None:
     first, second = ops.pack_conv3x3(on, w1, bias1), ops.pack_conv3x3(on, w2, bias2)
     y = ops.fused_conv1_block(case.x, first, None, second, None, device=on)
     assert y.tobytes() == case.run(lambda x: x, **HOPPER).tobytes()
-    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None beside packed"):
+    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None for packed"):
         ops.fused_conv1_block(case.x, first, None, second, bias2, device=on)
     with pytest.raises(
         ValueError, match=r"fused_conv1_block: w2: expected 64 input channels, .* got 3"
@@ -173,9 +173,7 @@ def test_bad_shapes(x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, text: str)
     for device in ("cpu", "emulator"):
         with pytest.raises(ValueError, match=f"fused_conv1_block: {text}"):
             ops.fused_conv1_block(draw(x, "float32"), w1, bias1, w2, bias2, device=device)
-    with pytest.raises(
-        TypeError, match="fused_conv1_block: preset: expected x of uint8 beside one"
-    ):
+    with pytest.raises(TypeError, match="fused_conv1_block: preset: expected uint8 x"):
         ops.fused_conv1_block(
             draw((1, 4, 4, 3), "float32"), W1, None, W2, None, preset="torchvision"
         )
