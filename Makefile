@@ -20,7 +20,7 @@ export VGG_CUDA_TESTS_EXPECT_EMULATOR := 1
 SOURCES := pyproject.toml CMakeLists.txt README.md \
   $(shell find build_backend cmake csrc vgg_cuda -type f -not -name '*.pyc')
 
-.PHONY: help demo test test-slow lint format bench results gpu dev clean
+.PHONY: help demo test test-slow lint format bench results gpu sass-diff dev clean
 
 help:
 	@echo "make demo       install, classify real images, time VGG-16         (<= 5 min)"
@@ -61,6 +61,10 @@ GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python))
 gpu:
 	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(GPU_PYTHON),$(PYTHON)) -m gpu \
 	  $(if $(OUT),--out "$(OUT)") $(ARGS)
+
+# ARGS: more options of the script, such as --arch sm_90a or --rename old=new.
+sass-diff: $(VENV)/.installed-test
+	$(BIN)/python bench/sass_diff.py $(or $(BASE),$(error BASE: expected a commit)) $(ARGS)
 
 lint: $(VENV)/.installed-lint
 	$(BIN)/ruff check .
