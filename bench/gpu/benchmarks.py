@@ -66,7 +66,7 @@ def why(child: Child) -> str:
     """Return why a run ended badly, or an empty text."""
     if child.timed_out:
         return "killed at the limit"
-    if child.code == 2 and "unknown dtype" in child.last_line():  # ml_dtypes is not installed
+    if child.code == 2 and "dtype: expected" in child.last_line():  # ml_dtypes is not installed
         return f"{LEFT_OUT}: {child.last_line()}"
     return "" if child.code == 0 else f"exit status {child.code}: {child.last_line()}"
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from support.bench_fakes import TINY, locally, tiny_file, write_adapters
 
-from vgg_cuda.backends import why_missing
 from vgg_cuda.bench import options, suite
 from vgg_cuda.bench.interruption import Interrupted, Interruption
 from vgg_cuda.bench.options import Options, resolve
@@ -328,7 +327,7 @@ def test_signals_are_noted_and_the_second_ends_all(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stdout) == (code, printed), ended.stderr
 
 
-@pytest.mark.skipif(why_missing("emulator") is not None, reason="needs the emulator")
+@pytest.mark.emulator
 def test_the_emulator_gives_counters(tmp_path: Path) -> None:
     found = asked(tmp_path, device="emulator", dtype="float16", peers=None)
     assert found.peers == ()

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from gpu import one_layer
 from support.bench_fakes import locally, tiny_file
-from support.bench_programs import EMULATED
 from typer.testing import CliRunner
 
 from vgg_cuda.backends.threads import cores
@@ -103,7 +102,7 @@ def test_shapes(tmp_path: Path, more: list[str]) -> None:
     assert first.flops == 2 * 2 * 9 * 6 * 9 * 5 * 7
 
 
-@EMULATED
+@pytest.mark.emulator
 def test_the_emulator_counts(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     given = ["--shape", "1,8,8,16,16", "--device", "emulator", "--dtype", "float16"]

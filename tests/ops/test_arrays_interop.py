@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.call_cases import NEEDS_EMULATOR, OPS, X, draw
+from support.call_cases import OPS, X, draw
 
 from vgg_cuda import ops
 
 VERSIONED = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # NumPy's DLPack is 1.0
 
 
-@pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
+@pytest.fixture(params=["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
+from support.call_cases import BIAS, OPS, Op, W, X, draw
 from support.kernel_reference import draw as draw_in
 from support.kernel_reference import factors
 
@@ -16,7 +16,7 @@ from vgg_cuda import PRESETS, VGG, ops
 from vgg_cuda.backends import get_backend, recording
 
 
-@pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
+@pytest.fixture(params=["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -112,7 +112,7 @@ def test_out_that_overlaps(device: str) -> None:
         ops.linear(draw(1, 3), draw(4, 3), row[0], out=row, device=device)
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_out_that_overlaps_what_is_copied_first() -> None:
     """The caller's own arrays count, not the converted ones that are read."""
     w = np.ones((16, 16), np.float16)
@@ -165,7 +165,7 @@ def bits(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.contiguous().view(torch.int16).numpy().tobytes())
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_bfloat16_tensors() -> None:
     on: dict[str, Any] = {"device": "emulator"}
     x, w = draw_in((2, 6, 4, 8), "bfloat16"), draw_in((5, 3, 3, 8), "bfloat16", seed=1)
@@ -194,7 +194,7 @@ def test_bfloat16_tensors() -> None:
     assert packed.dtype == "bfloat16"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_bfloat16_models() -> None:
     model = VGG.load("digits", device="emulator", dtype="bfloat16")
     x = draw(1, 32, 32, 3)
@@ -251,7 +251,7 @@ def test_packed_weights(device: str) -> None:
     assert ops.pack_linear(backend, draw(3, 4), None, dtype=torch.float32).dtype == "float32"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_weights_packed_for_another_device() -> None:
     packed = ops.pack_conv3x3(get_backend("cpu"), W, None)
     with pytest.raises(
@@ -275,7 +275,7 @@ TF32 = {
 }
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 @pytest.mark.parametrize(("call", "x"), TF32.values(), ids=TF32)
 def test_tf32(call: Op, x: np.ndarray) -> None:
     on: dict[str, Any] = {"device": "emulator", "dtype": "tf32"}
@@ -294,7 +294,7 @@ def test_tf32(call: Op, x: np.ndarray) -> None:
     assert call(x[:0], **on).dtype == np.float32
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_weights_packed_for_tf32() -> None:
     on: dict[str, Any] = {"device": "emulator", "dtype": "tf32"}
     backend = get_backend("emulator")
@@ -307,7 +307,7 @@ def test_weights_packed_for_tf32() -> None:
     assert backend.precisions == (*backend.dtypes, "tf32")
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_models_of_tf32() -> None:
     model = VGG.load("digits", device="emulator", dtype="tf32")
     assert model.dtype == "tf32"

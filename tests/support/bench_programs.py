@@ -9,16 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgg_cuda.backends import why_missing
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.truth import truth
 from vgg_cuda.bench.work import Job, Work
 from vgg_cuda.configs import Config
-
-EMULATED = pytest.mark.skipif(
-    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
-)
 
 
 def needs(name: str) -> Any:

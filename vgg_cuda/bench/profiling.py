@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..configs import Conv, Pool
-from ..forward import most_images
+from ..forward import max_images
 from ..forward.eager import Eager
 from ..forward.graph import collect
 from ..vgg import VGG
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 Here = Callable[[], AbstractContextManager[Any]]
 
 FIRST_FILLS, MAX_FILLS = 16, 256  # about 0.1 ms each; a stream holds 1024
-TIMED = (
-    "conv3x3", "maxpool2x2", "avgpool", "adaptive_maxpool", "linear", "relu", "softmax",
-)  # fmt: skip
 
 
 def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
@@ -55,27 +53,28 @@ class _StepClock:
         return Span(sum(parts), None, parts)
 
 
-class _Timed:
-    """Passes operations on to ``operations``, and records the name and time of each."""
+class _Timed(Eager):
+    """Operations that record their names and times."""
 
-    def __init__(self, operations: Any, now: Callable[[], float]) -> None:
-        self._operations, self._now = operations, now
+    def __init__(self, network: Any, now: Callable[[], float]) -> None:
+        super().__init__(network)
+        self._now = now
         self.entries: list[tuple[str, float]] = []
+        for name in ("maxpool2x2", "avgpool", "adaptive_maxpool", "relu", "softmax"):
+            label = name.removesuffix("2x2")
+            setattr(self, name, partial(self._time, label, getattr(self, name)))
 
-    def __getattr__(self, operation: str) -> Callable[..., Any]:
-        run: Callable[..., Any] = getattr(self._operations, operation)
-        if operation not in TIMED:
-            return run
+    def _time(self, label: str, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        start = self._now()
+        y = run(*args, **options)
+        self.entries.append((label, self._now() - start))
+        return y
 
-        def timed(x: Any, *arguments: Any, **options: Any) -> Any:
-            start = self._now()
-            y = run(x, *arguments, **options)
-            seconds = self._now() - start
-            has_layer = operation in ("conv3x3", "linear")
-            self.entries.append((arguments[0] if has_layer else operation, seconds))
-            return y
+    def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any:
+        return self._time(layer, super().conv3x3, x, layer, relu=relu, pool=pool)
 
-        return timed
+    def linear(self, x: Any, layer: str, *, relu: bool) -> Any:
+        return self._time(layer, super().linear, x, layer, relu=relu)
 
 
 class _EagerSteps:
@@ -86,7 +85,7 @@ class _EagerSteps:
     def __init__(self, model: VGG, x: Any, now: Callable[[], float] = time.perf_counter) -> None:
         self._network, self._x, self._now = model._network, x, now
         self._tap = model._result
-        self._run = _Timed(Eager(self._network), now)
+        self._run = _Timed(self._network, now)
         self._y: Any = None
         self._times: list[list[float]] = []
         self.forward()
@@ -97,10 +96,10 @@ class _EagerSteps:
     def forward(self) -> None:
         """Run the forward in the parts that a call splits it into."""
         on, n = self._network.backend, len(self._x)
-        step = most_images(on.batch_limit, self._x.shape, "NHWC")
+        step = max_images(on.batch_limit, self._x.shape, "NHWC")
         ys, self._times = [], []
         for i in range(0, n, step):
-            self._run = _Timed(Eager(self._network), self._now)
+            self._run = _Timed(self._network, self._now)
             with on.session():
                 found = collect(self._network, self._run, self._x[i : i + step], {self._tap})
             ys.append(found[self._tap])
