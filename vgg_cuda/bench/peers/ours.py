@@ -1,4 +1,4 @@
-"""This package: a network as a model, in a CUDA graph on a GPU, or a layer as one launch."""
+"""vgg_cuda: a network as a model, in a CUDA graph on a GPU, or a layer as one launch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start(job: Job) -> Ours:
 
 
 class Ours:
-    """This package; work on a GPU is enqueued on a separate stream."""
+    """vgg_cuda; work on a GPU is enqueued on a separate stream."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
