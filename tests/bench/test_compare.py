@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from vgg_cuda.bench.compare import Comparison, compare, interval
 from vgg_cuda.bench.output import write
 from vgg_cuda.bench.report import Ceiling, Report, Result
+from vgg_cuda.cli.bench import compare as compare_command
 from vgg_cuda.cli.bench_compare import as_dict, text
-from vgg_cuda.cli.bench_compare import compare as compare_command
 from vgg_cuda.cli.main import app as cli
 
 PAIRS = 300

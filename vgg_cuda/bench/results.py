@@ -197,13 +197,3 @@ def valid(row: Result, report: Report) -> Result:
             status="failed", reason=f"invalid measurement: {error}",
         )  # fmt: skip
     return row
-
-
-def progress_line(row: Result | None, work: Work, name: str) -> str:
-    """Return a progress message about a new result; None stands for the rows of a profile."""
-    start = f"{work.name}, batch {work.batch}, {name}: "
-    if row is None:
-        return f"{start}profiled"
-    if row.median_s is None:
-        return start + (row.reason or row.status)
-    return f"{start}{row.median_s * 1e3:.4g} ms, {row.samples} samples"

@@ -131,7 +131,6 @@ class Suite:
             rows = [results.result(work, name, taken, load_s=self._load_s.get(name), **given)]
         rows = [results.valid(row, self.report) for row in rows]
         self.report.results += rows
-        self._say(results.progress_line(rows[0] if len(rows) == 1 else None, work, name))
 
     # ---- Workers ----
 
