@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -194,10 +195,10 @@ def _layer(
         tile="x".join(str(tiling[f"block_{axis}"]) for axis in "mnk") if issued else "-",
         split_k=tiling["split_k"],
         stages=tiling["stages"],
-        cluster=_product(first["cluster"]),
+        cluster=math.prod(first["cluster"]),
         early=[launch["early"] for launch in plan["launches"]],
         grid=first["grid"],
-        block=_product(first["block"]),
+        block=math.prod(first["block"]),
         smem_bytes=first["smem_bytes"],
         tiles=tiles,
         waves=tiles / arch.sm_count,
@@ -220,7 +221,3 @@ def _weight_bytes(config: Config, layer: str, dtype: str) -> int:
     gemm_k, K = shapes[layer]
     bias = 4 * int(_C.packed_bias(K))
     return K * int(_C.packed_columns(gemm_k, dtype)) * numpy_dtype(dtype).itemsize + bias
-
-
-def _product(dim: tuple[int, int, int]) -> int:
-    return dim[0] * dim[1] * dim[2]
