@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "build_backend")]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "build_backend")]
 
 import sass  # noqa: E402
 import vgg_toolkit  # noqa: E402

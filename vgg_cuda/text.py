@@ -1,4 +1,4 @@
-"""Text for messages: untrusted names on one line, escaped and shortened; aligned tables."""
+"""Text for messages and tables: untrusted names on one line, lists, sizes, columns."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def listed(names: list[str], limit: int = 8) -> str:
     """Return the first ``limit`` of ``names`` for a message, and how many follow."""
     shown = ", ".join(one_line(name, 80) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def format_bytes(nbytes: int) -> str:
+    """Return a number of bytes for a message: "12 bytes", "3.4 MB", "1.5 GB"."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes:,} bytes"
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> list[str]:

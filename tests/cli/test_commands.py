@@ -131,7 +131,7 @@ BAD = {
     ),
     "arch": (
         ["a.png", "--weights", "digits", "--device", "cpu", "--arch", "sm_80"],
-        "the cpu runs no kernels of GPUs",
+        "the cpu, which runs no GPU kernels",
     ),
     "output format": (["a.png", "--weights", "digits", "--output", "r.txt"], "ending in .json or"),
     "output folder": (["a.png", "--weights", "digits", "--output", "no/r.json"], "no/"),

@@ -16,8 +16,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from ..bench.command import app as bench
-from ..bench.command import profile
 from ..configs import IN_CHANNELS
 from ..files import check_writable, remove_unfinished, replacing
 from ..images.batches import find_images
@@ -27,6 +25,8 @@ from ..summary import summary_table
 from ..vgg import VGG
 from ..weights.convert import convert as convert_weights
 from .batch_jobs import FeatureSink, SizeError, check_format, classify_files, extract_files
+from .bench import app as bench
+from .bench import profile
 from .info import info
 from .options import (
     Arch,
