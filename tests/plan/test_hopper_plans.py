@@ -148,7 +148,7 @@ def test_hopper_dense_plans_read_weights_once(c: int, k: int, dtype: str) -> Non
             assert plan["load_bytes"] <= 2 * c * features * (images + 0.5)
             assert (
                 2 * launch["smem_bytes"] + 2048 <= arch.smem_per_sm_bytes
-            )  # fits beside the next block
+            )  # two blocks fit in an SM
     for other in ("tf32", "float32"):
         plan = _C.plan_linear(1, c, k, dtype=other, relu=True, aligned=True, arch=arch).as_dict()
         assert "_dense_" not in plan["launches"][0]["kernel"]

@@ -141,7 +141,7 @@ def plan_network(
         raise ValueError(f"size: {wrong}")
     if config.in_channels != IN_CHANNELS:
         x_dtype = numpy_dtype(dtype).name
-    network = network_of_sizes(config, target, dtype)
+    network = _network_of_shapes(config, target, dtype)
     tap = config.last if config.num_classes is None else "prob"
     x = Spec((batch, h, w, config.in_channels), x_dtype)
     forward = plan_forward(network, Planner(target), x, {tap})
@@ -156,7 +156,7 @@ def plan_network(
     )
 
 
-def network_of_sizes(config: Config, arch: _C.Arch, dtype: str) -> Network:
+def _network_of_shapes(config: Config, arch: _C.Arch, dtype: str) -> Network:
     """Return a network without weights, which suffices for planning."""
     convs: dict[str, Any] = {
         c.name: PackedConv3x3(None, None, c.in_channels, c.out_channels, dtype, arch.name)
