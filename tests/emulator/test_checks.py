@@ -747,7 +747,7 @@ def divergent(name: str, setup: str, collective: str) -> list[Pair]:
             "@%p1 ret;",
             "",
             (
-                "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs every thread of the "
+                "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs all threads of the "
                 "warp, but lanes 0-15 "
                 "exited ({THERE})",
             ),
@@ -822,8 +822,7 @@ BARRIERS = [
             "threads; other warps wait there "
             "for 64 ({HERE})",
             "block (0,0,0), warp 0 (threads 0-31), {HERE}: waits at barrier 1 for 64 "
-            "threads; others "
-            "wait there for 96 ({HERE})",
+            "threads; other warps wait there for 96 ({HERE})",
         ),
         launch={"block": 64},
     ),
