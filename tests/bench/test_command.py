@@ -99,7 +99,8 @@ def test_programs_side_by_side(tmp_path: Path) -> None:
 
 def test_programs_that_misbehave_stop_no_other(planted: Path) -> None:
     """Each in a process of its own; what they print is no answer."""
-    names = ["right", "wrong", "hangs", "crashes", "raises", "absent", "broken", "prints"]
+    names = ["right", "wrong", "hangs", "crashes", "raises", "memory", "killed"]
+    names += ["absent", "broken", "prints"]
     peers = ",".join(f"planted.{name}" for name in names)
     words = ["model", tiny_file(planted), "--size", "32", "--peers", peers, "--device", "cpu"]
     words += ["--timeout", "0.2", "--prepare-timeout", "60", "--output", "r.json"]
@@ -124,12 +125,16 @@ def test_programs_that_misbehave_stop_no_other(planted: Path) -> None:
     assert said.pop("hangs") == ("timeout", "no answer in 2 s")
     assert said.pop("crashes") == ("failed", "killed by SIGSEGV")
     assert said.pop("raises") == ("failed", "RuntimeError: planted: out of memory")
+    status, reason = said.pop("memory")
+    assert status == "failed"
+    assert "Unable to allocate" in reason
+    assert said.pop("killed") == ("failed", "killed by SIGKILL, probably out of memory")
     assert said.pop("absent") == ("n/a", "not here")
     status, reason = said.pop("broken")
     assert status == "failed"
     assert "No module named 'no_such_library'" in reason
     assert not said
-    for name in ("wrong", "hangs", "crashes", "raises", "absent", "broken"):
+    for name in set(names) - {"right", "prints"}:
         assert found[name].median_s is None
         assert found[name].ratio is None
 

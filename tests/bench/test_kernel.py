@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu import one_layer
 from support.bench_fakes import locally, tiny_file
 from typer.testing import CliRunner
 
 from vgg_cuda.backends.threads import cores
-from vgg_cuda.bench import once, options, suite
+from vgg_cuda.bench import options, suite
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.measure import Measurements
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Ceiling, read
-from vgg_cuda.bench.reporting import ceiling, empty_report
-from vgg_cuda.bench.results import floor, result, with_ratios
+from vgg_cuda.bench.results import ceiling, empty_report, floor, result, with_ratios
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
 from vgg_cuda.cli import bench as command
@@ -142,8 +142,8 @@ def test_a_wrong_kernel_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_layer_once_for_a_profiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--network", tiny_file(tmp_path), "--layer", "conv2_1", "--size", "32"]
-    monkeypatch.setattr("sys.argv", ["once", *words, "--device", "cpu", "--batch", "2"])
-    once.main()
+    monkeypatch.setattr("sys.argv", ["one_layer", *words, "--device", "cpu", "--batch", "2"])
+    one_layer.main()
 
 
 def test_stopped_runs_exit_as_the_signal_says(

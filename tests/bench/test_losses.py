@@ -21,7 +21,7 @@ from vgg_cuda.bench.interruption import Interrupted, Interruption
 from vgg_cuda.bench.measure import REPLIES, Timeouts, measure
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report, Result, read, typed
-from vgg_cuda.bench.reporting import valid
+from vgg_cuda.bench.results import valid
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
 from vgg_cuda.bench.workers import WorkerDied

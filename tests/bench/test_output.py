@@ -63,7 +63,7 @@ def test_counters_stand_in_for_times() -> None:
 
 def test_interrupted_runs_and_versions_are_told() -> None:
     found = cells(bench_reports.model(interrupted=True))
-    assert found.notes[0] == "interrupted: what was measured until then"
+    assert found.notes[0] == "interrupted: the measurements until then"
     assert "torch 2.13.0+cpu; commit 0123456789ab" in found.notes[-1]
 
 
@@ -228,4 +228,4 @@ def test_layers_have_the_name_of_their_network(kind: str) -> None:
 def test_why_there_is_no_ceiling() -> None:
     environment = {"no_ceilings": {"copy": "failed (killed by SIGKILL)"}}
     found = cells(replace(REPORTS["kernel"], environment=environment))
-    assert "no ceiling of a copy: failed (killed by SIGKILL)" in found.notes
+    assert "no copy ceiling: failed (killed by SIGKILL)" in found.notes

@@ -254,7 +254,7 @@ def test_a_broken_matplotlib_is_told_before_the_run(
 
 def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     for name in ("p", "p.pdf", "p.json"):
-        with pytest.raises(ValueError, match=r"expected a name ending in \.png or \.svg"):
+        with pytest.raises(ValueError, match=r"expected a name ending in \.png, \.svg"):
             check_plot(tmp_path / name)
     with pytest.raises(OSError, match="there is no folder"):
         check_plot(tmp_path / "none" / "p.svg")

@@ -25,6 +25,8 @@ ADAPTERS = {
     "hangs_early": "time.sleep(600)",
     "crashes": "program.call = lambda i: os.kill(os.getpid(), signal.SIGSEGV)",
     "raises": "raise RuntimeError('planted: out of memory')",
+    "memory": "np.empty(1 << 60, np.uint8)",
+    "killed": "program.call = lambda i: os.kill(os.getpid(), signal.SIGKILL)",
     "unable": "raise Absent('not for such networks')",
     "prints": "print('{\"absent\": \"noise\"}', flush=True); os.system('echo more noise')",
     "spawns": "program.call = lambda i: spawn()",

@@ -128,7 +128,7 @@ def _run(
     kind: Kind, *, batch: str, output: Path | None, plot: Path | None, peers: str | None = None,
     layer: list[str] | None = None, shape: list[str] | None = None, **options: Any,
 ) -> None:  # fmt: skip
-    """Run a benchmark; the arguments are those of its subcommand.
+    """Run a benchmark; the arguments are the options of its subcommand.
 
     Checks everything that can be checked first, and writes the measurements however the run ends.
     """
