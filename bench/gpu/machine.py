@@ -17,7 +17,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
     "numpy", "msgspec", "torch", "cupy-cuda13x", "ml_dtypes", "nvidia-cudnn-cu13", "triton",
-    "pytest", "pytest-xdist", "hypothesis", "pybind11", "scikit-build-core", "cmake", "ninja", "pip",
+    "pytest", "pytest-xdist", "hypothesis", "pybind11", "scikit-build-core", "cmake", "ninja",
+    "pip",
 )  # fmt: skip
 QUERY = (
     "name", "driver_version", "memory.total", "compute_cap", "clocks.sm", "clocks.max.sm",
