@@ -1,8 +1,9 @@
-"""Text for messages: untrusted names on one line, lists and sizes."""
+"""Text for messages and tables: untrusted names on one line, lists, sizes, columns."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Sequence
 
 
 def plain(text: str) -> str:
@@ -33,3 +34,19 @@ def format_bytes(nbytes: int) -> str:
         if nbytes >= factor:
             return f"{nbytes / factor:.1f} {unit}"
     return f"{nbytes:,} bytes"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> list[str]:
+    """Return aligned lines: the headings ``rows[0]``, a rule, and the other rows.
+
+    Columns whose index is in ``left`` are aligned left, the others right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.verify_cases import DEVICES_AND_DTYPES, NEEDS_EMULATOR, Altered, changed, pixels
+from support.verify_cases import DEVICES_AND_DTYPES, Altered, changed, pixels
 from typer.testing import CliRunner
 
 import vgg_cuda
@@ -89,7 +89,7 @@ def test_command_exits_with_1_for_fault(monkeypatch: pytest.MonkeyPatch) -> None
     assert first["of_bound"] == "inf"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_command_takes_arch() -> None:
     result = run("--device", "emulator", "--arch", "sm_90", "--json")
     assert result.exit_code == 0, result.output
@@ -126,7 +126,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "network": (["--network", "vgg15"], "expected one of vgg11, vgg13, vgg16, vgg19"),
     "both": (["--network", "vgg11", "--weights", "digits"], "expected one of them, got both"),
     "size": (["--size", "31"], "--size: expected H and W >= 32"),
-    "size of images": (["--size", "40", "a.png"], "--size: expected none beside images"),
+    "size of images": (["--size", "40", "a.png"], "--size: expected none for images"),
     "no image": (["bad.png"], "bad.png: expected an image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
     "weights": (["--weights", "gone"], "no weights at 'gone'"),

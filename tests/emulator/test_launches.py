@@ -10,11 +10,8 @@ import time
 import pytest
 
 from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
+pytestmark = pytest.mark.emulator
 
 ENDLESS = """
 .version 9.0

@@ -25,10 +25,8 @@ from support.fake_cupy import (
 from support.kernel_reference import draw as draw_in
 
 from vgg_cuda import ops
-from vgg_cuda.backends import why_missing
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.emulator
 
 
 @pytest.fixture

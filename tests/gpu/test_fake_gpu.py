@@ -25,11 +25,10 @@ from support.fake_cupy import (
 from support.kernel_reference import draw
 
 from vgg_cuda import VGG, ops
-from vgg_cuda.backends import DeviceError, cuda, get_backend, recording, why_missing
+from vgg_cuda.backends import DeviceError, cuda, get_backend, recording
 from vgg_cuda.weights import load_weights
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.emulator
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kernel_cases import Case, ConvCase, LinearCase, SimpleCase, all_cases, dtypes
 from support.kernel_reference import FACTOR, assert_within, draw, numpy_dtype, rounded_forward
 from support.tolerance import LOGITS, relative_l2
 
@@ -14,12 +15,7 @@ from vgg_cuda import _C, VGG, ops, reference
 from vgg_cuda.backends import get_backend, why_missing
 from vgg_cuda.weights import load_weights
 
-MISSING = why_missing("cuda")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
-if not _C.built_with_cuda():
-    pytest.skip("built without CUDA", allow_module_level=True)
-
-from support.kernel_cases import Case, ConvCase, LinearCase, SimpleCase, all_cases, dtypes  # noqa: E402
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")

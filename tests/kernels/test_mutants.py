@@ -6,23 +6,14 @@ from functools import cache
 
 import numpy as np
 import pytest
-from support.ptx_programs import ORDER_IDS, ORDERS, skip_without_emulator
+from support.mutants import cluster, dense, fused_conv1_block, gemm, halo, simple, swap_ab
+from support.mutants.cases import Case
+from support.mutants.edits import WRONG, Mutant
+from support.ptx_programs import ORDER_IDS, ORDERS
 
 from vgg_cuda import _C
 
-skip_without_emulator()
-
-from support.mutants import (  # noqa: E402
-    cluster,
-    dense,
-    fused_conv1_block,
-    gemm,
-    halo,
-    simple,
-    swap_ab,
-)
-from support.mutants.cases import Case  # noqa: E402
-from support.mutants.edits import WRONG, Mutant  # noqa: E402
+pytestmark = pytest.mark.emulator
 
 FILES = (gemm, simple, halo, cluster, swap_ab, dense, fused_conv1_block)
 MUTANTS = [mutant for file in FILES for mutant in file.MUTANTS]

@@ -16,18 +16,16 @@ from support.fake_cupy import Log, OutOfMemoryError, asarray, fake_gpus, ndarray
 from support.kernel_reference import draw
 
 from vgg_cuda import VGG, ops, reference
-from vgg_cuda.backends import get_backend, recording, why_missing
+from vgg_cuda.backends import get_backend, recording
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Spec
 from vgg_cuda.configs import Config, get_config
+from vgg_cuda.forward.eager import Eager
+from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, assign_offsets, plan_forward
 from vgg_cuda.layers import taps
 from vgg_cuda.weights import he_weights, load_weights
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-if MISSING is None:
-    from vgg_cuda.backends.emulator import EmulatorBackend
-    from vgg_cuda.backends.operations import Spec
-    from vgg_cuda.forward.eager import Eager
-    from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, assign_offsets, plan_forward
+pytestmark = pytest.mark.emulator
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 WEIGHTS = he_weights(SMALL, 3)

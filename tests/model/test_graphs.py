@@ -13,12 +13,10 @@ from support.fake_cupy import FakeTensor, Log, Stream, asarray, fake_gpus, ndarr
 from support.kernel_reference import draw
 
 from vgg_cuda import VGG
-from vgg_cuda.backends import why_missing
 from vgg_cuda.configs import Config
 from vgg_cuda.weights import he_weights
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.emulator
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 WEIGHTS = he_weights(SMALL, 3)

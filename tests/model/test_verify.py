@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from support.verify_cases import (
     DEVICES_AND_DTYPES,
-    NEEDS_EMULATOR,
     SMALL,
     Altered,
     changed,
@@ -54,7 +53,7 @@ def test_random_weights_pass(device: str, dtype: str) -> None:
 
 
 @pytest.mark.slow
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_vgg16_passes() -> None:
     weights = he_weights(get_config("vgg16"), 0)
     found = verify(VGG(weights, device="emulator"), weights, network_input(weights, 64, 64))
@@ -86,7 +85,7 @@ def test_adaptive_maxpool_is_exact(bounds: bool) -> None:
     assert len(parts) == 2
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_hopper_kernels_pass(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config("x", (64, "M", 128, "M", 64, "M", 64, "M", 64, "M"), (72, 10))
@@ -103,7 +102,7 @@ def test_hopper_kernels_pass(dtype: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert verify(model, bad, network_input(weights, 45, 34)).first_bad.tap == "pool3"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_fused_conv1_block_passes_and_faults_fail(dtype: str) -> None:
     """The bounds of both convolutions combine, and are neither violated nor loose."""
@@ -130,7 +129,7 @@ def test_fused_conv1_block_passes_and_faults_fail(dtype: str) -> None:
         assert first.tap == "pool1"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_overflow_inside_fused_conv1_block() -> None:
     config = Config("x", (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M"), ())
     weights = he_weights(config, 0)
@@ -163,6 +162,7 @@ def test_large_batch_is_verified_in_parts(monkeypatch: pytest.MonkeyPatch) -> No
     assert (bad.tap, bad.counts["wrong"], bad.worst.index) == ("pool2", 3, (1, 0, 0, 0))
 
 
+@pytest.mark.emulator
 def test_batch_split_for_memory_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     from support.fake_cupy import fake_gpus
 
@@ -180,7 +180,7 @@ def test_batch_split_for_memory_passes(monkeypatch: pytest.MonkeyPatch) -> None:
             verify(model, weights, x)
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_forward_and_graph_must_match_layers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -211,7 +211,7 @@ def test_verify_rejects_bad_arguments() -> None:
     weights = he_weights(SMALL, 0)
     model = VGG(weights, device="cpu")
     x = network_input(weights, 32, 32)
-    with pytest.raises(ValueError, match=r"verify: weights: expected those of <VGG small"):
+    with pytest.raises(ValueError, match=r"verify: weights: expected the weights of <VGG small"):
         verify(model, "digits", x)
     for bad in (x[0], x[:0], list(x)):
         with pytest.raises(ValueError, match=r"verify: x: expected a NumPy array \[N, H, W, 3\]"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support.call_cases import NEEDS_EMULATOR, OPS, Op
+from support.call_cases import OPS, Op
 
 
-@pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
+@pytest.fixture(params=["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 def device(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

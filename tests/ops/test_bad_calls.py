@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from support.call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
+from support.call_cases import BIAS, OPS, Op, W, X, draw
 
 from vgg_cuda import VGG, ops
 from vgg_cuda.backends import DeviceError, get_backend, why_missing
@@ -40,7 +40,7 @@ def test_float64_is_rejected(device: str) -> None:
         ops.relu(X.astype(np.float64), device=device)
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_only_images_allow_other_precisions() -> None:
     text = "conv3x3: dtype: expected float32 or tf32 for float32 x, got float16; uint8 or float32"
     with pytest.raises(TypeError, match=text):
@@ -97,7 +97,7 @@ def test_bad_devices_are_rejected() -> None:
             ops.relu(X, device="cuda")
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_emulator_rejects_bad_arguments() -> None:
     with pytest.raises(ValueError, match=r"relu: .*sm_80.*'sm_75'"):
         ops.relu(X, device="emulator", arch="sm_75")
@@ -241,7 +241,7 @@ def test_cpu_rejects_other_dtypes() -> None:
         ops.convert(X.astype(np.int32))
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_emulator_rejects_other_dtypes() -> None:
     known = "float16 or float32 or bfloat16 on emulator"
     with pytest.raises(TypeError, match=f"relu: x: expected a floating-point array, {known}, got "):
@@ -265,7 +265,7 @@ def test_cpu_rejects_tf32() -> None:
         VGG.load("digits", device="cpu", dtype="int8")
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_tf32_is_rejected_as_array_dtype() -> None:
     on: dict[str, Any] = {"device": "emulator"}
     advice = "got tf32; tf32 needs float32 x"
@@ -316,7 +316,7 @@ def test_emulator_options_are_checked_on_creation(
         ops.emulator_options(**given)  # no "with"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_instruction_limit_stops_launch() -> None:
     from vgg_cuda import _C
 
@@ -330,7 +330,7 @@ def test_instruction_limit_stops_launch() -> None:
 # ---- Memory ----
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_oversized_result_raises_memory_error(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = get_backend("emulator")
     monkeypatch.setattr(type(backend), "free_bytes", lambda self, needed: 4_100_000_000)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.call_cases import BIAS, NEEDS_EMULATOR, OPS, Op, W, X, draw
+from support.call_cases import BIAS, OPS, Op, W, X, draw
 from support.kernel_reference import draw as draw_in
 from support.kernel_reference import factors
 
@@ -101,7 +101,7 @@ def test_overlapping_out_is_rejected(device: str) -> None:
         ops.linear(draw(1, 3), draw(4, 3), row[0], out=row, device=device)
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_out_overlapping_converted_inputs_is_rejected() -> None:
     """The check uses the caller's arrays, not the converted copies."""
     w = np.ones((16, 16), np.float16)
@@ -154,7 +154,7 @@ def bits(tensor: torch.Tensor) -> bytes:
     return bytes(tensor.contiguous().view(torch.int16).numpy().tobytes())
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_bfloat16_tensors() -> None:
     on: dict[str, Any] = {"device": "emulator"}
     x, w = draw_in((2, 6, 4, 8), "bfloat16"), draw_in((5, 3, 3, 8), "bfloat16", seed=1)
@@ -183,7 +183,7 @@ def test_bfloat16_tensors() -> None:
     assert packed.dtype == "bfloat16"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_bfloat16_models() -> None:
     model = VGG.load("digits", device="emulator", dtype="bfloat16")
     x = draw(1, 32, 32, 3)
@@ -240,7 +240,7 @@ def test_packed_weights(device: str) -> None:
     assert ops.pack_linear(backend, draw(3, 4), None, dtype=torch.float32).dtype == "float32"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_weights_packed_for_other_device_are_rejected() -> None:
     packed = ops.pack_conv3x3(get_backend("cpu"), W, None)
     with pytest.raises(
@@ -264,7 +264,7 @@ TF32 = {
 }
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 @pytest.mark.parametrize(("call", "x"), TF32.values(), ids=TF32)
 def test_tf32_rounds_inputs(call: Op, x: np.ndarray) -> None:
     on: dict[str, Any] = {"device": "emulator", "dtype": "tf32"}
@@ -283,7 +283,7 @@ def test_tf32_rounds_inputs(call: Op, x: np.ndarray) -> None:
     assert call(x[:0], **on).dtype == np.float32
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_weights_packed_for_tf32() -> None:
     on: dict[str, Any] = {"device": "emulator", "dtype": "tf32"}
     backend = get_backend("emulator")
@@ -296,7 +296,7 @@ def test_weights_packed_for_tf32() -> None:
     assert backend.precisions == (*backend.dtypes, "tf32")
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 def test_tf32_models() -> None:
     model = VGG.load("digits", device="emulator", dtype="tf32")
     assert model.dtype == "tf32"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -37,10 +36,9 @@ class FakeArray:
 SM80 = _C.arch("sm_80")
 
 
-def test_emulator_is_built_when_expected() -> None:
-    if os.environ.get("VGG_CUDA_TESTS_EXPECT_EMULATOR"):  # `make test` sets it
-        assert _C.built_with_emulator()
-        assert _C.emulator_modules().keys() >= {"sm80/gemm_f16", "smxx/softmax"}
+@pytest.mark.emulator
+def test_emulator_modules_are_in_the_build() -> None:
+    assert _C.emulator_modules().keys() >= {"sm80/gemm_f16", "smxx/softmax"}
 
 
 def conv3x3(
@@ -353,3 +351,9 @@ for device in ("cuda", "emulator"):
     assert info.returncode == 2
     assert "Traceback" not in info.stderr
     assert "is a folder of sources" in info.stderr
+
+
+@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
+def test_gpu_tensor_map_without_driver() -> None:
+    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
+        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

@@ -7,23 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kernel_cases import BlockCase, ConvCase
 from support.kernel_reference import assert_same_bits, draw
 
 from vgg_cuda import _C, VGG, ops
-from vgg_cuda.backends import get_backend, recording, why_missing
+from vgg_cuda.backends import get_backend, recording
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Planner, Spec
 from vgg_cuda.backends.options import SCHEDULES
 from vgg_cuda.configs import Config, get_config
+from vgg_cuda.forward.graph import fused_conv1_block
 from vgg_cuda.weights import he_weights
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
-
-from support.kernel_cases import BlockCase, ConvCase  # noqa: E402 (asks the build for its kernels)
-
-from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
-from vgg_cuda.backends.operations import Planner, Spec  # noqa: E402
-from vgg_cuda.forward.graph import fused_conv1_block  # noqa: E402
+pytestmark = pytest.mark.emulator
 
 HOPPER: dict[str, Any] = {"device": "emulator", "arch": "sm_90a"}
 BLOCK = (

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgg_cuda import _C, VGG
+from vgg_cuda import VGG
 from vgg_cuda.configs import Config
 from vgg_cuda.weights import Weights
 
-NEEDS_EMULATOR = pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
 EMULATED = [
-    pytest.param("emulator", dtype, marks=NEEDS_EMULATOR)
+    pytest.param("emulator", dtype, marks=pytest.mark.emulator)
     for dtype in ("float32", "tf32", "float16", "bfloat16")
 ]
 DEVICES_AND_DTYPES = [("cpu", "float32"), *EMULATED]

@@ -121,7 +121,7 @@ NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("device", ["cpu", "emulator"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_compute_what_their_layers_say(name: str, device: str, tmp_path: Path) -> None:
     layers, input_size, size = NETWORKS[name]

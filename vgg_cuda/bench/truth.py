@@ -65,7 +65,7 @@ def _apply(layer: Layer, x: Float64, w: Any, bias: Any) -> Any:
 
 
 def stored(x: Any, dtype: str) -> Any:
-    """x as arrays of ``dtype`` hold it; tf32's are float32."""
+    """X as arrays of ``dtype`` hold it; tf32's are float32."""
     if dtype == "float16":
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float16).astype(np.float64)
@@ -77,7 +77,7 @@ def stored(x: Any, dtype: str) -> Any:
 
 
 def factors(x: Any, dtype: str) -> Any:
-    """x as a product takes it: of tf32 with eleven digits, ties away from zero."""
+    """X as a product takes it: of tf32 with eleven digits, ties away from zero."""
     if dtype != "tf32" or x is None:
         return x
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32) + np.uint32(0x1000)

@@ -176,7 +176,7 @@ def refresh() -> None:
 def packed_conv3x3(
     backend: Backend, w: torch.Tensor, bias: torch.Tensor | None, norm: Norm | None = None
 ) -> Any:
-    """w [K,C,3,3] and bias [K], as ``ops.conv3x3`` takes them, computed in w's dtype.
+    """W [K,C,3,3] and bias [K], as ``ops.conv3x3`` takes them, computed in w's dtype.
 
     ``norm``: folded in, in float64. All on the backend's device, whose current stream is used.
     """
@@ -196,7 +196,7 @@ def packed_conv3x3(
 
 
 def packed_linear(backend: Backend, w: torch.Tensor, bias: torch.Tensor | None) -> Any:
-    """w [K,C] and bias [K], as ``ops.linear`` takes them; as :func:`packed_conv3x3`."""
+    """W [K,C] and bias [K], as ``ops.linear`` takes them; as :func:`packed_conv3x3`."""
 
     def pack() -> Any:
         with callers_stream(w, "linear: w"):

@@ -25,12 +25,12 @@ def is_channels_last(x: torch.Tensor) -> bool:
 
 
 def to_nhwc(x: torch.Tensor) -> torch.Tensor:
-    """x [N,C,H,W] as a C-contiguous [N,H,W,C]: a view where x is channels_last, else a copy."""
+    """X [N,C,H,W] as a C-contiguous [N,H,W,C]: a view where x is channels_last, else a copy."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
 def from_nhwc(y: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    """y [N,H,W,C] as [N,C,H,W]: a channels_last view, or a contiguous copy."""
+    """Y [N,H,W,C] as [N,C,H,W]: a channels_last view, or a contiguous copy."""
     y = y.permute(0, 3, 1, 2)
     # not `contiguous()`, which leaves the strides of sizes of 1 as they are
     return y if channels_last else y.clone(memory_format=torch.contiguous_format)

@@ -85,7 +85,7 @@ class Jax:
         return clear
 
     def placed(self, x: Any) -> Any:
-        """x on the device, in the dtype."""
+        """X on the device, in the dtype."""
         return self.jax.device_put(x, self.device).astype(self.dtype)
 
     def laid_out(self, w: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -31,11 +32,9 @@ class Ours:
     """Work is enqueued on a stream of its own, where the device has streams."""
 
     def __init__(self, job: Job) -> None:
-        from ... import __version__
-
         self.job = job
         self.backend: Any = get_backend(job.device, job.arch)
-        self.versions = {"vgg_cuda": __version__}
+        self.versions = {"vgg_cuda": version("vgg-cuda")}
         self.clock: Clock = HostClock()
         self.stream: Any = None
         if job.on_gpu:
@@ -181,7 +180,7 @@ class Ours:
         return self.backend.asarray(x, numpy_dtype(self.job.dtype))
 
     def _repeated(self, work: Work) -> Any:
-        """x on the device; its images are repeated there, which is much faster than on the host."""
+        """X on the device; its images are repeated there, which is much faster than on the host."""
         few = self._placed(work.few().input(self.job.seed))
         if len(few) == work.batch:
             return few

@@ -108,7 +108,7 @@ class Torch:
             program.before = lambda i: target.copy_(xs[i])
 
     def function(self, work: Work) -> Callable[[Any], Any]:
-        """x [N,C,H,W] or [N,C] -> the result; weights are laid out once."""
+        """X [N,C,H,W] or [N,C] -> the result; weights are laid out once."""
         ready = self.laid_out(work)
         return self.inference(lambda x: self.forward(ready, x))
 
@@ -157,7 +157,7 @@ class Torch:
         return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
 
     def placed(self, x: Any) -> Any:
-        """x on the device, in the dtype, NCHW in channels_last."""
+        """X on the device, in the dtype, NCHW in channels_last."""
         tensor = self.torch.from_numpy(x).to(self.device).to(self.dtype)
         return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
 

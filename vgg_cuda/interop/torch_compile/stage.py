@@ -73,7 +73,7 @@ class Stage:
         return y.view(*x.shape[:-1], w.shape[0])
 
     def _spatial(self, backend: Backend, y: Any, arguments: Sequence[Any]) -> Tensor:
-        """y [N,H,W,C] -> [N,P,Q,K]."""
+        """Y [N,H,W,C] -> [N,P,Q,K]."""
         waiting: tuple[Step, Any] | None = None  # a convolution that may be the first of a block
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             if step.kind == "maxpool2x2":

@@ -1,4 +1,4 @@
-"""A report on the screen: a table with rules and colours on a terminal, aligned text in a pipe."""
+"""Print a report: a table with rules and colours on a terminal, aligned text in a pipe."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import sys
 from dataclasses import replace
 from typing import Literal
 
-from .columns import Cells, cells
-from .report import Report
+from ..bench.columns import Cells, cells
+from ..bench.report import Report
 
 DISPENSABLE = [
     *("samples", "load s", "enqueue", "host to device", "device", "p99", "peak GB", "% memory"),
     *("% compute", "GB/s", "bound by", "± %", "how", "GFLOP/s", "error", "images/s"),
 ]
-"""Columns that a narrow terminal does without, the first of them first."""
+"""Columns that are hidden on a narrow terminal, in this order."""
 
-_GAP = 3  # between columns
+_GAP = 3  # characters between columns
 
 BAD = ("wrong", "failed", "timeout")
 
 
 def print_report(report: Report) -> None:
-    """Writes to standard output, where there is one."""
-    if sys.stdout is None:
+    """Print ``report`` to standard output."""
+    if sys.stdout is None:  # it is closed
         return
     found = cells(report)
     if sys.stdout.isatty():
@@ -33,7 +33,7 @@ def print_report(report: Report) -> None:
 
 
 def text(found: Cells) -> str:
-    """Title, aligned rows and notes; no line ends in spaces."""
+    """Return title, aligned rows and notes as text; no line ends in spaces."""
     rows = [found.headings, *found.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
@@ -51,11 +51,11 @@ def _rich(found: Cells) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text  # texts are no markup: names come from files
+    from rich.text import Text  # names from files must not be read as markup
 
     console = Console()
     found = narrowed(found, console.width)
-    if _width(found) > console.width:  # a terminal breaks lines, rich would cut figures short
+    if _width(found) > console.width:  # the terminal wraps lines, rich would truncate figures
         sys.stdout.write(text(found) + "\n")
         return
     table = Table(box=SIMPLE_HEAD, title=Text(found.title, style="bold"), title_justify="left")
@@ -71,13 +71,13 @@ def _rich(found: Cells) -> None:
 
 
 def _width(found: Cells) -> int:
-    """Of the table with rules."""
+    """Return the width of the table with rules."""
     columns = zip(*[found.headings, *found.rows], strict=True)
     return sum(max(map(len, column)) + _GAP for column in columns) + 1
 
 
 def narrowed(found: Cells, width: int) -> Cells:
-    """Without as many of :data:`DISPENSABLE` as do not fit, rather than with figures cut short."""
+    """Drop columns of :data:`DISPENSABLE` until the table fits into ``width`` characters."""
     rows = [found.headings, *found.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     kept, left_out = list(range(len(widths))), []
@@ -89,7 +89,7 @@ def narrowed(found: Cells, width: int) -> Cells:
             left_out.append(heading)
     if not left_out:
         return found
-    note = f"too narrow for: {', '.join(left_out)}; --output has them"
+    note = f"too narrow for: {', '.join(left_out)}; --output writes all columns"
     return replace(
         found,
         headings=[found.headings[i] for i in kept],
