@@ -267,7 +267,7 @@ def conv3x3(
     *,
     normalize: tuple[Sequence[float], Sequence[float], bool] | None = None,
 ) -> None:
-    """x [N,H,W,C], w [K,packed_columns(9*C)], bias float32 [packed_bias(K)], out [N,P,Q,K];
+    """X [N,H,W,C], w [K,packed_columns(9*C)], bias float32 [packed_bias(K)], out [N,P,Q,K];
     workspace: bytes [plan.workspace_bytes] (uint8), or None where that is 0; ``normalize``:
     scale, shift (by w's channel) and whether x's channels are in the other order.
     """
@@ -284,14 +284,14 @@ def fused_conv1_block(
     *,
     normalize: tuple[Sequence[float], Sequence[float], bool] | None = None,
 ) -> None:
-    """x [N,H,W,3], w1 [K1,packed_columns(27)], w2 [K2,packed_columns(9*K1)], biases float32, padded
+    """X [N,H,W,3], w1 [K1,packed_columns(27)], w2 [K2,packed_columns(9*K1)], biases float32, padded
     as conv3x3's, out [N,H//2,W//2,K2]; ``normalize`` as there.
     """
 
 def linear(
     plan: Plan, x: Any, w: Any, bias: Any, out: Any, workspace: Any, executor: Executor
 ) -> None:
-    """x [N,C], w [K,packed_columns(C)], bias float32 [packed_bias(K)], out [N,K]."""
+    """X [N,C], w [K,packed_columns(C)], bias float32 [packed_bias(K)], out [N,K]."""
 
 def maxpool2x2(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
 def avgpool(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
@@ -303,4 +303,4 @@ def relu(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
     """Of any shape; ``out`` may be ``x``."""
 
 def convert(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
-    """x [N,rows,columns] (any shape of that size) -> out [N,columns,rows]."""
+    """X [N,rows,columns] (any shape of that size) -> out [N,columns,rows]."""
