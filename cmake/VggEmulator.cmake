@@ -20,8 +20,8 @@ set(_entries "")
 set(_symbols "")
 set(_files "")
 foreach(_item IN LISTS ptx_sources ITEMS
-    "compute_80:csrc/emulator/ptx_wrappers.cu"
-    "compute_90a:csrc/emulator/ptx_wrappers_sm90.cu")
+    "compute_80:csrc/ptx/test_kernels.cu"
+    "compute_90a:csrc/ptx/test_kernels_sm90.cu")
   string(REPLACE ":" ";" _item "${_item}")
   list(GET _item 0 _front_end)
   list(GET _item 1 _source)
@@ -45,7 +45,7 @@ configure_file(cmake/ptx_texts.cpp.in "${PROJECT_BINARY_DIR}/ptx_texts.cpp" @ONL
 set_source_files_properties("${PROJECT_BINARY_DIR}/ptx_texts.cpp" PROPERTIES
   OBJECT_DEPENDS "${_files}")
 
-file(GLOB _emulator CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/emulator/*.cpp")
+file(GLOB _emulator CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/emulator/*/*.cpp")
 add_library(vgg_emulator OBJECT ${_emulator})
 target_include_directories(vgg_emulator PRIVATE csrc)
 # Always optimised, for the machine that builds it: it interprets millions of instructions. A

@@ -1,4 +1,4 @@
-"""VGG-11/13/16/19 inference on hand-written CUDA kernels, with a NumPy backend."""
+"""VGG-11/13/16/19 inference on hand-written CUDA kernels, with a NumPy backend for CPUs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .images.presets import PRESETS, Preset, RangeWarning
 from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError
-from .weights.chain import UnsupportedError
+from .weights.chain.layers import UnsupportedError
 
 if TYPE_CHECKING:
     from .interop.keras import from_keras as from_keras
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = _version("vgg-cuda")
 
 _INTEROP = {"from_keras": "keras", "from_torch": "torch_module"}
-"""What is imported when it is asked for by name (not by ``*``), and from where in ``interop``."""
+"""Functions imported on first access, each with its module in ``interop``; not part of ``*``."""
 
 __all__ = [
     "PRESETS",

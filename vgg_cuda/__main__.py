@@ -1,4 +1,4 @@
-"""``python -m vgg_cuda`` is the command ``vgg-cuda``."""
+"""Entry point of ``python -m vgg_cuda``, the same command as ``vgg-cuda``."""
 
 from .cli.main import main
 

@@ -1,8 +1,8 @@
-"""Arrays from elsewhere: what kind one is, and how a result goes back as the same kind.
+"""Arrays of any library: their kind, and how results are returned as the same kind.
 
-The protocols are DLPack (https://dmlc.github.io/dlpack), the Python array API's ``from_dlpack``
-and ``__cuda_array_interface__``; nothing is imported that the caller has not imported already,
-except CuPy for an array on a GPU.
+Memory is shared through DLPack (https://dmlc.github.io/dlpack), the Python array API's
+``from_dlpack``, and ``__cuda_array_interface__``. Only libraries that the caller has imported are
+used, and CuPy for arrays on a GPU.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ DLPACK_HOST = (1, 3)  # kDLCPU; kDLCUDAHost: pinned
 DLPACK_GPU = (2, 13)  # kDLCUDA; kDLCUDAManaged
 
 Restore = Callable[[Any], Any]
-"""Turns a backend's array into the caller's kind."""
+"""Function from a backend's array to one of the caller's kind."""
 
 
 def is_cupy(x: object) -> bool:
-    """Whether ``x`` is a CuPy array."""
+    """Return whether ``x`` is a CuPy array."""
     return type(x).__module__.partition(".")[0] == "cupy"
 
 
 def is_torch(x: object) -> bool:
-    """Whether ``x`` is a PyTorch tensor (or one of its other objects)."""
+    """Return whether ``x`` is a PyTorch tensor (or another object of PyTorch)."""
     return any(base.__module__.partition(".")[0] == "torch" for base in type(x).__mro__)
 
 
 def is_jax(x: object) -> bool:
-    """Whether ``x`` is a JAX array, which nobody may write to."""
+    """Return whether ``x`` is a JAX array; JAX arrays are read-only."""
     return type(x).__module__.partition(".")[0] in ("jax", "jaxlib")
 
 
 def describe(x: object) -> str:
-    """``x`` for an error message: its kind, and its dtype and shape where it has them."""
-    with contextlib.suppress(Exception):  # another library's array may have none, or fail to say
+    """Describe ``x`` for an error message: its kind, and its dtype and shape if it has them."""
+    with contextlib.suppress(Exception):  # properties of another library's array may raise
         shape: Any = x.shape  # type: ignore[attr-defined]
         return f"{kind(x)} of dtype {getattr(x, 'dtype', None)} and shape {tuple(shape)}"
     return kind(x)
 
 
 def kind(x: object) -> str:
-    """The type of ``x``, as "numpy.ndarray"."""
+    """Return the qualified name of the type of ``x``, such as "numpy.ndarray"."""
     return f"{type(x).__module__}.{type(x).__qualname__}".removeprefix("builtins.")
 
 
 def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
-    """``x`` as a NumPy or CuPy array that shares its memory, and the way back to its kind.
+    """Return a NumPy or CuPy array that shares the memory of ``x``, and its :data:`Restore`.
 
-    An array with ``__cuda_array_interface__`` alone comes back as CuPy's. Raises ``TypeError`` for
-    anything that is no array, or one whose memory cannot be shared.
+    ``what`` names ``x`` in errors. Arrays with only ``__cuda_array_interface__`` are restored as
+    CuPy arrays. Raises ``TypeError`` if ``x`` is not an array or cannot share its memory.
     """
     if is_cupy(x):
         return x, lambda y: y
@@ -66,7 +66,7 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
     if isinstance(x, np.ndarray):
         return np.asarray(x), lambda y: y
     namespace = _namespace(x)
-    array = not isinstance(x, type)  # a class has its arrays' methods, too
+    array = not isinstance(x, type)  # an array class has the methods, too
     if not (array and hasattr(x, "__dlpack__") and hasattr(namespace, "from_dlpack")):
         if array and hasattr(x, "__cuda_array_interface__"):
             return _from_cuda_array_interface(x, what), lambda y: y
@@ -75,8 +75,12 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
             f"or JAX's, or __cuda_array_interface__), got {describe(x)}"
         )
     if getattr(x, "requires_grad", False):
-        raise TypeError(f"{what}: requires grad; pass {what.rpartition(' ')[2]}.detach()")
-    for resolve in ("resolve_neg", "resolve_conj"):  # PyTorch's lazy signs, which DLPack drops
+        name = what.rpartition(" ")[2]
+        raise TypeError(
+            f"{what}: expected a tensor that does not require grad, got one that does; pass "
+            f"{name}.detach()"
+        )
+    for resolve in ("resolve_neg", "resolve_conj"):  # PyTorch's lazy negation, which DLPack drops
         if hasattr(x, resolve):
             x = getattr(x, resolve)()
     with _sharing(x, what):
@@ -91,17 +95,20 @@ def unwrap(x: Any, what: str) -> tuple[Any, Restore]:
             f"{device_type}"
         )
     restore = partial(_restore, namespace)
-    if str(x.dtype).rpartition(".")[2] == "bfloat16":
-        bfloat16 = _bfloat16(what)
+    if str(x.dtype).rpartition(".")[2] != "bfloat16":
         with _sharing(x, what):
-            return from_dlpack(x.view(namespace.int16)).view(bfloat16), restore
+            return from_dlpack(x), restore
+    try:
+        bfloat16 = numpy_dtype("bfloat16")
+    except ImportError:
+        raise TypeError(f"{what}: bfloat16 needs ml_dtypes: pip install ml_dtypes") from None
     with _sharing(x, what):
-        return from_dlpack(x), restore
+        return from_dlpack(x.view(namespace.int16)).view(bfloat16), restore
 
 
 @contextlib.contextmanager
 def _sharing(x: Any, what: str) -> Iterator[None]:
-    """Whatever x's library raises in here becomes a ``TypeError`` that says what was tried."""
+    """Turn any error of the library of ``x`` inside the block into a ``TypeError``."""
     try:
         yield
     except MemoryError:
@@ -111,9 +118,10 @@ def _sharing(x: Any, what: str) -> Iterator[None]:
 
 
 def _restore(namespace: Any, y: Any) -> Any:
-    """``y`` as an array of ``namespace``; NumPy and CuPy take bfloat16 through DLPack as bits only.
+    """Return ``y`` as an array of ``namespace``.
 
-    Raises ``TypeError`` where that library holds no such dtype, as JAX float64 by default.
+    bfloat16 is passed as int16, because DLPack in NumPy and CuPy lacks it. Raises ``TypeError`` if
+    the library lacks the dtype of ``y``: JAX has no float64 by default.
     """
     if y.dtype.name == "bfloat16" and hasattr(namespace, "bfloat16"):
         return namespace.from_dlpack(y.view(np.int16)).view(namespace.bfloat16)
@@ -121,27 +129,20 @@ def _restore(namespace: Any, y: Any) -> Any:
     if str(result.dtype).rpartition(".")[2] != y.dtype.name:
         advice = "; set jax_enable_x64" if is_jax(result) and y.dtype.name == "float64" else ""
         raise TypeError(
-            f"{namespace.__name__} cannot hold a result of {y.dtype.name}: it made {result.dtype} "
-            f"of it{advice}"
+            f"{namespace.__name__} cannot hold a result of {y.dtype.name}: it converts it to "
+            f"{result.dtype}{advice}"
         )
     return result
 
 
 def gpu_of(x: Any) -> int | None:
-    """The GPU that another library's ``x`` shares through DLPack; None for all else."""
+    """Return the GPU index of another library's ``x`` by DLPack; None for any other ``x``."""
     if is_cupy(x) or isinstance(x, (np.ndarray, type)):
         return None
-    with contextlib.suppress(Exception):  # ``unwrap`` says what is wrong
+    with contextlib.suppress(Exception):  # ``unwrap`` reports what is wrong
         device_type, index = x.__dlpack_device__()
         return int(index) if int(device_type) in DLPACK_GPU else None
     return None
-
-
-def _bfloat16(what: str) -> np.dtype[Any]:
-    try:
-        return numpy_dtype("bfloat16")
-    except ImportError:
-        raise TypeError(f"{what}: bfloat16 needs ml_dtypes: pip install ml_dtypes") from None
 
 
 def _from_cuda_array_interface(x: Any, what: str) -> Any:
@@ -149,35 +150,34 @@ def _from_cuda_array_interface(x: Any, what: str) -> Any:
     if x.__cuda_array_interface__.get("mask") is not None:
         raise TypeError(f"{what}: expected an array without a mask, got {describe(x)}")
     with _sharing(x, what):
-        return cupy.asarray(x)  # waits for the stream that the interface names, as it demands
+        return cupy.asarray(x)  # waits for the interface's stream, as the protocol requires
 
 
 def import_cupy(what: str) -> Any:
-    """CuPy, which an array on a GPU needs; ``TypeError`` where there is none."""
+    """Import CuPy for an array on a GPU; raise ``TypeError`` if it is not installed."""
     try:
         return importlib.import_module("cupy")
     except ImportError:
         raise TypeError(
-            f"{what}: got an array on a CUDA device; that needs CuPy: "
-            'pip install "vgg-cuda[cuda13]"'
+            f'{what}: arrays on a CUDA device need CuPy: pip install "vgg-cuda[cuda13]"'
         ) from None
 
 
 def _namespace(x: Any) -> Any:
-    """The module with x's ``from_dlpack``; a subclass's is its base's."""
-    with contextlib.suppress(Exception):  # JAX's random keys have one that raises
+    """Return the module that defines ``from_dlpack`` for ``x`` or a base class of it."""
+    with contextlib.suppress(Exception):  # raises for JAX's random keys
         return x.__array_namespace__()
     modules = (sys.modules.get(base.__module__.partition(".")[0]) for base in type(x).__mro__)
     return next((module for module in modules if hasattr(module, "from_dlpack")), None)
 
 
 def address(x: Any) -> int:
-    """Where the first element of a NumPy or CuPy array is."""
+    """Return the address of the first element of a NumPy or CuPy array."""
     return int(x.data.ptr if is_cupy(x) else x.__array_interface__["data"][0])
 
 
 def overlap(x: Any, y: Any) -> bool:
-    """Whether two NumPy or CuPy arrays have bytes in common; of CuPy's: lie in one another."""
+    """Return whether two NumPy arrays share bytes, or the address ranges of CuPy arrays overlap."""
     if is_cupy(x) != is_cupy(y) or not x.nbytes or not y.nbytes:
         return False
     if not is_cupy(x):
@@ -187,7 +187,7 @@ def overlap(x: Any, y: Any) -> bool:
 
 
 def _bounds(x: Any) -> tuple[int, int]:
-    """The addresses of x's first byte and behind its last, whatever its strides."""
+    """Return the addresses of the first byte of ``x`` and of the one behind its last byte."""
     steps = [(n - 1) * stride for n, stride in zip(x.shape, x.strides, strict=True)]
     start = address(x)
     return (
@@ -197,9 +197,9 @@ def _bounds(x: Any) -> tuple[int, int]:
 
 
 def numpy_dtype(name: Any) -> np.dtype[Any]:
-    """The NumPy dtype called ``name``, or of what is computed in it.
+    """Return the NumPy dtype of arrays in the dtype or precision ``name``.
 
-    "bfloat16" is ``ml_dtypes``'; "tf32" products have float32 factors and results.
+    "bfloat16" is a dtype of ``ml_dtypes``; arrays for the precision "tf32" are float32.
     """
     if name == "bfloat16":
         import ml_dtypes
@@ -212,9 +212,9 @@ def numpy_dtype(name: Any) -> np.dtype[Any]:
 
 
 def dtype_name(dtype: Any) -> str:
-    """The name of a dtype of any library, or of its name: ``torch.float16`` is "float16".
+    """Return the name of a dtype of any library, or of a name: "float16" for ``torch.float16``.
 
-    What is no dtype is given back as text.
+    Other objects are returned as text.
     """
     if isinstance(dtype, str):
         return dtype
@@ -224,12 +224,12 @@ def dtype_name(dtype: Any) -> str:
 
 
 def is_float(x: Any) -> bool:
-    """Whether ``x`` is of a real floating-point dtype."""
+    """Return whether ``x`` has a real floating-point dtype."""
     return getattr(x.dtype, "kind", "") == "f" or x.dtype.name == "bfloat16"
 
 
 def require_float(x: Any, what: str) -> None:
-    """Raises ``TypeError`` where ``x`` is not of a real floating-point dtype."""
+    """Raise ``TypeError`` if ``x`` has no real floating-point dtype."""
     if not is_float(x):
         raise TypeError(
             f"{what}: expected a floating-point array (float32, float16, bfloat16, float64), "
@@ -238,8 +238,8 @@ def require_float(x: Any, what: str) -> None:
 
 
 def as_float32(x: Any, what: str) -> NDArray[np.float32]:
-    """A host array of any real floating-point dtype as C-contiguous float32."""
+    """Return a host array of any real floating-point dtype as C-contiguous float32."""
     array = np.asarray(x)
     require_float(array, what)
-    with np.errstate(over="ignore"):  # beyond float32 is infinite
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
         return np.asarray(array, np.float32, order="C")

@@ -1,4 +1,4 @@
-"""The VGG family as data: one list per network, and the layers that follow from it.
+"""The VGG family as data: one list of widths per network, and the layers that follow from it.
 
 Simonyan & Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2014,
 Table 1, configurations A, B, D, E.
@@ -26,12 +26,11 @@ CONFIGS: dict[str, list[int | str]] = {
 IN_CHANNELS = 3
 HIDDEN = (4096, 4096)
 POOL_GRID = 7
-MIN_SIZE = 32  # of the published networks' images: five pools, 32 -> 1
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A 3x3 convolution, stride 1, padding 1; ``relu{b}_{i}`` follows where ``relu`` is set."""
+    """A 3x3 convolution, stride 1, padding 1, followed by ``relu{b}_{i}`` if ``relu`` is set."""
 
     name: str
     in_channels: int
@@ -53,7 +52,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Dense:
-    """A fully connected layer; ``relu{i}`` follows where ``relu`` is set."""
+    """A fully connected layer, followed by ``relu{i}`` if ``relu`` is set."""
 
     name: str
     in_features: int
@@ -73,15 +72,17 @@ Pooling = Literal["avg", "max", "none"]
 class Config:
     """The architecture of one network.
 
-    ``widths`` is a list as in :data:`CONFIGS`; ``head`` holds the dense layers' output features,
-    the class count last (empty: no dense head). ``batch_norm`` says that batch norms were folded
-    into the convolutions, so that their inputs no longer exist.
-
-    ``pooling`` is what is between the last of ``widths`` and the first dense layer: "avg" or "max",
-    to ``pool_grid`` x ``pool_grid`` cells however large the images are, or "none"; then images with
-    a dense layer behind have ``input_size`` (H, W) and no other. None is "avg" before a head and
-    "none" without. ``flat``: is the result [N,features] without a head, too? ``without_relu`` names
-    the layers that no ReLU follows; None is the last dense one alone.
+    - ``widths``: convolutions and pools, as in :data:`CONFIGS`.
+    - ``head``: output features of the dense layers, the class count last; empty for no dense head.
+    - ``pool_grid``: side of the grid of cells that the global pool returns for any image size.
+    - ``batch_norm``: whether batch norms were folded into the convolutions.
+    - ``in_channels``: channels of the images.
+    - ``pooling``: global pool behind the last of ``widths``: "avg", "max" or "none"; None stands
+      for "avg" with a dense head and "none" without one.
+    - ``flat``: whether a network without a dense head returns [N,features].
+    - ``input_size``: the only (H, W) that the network accepts; required for a dense head without a
+      global pool.
+    - ``without_relu``: layers that no ReLU follows; None stands for the last dense layer.
     """
 
     name: str
@@ -97,11 +98,13 @@ class Config:
 
     def __post_init__(self) -> None:
         if not any(isinstance(width, int) for width in self.widths) or self.widths[0] == "M":
-            raise ValueError(f"{self.name}: expected a convolution first, got widths {self.widths}")
+            raise ValueError(
+                f"{self.name}: widths: expected a convolution first, got {self.widths}"
+            )
         if self.reduces == "none" and self.head and self.input_size is None:
             raise ValueError(
-                f"{self.name}: expected input_size: dense layers read all pixels where nothing "
-                "pools them"
+                f"{self.name}: input_size: expected (H, W) for a dense layer without a global "
+                "pool, got None"
             )
 
     @cached_property
@@ -121,7 +124,7 @@ class Config:
 
     @cached_property
     def dense(self) -> tuple[Dense, ...]:
-        """The dense layers, ``fc6`` first; ReLU follows all but the last, or as stated."""
+        """The dense layers, ``fc6`` first."""
         layers = []
         rows, columns = self.grid
         features = self.out_channels * rows * columns if self.head else 0
@@ -137,12 +140,12 @@ class Config:
 
     @property
     def reduces(self) -> Pooling:
-        """``pooling``, or what its default means here."""
+        """``pooling`` with its default resolved."""
         return self.pooling or ("avg" if self.head else "none")
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of what the first dense layer reads; (0, 0) where images decide."""
+        """Rows and columns that the first dense layer reads; (0, 0) if they depend on the image."""
         if self.reduces != "none":
             return self.pool_grid, self.pool_grid
         if self.input_size is None:
@@ -152,34 +155,34 @@ class Config:
 
     @property
     def pools(self) -> int:
-        """How often sides are halved."""
+        """Number of 2x2 max-pools."""
         return sum(width == "M" for width in self.widths)
 
     @property
     def min_size(self) -> int:
-        """The least height and width of an image: 32 for five pools."""
+        """Minimum height and width of an image: 32 for five pools."""
         return 1 << self.pools
 
     @property
     def natural_size(self) -> tuple[int, int]:
-        """Height and width of images where nobody says another."""
+        """Default height and width of images."""
         return self.input_size or (224, 224)
 
     def wrong_size(self, height: int, width: int) -> str | None:
-        """What is wrong with images of this size for the network; None where nothing is."""
-        found = f"got H = {height} and W = {width}"
+        """Return why images of this size do not fit the network; None if they fit."""
+        got = f"got H = {height} and W = {width}"
         if self.input_size is not None and (height, width) != self.input_size:
             H, W = self.input_size
             return (
-                f"expected H = {H} and W = {W} (dense layers read all pixels of that size), {found}"
+                f"expected H = {H} and W = {W} (dense layers read all pixels of that size), {got}"
             )
         if min(height, width) < self.min_size:
-            return f"expected H and W >= {self.min_size} ({self.pools} pools halve them), {found}"
+            return f"expected H and W >= {self.min_size} ({self.pools} pools halve them), {got}"
         return None
 
     @property
     def last(self) -> str:
-        """The tap of the last layer, before a softmax."""
+        """Tap of the last layer before the softmax."""
         if self.dense:
             dense = self.dense[-1]
             return dense.relu_name if dense.relu else dense.name
@@ -190,7 +193,7 @@ class Config:
 
     @property
     def convs(self) -> tuple[Conv, ...]:
-        """The convolutions alone."""
+        """The convolutions, in order."""
         return tuple(layer for layer in self.features if isinstance(layer, Conv))
 
     @property
@@ -200,17 +203,17 @@ class Config:
 
     @property
     def num_classes(self) -> int | None:
-        """Outputs of the last dense layer; None without a head, or where it ends in a ReLU."""
+        """Outputs of the last dense layer; None without a head, or if a ReLU follows it."""
         return self.head[-1] if self.head and not self.dense[-1].relu else None
 
 
 def get_config(name: str, *, num_classes: int = 1000, include_top: bool = True) -> Config:
-    """The published network called ``name``, with ``num_classes`` outputs or no dense head.
+    """Return the published network ``name``, with ``num_classes`` outputs or no dense head.
 
     Raises ``ValueError`` for an unknown name or a class count below 1.
     """
     if name not in CONFIGS:
-        raise ValueError(f"unknown network {name!r}: expected one of {', '.join(CONFIGS)}")
+        raise ValueError(f"network: expected one of {', '.join(CONFIGS)}, got {name!r}")
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes: expected an integer >= 1, got {num_classes!r}")
     head = (*HIDDEN, num_classes) if include_top else ()
@@ -218,8 +221,5 @@ def get_config(name: str, *, num_classes: int = 1000, include_top: bool = True) 
 
 
 def config_name(widths: tuple[int | str, ...]) -> str:
-    """The published name of a list of widths, or ``"vgg"`` for one of another width or depth."""
-    for name, published in CONFIGS.items():
-        if tuple(published) == widths:
-            return name
-    return "vgg"
+    """Return the published name of a list of widths, or ``"vgg"`` for any other list."""
+    return next((name for name, known in CONFIGS.items() if tuple(known) == widths), "vgg")

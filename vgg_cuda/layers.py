@@ -1,15 +1,14 @@
-"""Names of layers: the canonical ones, and the aliases that Keras and torchvision users know.
+"""Names of layers: the canonical names, and the aliases of Keras and torchvision.
 
 Canonical taps, in order: ``conv1_1`` (before the activation), ``relu1_1``, …, ``pool5``,
-``avgpool``, ``fc6``, ``relu6``, ``fc7``, ``relu7``, ``fc8``, ``prob`` (softmax); in a network that
-pools to maxima, ``maxpool`` instead of ``avgpool``.
+``avgpool`` (or ``maxpool``), ``fc6``, ``relu6``, ``fc7``, ``relu7``, ``fc8``, ``prob`` (softmax).
 
-- Keras names mean the tensor *after* the activation: ``block1_conv2`` is ``relu1_2``, ``fc1`` is
-  ``relu6``, ``predictions`` is ``prob``.
-- torchvision indices mean that module's own output, counted for the network's variant:
+- Keras names stand for the tensor *after* the activation: ``block1_conv2`` is ``relu1_2``,
+  ``fc1`` is ``relu6``, ``predictions`` is ``prob``.
+- torchvision names stand for the output of the module with that index in the same network:
   ``features.3`` of VGG-16 is ``relu1_2``; ``classifier.0`` is ``fc6``.
-- In a network whose batch norms were folded, ``conv1_1`` no longer exists; ``bn1_1`` is the
-  output of its batch norm.
+- If batch norms were folded into the convolutions, ``conv1_1`` no longer exists; ``bn1_1`` is the
+  output of the batch norm.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from .configs import Config, Conv
 
 
 class FoldedError(ValueError):
-    """A tap before a batch norm that was folded into its convolution."""
+    """Raised for a tensor before a batch norm that was folded into its convolution."""
 
 
 def taps(config: Config) -> list[str]:
-    """Every canonical tap of ``config``, in the order in which a forward reaches them."""
+    """Return every canonical tap of ``config``, in the order of computation."""
     names: list[str] = []
     for layer in config.features:
         names.append(layer.name)
@@ -40,13 +39,13 @@ def taps(config: Config) -> list[str]:
 
 
 def aliases(config: Config) -> dict[str, str]:
-    """Alias -> canonical tap, for every alias that ``config`` has.
+    """Return the canonical tap of every alias in ``config``.
 
     An alias of a tensor before a folded batch norm maps to ``"<bn1_1"``, which
-    :func:`resolve_layer` refuses.
+    :func:`resolve_layer` rejects.
     """
     table: dict[str, str] = {}
-    index = 0  # of torchvision's `features`
+    index = 0  # in torchvision's `features`
     for layer in config.features:
         if isinstance(layer, Conv):
             block, number = layer.name.removeprefix("conv").split("_")
@@ -78,10 +77,10 @@ def aliases(config: Config) -> dict[str, str]:
 
 
 def resolve_layer(config: Config, name: str) -> str:
-    """The canonical tap that ``name`` means in ``config``.
+    """Return the canonical tap that ``name`` stands for in ``config``.
 
-    Raises ``ValueError`` with the closest names for an unknown one, and :class:`FoldedError` for a
-    tensor that folding a batch norm removed.
+    Raises ``ValueError`` with the closest names for an unknown name, and :class:`FoldedError` for
+    a tensor removed by folding a batch norm.
     """
     if not isinstance(name, str):
         raise TypeError(f"layer: expected a name such as 'relu1_2', got {name!r}")

@@ -1,6 +1,6 @@
-"""A direct float64 reference of every operation, written to be obviously right, not fast.
+"""Float64 reference of every operation, written to be simple rather than fast.
 
-Each output of a convolution is the sum of nine shifted products, with no transform and no fusion.
+A convolution is the sum of nine shifted products, without transforms or fused operations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def conv3x3(
     x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, relu: bool = False,
     pool: bool = False,
 ) -> Float64:  # fmt: skip
-    """x [N,H,W,C], w [K,3,3,C], bias [K] -> [N,H,W,K]; padding 1, stride 1; pooled on request."""
+    """Convolve x [N,H,W,C] with w [K,3,3,C] and bias [K] to [N,H,W,K]: padding 1, stride 1."""
     x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
     n, h, width, c = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -38,7 +38,7 @@ def conv3x3(
 
 
 def maxpool2x2(x: ArrayLike) -> Float64:
-    """x [N,H,W,C] -> [N,H//2,W//2,C]."""
+    """Return the 2x2 maxima of x [N,H,W,C]: [N,H//2,W//2,C]."""
     x = np.asarray(x, np.float64)
     n, h, w, c = x.shape
     even = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c)
@@ -46,16 +46,16 @@ def maxpool2x2(x: ArrayLike) -> Float64:
 
 
 def avgpool(x: ArrayLike, grid: int = 7) -> Float64:
-    """x [N,H,W,C] -> [N,grid,grid,C]: means over floor(i*H/grid) up to ceil((i+1)*H/grid)."""
-    return _of_bins(np.mean, x, grid)
+    """Return means [N,grid,grid,C] of x [N,H,W,C] over floor(i*H/grid) to ceil((i+1)*H/grid)."""
+    return _reduce_bins(np.mean, x, grid)
 
 
 def adaptive_maxpool(x: ArrayLike, grid: int = 1) -> Float64:
-    """x [N,H,W,C] -> [N,grid,grid,C]: maxima over ``avgpool``'s bins."""
-    return _of_bins(np.max, x, grid)
+    """Return maxima [N,grid,grid,C] of x [N,H,W,C], over the bins of ``avgpool``."""
+    return _reduce_bins(np.max, x, grid)
 
 
-def _of_bins(reduce: Callable[..., Any], x: ArrayLike, grid: int) -> Float64:
+def _reduce_bins(reduce: Callable[..., Any], x: ArrayLike, grid: int) -> Float64:
     x = np.asarray(x, np.float64)
     n, h, w, c = x.shape
     y = np.empty((n, grid, grid, c))
@@ -70,7 +70,7 @@ def _of_bins(reduce: Callable[..., Any], x: ArrayLike, grid: int) -> Float64:
 def linear(
     x: ArrayLike, w: ArrayLike, bias: ArrayLike | None = None, *, relu: bool = False
 ) -> Float64:
-    """x [N,C], w [K,C], bias [K] -> [N,K]."""
+    """Return x @ w.T + bias [N,K], for x [N,C], w [K,C] and bias [K]."""
     y: Float64 = np.asarray(x, np.float64) @ np.asarray(w, np.float64).T
     if bias is not None:
         y += np.asarray(bias, np.float64)
@@ -78,14 +78,14 @@ def linear(
 
 
 def softmax(x: ArrayLike) -> Float64:
-    """x [N,C] -> [N,C]."""
+    """Return the softmax over the last axis of x [N,C]."""
     x = np.asarray(x, np.float64)
     y = np.exp(x - x.max(axis=1, keepdims=True))
     return np.asarray(y / y.sum(axis=1, keepdims=True))
 
 
 def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
-    """Every canonical tap of the network for x [N,H,W,3], by name."""
+    """Return every canonical tap of the network for x [N,H,W,3], by name."""
     config, tensors = weights.config, weights.tensors
     y: Any = np.asarray(x, np.float64)
     taps: dict[str, Float64] = {}

@@ -1,17 +1,19 @@
-"""The table of a network's layers: the note's columns, with parameters and FLOPs."""
+"""Tables of a network's layers, with parameters and FLOPs."""
 
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 
 from .configs import Config, Conv
+from .text import aligned
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer: output ``size`` as shown, and what it holds and does for one image.
+    """One layer of the table, for one image.
 
-    ``flops`` counts a multiply-add as two, as the direct convolution would do it.
+    ``size`` is the output size, "HxWxC" or "K". ``flops`` counts a multiply-add of the direct
+    convolution as two.
     """
 
     layer: str
@@ -29,17 +31,16 @@ HEADINGS = (
     *("layer", "output size", "filters", "kernel", "stride", "padding", "activation"),
     *("parameters", "FLOPs"),
 )
-NUMBERS = 7  # the column where they begin
+NUMBERS = 7  # first column of numbers
 
 
 def rows(
     config: Config, size: int | tuple[int, int] | None, activation: str | None = None
 ) -> list[Row]:
-    """The layers of ``config`` for one image of ``size``: side, or height and width.
+    """Return the layers of ``config`` for one image.
 
-    None is 224, or the one size that the network takes.
-
-    Raises ``ValueError`` for a size that the network cannot take.
+    ``size`` is the image's side, or its height and width; None stands for the network's
+    ``natural_size``. Raises ``ValueError`` for a size that the network does not accept.
     """
     if size is None:
         size = config.natural_size
@@ -72,18 +73,10 @@ def rows(
 def summary_table(
     config: Config, size: int | tuple[int, int] | None = None, activation: str | None = None
 ) -> str:
-    """:func:`rows` as aligned plain text, with totals."""
+    """Return :func:`rows` as aligned plain text, with totals."""
     table = rows(config, size, activation)
     cells = [(*astuple(row)[:NUMBERS], f"{row.parameters:,}", f"{row.flops:,}") for row in table]
     total = (f"{sum(r.parameters for r in table):,}", f"{sum(r.flops for r in table):,}")
     lines = [HEADINGS, *cells, ("total", *[""] * (NUMBERS - 1), *total)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
-    text = [
-        "  ".join(
-            cell.ljust(widths[i]) if i < NUMBERS else cell.rjust(widths[i])
-            for i, cell in enumerate(line)
-        )
-        for line in lines
-    ]
-    rule = "-" * len(text[0])
-    return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
+    text = aligned(lines, left=range(NUMBERS))
+    return "\n".join([*text[:-1], text[1], text[-1]])

@@ -1,11 +1,11 @@
-"""The model: a VGG network with its weights, on one device."""
+"""VGG networks with their weights, on one device."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,13 @@ from .backends.streams import callers_stream
 from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
-from .images import batches as _images
+from .images.batches import batches
 from .images.presets import Preset, as_preset
 from .layers import resolve_layer
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
 
-if TYPE_CHECKING:  # they need the extension
+if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
     from .forward.plan import Memory
     from .forward.planned import PlannedRunner
@@ -40,10 +40,10 @@ class VGG:
     """A VGG network on one device; safe to call from several threads.
 
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
-    (what it computes in, "float16", "tf32"), ``activation`` ("softmax" where the weights' source
-    states one: then a call gives probabilities; else None: logits), ``labels`` (a name per class,
-    or None), ``preset`` (how images become inputs) and ``weights`` (what it was made of, float32 in
-    host memory; on the CPU its dense layers are the very arrays that are computed with).
+    (precision, such as "float16" or "tf32"), ``activation`` ("softmax" if calls return
+    probabilities, as the source of the weights demands, or None if they return logits), ``labels``
+    (a name per class, or None), ``preset`` (how images are preprocessed), ``weights`` (float32 in
+    host memory; do not modify them) and ``source`` (where the weights are from).
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class VGG:
         self.preset: Preset = weights.preset
         self.source = weights.source
         self._network = pack(weights, self._backend, self.dtype)
-        self._backend.synchronize()  # other threads' streams are not ordered behind the uploads
+        self._backend.synchronize()  # streams of other threads do not wait for the uploads
         self._run = make_runner(self._network)
 
     @classmethod
@@ -76,18 +76,17 @@ class VGG:
         dtype: str | None = None,
         arch: str | None = None,
     ) -> VGG:
-        """The network in ``source``: "digits", "imagenet", a weights file, or a dict of arrays.
+        """Load the network in ``source``: "digits", "imagenet", a weights file or a dict of arrays.
 
-        :func:`vgg_cuda.weights.load_weights` says which files and names there are.
-
-        ``device`` is "auto" (a GPU where there is one), "cpu", "cuda", "cuda:N" or "emulator" (a
-        GPU's kernels executed on the CPU: for tests); ``dtype`` is float32 on the CPU, elsewhere
-        float16 (default), float32, tf32 or bfloat16; ``arch`` is the GPU that kernels are planned
-        for, by default the device's own. Raises ``FileNotFoundError``, ``WeightsError`` (a
-        ``ValueError``) for what does not make a VGG, ``ValueError`` for an unknown device, dtype or
-        arch, ``RuntimeError`` for a device that is not there.
+        :func:`vgg_cuda.weights.load_weights` lists the files and names. ``device`` is "auto" (the
+        first GPU, else the CPU), "cpu", "cuda", "cuda:N" or "emulator" (the GPU kernels executed on
+        the CPU, for tests). ``dtype`` is float32 on the CPU; on other devices float16 (default),
+        float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
+        default that of the device. Raises ``FileNotFoundError``; ``WeightsError`` (a
+        ``ValueError``) for weights of another architecture; ``ValueError`` for an unknown
+        device, dtype or arch; ``RuntimeError`` for an unavailable device.
         """
-        get_backend(device, arch)  # a device that is not there is told before a long read
+        get_backend(device, arch)  # report an unavailable device before a long read
         return cls(load_weights(source), device=device, dtype=dtype, arch=arch)
 
     @classmethod
@@ -102,40 +101,41 @@ class VGG:
         dtype: str | None = None,
         arch: str | None = None,
     ) -> VGG:
-        """A published network ("vgg11", "vgg13", "vgg16", "vgg19") with He-scaled random weights.
+        """Make a published network ("vgg11", "vgg13", "vgg16", "vgg19") with random weights.
 
-        ``include_top=False`` leaves the dense head off. The same seed gives the same bits.
+        Weights are He-scaled; the same ``seed`` gives the same bits. ``include_top=False`` omits
+        the dense head. ``device``, ``dtype``, ``arch`` and errors are as for :meth:`load`.
         """
         config = get_config(name, num_classes=num_classes, include_top=include_top)
         get_backend(device, arch)
         return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch)
 
     def __call__(self, x: Any, *, layout: str = "NHWC") -> Any:
-        """Logits [N, classes] of preprocessed images, or probabilities where ``activation`` is set.
+        """Return logits [N,classes] of x, or probabilities if ``activation`` is set.
 
-        x [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``), H and W >= 32, floating point; or RGB
-        pixels of uint8, which ``preset`` normalizes inside the first convolution. Without a dense
-        head the result is that of the last layer: pool5 [N,H/32,W/32,C], or [N,C] where a global
-        pool follows. Networks from elsewhere may take another number of channels, one size alone
-        (``config.input_size``), or smaller images (``config.min_size``). The result is of x's kind.
-        Warns once (``RangeWarning``) where x is not what ``preset`` would have made: raw pixels.
-        Raises ``ValueError`` for shapes and ``TypeError`` for dtypes and array kinds.
+        x is [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``) with H, W >= 32: preprocessed
+        images in floating point, or uint8 RGB pixels, which ``preset`` normalizes inside the
+        first convolution. Networks of other origin may differ: see ``config.in_channels``,
+        ``config.input_size`` and ``config.min_size``. Without a dense head the result is that of
+        the last layer, pool5 [N,H/32,W/32,C] or a global pool [N,C]. The result is an array of
+        the same kind as x. Warns once (``RangeWarning``) if x looks like pixels that were not
+        preprocessed. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and array kinds.
         """
         return self._flat(self._taps(x, [self._result], layout)[self._result])
 
     def features(
         self, x: Any, layers: str | Iterable[str], *, layout: str = "NHWC"
     ) -> dict[str, Any]:
-        """The tensors at ``layers``, by the names asked for; stops after the deepest one.
+        """Return the tensors at ``layers``, by the given names; computes no deeper layer.
 
-        x as for a call. Spatial results are NHWC whatever x's layout, dense ones [N,C], all of
-        x's array kind. Layer names are those of ``vgg_cuda.layers``: "relu1_2", "pool5",
-        "block1_conv2", "features.3". Raises ``ValueError`` for an unknown one.
+        x is as for a call. Spatial results are NHWC for either layout of x, dense ones [N,C], all
+        of the same array kind as x. ``vgg_cuda.layers`` defines the names: "relu1_2", "pool5",
+        "block1_conv2", "features.3". Raises ``ValueError`` for an unknown name.
         """
         names = [layers] if isinstance(layers, str) else list(layers)
         canonical = {name: resolve_layer(self.config, name) for name in names}
-        found = self._taps(x, list(canonical.values()), layout)
-        return {name: found[tap] for name, tap in canonical.items()}
+        tensors = self._taps(x, list(canonical.values()), layout)
+        return {name: tensors[tap] for name, tap in canonical.items()}
 
     def classify(
         self,
@@ -145,20 +145,20 @@ class VGG:
         batch_size: int = 32,
         preset: str | Preset | None = None,
     ) -> list[list[Prediction]]:
-        """The ``top_k`` most probable classes of every image, the best first.
+        """Return the ``top_k`` most probable classes of every image, the best first.
 
-        ``images`` is one image or a sequence of them, each a path, a Pillow image, a uint8 array
-        [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. They are
-        prepared with ``preset``, a name or by default the network's own. Raises ``ImageError`` (a
-        ``ValueError``) for a file that is no readable image, ``ValueError`` for an unknown preset
-        and without a dense head.
+        ``images`` is one image or a sequence of images. An image is a path, a Pillow image, a uint8
+        array [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. Images are
+        preprocessed with ``preset``, by default the network's. Raises ``ImageError`` (a
+        ``ValueError``) for a file that is not a readable image, ``ValueError`` for an unknown
+        preset and for a network without a dense head.
         """
         if self.config.num_classes is None:
             raise ValueError("classify: this network has no dense head; use features()")
         if self.config.in_channels != IN_CHANNELS:
             raise ValueError(
-                f"classify: this network reads {self.config.in_channels} channels, images have 3: "
-                "call it with arrays"
+                f"classify: expected a network with 3 input channels, got one with "
+                f"{self.config.in_channels}; call it with arrays"
             )
         for what, value in (("top_k", top_k), ("batch_size", batch_size)):
             if not isinstance(value, (int, np.integer)) or value < 1:
@@ -166,22 +166,21 @@ class VGG:
         single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
         if isinstance(images, np.ndarray):
             single = images.ndim < 4
-        pending = [images] if single else list(images)
+        inputs = [images] if single else list(images)
         results: list[list[Prediction]] = []
         chosen = self.preset if preset is None else as_preset(preset)
-        for batch in _images.batches(pending, chosen, batch_size, self.config):
+        for batch in batches(inputs, chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
         return results
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities [N, classes], on the host, of preprocessed images x [N,H,W,3]."""
-        found = self._taps(x, ["prob"], "NHWC", check_range=False)["prob"]
-        return np.asarray(found, np.float32)
+        """Return class probabilities [N,classes] in host memory, for preprocessed x [N,H,W,3]."""
+        return np.asarray(self._taps(x, ["prob"], "NHWC", check_range=False)["prob"], np.float32)
 
     def top(self, probabilities: NDArray[np.float32], top_k: int) -> list[list[Prediction]]:
-        """The ``top_k`` best classes of every row of ``probabilities`` [N, classes]."""
+        """Return the ``top_k`` best classes of every row of ``probabilities`` [N,classes]."""
         order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         labels = self.labels or tuple(str(i) for i in range(probabilities.shape[1]))
         return [
@@ -190,31 +189,31 @@ class VGG:
         ]
 
     def memory(self, shape: Sequence[int], dtype: Any = None) -> Memory:
-        """What a call with x of ``shape`` [N,H,W,3] needs on the device, before it is made.
+        """Return the device memory, in bytes, that a call with x of ``shape`` [N,H,W,3] needs.
 
-        ``dtype`` is x's: uint8, float32, or the model's own, the default. A call that would not
-        fit is split into smaller batches. Raises ``ValueError`` for shapes, dtypes, and a model on
-        the CPU, where NumPy allocates as it goes.
+        ``dtype`` is that of x: uint8, float32, or by default the dtype of the model. Batches that
+        do not fit in memory are split. Raises ``ValueError`` for shapes, dtypes, and a model on
+        the CPU, which plans no memory.
         """
         return self._planned("memory").memory(shape, dtype, self._result)
 
     def capture(self, shape: Sequence[int], dtype: Any = None) -> CapturedForward:
-        """A call with x of ``shape`` [N,H,W,3] as a CUDA graph: one launch for all kernels.
+        """Capture a call with x of ``shape`` [N,H,W,3] as a CUDA graph: one launch for all kernels.
 
-        It holds memory of its own, which ``memory`` predicts. ``dtype`` as there; uint8 is RGB
-        pixels, which ``preset`` normalizes on the way. Waits for the GPU. Raises ``ValueError`` as
-        ``memory``, ``MemoryError`` where the device has too little.
+        The graph holds its memory, as :meth:`memory` reports, until it is deleted. ``dtype`` and
+        ``ValueError`` are as for :meth:`memory`. Waits for the GPU. Raises ``MemoryError`` if the
+        memory does not fit.
         """
         return self._planned("capture").capture(shape, dtype, self._result)
 
     def to_onnx(self, path: str | Path, *, size: int | tuple[int, int] | None = None) -> None:
-        """Writes the network as an ONNX graph; see :func:`vgg_cuda.weights.save_onnx`."""
+        """Write the network as an ONNX graph; see :func:`vgg_cuda.weights.save_onnx`."""
         from .weights import save_onnx
 
         save_onnx(self.weights, path, size=size)
 
     def summary(self, size: int | tuple[int, int] | None = None) -> str:
-        """The table of layers at an input of ``size``; see :func:`vgg_cuda.summary.rows`."""
+        """Return the table of layers for images of ``size``; see :func:`vgg_cuda.summary.rows`."""
         return summary_table(self.config, size, self.activation)
 
     def __repr__(self) -> str:
@@ -225,34 +224,27 @@ class VGG:
 
     @property
     def _result(self) -> str:
-        """The tap that a call gives."""
+        """The tap that a call returns."""
         return "prob" if self.activation else self.config.last
 
     def _flat(self, y: Any) -> Any:
-        """A spatial result as the network's layers end: [N,features] where they flatten it."""
+        """Flatten a spatial result to [N,features] if the network ends in a flatten layer."""
         return y.reshape(y.shape[0], -1) if self.config.flat and len(y.shape) == 4 else y
 
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
             raise ValueError(
-                f'{what}: expected a model on a GPU (device="cuda") or on the emulator; this one '
-                "is on the cpu, where NumPy allocates as it goes"
+                f'{what}: expected a model on a GPU (device="cuda") or on the emulator, got one '
+                "on the cpu"
             )
-        runner: Any = self._run
-        planned: PlannedRunner = runner
-        return planned
+        return cast("PlannedRunner", self._run)
 
     def _taps(
         self, x: Any, taps: Sequence[str], layout: str, *, check_range: bool = True
     ) -> dict[str, Any]:
-        """The tensors at canonical ``taps``, of x's kind; runs batches that memory can hold."""
+        """Return the tensors at canonical ``taps``, of the same array kind as x."""
         with callers_stream(x, "x"):
-            return self._taps_here(x, taps, layout, check_range)
-
-    def _taps_here(
-        self, x: Any, taps: Sequence[str], layout: str, check_range: bool
-    ) -> dict[str, Any]:
-        x, restore = check_images(x, layout, self._backend, self.config)
-        if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
-            self.preset.check_range(x, stacklevel=5)  # whoever called the model
-        return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}
+            x, restore = check_images(x, layout, self._backend, self.config)
+            if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
+                self.preset.check_range(x, stacklevel=4)  # the caller of the model
+            return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}

@@ -58,7 +58,7 @@ def why(child: Child) -> str:
     """How a run ended, where that is not well."""
     if child.timed_out:
         return "killed at the limit"
-    if child.code == 2 and "unknown dtype" in child.last_line():  # without ml_dtypes
+    if child.code == 2 and "dtype: expected" in child.last_line():  # without ml_dtypes
         return f"{LEFT_OUT}: {child.last_line()}"
     return "" if child.code == 0 else f"exit status {child.code}: {child.last_line()}"
 

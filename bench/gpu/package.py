@@ -21,7 +21,7 @@ from vgg_cuda import _C
 print(json.dumps({
     "path": vgg_cuda.__file__, "commit": _C.commit(), "cuda": _C.cuda_version(),
     "architectures": _C.architectures(), "emulator": _C.built_with_emulator(),
-    "wrappers": "emulator/ptx_wrappers" in _C.emulator_modules(), "device": _C.device_info(),
+    "wrappers": "ptx/test_kernels" in _C.emulator_modules(), "device": _C.device_info(),
 }))
 """
 

@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 from support.bench_fakes import locally, tiny_file
-from support.bench_programs import EMULATED
 from typer.testing import CliRunner
 
 from vgg_cuda.backends.threads import cores
-from vgg_cuda.bench import command, once, options, suite
+from vgg_cuda.bench import once, options, suite
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
-from vgg_cuda.bench.measure import Taken
+from vgg_cuda.bench.measure import Measurements
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Ceiling, read
 from vgg_cuda.bench.reporting import ceiling, empty_report
 from vgg_cuda.bench.results import floor, result, with_ratios
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
+from vgg_cuda.cli import bench as command
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import get_config
 
@@ -102,7 +102,7 @@ def test_shapes(tmp_path: Path, more: list[str]) -> None:
     assert first.flops == 2 * 2 * 9 * 6 * 9 * 5 * 7
 
 
-@EMULATED
+@pytest.mark.emulator
 def test_the_emulator_counts(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     given = ["--shape", "1,8,8,16,16", "--device", "emulator", "--dtype", "float16"]
@@ -199,9 +199,9 @@ def test_floors_are_of_the_ceiling_that_binds() -> None:
 
 
 def test_a_gpu_has_device_and_host_times_apart() -> None:
-    taken = Taken(
+    taken = Measurements(
         times=[0.002, 0.001, 0.003] * 3, enqueue=[1e-5, 3e-5, 2e-5], relative_error=1e-4,
-        said={"how": "CUDA graph", "host_to_device_s": 0.5, "peak_bytes": 7, "kernels": ["k"]},
+        info={"how": "CUDA graph", "host_to_device_s": 0.5, "peak_bytes": 7, "kernels": ["k"]},
     )  # fmt: skip
     found = result(
         WORKS[0], "vgg_cuda", taken, dtype="float16", size=224, ceilings=CEILINGS, load_s=2.0
@@ -209,7 +209,7 @@ def test_a_gpu_has_device_and_host_times_apart() -> None:
     assert (found.median_s, found.device_s, found.enqueue_s) == (0.002, 0.002, 2e-5)
     assert (found.host_to_device_s, found.how, found.load_s) == (0.5, "CUDA graph", 2.0)
     torch = result(
-        WORKS[0], "torch", Taken(times=[0.004] * 6, relative_error=1e-4), dtype="float16",
+        WORKS[0], "torch", Measurements(times=[0.004] * 6, relative_error=1e-4), dtype="float16",
         size=224, ceilings={}, load_s=None,
     )  # fmt: skip
     assert torch.of_floor is torch.of_compute is torch.device_s is None
@@ -220,7 +220,7 @@ def test_a_gpu_has_device_and_host_times_apart() -> None:
 
 
 def test_ceilings_are_the_rates_of_the_fastest_sample() -> None:
-    taken = Taken(times=[0.5, 0.25, 2.0])
+    taken = Measurements(times=[0.5, 0.25, 2.0])
     copy = ceiling(Work("ceiling", "copy", (1000,)), taken, "float32")
     assert (copy.bytes_per_s, copy.median_s) == (2 * 1000 / 0.25, 0.5)
     product = ceiling(Work("ceiling", "matmul", (10, 10, 10)), taken, "float32")

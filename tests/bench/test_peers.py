@@ -117,9 +117,9 @@ def test_compiled_graphs_copy_neither_weights_nor_x(
 def test_pools_that_onnxruntime_has_not(tmp_path: Path) -> None:
     job = Job("cpu", "float32", weights=tiny_file(tmp_path, FLAT))
     found = Session()
-    found.handle({"do": "open", "peer": "onnxruntime", "job": vars(job)})
-    assert "how" in found.handle({"do": "prepare", "work": whole(FLAT, 1, side=40).as_json()})
-    reply = found.handle({"do": "prepare", "work": whole(FLAT, 1, side=38).as_json()})
+    found.handle({"do": "open", "peer": "onnxruntime", "job": job})
+    assert "how" in found.handle({"do": "prepare", "work": whole(FLAT, 1, side=40)})
+    reply = found.handle({"do": "prepare", "work": whole(FLAT, 1, side=38)})
     assert reply["absent"] == "onnxruntime has no pool of 9 x 9 to 2 cells"
 
 

@@ -17,7 +17,7 @@ from support import bench_reports
 pytest.importorskip("matplotlib")
 
 from vgg_cuda.bench.plot import check_plot, digest, figure, plot, source_digest
-from vgg_cuda.bench.plot_parts import looks, series_names
+from vgg_cuda.bench.plot.parts import looks, series_names
 from vgg_cuda.bench.report import Result
 
 
@@ -109,7 +109,7 @@ def test_a_point_for_every_layer_under_the_roof(kind: str, peers: tuple[str, ...
     assert [b / a for a, b in zip(x, y, strict=True)] == pytest.approx([12.0] * len(x))
     assert set(roof["matmul"].get_ydata()) == {110.0}
     assert roof["copy"].get_xdata()[-1] == pytest.approx(110 / 12)
-    assert "Without FLOPs, so not shown: prob." in texts(axes.figure)
+    assert "Without FLOPs, not shown: prob." in texts(axes.figure)
 
 
 def test_every_layer_is_in_the_list_with_its_part_of_the_floor() -> None:
@@ -126,7 +126,7 @@ def test_no_roof_where_it_was_not_measured(left_out: str) -> None:
     report.ceilings = {k: v for k, v in report.ceilings.items() if left_out not in (k, "both")}
     drawn = figure(report)
     assert {line.get_gid() for line in drawn.axes[0].lines} - {None} == set(report.ceilings)
-    assert "No roof where its ceiling was not measured" in texts(drawn)
+    assert "A ceiling that was not measured is not drawn" in texts(drawn)
 
 
 NOTHING = Result(
@@ -138,7 +138,7 @@ NOTHING = Result(
 def test_where_nothing_was_measured_the_picture_says_so(kind: str, tmp_path: Path) -> None:
     report = bench_reports.report([NOTHING], kind=kind)
     found = texts(figure(report))
-    assert "Nothing here has a time" in found
+    assert "No result has a time to plot" in found
     assert "failed (no memory)" in found
     plot(report, tmp_path / "p.svg")
 
@@ -262,5 +262,5 @@ def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="is a folder"):
         check_plot(tmp_path / "folder.svg")
     os.mkfifo(tmp_path / "pipe.svg")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         plot(bench_reports.model((1,)), tmp_path / "pipe.svg")

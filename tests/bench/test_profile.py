@@ -83,7 +83,7 @@ def test_parts_of_a_large_batch_are_added(tmp_path: Path, monkeypatch: pytest.Mo
     """As a call has them on the CPU; the result is that of the call."""
     model = VGG.load(tiny_file(tmp_path), device="cpu")
     x = np.random.default_rng(0).standard_normal((5, 32, 32, 3), dtype=np.float32)
-    monkeypatch.setattr(profiling, "most_images", lambda *_: 2)
+    monkeypatch.setattr(profiling, "max_images", lambda *_: 2)
     ticks = iter(range(10**6))
     steps = profiling._EagerSteps(model, x, lambda: float(next(ticks)))
     assert [each["layers"] for each in steps.described][-1] == ["fc7"]

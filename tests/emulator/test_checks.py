@@ -23,12 +23,11 @@ from support.ptx_programs import (
     result,
     run,
     scratch,
-    skip_without_emulator,
 )
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 # ---- Global memory ----
 

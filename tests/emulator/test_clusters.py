@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, read, result, run, skip_without_emulator
+from support.ptx_programs import Buffer, address, read, result, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
 PAIR: dict[str, Any] = {"grid": 2, "cluster": (2, 1, 1)}

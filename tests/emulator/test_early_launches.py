@@ -15,10 +15,9 @@ from support.ptx_programs import (
     result,
     run,
     scratch,
-    skip_without_emulator,
 )
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 THREADS = 64  # of a block; two blocks
 X = np.arange(2 * THREADS, dtype=np.uint32)

@@ -16,11 +16,11 @@ from itertools import product
 import ml_dtypes
 import numpy as np
 import pytest
-from support.ptx_programs import elementwise, run, skip_without_emulator
+from support.ptx_programs import elementwise, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 INTEGERS = {
     f"{letter}{bits}": np.dtype(f"{kind}{bits // 8}")

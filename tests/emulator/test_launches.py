@@ -10,11 +10,8 @@ import time
 import pytest
 
 from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
+pytestmark = pytest.mark.emulator
 
 ENDLESS = """
 .version 9.0
@@ -43,7 +40,7 @@ def test_control_c_ends_a_launch() -> None:
     program = f"""
 import signal, sys
 sys.path[:0] = {sys.path!r}
-from test_emulator_launches import endless
+from emulator.test_launches import endless
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
 print("started", flush=True)
 endless(instruction_limit=2**62)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, compute, read, result, run, skip_without_emulator
+from support.ptx_programs import Buffer, address, compute, read, result, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
 WORDS = np.arange(256, dtype=np.uint32)

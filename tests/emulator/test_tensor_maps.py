@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from support.cute_layouts import swizzled
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, read, result, run, scratch, skip_without_emulator
+from support.ptx_programs import Buffer, read, result, run, scratch
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 SHARED = 32 * 1024
 ALIGN = 64

@@ -20,12 +20,11 @@ from support.ptx_programs import (
     result,
     run,
     scratch,
-    skip_without_emulator,
 )
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
 every_order = pytest.mark.parametrize(("schedule", "lazy"), ORDERS, ids=ORDER_IDS)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from support.cute_layouts import filled, load, swizzled, table
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, compute, read, result, run, skip_without_emulator
+from support.ptx_programs import Buffer, address, compute, read, result, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 TABLES = load("cute_sm90.json")
 MODES = {0: 0, 1: 3, 2: 2, 3: 1}  # bits of the swizzle -> the descriptor's

@@ -20,12 +20,8 @@ from gpu import benchmarks, machine, package, processes, pytest_report, runner, 
 from gpu.runner import Child, Result, Run, Step
 
 from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
 
 ROOT = Path(__file__).parents[2]
-EMULATED = pytest.mark.skipif(
-    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
-)
 HANGS = "import time, subprocess, sys; print('begun', flush=True); {}; time.sleep(60)"
 
 
@@ -290,7 +286,7 @@ def test_what_a_sanitizer_says(output: str, code: int | None, status: str, reaso
     assert (result.status, reason in result.reason) == (status, True), result.reason
 
 
-@EMULATED
+@pytest.mark.emulator
 def test_every_kernel_runs_under_a_sanitizer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also those of tf32; without bfloat16 in CuPy all but its own."""
     from gpu import sanitized
@@ -429,7 +425,7 @@ def test_limits_fit_the_deadline() -> None:
     machine.gpus()[1] is None or machine.driver_trace() is not None,
     reason="there is a GPU: make gpu is what runs there",
 )
-@EMULATED
+@pytest.mark.emulator
 def test_dry_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -531,7 +527,7 @@ BROKEN = measured("model", {"median_s": 0.002}, {
     "peer": "torch", "status": "failed", "reason": "out of memory",
 })  # fmt: skip
 LATE = measured("model", {"status": "n/a", "reason": "no time: the budget is 9 s"})
-NO_ARRAYS = Child(2, "", False, "error: unknown dtype 'bfloat16' on cuda:0: expected float16")
+NO_ARRAYS = Child(2, "", False, "error: dtype: expected float16 on cuda:0, got 'bfloat16'")
 FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: error: no"}
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.call_cases import NEEDS_EMULATOR
 from support.tolerance import assert_close
 from support.torch_modules import (
     FORWARDS,
@@ -242,7 +241,7 @@ def test_other_precisions() -> None:
     assert network.why == "no kernels compute in torch.float64 on cpu"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_gpu_kernels_in_half_precision(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a GPU's path on host memory: half precision, spatial results and vectors."""

@@ -9,6 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kernel_cases import (
+    BlockCase,
+    Case,
+    ConvCase,
+    LinearCase,
+    SimpleCase,
+    all_cases,
+    dtypes,
+    few_sms_cases,
+    precisions,
+)
 from support.kernel_reference import (
     accumulate,
     assert_same_bits,
@@ -22,27 +33,12 @@ from support.kernel_reference import (
 )
 
 from vgg_cuda import _C, ops, reference
-from vgg_cuda.backends import get_backend, why_missing
+from vgg_cuda.backends import get_backend
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Planner
 from vgg_cuda.backends.options import SCHEDULES
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
-
-from support.kernel_cases import (  # noqa: E402 (asks the build for its kernels)
-    BlockCase,
-    Case,
-    ConvCase,
-    LinearCase,
-    SimpleCase,
-    all_cases,
-    dtypes,
-    few_sms_cases,
-    precisions,
-)
-
-from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
-from vgg_cuda.backends.operations import Planner  # noqa: E402
+pytestmark = pytest.mark.emulator
 
 CASES = all_cases()
 ON = {"device": "emulator"}

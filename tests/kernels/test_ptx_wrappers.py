@@ -10,17 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import ptx_wrappers, ptx_wrappers_sm90
 from support.kernel_reference import assert_same_bits
-from support.ptx_programs import skip_without_emulator
-
-from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
-
-skip_without_emulator()
-
-from support import ptx_wrappers  # noqa: E402
-import ptx_wrappers_sm90  # noqa: E402
-from support.ptx_wrappers import (  # noqa: E402
+from support.ptx_wrappers import (
     CSRC,
     MODULES,
     SM90,
@@ -32,10 +24,13 @@ from support.ptx_wrappers import (  # noqa: E402
     sources,
 )
 
+from vgg_cuda import _C
+
+pytestmark = pytest.mark.emulator
+
 WRAPPERS = [*ptx_wrappers.WRAPPERS, *ptx_wrappers_sm90.WRAPPERS]
 NAMES = [f"{wrapper.kernel}-{i}" for i, wrapper in enumerate(WRAPPERS)]
 each = pytest.mark.parametrize("wrapper", WRAPPERS, ids=NAMES)
-MISSING = why_missing("cuda")
 
 
 def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
@@ -50,7 +45,7 @@ def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
         called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
         assert called == {name.partition("<")[0] for name in covered}, f"what {module}.cu calls"
         every |= covered
-    where = "csrc/emulator/ptx_wrappers*.cu and tests/ptx_wrappers*.py"
+    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers*.py"
     assert functions - every == set(), f"add a kernel of each to {where}"
 
 
@@ -63,7 +58,7 @@ def test_a_wrapper_without_a_kernel_is_found(
         "general(T x);\ntemplate <>\n__device__ __forceinline__ int general<int>(int x) { f(x); }\n"
         "__device__ __forceinline__ const float* one(float (&acc)[4]) { return acc; }\n"
     )
-    monkeypatch.setattr("ptx_wrappers.CSRC", tmp_path)
+    monkeypatch.setattr("support.ptx_wrappers.CSRC", tmp_path)
     assert sources() == {"more.cuh": {"general<int>", "one"}}
 
 
@@ -101,7 +96,6 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 @each
 @pytest.mark.gpu
-@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
     """As on the emulator; of sums that are rounded, both are within the bound of the exact one."""
     capability = _C.device_info()["devices"][0]["compute_capability"]
@@ -112,9 +106,3 @@ def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
     assert_right(y, wrapper, inputs, "GPU")
     if wrapper.bound is None:
         assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
-
-
-@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
-def test_no_tensor_map_for_a_gpu_without_a_driver() -> None:
-    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
-        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

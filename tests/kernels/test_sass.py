@@ -449,7 +449,7 @@ def test_fused_conv1_block_leaves_time_to_the_second_convolution(
             assert len(loop.instructions) <= FUSED_CONV1_BLOCK_SLOTS, dict(loop.opcodes)
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
+@pytest.mark.emulator
 @pytest.mark.parametrize(
     ("module", "names"),
     [
@@ -470,13 +470,13 @@ def test_the_emulator_runs_the_ptx_of_hoppers_kernels(
     assert {k.name: k for k in assembled} == {k.name: k for k in kernels}
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="the build has no emulator")
+@pytest.mark.emulator
 def test_the_emulator_runs_the_ptx_that_ships(ptx: list[str]) -> None:
     shipped = {name: text for each in ptx for name, text in by_entry(each).items()}
     emulated = {
         name: text
         for module, each in _C.emulator_modules().items()
-        if not module.startswith("emulator/")  # for test_ptx_wrappers.py alone
+        if not module.startswith("ptx/")  # for test_ptx_wrappers.py alone
         for name, text in by_entry(each).items()
         if not re.fullmatch(HOPPER_KERNELS, name)
     }

@@ -17,18 +17,16 @@ from support.fake_cupy import FakeTensor, Log, OutOfMemoryError, Stream, asarray
 from support.kernel_reference import draw
 
 from vgg_cuda import VGG, ops, reference
-from vgg_cuda.backends import get_backend, recording, why_missing
+from vgg_cuda.backends import get_backend, recording
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Spec
 from vgg_cuda.configs import Config, get_config
+from vgg_cuda.forward.eager import Eager
+from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, assign_offsets, plan_forward
 from vgg_cuda.layers import taps
 from vgg_cuda.weights import he_weights, load_weights
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-if MISSING is None:
-    from vgg_cuda.backends.emulator import EmulatorBackend
-    from vgg_cuda.backends.operations import Spec
-    from vgg_cuda.forward.eager import Eager
-    from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, lay_out, plan_forward
+pytestmark = pytest.mark.emulator
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 WEIGHTS = he_weights(SMALL, 3)
@@ -57,7 +55,7 @@ def test_an_adaptive_maximum_in_both_kinds_of_forward(model: VGG) -> None:
     on, recorder = get_backend("emulator"), Recorder(model._network, get_backend("emulator").plan)
     value = recorder.adaptive_maxpool(Value(INPUT, Spec(x.shape, "float32")), 2)
     y = np.empty(value.shape, np.float32)
-    forward = lay_out(recorder.steps, {value.source: "pooled"})
+    forward = assign_offsets(recorder.steps, {value.source: "pooled"})
     forward.run(on, x, np.empty(forward.arena_bytes, np.uint8), {"pooled": y})
     np.testing.assert_array_equal(y, reference.adaptive_maxpool(x, 2))
 
@@ -238,7 +236,7 @@ def test_a_device_that_promised_too_much(log: Log, monkeypatch: pytest.MonkeyPat
     most = model.memory((3, 32, 32, 3))
     log.capacity = log.memory.used + most.total - most.weights
     monkeypatch.setattr(type(log), "free", property(lambda _: 10**12, lambda *_: None), False)
-    monkeypatch.setattr("fake_cupy.LOG.allocator", object())  # nobody says what is free
+    monkeypatch.setattr("support.fake_cupy.LOG.allocator", object())  # nobody says what is free
     expected = parts_of(VGG(WEIGHTS, device="emulator", arch="sm_90"), x, [2, 2, 2, 2])
     assert same(model(x), expected)
 

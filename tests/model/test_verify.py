@@ -27,7 +27,7 @@ from vgg_cuda.verification.winograd import winograd_bound
 from vgg_cuda.weights import Weights, he_weights, load_weights, save
 
 EMULATED = [
-    pytest.param("emulator", dtype, marks=[] if _C.built_with_emulator() else pytest.mark.skip)
+    pytest.param("emulator", dtype, marks=pytest.mark.emulator)
     for dtype in ("float32", "tf32", "float16", "bfloat16")
 ]
 EMULATED_16BIT = EMULATED[2:]
@@ -76,7 +76,7 @@ def test_a_network_of_random_weights(device: str, dtype: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 def test_vgg16() -> None:
     weights = he_weights(get_config("vgg16"), 0)
     found = verify(VGG(weights, device="emulator"), weights, he_input(weights, 64, 64))
@@ -108,7 +108,7 @@ def test_maxima_of_bins_are_exact(bounds: bool) -> None:
     assert len(parts) == 2
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_hoppers_order_of_additions(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config("x", (64, "M", 128, "M", 64, "M", 64, "M", 64, "M"), (72, 10))
@@ -125,7 +125,7 @@ def test_hoppers_order_of_additions(dtype: str, monkeypatch: pytest.MonkeyPatch)
     assert verify(model, bad, he_input(weights, 45, 34)).first_bad.tap == "pool3"
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_the_first_two_convolutions_in_one_kernel(dtype: str) -> None:
     """Bounds of both, one behind the other: as near as can be to wrong ones, and not wrong."""
@@ -152,7 +152,7 @@ def test_the_first_two_convolutions_in_one_kernel(dtype: str) -> None:
         assert first.tap == "pool1"
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 def test_what_overflows_inside_the_fused_conv1_block() -> None:
     config = Config("x", (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M"), ())
     weights = he_weights(config, 0)
@@ -199,6 +199,7 @@ def test_a_batch_is_verified_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (bad.tap, bad.counts["wrong"], bad.worst.index) == ("pool2", 3, (1, 0, 0, 0))
 
 
+@pytest.mark.emulator
 def test_a_batch_that_is_split_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     from support.fake_cupy import fake_gpus
 
@@ -216,7 +217,7 @@ def test_a_batch_that_is_split_for_memory(monkeypatch: pytest.MonkeyPatch) -> No
             verify(model, weights, x)
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 def test_a_plain_forward_and_a_graph_must_give_the_layers_bits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -384,7 +385,7 @@ def test_copies_are_held_to_the_bit(device: str, dtype: str) -> None:
     assert found.first_bad.tap == "pool2"
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 def test_overflow_of_float16() -> None:
     weights = he_weights(SMALL, 1)
     large = changed(weights, conv2_1_weight=weights.tensors["conv2_1.weight"] * 1e5)
@@ -393,7 +394,7 @@ def test_overflow_of_float16() -> None:
     assert found.first_bad
     assert found.first_bad.tap == "pool2"
     assert found.first_bad.verdict == "overflow"
-    for word in ("65504", "bfloat16 and float32"):
+    for word in ("65504", "bfloat16 or float32"):
         assert word in found.sentence()
     assert all(row.verdict != "wrong" for row in found.rows), found.table()
     assert verify(VGG(large, device="emulator", dtype="bfloat16"), large, x).ok
@@ -401,7 +402,7 @@ def test_overflow_of_float16() -> None:
     found = verify(VGG(huge, device="emulator", dtype="float16"), huge, x)
     assert found.first_bad
     assert found.first_bad.verdict == "overflow"
-    assert "of its weights are beyond float16's greatest number" in found.sentence()
+    assert "of its weights are beyond float16's largest number" in found.sentence()
 
 
 # ---- The bounds ----
@@ -603,7 +604,7 @@ def test_calls_that_make_no_sense() -> None:
     weights = he_weights(SMALL, 0)
     model = VGG(weights, device="cpu")
     x = he_input(weights, 32, 32)
-    with pytest.raises(ValueError, match=r"verify: weights: expected those of <VGG small"):
+    with pytest.raises(ValueError, match=r"verify: weights: expected the weights of <VGG small"):
         verify(model, "digits", x)
     for bad in (x[0], x[:0], list(x)):
         with pytest.raises(ValueError, match=r"verify: x: expected a NumPy array \[N, H, W, 3\]"):
@@ -689,7 +690,7 @@ def test_the_command_exits_with_1_for_a_fault(monkeypatch: pytest.MonkeyPatch) -
     assert first["of_bound"] == "inf"
 
 
-@pytest.mark.skipif(not _C.built_with_emulator(), reason="no emulator")
+@pytest.mark.emulator
 def test_kernels_of_another_architecture() -> None:
     result = run("--device", "emulator", "--arch", "sm_90", "--json")
     assert result.exit_code == 0, result.output
@@ -714,14 +715,20 @@ def test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "device": (["--device", "tpu"], "unknown device 'tpu'"),
-    "dtype": (["--device", "cpu", "--dtype", "float16"], "unknown dtype 'float16' on cpu"),
-    "arch on the CPU": (["--device", "cpu", "--arch", "sm_80"], "the cpu runs no kernels"),
+    "device": (["--device", "tpu"], "got 'tpu'"),
+    "dtype": (
+        ["--device", "cpu", "--dtype", "float16"],
+        "expected float32 on cpu, got 'float16'",
+    ),
+    "arch on the CPU": (
+        ["--device", "cpu", "--arch", "sm_80"],
+        "arch: expected None on the cpu",
+    ),
     "network": (["--network", "vgg15"], "expected one of vgg11, vgg13, vgg16, vgg19"),
     "both": (["--network", "vgg11", "--weights", "digits"], "expected one of them, got both"),
     "size": (["--size", "31"], "--size: expected H and W >= 32"),
-    "size of images": (["--size", "40", "a.png"], "--size: expected none beside images"),
-    "no image": (["bad.png"], "bad.png: no image"),
+    "size of images": (["--size", "40", "a.png"], "--size: expected none for images"),
+    "no image": (["bad.png"], "bad.png: expected an image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
     "weights": (["--weights", "gone"], "no weights at 'gone'"),
     "seed": (["--seed", "-1"], "--seed"),

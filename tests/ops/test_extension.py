@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -37,10 +36,9 @@ class FakeArray:
 SM80 = _C.arch("sm_80")
 
 
-def test_the_kernels_are_not_skipped_unnoticed() -> None:
-    if os.environ.get("VGG_CUDA_TESTS_EXPECT_EMULATOR"):  # `make test` sets it
-        assert _C.built_with_emulator()
-        assert _C.emulator_modules().keys() >= {"sm80/gemm_f16", "smxx/softmax"}
+@pytest.mark.emulator
+def test_emulator_modules_are_in_the_build() -> None:
+    assert _C.emulator_modules().keys() >= {"sm80/gemm_f16", "smxx/softmax"}
 
 
 def conv3x3(
@@ -344,10 +342,16 @@ for device in ("cuda", "emulator"):
         [sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout.splitlines()
     assert len(told) == 2
-    assert all("is a folder of sources, without the compiled extension" in line for line in told)
+    assert all("is a folder of sources without the compiled extension" in line for line in told)
     info = subprocess.run(
         [sys.executable, "-m", "vgg_cuda", "info"], cwd=tmp_path, capture_output=True, text=True
     )
     assert info.returncode == 2
     assert "Traceback" not in info.stderr
     assert "is a folder of sources" in info.stderr
+
+
+@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
+def test_gpu_tensor_map_without_driver() -> None:
+    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
+        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

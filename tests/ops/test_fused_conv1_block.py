@@ -7,23 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kernel_cases import BlockCase, ConvCase
 from support.kernel_reference import assert_same_bits, draw
 
 from vgg_cuda import _C, VGG, ops
-from vgg_cuda.backends import get_backend, recording, why_missing
+from vgg_cuda.backends import get_backend, recording
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Planner, Spec
 from vgg_cuda.backends.options import SCHEDULES
 from vgg_cuda.configs import Config, get_config
+from vgg_cuda.forward.graph import fused_conv1_block
 from vgg_cuda.weights import he_weights
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
-
-from support.kernel_cases import BlockCase, ConvCase  # noqa: E402 (asks the build for its kernels)
-
-from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
-from vgg_cuda.backends.operations import Planner, Spec  # noqa: E402
-from vgg_cuda.forward.graph import fused_conv1_block  # noqa: E402
+pytestmark = pytest.mark.emulator
 
 HOPPER: dict[str, Any] = {"device": "emulator", "arch": "sm_90a"}
 BLOCK = (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M")  # of VGG-13 to 19, little behind it
@@ -137,7 +133,7 @@ def test_packed_weights() -> None:
     first, second = ops.pack_conv3x3(on, w1, bias1), ops.pack_conv3x3(on, w2, bias2)
     y = ops.fused_conv1_block(case.x, first, None, second, None, device=on)
     assert y.tobytes() == case.run(lambda x: x, **HOPPER).tobytes()
-    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None beside packed"):
+    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None for packed"):
         ops.fused_conv1_block(case.x, first, None, second, bias2, device=on)
     with pytest.raises(
         ValueError, match=r"fused_conv1_block: w2: expected 64 input channels, .* got 3"
@@ -173,9 +169,7 @@ def test_bad_shapes(x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, text: str)
     for device in ("cpu", "emulator"):
         with pytest.raises(ValueError, match=f"fused_conv1_block: {text}"):
             ops.fused_conv1_block(draw(x, "float32"), w1, bias1, w2, bias2, device=device)
-    with pytest.raises(
-        TypeError, match="fused_conv1_block: preset: expected x of uint8 beside one"
-    ):
+    with pytest.raises(TypeError, match="fused_conv1_block: preset: expected uint8 x"):
         ops.fused_conv1_block(
             draw((1, 4, 4, 3), "float32"), W1, None, W2, None, preset="torchvision"
         )

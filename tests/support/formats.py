@@ -1,4 +1,4 @@
-"""The table of weight files that are read: how PyTorch writes each. README's table equals it."""
+"""Writers of the PyTorch weight formats; docs/weights.md has the same table."""
 
 from __future__ import annotations
 

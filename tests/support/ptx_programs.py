@@ -15,7 +15,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import pytest
 
 from vgg_cuda import _C
 
@@ -40,13 +39,6 @@ shr.u32 %warp, %tid, 5;
 mov.u32 %block, %ctaid.x;
 mov.u32 %r0, %ntid.x;
 mad.lo.u32 %thread, %block, %r0, %tid;"""
-
-
-def skip_without_emulator() -> None:
-    """At the top of a test module."""
-    if not _C.built_with_emulator():
-        reason = "the extension was built without VGG_CUDA_EMULATOR (CI builds it)"
-        pytest.skip(reason, allow_module_level=True)
 
 
 @dataclass(frozen=True)

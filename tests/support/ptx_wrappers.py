@@ -1,4 +1,4 @@
-"""The kernels of csrc/emulator/ptx_wrappers*.cu: their data, their right answers, how to run them.
+"""The kernels of csrc/ptx/test_kernels*.cu: their data, their right answers, how to run them.
 
 A wrapper in csrc/ptx/ needs a kernel there and an entry in ``WRAPPERS``, here or, of those that
 only sm_90a has, in ptx_wrappers_sm90.py; a test fails without.
@@ -21,7 +21,7 @@ from support.ptx_programs import aligned
 
 from vgg_cuda import _C
 
-PORTABLE, SM90 = MODULES = ("emulator/ptx_wrappers", "emulator/ptx_wrappers_sm90")
+PORTABLE, SM90 = MODULES = ("ptx/test_kernels", "ptx/test_kernels_sm90")
 CSRC = Path(__file__).parents[2] / "csrc"
 LANES = 32
 ITEMS = 64  # blocks
@@ -82,7 +82,7 @@ def preprocessed(path: Path) -> str:
 def sources() -> dict[str, set[str]]:
     """Every function of each file in csrc/ptx/; of a template with specialisations, those."""
     found = {}
-    for path in sorted((CSRC / "ptx").iterdir()):
+    for path in sorted((CSRC / "ptx").glob("*.cuh")):
         text = preprocessed(path)
         names = set(re.findall(r"__device__[^;{}()]*?\b(\w+(?:<[^<>()]*>)?)\s*\(", text))
         special = {name.partition("<")[0] for name in names if "<" in name}

@@ -1,4 +1,4 @@
-"""The kernels of csrc/emulator/ptx_wrappers_sm90.cu, as those of ptx_wrappers.py."""
+"""The kernels of csrc/ptx/test_kernels_sm90.cu, as those of ptx_wrappers.py."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from support.tolerance import LOGITS, relative_l2
 
 from vgg_cuda import PRESETS, VGG, reference, verify
 from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
-from vgg_cuda.weights.chain import (
+from vgg_cuda.weights.chain import to_weights
+from vgg_cuda.weights.chain.layers import (
     AdaptiveAvgPool,
     BatchNorm,
     Conv3x3,
@@ -28,7 +29,6 @@ from vgg_cuda.weights.chain import (
     Relu,
     Softmax,
     UnsupportedError,
-    to_weights,
 )
 from vgg_cuda.weights.metadata import KEY, to_metadata
 
@@ -121,7 +121,7 @@ NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("device", ["cpu", "emulator"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_compute_what_their_layers_say(name: str, device: str, tmp_path: Path) -> None:
     layers, input_size, size = NETWORKS[name]
@@ -178,7 +178,7 @@ def test_pixels_are_for_networks_of_three_channels() -> None:
         model(np.zeros((1, 8, 8, 1), np.uint8))
     with pytest.raises(ValueError, match=r"\[N, H, W, 1\] \(NHWC\), got \(1, 8, 8, 3\)"):
         model(np.zeros((1, 8, 8, 3), np.float32))
-    with pytest.raises(ValueError, match="reads 1 channels, images have 3"):
+    with pytest.raises(ValueError, match="expected a network with 3 input channels, got one"):
         model.classify(np.zeros((8, 8, 3), np.uint8))
 
 
@@ -223,8 +223,8 @@ REFUSED = {
         refuse([*DEEP, linear("d", 16, 4)]), "d: expected Flatten or a global pool before"),
     "norm-after-relu": (
         refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
-        r"n: expected batch norms right behind .*, got BatchNorm after r \(Relu\)"),
-    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right behind .* first"),
+        r"n: expected batch norms right after .*, got BatchNorm after r \(Relu\)"),
+    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right after .* first"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),
@@ -236,9 +236,9 @@ REFUSED = {
     ),
     "after-softmax": (
         refuse([*DEEP, *HEAD, Softmax("s"), linear("e", 4, 4)]), "e: expected nothing after"),
-    "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right behind"),
+    "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right after"),
     "softmax-of-relu": (
-        refuse([*DEEP, *HEAD, Relu("r"), Softmax("s")]), "s: expected a softmax right behind"),
+        refuse([*DEEP, *HEAD, Relu("r"), Softmax("s")]), "s: expected a softmax right after"),
 }  # fmt: skip
 
 
@@ -315,7 +315,7 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "bool": ({"in_channels": True}, "config: in_channels: not as"),
     "pooling": ({"pooling": "median"}, "config: pooling: not as .*'median'"),
     "size": ({"input_size": [20]}, "config: input_size: not as"),
-    "no-size": ({"input_size": None}, "expected input_size"),
+    "no-size": ({"input_size": None}, "input_size: expected"),
     "more": ({"dropout": 1}, "config: not expected: .*dropout"),
     "other-shapes": ({"head": [5]}, r"fc6.weight: expected \[5, 240\], got \[4, 240\]"),
     "future": ({"version": 3}, "upgrade vgg_cuda"),

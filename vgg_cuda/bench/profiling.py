@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..configs import Conv, Pool
-from ..forward import most_images
+from ..forward import max_images
 from ..forward.eager import Eager
 from ..forward.graph import collect
 from ..vgg import VGG
@@ -53,46 +54,27 @@ class _StepClock:
 
 
 class _Timed(Eager):
-    """Notes the name of every operation and how long it took."""
+    """Operations that record their names and times."""
 
     def __init__(self, network: Any, now: Callable[[], float]) -> None:
         super().__init__(network)
         self._now = now
         self.entries: list[tuple[str, float]] = []
+        for name in ("maxpool2x2", "avgpool", "adaptive_maxpool", "relu", "softmax"):
+            label = name.removesuffix("2x2")
+            setattr(self, name, partial(self._time, label, getattr(self, name)))
 
-    def _enter(self, name: str, run: Callable[[], Any]) -> Any:
+    def _time(self, label: str, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         start = self._now()
-        y = run()
-        self.entries.append((name, self._now() - start))
+        y = run(*args, **options)
+        self.entries.append((label, self._now() - start))
         return y
 
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any:
-        run = super().conv3x3
-        return self._enter(layer, lambda: run(x, layer, relu=relu, pool=pool))
-
-    def maxpool2x2(self, x: Any) -> Any:
-        run = super().maxpool2x2
-        return self._enter("maxpool", lambda: run(x))
-
-    def avgpool(self, x: Any, grid: int) -> Any:
-        run = super().avgpool
-        return self._enter("avgpool", lambda: run(x, grid))
-
-    def adaptive_maxpool(self, x: Any, grid: int) -> Any:
-        run = super().adaptive_maxpool
-        return self._enter("adaptive_maxpool", lambda: run(x, grid))
+        return self._time(layer, super().conv3x3, x, layer, relu=relu, pool=pool)
 
     def linear(self, x: Any, layer: str, *, relu: bool) -> Any:
-        run = super().linear
-        return self._enter(layer, lambda: run(x, layer, relu=relu))
-
-    def relu(self, x: Any) -> Any:
-        run = super().relu
-        return self._enter("relu", lambda: run(x))
-
-    def softmax(self, x: Any) -> Any:
-        run = super().softmax
-        return self._enter("softmax", lambda: run(x))
+        return self._time(layer, super().linear, x, layer, relu=relu)
 
 
 class _EagerSteps:
@@ -114,7 +96,7 @@ class _EagerSteps:
     def forward(self) -> None:
         """In the parts that a call has, each operation's times added."""
         on, n = self._network.backend, len(self._x)
-        step = most_images(on.batch_limit, self._x.shape, "NHWC")
+        step = max_images(on.batch_limit, self._x.shape, "NHWC")
         ys, self._times = [], []
         for i in range(0, n, step):
             self._run = _Timed(self._network, self._now)

@@ -36,7 +36,7 @@ template <int WIDTH>
 __device__ __forceinline__ void add_bias(float (&v)[WIDTH], const float (&bias)[WIDTH], int relu) {
   const float least = relu ? 0.0f : -CUDART_INF_F;
 #pragma unroll
-  for (int e = 0; e < WIDTH; ++e) v[e] = ptx::max_nan(v[e] + bias[e], least);
+  for (int e = 0; e < WIDTH; ++e) v[e] = ptx::max_nan(v[e] + bias[e], least);  // @relu
 }
 
 // max(relu(v + bias)) over a window is relu(max(v) + bias): pooling comes first, on sums that were
@@ -55,6 +55,7 @@ __device__ __forceinline__ void write_tile(const Params& p, int m0, int n0,
 #pragma unroll
     for (int e = 0; e < WIDTH; e += 4) {  // the bias goes on to a multiple of 8
       const auto four =
+          // @bias_load
           channel < p.K ? smxx::load<4>(p.bias + channel + e) : smxx::Pack<float, 4>{};
 #pragma unroll
       for (int i = 0; i < 4; ++i) bias[e + i] = four.e[i];
@@ -71,7 +72,7 @@ __device__ __forceinline__ void write_tile(const Params& p, int m0, int n0,
         row += product.row(r);
       }
       add_bias(v, bias, p.relu);
-      if (row < rows && channel < p.K) {
+      if (row < rows && channel < p.K) {  // @store_test
         store_row<WIDTH>(static_cast<T*>(p.y) + static_cast<int64_t>(row) * p.K, channel, p.K,
                          p.vector_y, v);
       }
@@ -84,6 +85,7 @@ template <class Tile>
 __device__ __forceinline__ void write_partial(const GemmParams& p, int m0, int n0, int split,
                                               const Product<Tile>& product) {
   using P = Product<Tile>;
+  // @split_offset
   float* partial = p.partial + static_cast<int64_t>(split) * p.gemm_m * p.K;  // [GEMM_M, K]
 #pragma unroll
   for (int group = 0; group < P::GROUPS; ++group) {

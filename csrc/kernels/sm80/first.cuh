@@ -64,8 +64,8 @@ __device__ __forceinline__ void first_convolution(const FirstParams& p) {
   } else {
     gather_row<Tile, typename Tile::T>(p, smem, threadIdx.x, pixel);
   }
-  ptx::cp_async_wait<0>();
-  __syncthreads();  // both tiles are written before they are read
+  ptx::cp_async_wait<0>();  // @first_wait
+  __syncthreads();          // @first_barrier: both tiles are written before they are read
 
   Mma product(smem, smem + Tile::A_BYTES);
   product.multiply(0);

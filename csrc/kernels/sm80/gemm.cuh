@@ -54,24 +54,28 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
 
   for (int step = 0; step < STAGES - 1; ++step) {
     if (step < steps) fetch_to_shared(step * STAGE_BYTES);
+    // @gemm_first_commit
     ptx::cp_async_commit();  // an empty group where there was nothing to fetch: groups count steps
   }
 
   // The stages, in bytes, to multiply in a step, and to fill: the one that was multiplied before.
   int multiplied = 0, filled = (STAGES - 1) * STAGE_BYTES;
   for (int step = 0; step < steps; ++step) {
-    ptx::cp_async_wait<STAGES - 2>();  // this thread's copies of this step have arrived
+    ptx::cp_async_wait<STAGES - 2>();  // @gemm_wait: this thread's copies of this step have arrived
+    // @gemm_barrier
     __syncthreads();  // everybody's have; and nobody still reads the stage that is filled next
     if (step + STAGES - 1 < steps) fetch_to_shared(filled);
-    ptx::cp_async_commit();
+    ptx::cp_async_commit();  // @gemm_commit
     product.multiply(multiplied);
     if constexpr (Mma::PARTIAL_SUM > 0) {
       if ((step + 1) % (Mma::PARTIAL_SUM / COLUMNS) == 0) product.add_partial_sums();
     }
     filled = multiplied;
+    // @gemm_next_stage
     multiplied = multiplied + STAGE_BYTES == STAGES * STAGE_BYTES ? 0 : multiplied + STAGE_BYTES;
   }
-  ptx::cp_async_wait<0>();
+  ptx::cp_async_wait<0>();  // @gemm_last_wait
+  // @gemm_last_sums
   if constexpr (Mma::PARTIAL_SUM > 0) product.add_partial_sums();  // what the last few steps left
 
   if constexpr (!POOL) {

@@ -42,6 +42,7 @@ __device__ __forceinline__ Pixel pixel_of_row(const Params& p, int m0, int row) 
     if (m >= p.gemm_m) m = -1;
   }
   const uint32_t rows = 0b000111000u | (h > 0 ? 0b111u : 0) | (h < p.H - 1 ? 0b111000000u : 0);
+  // @inside_columns
   const uint32_t columns =
       0b010010010u | (w > 0 ? 0b001001001u : 0) | (w < p.W - 1 ? 0b100100100u : 0);
   return {m, m < 0 ? 0 : rows & columns};
@@ -78,6 +79,7 @@ class Im2colRows {
     for (int i = 0; i < ROWS; ++i) {
       // One multiply-add: the pixel's index by the bytes of a pixel.
       const int64_t pixel_bytes = static_cast<int64_t>(index_[i]) * (C_ * int{sizeof(T)});
+      // @copy_pixels
       ptx::cp_async_16(to_ + offset + i * Tile::LOAD_ROWS * Tile::ROW_BYTES,
                        reinterpret_cast<const char*>(from_) + pixel_bytes, inside_[i] & tap);
     }
@@ -133,6 +135,7 @@ class DenseRows {
       if (TILE_ROWS >= Tile::LOAD_ROWS || threadIdx.x < TILE_ROWS * Tile::ROW_CHUNKS) {
         // ROW_OF_TILE moves bits: it maps the sum of a row below LOAD_ROWS and a multiple of it to
         // the sum of what it maps them to.
+        // @copy_rows
         ptx::cp_async_16(to_ + offset + i * Tile::LOAD_ROWS * Tile::ROW_BYTES,
                          from_ + static_cast<int64_t>(ROW_OF_TILE(i * Tile::LOAD_ROWS)) * stride_,
                          column_ < columns_[i]);

@@ -56,9 +56,11 @@ class TensorCoreProduct {
 #pragma unroll
     for (int k = 0; k < Tile::BLOCK_K / MMA_K; ++k) {
       // Lanes 0-15 address the rows of the first 16 bytes of columns, 16-31 those of the last 16.
+      // @a_address
       a_[k] = ptx::kept(ptx::shared_address(a_smem) +
                         Tile::place(warp_m() + lane % 16, 2 * k + lane / 16));
       // Lanes 0-7 and 8-15 address both halves of the columns of eight rows, 16-31 of the next.
+      // @b_address
       b_[k] = ptx::kept(ptx::shared_address(b_smem) +
                         Tile::place(warp_n() + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
     }
@@ -123,7 +125,7 @@ class TensorCoreProduct {
     for (int e = 0; e < POOLED_WIDTH; ++e) {
       const float first = ptx::max_nan(upper[e], lower[e]);
       const float last = ptx::max_nan(upper[e + POOLED_WIDTH], lower[e + POOLED_WIDTH]);
-      const float got = __shfl_xor_sync(0xffffffffu, right() ? first : last, 4);
+      const float got = __shfl_xor_sync(0xffffffffu, right() ? first : last, 4);  // @pool_shuffle
       v[e] = ptx::max_nan(right() ? last : first, got);
     }
   }

@@ -17,7 +17,7 @@ template <int WIDTH>
 __device__ __forceinline__ smxx::Pack<float, WIDTH> sum_of_splits(const ReduceParams& p,
                                                                   int64_t at) {
   smxx::Pack<float, WIDTH> sum{};
-  for (int split = 0; split < p.split_k; ++split) {
+  for (int split = 0; split < p.split_k; ++split) {  // @splits_loop
     const auto partial = smxx::load<WIDTH>(p.partial + split * p.size + at);
 #pragma unroll
     for (int e = 0; e < WIDTH; ++e) sum.e[e] += partial.e[e];

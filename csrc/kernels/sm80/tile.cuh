@@ -41,7 +41,7 @@ struct Tile {
 
   // Where a chunk lies, in bytes from the tile's start; has a period of eight rows.
   __device__ __forceinline__ static constexpr int place(int row, int chunk) {
-    return row * ROW_BYTES + ((chunk ^ (row * ROW_BYTES / 128 % ROW_CHUNKS)) * 16);
+    return row * ROW_BYTES + ((chunk ^ (row * ROW_BYTES / 128 % ROW_CHUNKS)) * 16);  // @swizzle
   }
 
   // The first row and the chunk that a thread loads.

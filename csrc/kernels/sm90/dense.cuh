@@ -41,7 +41,7 @@ struct DenseWork {
     // Blocks that run at the same time have the same features: they share w in the L2 cache.
     int image_tile;
     const int k0 = divide(blockIdx.x, p.image_tiles, image_tile) * Tile::BLOCK_N;
-    const int first_step = blockIdx.y * p.steps;
+    const int first_step = blockIdx.y * p.steps;  // @split_begin
     return {image_tile * Tile::BLOCK_M, k0, first_step, min(p.steps, p.all_steps - first_step)};
   }
 };
@@ -53,19 +53,21 @@ __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work
   const auto full = [&](int stage) { return smem + Tile::FULL_AT + 8 * stage; };
   const auto column = [&](int step) { return (work.first_step + step) * Tile::BLOCK_K; };
   const auto load_weights = [&](int stage, int step) {
-    ptx::mbarrier_arrive_expect_tx(full(stage), Tile::STAGE_BYTES);
+    ptx::mbarrier_arrive_expect_tx(full(stage), Tile::STAGE_BYTES);  // @stage_expect
+    // @load_weights
     ptx::tma_load_2d(smem + stage * Tile::STAGE_BYTES, &p.w, full(stage), column(step), work.k0);
   };
 #pragma unroll 1
   for (int step = 0; step < min(Tile::STAGES, work.steps); ++step) load_weights(step, step);
-  ptx::griddepcontrol_wait();
+  ptx::griddepcontrol_wait();  // @launches_wait
   Place<Tile::STAGES> at;
 #pragma unroll 1
   for (int step = 0; step < work.steps; ++step) {
     if (step >= Tile::STAGES) {
-      ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+      ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.parity ^ 1);  // @stage_empty
       load_weights(at.stage, step);
     }
+    // @load_images
     ptx::tma_load_2d(smem + at.stage * Tile::STAGE_BYTES + Tile::WEIGHT_BYTES, &p.x, full(at.stage),
                      column(step), work.n0);
     at.advance();
@@ -86,22 +88,23 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     const uint32_t stage = at.stage * (Tile::STAGE_BYTES / UNIT);
-    ptx::mbarrier_wait(smem + Tile::FULL_AT + 8 * at.stage, at.parity);
-    ptx::wgmma_fence();
+    ptx::mbarrier_wait(smem + Tile::FULL_AT + 8 * at.stage, at.parity);  // @stage_full
+    ptx::wgmma_fence();                                                  // @wgmma_fence
 #pragma unroll
     for (int k = 0; k < 4; ++k) {  // 16 columns are 32 bytes
+      // @wgmma
       ptx::wgmma<T>(acc, ptx::wgmma_descriptor<GROUP_BYTES>(a_low + stage + 2 * k),
                     ptx::wgmma_descriptor<GROUP_BYTES>(b_low + stage + 2 * k), step | k);
     }
-    ptx::wgmma_commit();
+    ptx::wgmma_commit();  // @wgmma_commit
     if (step > 0) {
-      ptx::wgmma_wait<1>();  // all but this step's products are complete
-      if (arrives) ptx::mbarrier_arrive(smem + Tile::EMPTY_AT + 8 * before);
+      ptx::wgmma_wait<1>();  // @step_before: all but this step's products are complete
+      if (arrives) ptx::mbarrier_arrive(smem + Tile::EMPTY_AT + 8 * before);  // @release_stage
     }
     before = at.stage;
     at.advance();
   }
-  ptx::wgmma_wait<0>();
+  ptx::wgmma_wait<0>();  // @last_step
   ptx::wgmma_read(acc);
 }
 
@@ -110,7 +113,7 @@ template <class Tile>
 __device__ __forceinline__ void write_sums(const float (&acc)[Tile::BLOCK_M / 2], float* sums_smem,
                                            int consumer) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-  sums_smem += lane % 4 * 2 * Tile::SUMS_ROW + 64 * consumer + 16 * warp + lane / 4;
+  sums_smem += lane % 4 * 2 * Tile::SUMS_ROW + 64 * consumer + 16 * warp + lane / 4;  // @first_sum
 #pragma unroll
   for (int i = 0; i < Tile::BLOCK_M / 2; ++i) {
     sums_smem[(i / 4 * 8 + i % 2) * Tile::SUMS_ROW + i % 4 / 2 * 8] = acc[i];
@@ -126,6 +129,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
   const int lane = threadIdx.x % 32, splits = gridDim.y;
   const int feature = work.k0 + WIDTH * lane, images = min(Tile::BLOCK_M, p.N - work.n0);
   const bool inside = feature < p.K;
+  // @bias_load
   const auto bias = inside ? smxx::load<WIDTH>(p.bias + feature) : smxx::Pack<float, WIDTH>{};
   const float least = p.relu ? 0.0f : -CUDART_INF_F;
   T* y = static_cast<T*>(p.y) + static_cast<int64_t>(work.n0) * p.K + feature;
@@ -136,6 +140,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
     float4 sums[DenseParams::MAX_SPLITS];
 #pragma unroll
     for (int split = 0; split < DenseParams::MAX_SPLITS; ++split) {  // all are on their way
+      // @load_sums
       if (split < splits) sums[split] = ptx::cluster_load(ptx::cluster_address(at, split));
     }
     float4 sum = sums[0];
@@ -152,7 +157,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
     smxx::Pack<T, WIDTH> out;
 #pragma unroll
     for (int e = 0; e < WIDTH; ++e) {
-      out.e[e] = smxx::from_float<T>(smxx::max_nan(v[e] + bias.e[e], least));
+      out.e[e] = smxx::from_float<T>(smxx::max_nan(v[e] + bias.e[e], least));  // @relu
     }
     T* to = y + static_cast<int64_t>(image) * p.K;
     if (p.K % WIDTH == 0) {
@@ -160,7 +165,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
     } else {
 #pragma unroll
       for (int e = 0; e < WIDTH; ++e) {
-        if (feature + e < p.K) to[e] = out.e[e];
+        if (feature + e < p.K) to[e] = out.e[e];  // @inside_features
       }
     }
   }
@@ -176,24 +181,25 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < Tile::STAGES; ++i) {
       ptx::mbarrier_init(smem + Tile::FULL_AT + 8 * i, 1);
-      ptx::mbarrier_init(smem + Tile::EMPTY_AT + 8 * i, Tile::WARPS);
+      ptx::mbarrier_init(smem + Tile::EMPTY_AT + 8 * i, Tile::WARPS);  // @stage_arrivals
     }
-    ptx::fence_mbarrier_init();
+    ptx::fence_mbarrier_init();  // @barriers_made
   }
-  __syncthreads();
+  __syncthreads();  // @block_sync
   if (warp == Tile::WARPS) {
     if (ptx::elect_one()) load<Tile>(p, work, smem);
     return;
   }
   float acc[Tile::BLOCK_M / 2];
   multiply<T, Tile>(acc, work.steps, smem, warp / 4);
+  // @products_done
   ptx::named_barrier(1, 32 * Tile::WARPS);  // nobody's products still read the stages
   write_sums<Tile>(acc, reinterpret_cast<float*>(dynamic_smem), warp / 4);
-  ptx::cluster_arrive();
-  ptx::cluster_wait();  // the sums of all splits are written
+  ptx::cluster_arrive();  // @sums_written
+  ptx::cluster_wait();    // @sums_written: by all splits
   write_results<T, Tile>(p, work, smem);
-  ptx::cluster_arrive();
-  ptx::cluster_wait();  // shared memory outlives what others read of it
+  ptx::cluster_arrive();  // @last_sync
+  ptx::cluster_wait();    // @last_sync: shared memory outlives what others read of it
 }
 
 }  // namespace vgg::sm90

@@ -28,15 +28,17 @@ __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1Bl
   const uint32_t b_low = ptx::wgmma_descriptor_low(pixels_smem);
 #pragma unroll 1
   for (int s = 0; s < 3; ++s) {
-    ptx::wgmma_fence();
+    ptx::wgmma_fence();  // @wgmma_fence
 #pragma unroll
     for (int r = 0; r < 3; ++r) {
       const uint32_t a = a_low + (3 * r + s) * (Tile::FILTER_BYTES / UNIT);
+      // @tap_start
       const uint32_t b = b_low + (s * Tile::PLANE_BYTES + r * Tile::GROUP_BYTES) / UNIT;
 #pragma unroll
       for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
 #pragma unroll
         for (int x0 = 0; x0 < 2; ++x0) {
+          // @wgmma
           ptx::wgmma<T>(
               acc[x0], ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(a + 2 * k),
               ptx::wgmma_descriptor<Tile::GROUP_BYTES>(b + x0 * (Tile::PLANE_BYTES / UNIT) + 2 * k),
@@ -46,7 +48,7 @@ __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1Bl
     }
     ptx::wgmma_commit();
   }
-  ptx::wgmma_wait<0>();
+  ptx::wgmma_wait<0>();  // @last_tap
 #pragma unroll
   for (int x0 = 0; x0 < 2; ++x0) ptx::wgmma_read(acc[x0]);
 }
@@ -61,7 +63,7 @@ __device__ __forceinline__ void write_windows(
   const auto window = [&](int line, int h, int e) {
     const int upper = 8 * line + 2 * h + e, lower = upper + 4;
     const float most = smxx::max_nan(smxx::max_nan(acc[0][upper], acc[1][upper]),
-                                     smxx::max_nan(acc[0][lower], acc[1][lower]));
+                                     smxx::max_nan(acc[0][lower], acc[1][lower]));  // @pool_window
     return smxx::from_float<T>(smxx::max_nan(most + bias[h], 0.0f));
   };
   const auto pair = [&](int line, int h) {  // windows 2 (lane % 4) and the one behind it
@@ -92,27 +94,28 @@ __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& 
   const uint32_t pixels = smem + Tile::PIXELS_AT + consumer * Tile::PIXELS_BYTES;
   const uint32_t out = smem + Tile::OUT_AT + consumer * Tile::OUT_BYTES;
   uint32_t parity = 0;
-  ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT, 0);
+  ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT, 0);  // @filters_full
 #pragma unroll 1
   for (int tile = blockIdx.x + consumer * gridDim.x; tile < p.tiles; tile += 2 * gridDim.x) {
     float acc[2][4 * Tile::HEIGHT];
-    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * consumer, parity);
+    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * consumer, parity);  // @pixels_full
     multiply_pixels<T>(acc, smem + Tile::FILTERS_AT, pixels);
+    // @release_pixels
     if (lane == 0) ptx::mbarrier_arrive(smem + Tile::PIXELS_EMPTY_AT + 8 * consumer);
-    parity ^= 1;
+    parity ^= 1;  // @next_pixels
 
-    if (leads) ptx::bulk_wait_read<0>();  // the results before these are gone
-    ptx::named_barrier(1 + consumer, 128);
+    if (leads) ptx::bulk_wait_read<0>();    // @buffer_free: the results before these are gone
+    ptx::named_barrier(1 + consumer, 128);  // @before_results
     write_windows<T>(acc, bias, out);
-    ptx::fence_proxy_async();
-    ptx::named_barrier(1 + consumer, 128);  // all is written before it is copied
+    ptx::fence_proxy_async();               // @results_fence
+    ptx::named_barrier(1 + consumer, 128);  // @results_written: all is written before it is copied
     if (leads) {
       const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
-      ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);
+      ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);  // @store_results
       ptx::bulk_commit();
     }
   }
-  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copy
+  if (leads) ptx::bulk_wait_read<0>();  // @stores_read: shared memory outlives the last copy
 }
 
 template <class T>
@@ -125,10 +128,10 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT, 1);
     for (int i = 0; i < Tile::CONSUMERS; ++i) {
-      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, Tile::WARPS);
+      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, Tile::WARPS);  // @pixels_arrivals
       ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, Tile::WARPS);
     }
-    ptx::fence_mbarrier_init();
+    ptx::fence_mbarrier_init();  // @barriers_made
   }
   __syncthreads();
   if (warp / 4 == Tile::CONSUMERS) {

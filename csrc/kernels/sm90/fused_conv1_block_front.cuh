@@ -65,7 +65,7 @@ class Patch {
 
   // Starts to load what is in the image.
   __device__ __forceinline__ void fetch(const FusedConv1BlockWork& work) {
-    const int y = work.y + line_ - 2, x = work.x + 2 * i() - 2;
+    const int y = work.y + line_ - 2, x = work.x + 2 * i() - 2;  // @patch_corner
     const int64_t pixel = (static_cast<int64_t>(work.n) * p_.H + y) * p_.W + x;
     const int c = p_.reversed ? CHANNELS - 1 - lane_ % CHANNELS : lane_ % CHANNELS;
     const Source* from = static_cast<const Source*>(p_.x) + pixel * CHANNELS + c;
@@ -91,7 +91,7 @@ class Patch {
       for (int odd = 0; odd < 2; ++odd) {
         const float value = fmaf(smxx::to_float(loaded_[line][odd]), scale_, shift_);
         const bool inside = inside_ >> (2 * line + odd) & 1;
-        value_[line][odd] = smxx::from_float<T>(inside ? value : 0.0f);
+        value_[line][odd] = smxx::from_float<T>(inside ? value : 0.0f);  // @image_padding
       }
     }
   }
@@ -213,6 +213,7 @@ __device__ __forceinline__ void rotate(uint32_t (&z)[8]) {
   for (int by = 1; by <= 2; ++by) {
     const uint32_t before[8] = {z[0], z[1], z[2], z[3], z[4], z[5], z[6], z[7]};
 #pragma unroll
+    // @rotate_chunks
     for (int j = 0; j < 8; ++j) z[j] = t & by ? before[j / 4 * 4 + (j + by) % 4] : before[j];
   }
 }
@@ -230,8 +231,8 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
   const int lane = threadIdx.x % 32, t = lane % 4, member = lane % 8, chunk = lane / 8;
   const uint32_t address = ptx::shared_address(smem);
   unsigned char* const taps = smem + Tile::WARPS_AT + warp * Tile::WARP_BYTES;
-  for (int i = lane; i < Tile::WARP_BYTES / 16; i += 32) {  // those behind the 27th stay zero
-    reinterpret_cast<uint4*>(taps)[i] = make_uint4(0, 0, 0, 0);
+  for (int i = lane; i < Tile::WARP_BYTES / 16; i += 32) {       // those behind the 27th stay zero
+    reinterpret_cast<uint4*>(taps)[i] = make_uint4(0, 0, 0, 0);  // @taps_zeros
   }
   __syncwarp();  // zeros are there before values are written among them
 
@@ -240,11 +241,12 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
   const uint32_t taps_row =
       ptx::shared_address(taps) + Patch<T, Source>::place(lane % 8, lane / 8 * 8);
   const auto row = [&](int member) {  // of a group between the convolutions
-    return member * Tile::ROW_BYTES + ((chunk ^ member) << 4);
+    return member * Tile::ROW_BYTES + ((chunk ^ member) << 4);  // @pixel_row
   };
   const auto group = [&](int plane, int line) {
     return plane * Tile::PLANE_BYTES + (warp * Tile::WARP_LINES + line) * Tile::GROUP_BYTES;
   };
+  // @neighbour_rows
   const int own = row(member), left = row((member + 7) % 8), right = row((member + 1) % 8);
   // Rows of edges: of four lines, column -1 in plane 0 and column 16 in plane 3.
   const int edge_line = lane % 8 / 2, edge_chunk = (lane / 8 + edge_line) % 4;
@@ -261,33 +263,36 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
     const int y = work.y + warp * Tile::WARP_LINES - 1;
     const auto is_line = [&](int line) { return y + line >= 0 && y + line < p.H; };
     const int x = work.x + 4 * t;  // of lane t's first pixel, column 2 (2 t), or the one behind it
+    // @inside_columns
     const uint32_t columns[2] = {halves(x < p.W, x + 2 < p.W), halves(x + 1 < p.W, x + 3 < p.W)};
 
     patch.normalize();
     const int next = tile + gridDim.x;
     if (next < p.tiles) patch.fetch(FusedConv1BlockWork::of(p, next));
-    ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, parity ^ 1);
+    ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, parity ^ 1);  // @pixels_empty
     uint32_t z[8];
 #pragma unroll
     for (int line = 0; line < Tile::WARP_LINES; ++line) {
       patch.write_taps(line);
+      // @taps_written
       __syncwarp();  // rows of B are written before other lanes read them, and two lines before
 #pragma unroll
       for (int odd = 0; odd < 2; ++odd) {
         filters.convolve(taps_row + (2 * (line % 2) + odd) * Tile::TAPS_GROUP_BYTES,
-                         is_line(line) ? columns[odd] : 0, z);
+                         is_line(line) ? columns[odd] : 0, z);  // @inside_lines
         store_pixels(pixels + group(1 + odd, line) + own, z);
         // Even columns are also those that lie two before others', odd ones one behind; the one
         // that comes round to the other end is in place of an edge.
         store_pixels(pixels + (odd ? group(0, line) + right : group(3, line) + left), z);
       }
     }
-    __syncwarp();  // edges come last
+    __syncwarp();  // @edges_written: edges come last
     filters.convolve(taps_row + Tile::EDGES_AT,
+                     // @inside_edges
                      is_line(t) ? halves(work.x > 0, work.x + Tile::WIDTH < p.W) : 0, z);
     rotate(z);  // equal chunks of one member lie in the same banks in every line
     store_pixels(pixels + edge, z);
-    ptx::fence_proxy_async();  // wgmma reads what was written
+    ptx::fence_proxy_async();  // @pixels_fence: wgmma reads what was written
     __syncwarp();              // by all lanes
     if (lane == 0) ptx::mbarrier_arrive(address + Tile::PIXELS_FULL_AT + 8 * buffer);
     buffer ^= 1;

@@ -48,7 +48,7 @@ template <class Tile>
 __device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) {
   const Channels channels = Channels::of<Tile>(p);
   Place<Tile::PIXEL_STAGES> at;
-  ptx::griddepcontrol_wait();  // filters, and the bias, are loaded before
+  ptx::griddepcontrol_wait();  // @launches_wait: filters, and the bias, are loaded before
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const Work work = Work::of<Tile>(p, unit);
@@ -61,10 +61,12 @@ __device__ __forceinline__ void load_pixels(const HaloParams& p, uint32_t smem) 
       for (int s = 0; s < 3; ++s) {
         const uint32_t full = smem + Tile::PIXELS_FULL_AT + 8 * at.stage;
         const uint32_t to = smem + Tile::PIXELS_AT + at.stage * Tile::PIXEL_BYTES;
+        // @pixels_empty
         ptx::mbarrier_wait(smem + Tile::PIXELS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
-        ptx::mbarrier_arrive_expect_tx(full, Tile::PIXEL_BYTES);
+        ptx::mbarrier_arrive_expect_tx(full, Tile::PIXEL_BYTES);  // @pixels_expect
 #pragma unroll
         for (int i = 0; i < Tile::CONSUMERS; ++i) {
+          // @load_pixels
           ptx::tma_load_4d(to + i * Tile::BOX_BYTES, &p.x, full, c, slab[i].x + s - 1,
                            slab[i].y - 1, slab[i].n);
         }
@@ -88,40 +90,44 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::M_TILES][Tile::BLOCK
   uint32_t pixels_before = 0, filters_before = 0;
 #pragma unroll 1
   for (int step = 0; step < 3 * chunks; ++step) {  // a column of the filter, of 64 channels
+    // @pixels_full
     ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * pixels.stage, pixels.parity);
 #pragma unroll
     for (int r = 0; r < 3; ++r) {
+      // @tap_start
       const uint32_t a = a_low + (pixels.stage * Tile::PIXEL_BYTES + r * Tile::LINE_BYTES) / UNIT;
       const uint32_t b = b_low + filters.stage * (Tile::FILTER_BYTES / UNIT);
+      // @filters_full
       ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT + 8 * filters.stage, filters.parity);
-      ptx::wgmma_fence();
+      ptx::wgmma_fence();  // @wgmma_fence
 #pragma unroll
       for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
 #pragma unroll
         for (int m = 0; m < Tile::M_TILES; ++m) {
+          // @wgmma
           ptx::wgmma<T>(acc[m],
                         ptx::wgmma_descriptor<Tile::LINE_BYTES>(
                             a + m * (8 * Tile::LINE_BYTES / UNIT) + 2 * k),
                         ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(b + 2 * k), step | r | k);
         }
       }
-      ptx::wgmma_commit();
+      ptx::wgmma_commit();  // @wgmma_commit
       if (r > 0 || step > 0) {
-        ptx::wgmma_wait<1>();  // all but this tap's products are complete
-        give_back.filters(filters_before);
-        if (r == 0) give_back.pixels(pixels_before);
+        ptx::wgmma_wait<1>();               // @tap_before: all but this tap's products are complete
+        give_back.filters(filters_before);  // @release_filters
+        if (r == 0) give_back.pixels(pixels_before);  // @release_pixels
       }
       filters_before = filters.stage;
       pixels_before = pixels.stage;
       filters.advance();
     }
-    pixels.advance();
+    pixels.advance();  // @next_pixels
   }
-  ptx::wgmma_wait<0>();
+  ptx::wgmma_wait<0>();  // @last_tap
 #pragma unroll
   for (int m = 0; m < Tile::M_TILES; ++m) ptx::wgmma_read(acc[m]);
-  give_back.filters(filters_before);
-  give_back.pixels(pixels_before);
+  give_back.filters(filters_before);  // @release_last_filters
+  give_back.pixels(pixels_before);    // @release_last_pixels
 }
 
 template <class T>
@@ -147,7 +153,7 @@ __device__ __forceinline__ void write_piece(const float* v, const float* bias, f
     const int pixel = 16 * warp + lane % 16;
 #pragma unroll
     for (int j = 0; j < 8; j += 2) {
-      const float2 b0 = biases[4 * j], b1 = biases[4 * j + 4];
+      const float2 b0 = biases[4 * j], b1 = biases[4 * j + 4];  // @bias_load
       const float* at = v + 4 * j;
       ptx::stmatrix_x4(row(pixel, j + lane / 16), pair<T>(at[0], at[1], b0, least),
                        pair<T>(at[2], at[3], b0, least), pair<T>(at[4], at[5], b1, least),
@@ -166,6 +172,7 @@ __device__ __forceinline__ void write_piece(const float* v, const float* bias, f
                                  biases[4 * j], least);
       const uint32_t h = pair<T>(smxx::max_nan(high[0], high[2]), smxx::max_nan(high[1], high[3]),
                                  biases[4 * (j + 4)], least);
+      // @pool_shuffle
       pooled[j] = greater<T>(odd ? h : l, __shfl_xor_sync(0xffffffffu, odd ? l : h, 4));
     }
     // Row i of matrix j is lane 4 i .. 4 i + 3's: window i / 2, channels 8 j or 8 (j + 4).
@@ -189,14 +196,16 @@ __device__ __forceinline__ void write_slab(const HaloParams& p,
   for (int piece = 0; piece < Tile::M_TILES * COLUMNS; ++piece) {
     const int m = piece / COLUMNS, c = piece % COLUMNS * Tile::CHANNELS;
     const uint32_t buffer = out + piece % Tile::PIECES * Tile::PIECE_BYTES;
+    // @buffer_free
     if (leads) ptx::bulk_wait_read<Tile::PIECES - 1>();  // what left the buffer last is gone
-    ptx::named_barrier(1 + consumer, 128);
-    write_piece<T, Tile::POOL>(acc[m] + c / 2, p.bias + k0 + c, least, buffer);
-    ptx::fence_proxy_async();
-    ptx::named_barrier(1 + consumer, 128);
+    ptx::named_barrier(1 + consumer, 128);               // @before_results
+    write_piece<T, Tile::POOL>(acc[m] + c / 2, p.bias + k0 + c, least, buffer);  // @write_results
+    ptx::fence_proxy_async();                                                    // @results_fence
+    ptx::named_barrier(1 + consumer, 128);                                       // @results_written
     if (leads) {
+      // @store_results
       ptx::tma_store_4d(&p.y, buffer, k0 + c, slab.x / DOWN, (slab.y + 8 * m) / DOWN, slab.n);
-      ptx::bulk_commit();
+      ptx::bulk_commit();  // @commit_store
     }
   }
 }
@@ -208,19 +217,19 @@ __device__ __forceinline__ void write_sums(const HaloParams& p,
                                            const float (&acc)[Tile::M_TILES][Tile::BLOCK_N / 2],
                                            int k0, const Slab& slab) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4, x = slab.x + lane / 4;
-  const int image = static_cast<int>(blockIdx.y) * p.N + slab.n;
+  const int image = static_cast<int>(blockIdx.y) * p.N + slab.n;  // @split_image
 #pragma unroll
   for (int m = 0; m < Tile::M_TILES; ++m) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int y = slab.y + 8 * m + 2 * warp + h;
-      if (slab.n >= p.N || y >= p.H || x >= p.W) continue;
+      if (slab.n >= p.N || y >= p.H || x >= p.W) continue;  // @inside_image
       const int64_t pixel = (static_cast<int64_t>(image) * p.H + y) * p.W + x;
       float* to = p.partial + pixel * p.K + k0 + lane % 4 * 2;
 #pragma unroll
       for (int j = 0; j < Tile::BLOCK_N / 8; ++j) {
         const float* v = acc[m] + 4 * j + 2 * h;
-        *reinterpret_cast<float2*>(to + 8 * j) = make_float2(v[0], v[1]);
+        *reinterpret_cast<float2*>(to + 8 * j) = make_float2(v[0], v[1]);  // @store_sums
       }
     }
   }
@@ -246,7 +255,7 @@ __device__ __forceinline__ void consume(const HaloParams& p, uint32_t smem, int 
       write_slab<T, Tile>(p, acc, work.k0, slab, smem, consumer, leads);
     }
   }
-  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copies
+  if (leads) ptx::bulk_wait_read<0>();  // @stores_read: shared memory outlives the last copies
 }
 
 template <class T, class Tile>
@@ -256,10 +265,10 @@ __device__ __forceinline__ void halo_convolution(const HaloParams& p) {
   const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   const int warpgroup = warp / 4;
   ptx::griddepcontrol_launch_dependents();
-  make_barriers<Tile>(smem);
+  make_barriers<Tile>(smem);  // @first_sync
   // 128 (40 + 2 * 232) registers are 64 K less 512: all there are.
   if (warpgroup == Tile::CONSUMERS) {
-    ptx::decrease_registers<40>();
+    ptx::decrease_registers<40>();  // @decrease_registers
     if (warp == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Tile>(p, smem);
     if (warp == 4 * Tile::CONSUMERS + 1 && ptx::elect_one()) load_filters<Tile>(p, smem);
     __syncwarp();
@@ -267,7 +276,7 @@ __device__ __forceinline__ void halo_convolution(const HaloParams& p) {
     ptx::increase_registers<232>();
     consume<T, Tile>(p, smem, warpgroup, warp % 4 == 0 && ptx::elect_one());
   }
-  leave<Tile>();
+  leave<Tile>();  // @last_sync
 }
 
 }  // namespace vgg::sm90

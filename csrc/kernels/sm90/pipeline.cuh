@@ -41,6 +41,7 @@ struct Work {
   __device__ __forceinline__ static Work of(const Params& p, int unit) {
     int n_tile;
     const int group = divide(unit, p.n_tiles, n_tile);
+    // @tile_of_block
     return {n_tile * Tile::BLOCK_N, group * Tile::CLUSTER + static_cast<int>(rank<Tile>())};
   }
 };
@@ -52,8 +53,8 @@ struct Channels {
   template <class Tile, class Params>
   __device__ __forceinline__ static Channels of(const Params& p) {
     if constexpr (Tile::SPLIT) {
-      const int begin = static_cast<int>(blockIdx.y) * p.split_channels;
-      return {begin, min(begin + p.split_channels, p.C)};
+      const int begin = static_cast<int>(blockIdx.y) * p.split_channels;  // @split_begin
+      return {begin, min(begin + p.split_channels, p.C)};                 // @split_end
     } else {
       return {0, p.C};
     }
@@ -64,7 +65,7 @@ struct Channels {
 template <class Tile>
 __device__ __forceinline__ void meet() {
   if constexpr (Tile::CLUSTER == 1) {
-    __syncthreads();
+    __syncthreads();  // @block_sync
   } else {
     ptx::cluster_arrive();
     ptx::cluster_wait();
@@ -78,13 +79,14 @@ __device__ __forceinline__ void make_barriers(uint32_t smem) {
   if (threadIdx.x == 0) {
     for (int i = 0; i < Tile::PIXEL_STAGES; ++i) {
       ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, 1);
-      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);
+      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, WARPS);  // @pixels_arrivals
     }
     for (int i = 0; i < Tile::FILTER_STAGES; ++i) {
       ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT + 8 * i, 1);
+      // @filters_arrivals
       ptx::mbarrier_init(smem + Tile::FILTERS_EMPTY_AT + 8 * i, WARPS * Tile::CLUSTER);
     }
-    ptx::fence_mbarrier_init();
+    ptx::fence_mbarrier_init();  // @barriers_made
   }
   meet<Tile>();
 }
@@ -107,7 +109,7 @@ __device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
   Place<Tile::FILTER_STAGES> at;
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
-    const int first = Work::of<Tile>(p, unit).k0 + rank<Tile>() * SHARE;
+    const int first = Work::of<Tile>(p, unit).k0 + rank<Tile>() * SHARE;  // @filters_share
 #pragma unroll 1
     for (int c = channels.begin; c < channels.end; c += Tile::CHANNELS) {
 #pragma unroll 1
@@ -117,12 +119,15 @@ __device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
           const uint32_t full = smem + Tile::FILTERS_FULL_AT + 8 * at.stage;
           const uint32_t to = smem + Tile::FILTERS_AT + at.stage * Tile::FILTER_BYTES +
                               rank<Tile>() * SHARE * Tile::ROW_BYTES;
-          const int column = (3 * r + s) * p.C + c;
+          const int column = (3 * r + s) * p.C + c;  // @filter_column
+          // @filters_empty
           ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+          // @filters_expect
           ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);  // the shares of all blocks
           if constexpr (Tile::CLUSTER == 1) {
-            ptx::tma_load_2d(to, &p.w, full, column, first);
+            ptx::tma_load_2d(to, &p.w, full, column, first);  // @load_filters
           } else {
+            // @multicast
             ptx::tma_load_2d_multicast(to, &p.w, full, column, first, (1 << Tile::CLUSTER) - 1);
           }
           at.advance();
@@ -140,7 +145,7 @@ class GiveBack {
   __device__ __forceinline__ explicit GiveBack(uint32_t smem)
       : smem_(smem), cluster_smem_(smem), lane_(threadIdx.x % 32) {
     if constexpr (Tile::CLUSTER > 1) {
-      cluster_smem_ = ptx::cluster_address(smem, lane_ % Tile::CLUSTER);
+      cluster_smem_ = ptx::cluster_address(smem, lane_ % Tile::CLUSTER);  // @release_address
     }
   }
 
@@ -153,7 +158,7 @@ class GiveBack {
     if constexpr (Tile::CLUSTER == 1) {
       if (lane_ == 0) ptx::mbarrier_arrive(barrier);
     } else {
-      if (lane_ < Tile::CLUSTER) ptx::mbarrier_arrive_cluster(barrier);
+      if (lane_ < Tile::CLUSTER) ptx::mbarrier_arrive_cluster(barrier);  // @release_cluster
     }
   }
 
@@ -165,6 +170,7 @@ class GiveBack {
 // Two results as they are stored, in one register.
 template <class T>
 __device__ __forceinline__ uint32_t pair(float first, float second, float2 bias, float least) {
+  // @relu
   const smxx::Pack<T, 2> both{smxx::from_float<T>(smxx::max_nan(first + bias.x, least)),
                               smxx::from_float<T>(smxx::max_nan(second + bias.y, least))};
   return reinterpret_cast<const uint32_t&>(both);

@@ -49,7 +49,7 @@ template <class Tile>
 __device__ __forceinline__ void load_pixels(const SwapAbParams& p, uint32_t smem) {
   const Channels channels = Channels::of<Tile>(p);
   Place<Tile::PIXEL_STAGES> at;
-  ptx::griddepcontrol_wait();  // filters, and the bias, are loaded before
+  ptx::griddepcontrol_wait();  // @launches_wait: filters, and the bias, are loaded before
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const Work work = Work::of<Tile>(p, unit);
@@ -59,8 +59,10 @@ __device__ __forceinline__ void load_pixels(const SwapAbParams& p, uint32_t smem
 #pragma unroll 1
       for (int r = 0; r < Tile::BOXES; ++r) {
         const uint32_t full = smem + Tile::PIXELS_FULL_AT + 8 * at.stage;
+        // @pixels_empty
         ptx::mbarrier_wait(smem + Tile::PIXELS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
         ptx::mbarrier_arrive_expect_tx(full, Tile::PIXEL_BYTES);
+        // @load_pixels
         ptx::tma_load_4d(smem + Tile::PIXELS_AT + at.stage * Tile::PIXEL_BYTES, &p.x, full, c,
                          corner.n, corner.x - 1, corner.y + r - 1);
         at.advance();
@@ -90,25 +92,30 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::SUMS],
       const int s = tap / 3, r = tap % 3, box = Tile::BOXES == 1 ? 0 : r;
       const int group = Tile::BOXES == 1 ? Tile::BOX_W * r + s : s;  // the tap's first, in the box
       if (tap < Tile::BOXES) {
+        // @pixels_full
         ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * pixels.stage, pixels.parity);
         stage[box] = pixels.stage;
-        pixels.advance();
+        pixels.advance();  // @next_pixels
       }
       const uint32_t a = a_low + filters.stage * (Tile::FILTER_BYTES / UNIT);
       const uint32_t b =
+          // @tap_start
           b_low + stage[box] * (Tile::PIXEL_BYTES / UNIT) + group * (Tile::GROUP_BYTES / UNIT);
+      // @filters_full
       ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT + 8 * filters.stage, filters.parity);
-      ptx::wgmma_fence();
+      ptx::wgmma_fence();  // @wgmma_fence
 #pragma unroll
       for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
+        // @wgmma
         ptx::wgmma<T>(acc, ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(a + 2 * k),
                       ptx::wgmma_descriptor<Tile::GROUP_BYTES>(b + 2 * k), step | tap | k);
       }
       ptx::wgmma_commit();
       if (tap > 0 || step > 0) {
-        ptx::wgmma_wait<1>();  // all but this tap's products are complete
-        give_back.filters(filters_before);
+        ptx::wgmma_wait<1>();               // @tap_before: all but this tap's products are complete
+        give_back.filters(filters_before);  // @release_filters
         // No tap behind the one before this reads its box.
+        // @release_pixels
         if ((tap + TAPS - 1) % TAPS >= TAPS - Tile::BOXES) give_back.pixels(pixels_before);
       }
       filters_before = filters.stage;
@@ -116,10 +123,10 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::SUMS],
       filters.advance();
     }
   }
-  ptx::wgmma_wait<0>();
+  ptx::wgmma_wait<0>();  // @last_tap
   ptx::wgmma_read(acc);
-  give_back.filters(filters_before);
-  give_back.pixels(pixels_before);
+  give_back.filters(filters_before);  // @release_last_filters
+  give_back.pixels(pixels_before);    // @release_last_pixels
 }
 
 // The sums of a pixel of eight images by 64 channels -> [8][64] at `to_smem`; chunks of 16 bytes
@@ -150,6 +157,7 @@ __device__ __forceinline__ void write_results(const SwapAbParams& p, const float
   for (int piece = 0; piece < Tile::TILE_PIECES; ++piece) {
     const int y = piece / COLUMNS, x = piece % COLUMNS * Tile::PIECE_W;
     const uint32_t buffer = out + piece % Tile::PIECES * Tile::PIECE_BYTES;
+    // @buffer_free
     if (leads) ptx::bulk_wait_read<Tile::PIECES - 1>();  // what left the buffer last is gone
     ptx::named_barrier(1 + consumer, 128);
 #pragma unroll
@@ -161,17 +169,18 @@ __device__ __forceinline__ void write_results(const SwapAbParams& p, const float
         v[j] = at[j];
         // max(relu(v + bias)) = relu(max(v) + bias): windows are pooled in float32.
         if constexpr (Tile::POOL) {
+          // @pool_window
           v[j] = smxx::max_nan(smxx::max_nan(at[j], at[j + 4]),
                                smxx::max_nan(at[j + LINE], at[j + LINE + 4]));
         }
       }
-      write_group<T>(v, bias, least, buffer + i * Tile::GROUP_BYTES);
+      write_group<T>(v, bias, least, buffer + i * Tile::GROUP_BYTES);  // @write_results
     }
-    ptx::fence_proxy_async();
-    ptx::named_barrier(1 + consumer, 128);
+    ptx::fence_proxy_async();               // @results_fence
+    ptx::named_barrier(1 + consumer, 128);  // @results_written
     if (leads) {
       ptx::tma_store_4d(&p.y, buffer, k0, corner.n, corner.x / DOWN + x, corner.y / DOWN + y);
-      ptx::bulk_commit();
+      ptx::bulk_commit();  // @commit_store
     }
   }
 }
@@ -185,8 +194,8 @@ __device__ __forceinline__ void write_sums(const SwapAbParams& p, const float (&
 #pragma unroll
   for (int e = 0; e < 2; ++e) {
     const int n = corner.n + lane % 4 * 2 + e;
-    if (n >= p.N) continue;
-    const int64_t image = static_cast<int64_t>(blockIdx.y) * p.N + n;
+    if (n >= p.N) continue;                                            // @inside_batch
+    const int64_t image = static_cast<int64_t>(blockIdx.y) * p.N + n;  // @split_image
 #pragma unroll
     for (int y = 0; y < Tile::TILE_H; ++y) {
       if (corner.y + y >= p.H) continue;
@@ -216,7 +225,7 @@ __device__ __forceinline__ void consume(const SwapAbParams& p, uint32_t smem, in
     const Work work = Work::of<Tile>(p, unit);
     const Corner corner = Corner::of<Tile>(p, work.tile);
     const float* biases = p.bias + work.k0 + channel;
-    const float bias[2] = {biases[0], biases[8]};
+    const float bias[2] = {biases[0], biases[8]};  // @bias_load
     float acc[Tile::SUMS];
     multiply<T, Tile>(acc, pixels, filters, smem, consumer, chunks);
     const int k0 = work.k0 + consumer * Tile::CHANNELS;
@@ -226,7 +235,7 @@ __device__ __forceinline__ void consume(const SwapAbParams& p, uint32_t smem, in
       write_results<T, Tile>(p, acc, bias, k0, corner, smem, consumer, leads);
     }
   }
-  if (leads) ptx::bulk_wait_read<0>();  // shared memory outlives the last copies
+  if (leads) ptx::bulk_wait_read<0>();  // @stores_read: shared memory outlives the last copies
 }
 
 template <class T, class Tile>

@@ -13,7 +13,7 @@ struct Maximum {
 
   __device__ __forceinline__ Maximum() {
 #pragma unroll
-    for (int k = 0; k < SIZE; ++k) max.e[k] = from_float<T>(-CUDART_INF_F);
+    for (int k = 0; k < SIZE; ++k) max.e[k] = from_float<T>(-CUDART_INF_F);  // @maximum_start
   }
 
   __device__ __forceinline__ void add(const Pack<T, SIZE>& pixel) { max = max_nan(max, pixel); }

@@ -16,7 +16,7 @@ namespace vgg::smxx {
 struct Bounds {
   int begin, end;  // [floor(i length / grid), ceil((i + 1) length / grid))
   __device__ __forceinline__ Bounds(int i, int length, const FastDivmod& grid)
-      : begin(divide(i * length, grid)), end(divide((i + 1) * length - 1, grid) + 1) {}
+      : begin(divide(i * length, grid)), end(divide((i + 1) * length - 1, grid) + 1) {}  // @bin_end
   __device__ __forceinline__ int length() const { return end - begin; }
 };
 
@@ -24,7 +24,7 @@ struct Bounds {
 template <class Reduction, class T, int SIZE>
 __device__ __forceinline__ void reduce_bins(const AdaptivePoolParams& p) {
   const int pack = blockIdx.x * AdaptivePoolParams::THREADS + threadIdx.x;
-  if (pack >= p.packs) return;
+  if (pack >= p.packs) return;  // @bins_guard
   int c, i, j;
   const int64_t n = divide(divide(divide(pack, p.pixel_packs, c), p.grid, j), p.grid, i);
   const Bounds rows(i, p.H, p.grid), columns(j, p.W, p.grid);

@@ -44,7 +44,7 @@ __device__ __forceinline__ void convert(const ConvertParams& p) {
           to_float(x[static_cast<int64_t>(i) * p.columns + j]);
     }
   }
-  __syncthreads();  // the tile is written before it is read
+  __syncthreads();  // @convert_barrier: the tile is written before it is read
 #pragma unroll
   for (int e = threadIdx.x; e < TILE; e += THREADS) {
     const int i = e & (tile_rows - 1), j = e >> log2_tile_rows;

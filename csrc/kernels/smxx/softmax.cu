@@ -24,7 +24,7 @@ __device__ float block_reduce(float value, float* warp_smem /* [THREADS / WARP] 
   }
   if constexpr (THREADS > WARP) {
     if (threadIdx.x % WARP == 0) warp_smem[threadIdx.x / WARP] = value;
-    __syncthreads();  // every warp's value is written before anyone reads it
+    __syncthreads();  // @softmax_barrier: every warp's value is written before anyone reads it
     value = warp_smem[0];
 #pragma unroll
     for (int warp_id = 1; warp_id < THREADS / WARP; ++warp_id) {

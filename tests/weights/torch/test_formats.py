@@ -58,10 +58,10 @@ def test_the_package_lists_the_same_formats() -> None:
     assert list(vgg_cuda.weights.FORMATS)[: len(FORMATS)] == list(FORMATS)
 
 
-def test_the_readme_lists_the_same_formats() -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    table = re.search(r"<!-- weights:table -->\n(.*?)<!-- /weights:table -->", readme, re.S)
-    assert table, "README.md has no table between <!-- weights:table --> marks"
+def test_the_manual_lists_the_same_formats() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "weights.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- weights:table -->\n(.*?)<!-- /weights:table -->", page, re.S)
+    assert table, "docs/weights.md has no table between <!-- weights:table --> marks"
     rows = re.findall(r"^\| *`([^`]+)` *\| *(.*?) *\|$", table[1], re.M)
     assert rows == list(vgg_cuda.weights.FORMATS.items())
 

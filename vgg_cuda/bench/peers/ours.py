@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -31,11 +32,9 @@ class Ours:
     """Work is enqueued on a stream of its own, where the device has streams."""
 
     def __init__(self, job: Job) -> None:
-        from ... import __version__
-
         self.job = job
         self.backend: Any = get_backend(job.device, job.arch)
-        self.versions = {"vgg_cuda": __version__}
+        self.versions = {"vgg_cuda": version("vgg-cuda")}
         self.clock: Clock = HostClock()
         self.stream: Any = None
         if job.on_gpu:
