@@ -13,7 +13,7 @@ from ..backends import get_backend
 from ..text import one_line
 from ..vgg import VGG
 from ..weights.canonical import Array, Weights, WeightsError
-from ..weights.chain import UnsupportedError
+from ..weights.chain.layers import UnsupportedError
 from ..weights.keras.chain import ADD, translate
 from ..weights.keras.graph import KerasLayer, layers_of
 
@@ -37,7 +37,7 @@ def from_keras(
     of ``keras.applications``, "pixels" (0 to 255) for models that begin with
     ``Rescaling(1 / 255)``, and "scaled" (0 to 1) for all others.
 
-    ``device``, ``dtype`` and ``arch`` are those of :meth:`VGG.load`. Raises ``TypeError`` for other
+    ``device``, ``dtype`` and ``arch`` are as in :meth:`VGG.load`. Raises ``TypeError`` for other
     objects and ``UnsupportedError`` (a ``ValueError``), which names the layer and the reason, for
     models that this package cannot run.
     """

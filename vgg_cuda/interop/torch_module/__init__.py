@@ -36,7 +36,7 @@ def from_torch(module: torch.nn.Module, *, dtype: Any = None) -> torch.nn.Module
     in the next call after they have changed. Writes that PyTorch does not count need
     ``result.refresh()``: writes through ``parameter.data``, by collectives such as
     ``torch.distributed.broadcast(parameter, 0)``, by replayed CUDA graphs, by a compiled step of an
-    optimizer with ``fused=True``, and on a GPU those of running statistics that
+    optimizer with ``fused=True``, and on a GPU updates of running statistics that
     ``num_batches_tracked`` does not count. Inference tensors are packed for every call.
 
     Raises ``UnsupportedError``, a ``ValueError`` that names the layer, for other networks,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...arrays import dtype_name, kind
-from ...weights.chain import UnsupportedError
+from ...weights.chain.layers import UnsupportedError
 from .runtime import Calls, Runtime
 
 DTYPES = ("float32", "tf32", "float16", "bfloat16")

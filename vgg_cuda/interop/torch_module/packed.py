@@ -9,7 +9,9 @@ import numpy as np
 import torch
 
 from ...vgg import VGG
-from ...weights import Weights, chain
+from ...weights import Weights
+from ...weights.chain import layers as chain
+from ...weights.chain import to_weights
 from ..fork import fork_lock
 from ..torch_state import state_of
 from .recording import Step
@@ -63,13 +65,13 @@ class Packed:
 def make_weights(steps: Sequence[Step], source: str, size: tuple[int, int] | None) -> Weights:
     """Return the weights of the recorded network; ``size``: of its images if it takes one only.
 
-    Raises the errors of ``chain.to_weights``.
+    Raises the errors of ``to_weights``.
     """
     with torch.no_grad():
         layers = [_layer(step, position) for position, step in enumerate(steps)]
     if layers and isinstance(layers[-1], chain.Flatten):
         layers.pop()  # the result is flattened in PyTorch's order
-    return chain.to_weights(layers, source=source, input_size=size)
+    return to_weights(layers, source=source, input_size=size)
 
 
 def _layer(step: Step, position: int) -> chain.Layer:

@@ -1,4 +1,4 @@
-"""One recording of a module's forward before any call: is it a VGG, and if not, why not?"""
+"""Trial recording of a module's forward before any call."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...weights.chain import UnsupportedError
+from ...weights.chain.layers import UnsupportedError
 from ..torch_conditions import why_changed, why_watched
 from .recording import Recorder, Unrecorded
 

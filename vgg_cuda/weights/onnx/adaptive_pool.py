@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..canonical import Array
-from ..chain import AdaptiveAvgPool
+from ..chain.layers import AdaptiveAvgPool
 from .graph import Joined
 from .nodes import Attributes, evaluate, is_standard, label
 from .pools import averaging_matrix
