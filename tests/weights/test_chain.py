@@ -306,17 +306,17 @@ def test_square_grid_is_torchvisions_adaptive_pool(tmp_path: Path) -> None:
 
 
 BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
-    "not-an-object": ({"config": [1]}, "config: expected a JSON object"),
-    "missing": ({"config": {}}, "config: name: expected a valid value, got nothing"),
+    "not-an-object": ({"config": [1]}, "vgg_cuda.config: expected `object"),
+    "missing": ({"config": {}}, "vgg_cuda.config: .*missing.* `name`"),
     "widths": ({"widths": ["M"]}, "expected a convolution first"),
-    "widths-words": ({"widths": [8, "N"]}, "config: widths: expected a valid"),
-    "widths-huge": ({"widths": [8] * 1000}, "config: widths: expected a valid"),
-    "negative": ({"head": [-1]}, "config: head: expected a valid"),
-    "bool": ({"in_channels": True}, "config: in_channels: expected a valid"),
-    "pooling": ({"pooling": "median"}, "config: pooling: expected a valid .*'median'"),
-    "size": ({"input_size": [20]}, "config: input_size: expected a valid"),
+    "widths-words": ({"widths": [8, "N"]}, "config: expected .* and 'M'"),
+    "widths-huge": ({"widths": [8] * 1000}, "config.widths: expected `array` of length <= 999"),
+    "negative": ({"head": [-1]}, r"config.head\[0\]: expected `int` >= 1"),
+    "bool": ({"in_channels": True}, "config.in_channels: expected `int`, got `bool`"),
+    "pooling": ({"pooling": "median"}, "config.pooling: invalid enum value 'median'"),
+    "size": ({"input_size": [20]}, "config.input_size: expected `array` of length 2"),
     "no-size": ({"input_size": None}, "input_size: expected"),
-    "more": ({"dropout": 1}, "config: unexpected fields: .*dropout"),
+    "more": ({"dropout": 1}, "vgg_cuda.config: .*unknown field `dropout`"),
     "other-shapes": ({"head": [5]}, r"fc6.weight: expected \[5, 240\], got \[4, 240\]"),
     "future": ({"version": 3}, "upgrade vgg_cuda"),
 }

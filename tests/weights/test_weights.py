@@ -92,7 +92,7 @@ BAD = [
     (without("conv4_2.bias"), "missing: conv4_2.bias"),
     (without("conv3_1.weight"), "block 3: expected conv3_1"),
     (without("fc7.weight"), "expected fc6, fc7"),
-    (with_("fc9.weight", np.zeros((2, 3, 4))), "dense layers: expected"),
+    (with_("fc9.weight", np.zeros((2, 3, 4))), r"fc9.weight: expected \[K, C\]"),
     (with_("conv4_1.weight", np.zeros((16, 3, 3, 9), np.float32)), r"expected \[16, 3, 3, 8\]"),
     (with_("conv4_1.weight", np.zeros((), np.float32)), "conv4_1"),
     (with_("conv4_1.bias", NAN), "conv4_1.bias: expected finite values"),
@@ -115,14 +115,14 @@ def test_bad_tensors(tensors: dict[str, np.ndarray], text: str) -> None:
 
 
 METADATA = [
-    ('{"labels": [1, 2, 3]}', "labels: expected a list of strings"),
+    ('{"labels": [1, 2, 3]}', r"vgg_cuda.labels\[0\]: expected `str`"),
     ('{"labels": ["a"]}', "expected 3 labels, got 1"),
-    ("[", "expected JSON"),
-    ("[]", "expected a JSON object"),
+    ("[", "vgg_cuda: expected JSON in the metadata: .*truncated"),
+    ("[]", "expected `object`"),
     ("[" * 100_000, "expected JSON"),
-    ('{"labels": ["a", "\\ud800", "b"]}', "expected Unicode text"),
+    ('{"labels": ["a", "\\ud800", "b"]}', "surrogate pair"),
     ('{"preset": {"name": "x", "mean": 3}}', "preset"),
-    ('{"preset": {"name": "x", "std": [1, 1, 1e999]}}', "expected numbers"),
+    ('{"preset": {"name": "x", "std": [1, 1, 1e999]}}', "out of range"),
     ('{"activation": "tanh"}', "expected 'softmax'"),
     ('{"preset": {"name": "x", "crop": -1}}', "expected sizes"),
     ('{"preset": {"name": "x", "zoom": 2}}', "expected an object with a name"),

@@ -18,6 +18,7 @@ from .canonical import (
     HeadDroppedWarning,
     Weights,
     WeightsError,
+    prefixed,
     shapes,
 )
 from .he import he_weights
@@ -87,8 +88,10 @@ def load_weights(source: Source) -> Weights:
     unreadable files, ``TypeError`` for another kind of source.
     """
     if isinstance(source, Mapping):
-        tensors = {str(name): _host(name, value) for name, value in pth.unwrap(source).items()}
-        return _from_tensors(tensors, "arrays", Stated())
+        with prefixed("weights"):
+            tensors = {str(name): _host(name, value) for name, value in pth.unwrap(source).items()}
+        with prefixed("arrays"):
+            return _from_tensors(tensors, "arrays", Stated())
     if isinstance(source, Weights):
         return source
     if not isinstance(source, (str, os.PathLike)):
@@ -100,7 +103,9 @@ def load_weights(source: Source) -> Weights:
         with resources.as_file(resources.files("vgg_cuda") / "data" / "digits.safetensors") as path:
             return _from_file(path, "digits")
     if isinstance(source, str) and hub.matches(source):
-        return _from_file(hub.download(source), source)
+        with prefixed(source):
+            path = hub.download(source)
+        return _from_file(path, source)
     if not os.fspath(source):
         raise WeightsError("weights: expected a path or a name, got an empty string")
     path = Path(source)
@@ -117,54 +122,49 @@ def load_weights(source: Source) -> Weights:
 
 
 def _from_file(path: Path, source: str) -> Weights:
-    def accept(names: list[str]) -> None:
-        _layout(pth.unwrap(dict.fromkeys(names)), source)
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(16)
-        if not head:
-            raise WeightsError(f"{source}: the file is empty")
-        if keras_files.matches(path, head):
-            return keras_files.read(path, source)
-        if pth.matches(head) and not safetensors_file.matches(head):
-            return _from_tensors(pth.read(path, source, accept), source, Stated())
-        if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
-            return onnx_file.read(path, source)
-        found, metadata = safetensors_file.read(path, source, accept)
-    except OSError as error:
-        raise WeightsError(f"{source}: cannot be read: {error.strerror or error}") from error
-    return _from_tensors(dict(pth.unwrap(found)), source, parse(metadata, source))
+    with prefixed(source):
+        try:
+            with path.open("rb") as file:
+                head = file.read(16)
+            if not head:
+                raise WeightsError("the file is empty")
+            if keras_files.matches(path, head):
+                return keras_files.read(path, source)
+            if pth.matches(head) and not safetensors_file.matches(head):
+                return _from_tensors(pth.read(path, _layout), source, Stated())
+            if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
+                return onnx_file.read(path, source)
+            found, metadata = safetensors_file.read(path, _layout)
+        except OSError as error:
+            raise WeightsError(f"cannot be read: {error.strerror or error}") from error
+        return _from_tensors(dict(pth.unwrap(found)), source, parse(metadata))
 
 
 def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
     """Return weights from tensors of any known layout; remove the tensors from the dict."""
     for name, tensor in tensors.items():
         if tensor.dtype.kind not in "fiu" and tensor.dtype.name != "bfloat16":
-            raise WeightsError(
-                f"{source}: {listed([name])}: expected numbers, got dtype {tensor.dtype}"
-            )
-    layout = _layout(tensors, source)
-    return layout.from_tensors(tensors, source, stated)  # type: ignore[no-any-return]
+            raise WeightsError(f"{listed([name])}: expected numbers, got dtype {tensor.dtype}")
+    return _layout(list(tensors)).from_tensors(tensors, source, stated)  # type: ignore[no-any-return]
 
 
-def _layout(tensors: Mapping[str, Any], source: str) -> Any:
+def _layout(names: list[str]) -> Any:
     """Return the module for these names. Raises :class:`WeightsError` for unknown names."""
-    names = list(tensors)
+    names = list(pth.unwrap(dict.fromkeys(names)))
     for layout in (native, timm, torchvision):
         if layout.matches(names):
             return layout
     raise WeightsError(
-        f"{source}: expected the weights of a VGG, with conv1_1.weight (native) or "
-        f"features.0.weight (torchvision, timm) among the tensors, got "
-        f"{listed(names, 4) or 'no tensors at all'}"
+        "expected the weights of a VGG, with conv1_1.weight (native) or features.0.weight "
+        f"(torchvision, timm) among the tensors, got {listed(names, 4) or 'no tensors at all'}"
     )
 
 
 def _host(name: object, value: Any) -> Array:
+    """Return a copy of ``value``, so that later changes of the caller's array have no effect."""
     if type(value).__module__.partition(".")[0] == "torch":
-        return pth.to_array(str(name), value, "weights")
+        return pth.to_array(str(name), value)
     try:
-        return np.array(value)  # a copy: later changes of the caller's array have no effect
+        return np.array(value)
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"weights: {name}: expected a host array: {error}") from error

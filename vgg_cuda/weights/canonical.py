@@ -6,14 +6,16 @@ NHWC order; batch norms are folded. Names are ``conv1_1.weight``, ``conv1_1.bias
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import importlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import Config
+from ..configs import POOL_GRID, Config
 from ..images.presets import PRESETS, Preset
 from ..text import listed
 
@@ -23,6 +25,17 @@ Tensors = dict[str, NDArray[np.float32]]
 
 class WeightsError(ValueError):
     """Weights that cannot be used; the message says what was expected and what was found."""
+
+
+@contextmanager
+def prefixed(source: str) -> Iterator[None]:
+    """Begin the message of every :class:`WeightsError` in the block with ``source``."""
+    try:
+        yield
+    except WeightsError as error:
+        if not str(error).startswith(f"{source}: "):  # not from an inner block
+            error.args = (f"{source}: {error}",)
+        raise
 
 
 class HeadDroppedWarning(UserWarning):
@@ -51,15 +64,15 @@ class Weights:
     names: InitVar[Mapping[str, str] | None] = None
 
     def __post_init__(self, names: Mapping[str, str] | None) -> None:
-        check_tensors(self.config, self.tensors, self.source, names or {})
-        if self.labels is not None and len(self.labels) != self.config.num_classes:
-            raise WeightsError(
-                f"{self.source}: expected {self.config.num_classes} labels, got {len(self.labels)}"
-            )
-        if self.activation not in (None, "softmax"):
-            raise WeightsError(
-                f"{self.source}: activation: expected 'softmax' or none, got {self.activation!r}"
-            )
+        classes, labels, activation = self.config.num_classes, self.labels, self.activation
+        with prefixed(self.source):
+            check_shapes(dict(shapes(self.config)), self.tensors, self.config.name)
+            for name, tensor in self.tensors.items():
+                check_finite((names or {}).get(name, name), tensor)
+            if labels is not None and len(labels) != classes:
+                raise WeightsError(f"expected {classes} labels, got {len(labels)}")
+            if activation not in (None, "softmax"):
+                raise WeightsError(f"activation: expected 'softmax' or none, got {activation!r}")
 
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -72,31 +85,15 @@ def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield f"{dense.name}.bias", (dense.out_features,)
 
 
-def check_tensors(
-    config: Config,
-    tensors: Mapping[str, NDArray[np.float32]],
-    source: str,
-    names: Mapping[str, str],
-) -> None:
-    """Raise :class:`WeightsError` for missing, unexpected, misshapen or non-finite tensors."""
-    check_shapes(dict(shapes(config)), tensors, source, config.name)
-    for name, tensor in tensors.items():
-        # min and max propagate NaN and cost one pass each, without a mask of the tensor's size
-        if not (np.isfinite(tensor.min()) and np.isfinite(tensor.max())):
-            raise WeightsError(
-                f"{source}: {names.get(name, name)}: expected finite values, found NaN or infinity"
-            )
-
-
 def check_shapes(
-    expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array], source: str, what: str
+    expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array], what: str
 ) -> None:
     """Raise :class:`WeightsError` unless ``tensors`` have the names and shapes ``expected``."""
     missing = [name for name in expected if name not in tensors]
     extra = [name for name in tensors if name not in expected]
     if missing or extra:
         raise WeightsError(
-            f"{source}: expected the tensors of a {what}"
+            f"expected the tensors of a {what}"
             + (f"; missing: {listed(missing)}" if missing else "")
             + (f"; unexpected: {listed(extra)}" if extra else "")
         )
@@ -104,17 +101,17 @@ def check_shapes(
         found = tensors[name].shape
         if found != shape or 0 in shape:
             wanted = "at least one element" if 0 in shape else str(list(shape))
-            raise WeightsError(f"{source}: {name}: expected {wanted}, got {list(found)}")
+            raise WeightsError(f"{name}: expected {wanted}, got {list(found)}")
 
 
-def headless(config: Config) -> Config:
-    """Return ``config`` without its dense layers."""
-    return Config(
-        config.name, config.widths, (), batch_norm=config.batch_norm, in_channels=config.in_channels
-    )
+def check_finite(name: str, tensor: Array) -> None:
+    """Raise :class:`WeightsError` if ``tensor`` contains NaN or infinity."""
+    # min and max propagate NaN and cost one pass each, without a mask of the tensor's size
+    if not (np.isfinite(tensor.min()) and np.isfinite(tensor.max())):
+        raise WeightsError(f"{name}: expected finite values, found NaN or infinity")
 
 
-def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
+def infer_grid(inputs: int, channels: int, name: str) -> int:
     """Return the side of the square grid of ``channels`` that gives ``inputs`` features.
 
     Raises :class:`WeightsError` if there is none.
@@ -122,10 +119,35 @@ def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
     grid = round((inputs / channels) ** 0.5) if channels else 0
     if grid < 1 or grid * grid * channels != inputs:
         raise WeightsError(
-            f"{source}: {name}: expected [K, g*g*{channels}] for a square grid of g x g cells "
-            f"(7 x 7 in the published networks), got [K, {inputs}]"
+            f"{name}: expected [K, g*g*{channels}] for a square grid of g x g cells (7 x 7 in the "
+            f"published networks), got [K, {inputs}]"
         )
     return grid
+
+
+def infer_head(
+    weights: Mapping[str, Array], widths: Sequence[int | str]
+) -> tuple[tuple[int, ...], int]:
+    """Return the output features of dense layers [K,C], and the side of the grid that they read."""
+    for name, w in weights.items():
+        if w.ndim != 2:
+            raise WeightsError(f"{name}: expected [K, C], got {list(w.shape)}")
+    if not weights:
+        return (), POOL_GRID
+    channels = next(width for width in reversed(widths) if isinstance(width, int))
+    name, first = next(iter(weights.items()))
+    return tuple(len(w) for w in weights.values()), infer_grid(first.shape[1], channels, name)
+
+
+def as_float32(x: Array) -> NDArray[np.float32]:
+    """Return ``x`` as contiguous float32. Overflow gives infinities, which ``Weights`` refuses."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(x, np.float32)
+
+
+def from_bfloat16(bits: Array) -> NDArray[np.float32]:
+    """Return float32 numbers from the bits of bfloat16, the upper half of a float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def is_all_nan(tensors: Iterable[Array]) -> bool:
@@ -135,3 +157,11 @@ def is_all_nan(tensors: Iterable[Array]) -> bool:
     return bool(found) and all(
         t.dtype.kind not in "iu" and np.isnan(t.flat[0]) and np.isnan(t).all() for t in found
     )
+
+
+def import_extra(name: str, extra: str, purpose: str) -> Any:
+    """Return the module ``name``. Raises :class:`WeightsError`, which names the extra."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise WeightsError(f'{purpose} needs {name}: pip install "vgg-cuda[{extra}]"') from None

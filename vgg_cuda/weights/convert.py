@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import Source, load_weights
-from .canonical import Weights
+from .canonical import Weights, prefixed
 from .native import save
 from .onnx.export import save_onnx
 from .onnx.file import SUFFIX, import_onnx
 from .torchvision import PTH_SUFFIXES, save_torchvision
 
-TARGETS = ("native", "torchvision", "onnx")
+SUFFIXES = dict.fromkeys(PTH_SUFFIXES, "torchvision") | {".safetensors": "native", SUFFIX: "onnx"}
+WRITERS = {"native": save, "torchvision": save_torchvision, "onnx": save_onnx}
 
 
 def convert(source: Source, out: str | Path, to: str = "native") -> Weights:
@@ -30,24 +31,15 @@ def convert(source: Source, out: str | Path, to: str = "native") -> Weights:
     Raises ``ValueError`` for another ``to`` and for a suffix of another format, before reading;
     ``OSError`` if ``out`` cannot be written; and the errors of :func:`load_weights`.
     """
-    if to not in TARGETS:
-        raise ValueError(f"to: expected one of {', '.join(TARGETS)}, got {to!r}")
-    suffix = Path(out).suffix.lower()
-    if to == "native" and suffix in PTH_SUFFIXES:
-        raise ValueError(
-            f"{out}: expected a name like {Path(out).with_suffix('.safetensors').name} for native "
-            "files, or the format torchvision"
-        )
-    if to == "onnx" and suffix in (*PTH_SUFFIXES, ".safetensors"):
-        raise ValueError(f"{out}: expected a name like {Path(out).with_suffix(SUFFIX).name}")
-    if to != "onnx" and suffix == SUFFIX:
-        raise ValueError(
-            f"{out}: expected a name like {Path(out).with_suffix('.safetensors').name}, or the "
-            "format onnx"
-        )
+    if to not in WRITERS:
+        raise ValueError(f"to: expected one of {', '.join(WRITERS)}, got {to!r}")
+    fitting = SUFFIXES.get(Path(out).suffix.lower(), to)
+    if fitting != to and (fitting, to) != ("native", "torchvision"):
+        name = Path(out).with_suffix(SUFFIX if to == "onnx" else ".safetensors").name
+        raise ValueError(f"{out}: expected a name like {name}, or the format {fitting}")
     if to == "onnx":
-        import_onnx(str(out))  # report a missing package before a long read
+        with prefixed(str(out)):
+            import_onnx()  # report a missing package before a long read
     weights = load_weights(source)
-    writers = {"native": save, "torchvision": save_torchvision, "onnx": save_onnx}
-    writers[to](weights, out)
+    WRITERS[to](weights, out)
     return weights

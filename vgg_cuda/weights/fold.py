@@ -23,7 +23,8 @@ def fold_batch_norm(
     w [K,...] and the rest [K]; BN(y) = gamma * (y - mean) / sqrt(variance + epsilon) + beta.
     Computed in float64, since gamma / sqrt(variance) can be large. Ioffe & Szegedy, 2015, eq. 4.
     """
-    scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
-    folded = w * scale.reshape(-1, *[1] * (w.ndim - 1))
-    shifted = (bias.astype(np.float64) - mean) * scale + beta
-    return folded.astype(np.float32), shifted.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # callers refuse infinities
+        scale = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+        folded = w * scale.reshape(-1, *[1] * (w.ndim - 1))
+        shifted = (bias.astype(np.float64) - mean) * scale + beta
+        return folded.astype(np.float32), shifted.astype(np.float32)

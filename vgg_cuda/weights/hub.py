@@ -6,13 +6,11 @@ HF_HUB_OFFLINE (cache only) and HF_HOME (the cache's folder) apply.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from typing import Any
 
 from ..configs import CONFIGS
 from ..text import one_line
-from .canonical import WeightsError
+from .canonical import WeightsError, import_extra
 
 NAME = "imagenet"
 VARIANTS = tuple(f"{name}{suffix}" for name in CONFIGS for suffix in ("", "_bn"))
@@ -33,26 +31,16 @@ def download(source: str) -> Path:
     """
     variant = source.partition(":")[2] or DEFAULT
     if variant not in VARIANTS:
-        raise WeightsError(
-            f"{source}: expected one of {', '.join(VARIANTS)}, got {one_line(variant, 40)!r}"
-        )
-    try:
-        hub: Any = importlib.import_module("huggingface_hub")
-    except ImportError:
-        raise WeightsError(
-            f'{source}: the download needs huggingface_hub: pip install "vgg-cuda[hub]"'
-        ) from None
+        raise WeightsError(f"expected one of {', '.join(VARIANTS)}, got {one_line(variant, 40)!r}")
+    hub = import_extra("huggingface_hub", "hub", "the download")
     repository = f"timm/{variant}.tv_in1k"
     try:
         return Path(hub.hf_hub_download(repository, FILE, library_name="vgg_cuda"))
     except Exception as error:  # the hub's errors have no common base class
+        # the hub's own message adds advice to its cause
+        reason = one_line(error.__cause__ or error).rstrip(".") or type(error).__name__
         raise WeightsError(
-            f"{source}: cannot download {FILE} of {repository}: {_reason(error)}. Download the "
-            f"file from the Hugging Face repository {repository} by hand and pass its path, set "
-            "HF_ENDPOINT to a mirror, or use 'digits', which is part of the package"
+            f"cannot download {FILE} of {repository}: {reason}. Download the file from the Hugging "
+            f"Face repository {repository} by hand and pass its path, set HF_ENDPOINT to a mirror, "
+            "or use 'digits', which is part of the package"
         ) from None
-
-
-def _reason(error: BaseException) -> str:
-    """Return one line about the cause, without the advice that the hub adds."""
-    return one_line(error.__cause__ or error).rstrip(".") or type(error).__name__

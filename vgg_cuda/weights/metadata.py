@@ -11,15 +11,52 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
-from ..configs import Config
+import msgspec
+from msgspec import Meta
+
+from ..configs import Config, Pooling
 from ..images.presets import PRESETS, Preset
 from ..text import one_line
-from .architecture import config_from_dict, shapes_suffice
 from .canonical import Weights, WeightsError
 
 KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
+
+Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
+Side = Annotated[int, Meta(ge=1, lt=1 << 16)]
+Layers = Meta(max_length=999)
+
+
+class ConfigFields(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields of a :class:`Config` in a file: all are required, and limited in size."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=80)]
+    widths: Annotated[tuple[Count | str, ...], Layers]
+    head: Annotated[tuple[Count, ...], Layers]
+    pool_grid: Side
+    batch_norm: bool
+    in_channels: Count
+    pooling: Pooling | None
+    flat: bool
+    input_size: tuple[Side, Side] | None
+    without_relu: Annotated[tuple[str, ...], Layers] | None
+
+    def __post_init__(self) -> None:
+        if not self.name.isprintable() or any(w != "M" for w in self.widths if isinstance(w, str)):
+            raise ValueError("expected a printable name, and widths of numbers and 'M'")
+
+
+class Header(msgspec.Struct):
+    """Value of the metadata's key; the preset is a dict of its fields."""
+
+    version: int = PLAIN
+    preset: Any = msgspec.field(default_factory=PRESETS["torchvision"].to_dict)
+    labels: tuple[str, ...] | None = None
+    activation: Any = None
+    batch_norm: Any = False
+    config: ConfigFields | None = None
 
 
 @dataclass(frozen=True)
@@ -34,31 +71,30 @@ class Stated:
     config: Config | None = None
 
 
-def parse(metadata: Mapping[str, str], source: str) -> Stated:
+def parse(metadata: Mapping[str, str]) -> Stated:
     """Return the contents of ``metadata``. Raises :class:`WeightsError` for invalid ones."""
     if KEY not in metadata:
         return Stated()
     try:
-        given: Any = json.loads(metadata[KEY])
-    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested too deep
+        given = msgspec.json.decode(metadata[KEY])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise WeightsError(f"{KEY}: expected JSON in the metadata: {one_line(error)}") from error
+    version = given.get("version", PLAIN) if isinstance(given, dict) else PLAIN
+    if version not in (PLAIN, WITH_CONFIG):
         raise WeightsError(
-            f"{source}: {KEY}: expected JSON in the metadata: {one_line(error)}"
-        ) from error
-    if not isinstance(given, dict):
-        raise WeightsError(f"{source}: {KEY}: expected a JSON object in the metadata")
-    if given.get("version", PLAIN) not in (PLAIN, WITH_CONFIG):
-        raise WeightsError(
-            f"{source}: version: expected {PLAIN} or {WITH_CONFIG}, got "
-            f"{one_line(given['version'])}; upgrade vgg_cuda"
+            f"{KEY}.version: expected {PLAIN} or {WITH_CONFIG}, got {one_line(version)}; upgrade "
+            "vgg_cuda"
         )
-    return Stated(
-        present=True,
-        preset=_preset(given, source),
-        labels=_labels(given.get("labels"), source),
-        activation=given.get("activation"),
-        batch_norm=given.get("batch_norm", False) is True,
-        config=None if "config" not in given else config_from_dict(given["config"], source),
-    )
+    try:
+        header = msgspec.convert(given, Header)
+        preset = Preset.from_dict(header.preset)
+        fields = header.config and msgspec.structs.asdict(header.config)
+        config = Config(**fields) if fields else None
+    except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        text, _, place = one_line(error).partition(" - at `$")  # a path such as .config.widths[0]
+        raise WeightsError(f"{KEY}{place[:-1]}: {text[:1].lower()}{text[1:]}") from error
+    batch_norm = header.batch_norm is True
+    return Stated(True, preset, header.labels, header.activation, batch_norm, config)
 
 
 def to_metadata(weights: Weights) -> dict[str, str]:
@@ -76,22 +112,9 @@ def to_metadata(weights: Weights) -> dict[str, str]:
     return {KEY: json.dumps(stated, ensure_ascii=False)}
 
 
-def _preset(given: Mapping[str, Any], source: str) -> Preset:
-    if "preset" not in given:
-        return PRESETS["torchvision"]
-    try:
-        return Preset.from_dict(given["preset"])
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
-        raise WeightsError(f"{source}: {one_line(error)}") from error
-
-
-def _labels(labels: Any, source: str) -> tuple[str, ...] | None:
-    if labels is None:
-        return None
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise WeightsError(f"{source}: labels: expected a list of strings in the metadata")
-    try:
-        "".join(labels).encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair, which is valid in JSON
-        raise WeightsError(f"{source}: labels: expected Unicode text: {error.reason}") from error
-    return tuple(labels)
+def shapes_suffice(config: Config) -> bool:
+    """Return whether names and shapes of the canonical tensors determine ``config``."""
+    usual = Config(config.name, config.widths, config.head, config.pool_grid, config.batch_norm)
+    doubled = ("M", "M") in pairwise(config.widths)
+    five_blocks = config.pools == 5 and config.widths[-1] == "M" and not doubled
+    return config == usual and five_blocks

@@ -10,8 +10,6 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from ..configs import Config, config_name
 from ..text import listed
 from . import safetensors_file
@@ -20,9 +18,9 @@ from .canonical import (
     HeadDroppedWarning,
     Weights,
     WeightsError,
+    as_float32,
     check_shapes,
-    headless,
-    infer_grid,
+    infer_head,
     is_all_nan,
     shapes,
 )
@@ -43,23 +41,23 @@ def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> W
 
     Raises :class:`WeightsError`.
     """
-    config = stated.config or infer_config(tensors, source, batch_norm=stated.batch_norm)
-    check_shapes(dict(shapes(config)), tensors, source, config.name)
+    config = stated.config or infer_config(tensors, batch_norm=stated.batch_norm)
+    check_shapes(dict(shapes(config)), tensors, config.name)
     labels, activation = stated.labels, stated.activation
     if is_all_nan(tensor for name, tensor in tensors.items() if name.startswith("fc")):
         warn_head_dropped(source)
         tensors = {name: t for name, t in tensors.items() if not name.startswith("fc")}
-        config = headless(config)
+        channels, norm = config.in_channels, config.batch_norm
+        config = Config(config.name, config.widths, (), batch_norm=norm, in_channels=channels)
         labels = activation = None
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
-        converted = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
+    converted = {name: as_float32(tensor) for name, tensor in tensors.items()}
     return Weights(config, converted, stated.preset, labels, activation, source)
 
 
-def infer_config(tensors: Mapping[str, Array], source: str, *, batch_norm: bool = False) -> Config:
+def infer_config(tensors: Mapping[str, Array], *, batch_norm: bool) -> Config:
     """Return the config for canonical names and shapes. Raises :class:`WeightsError`."""
     blocks: dict[int, dict[int, int]] = {}
-    dense: dict[int, tuple[int, ...]] = {}
+    dense: dict[int, Array] = {}
     unknown = []
     for name, tensor in tensors.items():
         match = _NAME.fullmatch(name)
@@ -68,44 +66,29 @@ def infer_config(tensors: Mapping[str, Array], source: str, *, batch_norm: bool 
         elif name.endswith(".bias"):
             continue
         elif match[3]:
-            dense[int(match[3])] = tensor.shape
+            dense[int(match[3])] = tensor
         else:
             blocks.setdefault(int(match[1]), {})[int(match[2])] = (*tensor.shape, 0)[0]
     if unknown:
         raise WeightsError(
-            f"{source}: {listed(unknown)}: expected canonical names such as conv1_1.weight and "
-            "fc6.bias"
+            f"{listed(unknown)}: expected canonical names such as conv1_1.weight and fc6.bias"
         )
     widths: list[int | str] = []
     for block in range(1, max(blocks, default=0) + 1):
         indices = sorted(blocks.get(block, {}))
         if not indices or indices != list(range(1, len(indices) + 1)):
             raise WeightsError(
-                f"{source}: block {block}: expected conv{block}_1, conv{block}_2, … without a gap, "
+                f"block {block}: expected conv{block}_1, conv{block}_2, … without a gap, "
                 f"got {', '.join(f'conv{block}_{i}' for i in indices) or 'none'}"
             )
         widths += [*(blocks[block][i] for i in indices), "M"]
     if sum(width == "M" for width in widths) != 5:
-        raise WeightsError(f"{source}: expected five blocks of convolutions, got {len(blocks)}")
-    channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _infer_head(dense, channels, source)
-    name = config_name(tuple(widths))
-    return Config(name, tuple(widths), head, grid, batch_norm)
-
-
-def _infer_head(
-    dense: dict[int, tuple[int, ...]], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    """Return the output features of fc6, fc7, …, and the side of the grid that fc6 reads."""
-    if not dense:
-        return (), 7
-    if sorted(dense) != list(range(6, 6 + len(dense))) or any(len(s) != 2 for s in dense.values()):
-        raise WeightsError(
-            f"{source}: dense layers: expected fc6, fc7, … of rank 2, got "
-            + ", ".join(f"fc{i} {list(s)}" for i, s in sorted(dense.items()))
-        )
-    grid = infer_grid(dense[6][1], channels, "fc6.weight", source)
-    return tuple(dense[i][0] for i in sorted(dense)), grid
+        raise WeightsError(f"expected five blocks of convolutions, got {len(blocks)}")
+    if sorted(dense) != list(range(6, 6 + len(dense))):
+        found = ", ".join(f"fc{i}" for i in sorted(dense))
+        raise WeightsError(f"dense layers: expected fc6, fc7, … without a gap, got {found}")
+    head, grid = infer_head({f"fc{i}.weight": dense[i] for i in sorted(dense)}, widths)
+    return Config(config_name(tuple(widths)), tuple(widths), head, grid, batch_norm)
 
 
 def warn_head_dropped(source: str, why: str = "every value of the dense layers is NaN") -> None:

@@ -7,13 +7,12 @@ compared with the size of the file before any allocation.
 
 from __future__ import annotations
 
-import importlib
 import os
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..files import replacing
 from ..text import listed, one_line
-from .canonical import Array, WeightsError
+from .canonical import Array, WeightsError, import_extra, prefixed
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
@@ -35,7 +34,7 @@ def matches(head: bytes) -> bool:
     return head.startswith(ZIP_MAGIC) or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5")
 
 
-def read(path: Path, source: str, accept: Callable[[list[str]], None]) -> dict[str, Array]:
+def read(path: Path, accept: Callable[[list[str]], None]) -> dict[str, Array]:
     """Return the state dict in the file; ``accept`` checks the names before any tensor is copied.
 
     float16, bfloat16 and float64 become float32; tensors saved from a GPU are copied to the host.
@@ -48,54 +47,51 @@ def read(path: Path, source: str, accept: Callable[[list[str]], None]) -> dict[s
         file.seek(0)
         zipped = head.startswith(ZIP_MAGIC)
         if zipped:
-            _check_zip(file, source)
+            _check_zip(file)
         elif LEGACY_MAGIC not in head:
             raise WeightsError(
-                f"{source}: expected a file of torch.save, got another pickle: refused unread, "
-                "since a pickle can run code"
+                "expected a file of torch.save, got another pickle: refused unread, since a "
+                "pickle can run code"
             )
-        torch = _torch(source)
+        torch = _torch()
         try:
             if not zipped:
                 _check_legacy(file, size)
             loaded = _load(torch, file, path, zipped)
         except Exception as error:  # corrupt files make torch.load raise nearly anything
-            raise WeightsError(f"{source}: {_explain(error)}") from None
+            raise WeightsError(_explain(error)) from None
     if not isinstance(loaded, Mapping):
         raise WeightsError(
-            f"{source}: expected a state dict (torch.save(model.state_dict(), …)), got "
+            "expected a state dict (torch.save(model.state_dict(), …)), got "
             f"{type(loaded).__name__}"
         )
     values = unwrap(loaded)
     odd = [name for name in values if not isinstance(name, str)]
     if odd:
-        raise WeightsError(f"{source}: expected names of tensors, got {type(odd[0]).__name__}")
+        raise WeightsError(f"expected names of tensors, got {type(odd[0]).__name__}")
     accept(list(values))
     claimed = 0
     for name, value in values.items():
         if type(value) not in (torch.Tensor, torch.nn.Parameter):
-            raise WeightsError(
-                f"{source}: {listed([name])}: expected a tensor, got {type(value).__name__}"
-            )
+            raise WeightsError(f"{listed([name])}: expected a tensor, got {type(value).__name__}")
         claimed += value.numel() * value.element_size()
     if claimed > size:  # strides of 0 turn a few bytes into terabytes
         raise WeightsError(
-            f"{source}: expected tensors of at most the file's {size} bytes, got {claimed} bytes"
+            f"expected tensors of at most the file's {size} bytes, got {claimed} bytes"
         )
-    return {name: to_array(name, value, source) for name, value in values.items()}
+    return {name: to_array(name, value) for name, value in values.items()}
 
 
-def to_array(name: str, tensor: Any, source: str) -> Array:
+def to_array(name: str, tensor: Any) -> Array:
     """Return a copy of a torch tensor as an array: integers unchanged, other types as float32."""
-    torch = _torch(source)
+    torch = _torch()
     floats = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     plain = tensor.layout == torch.strided and not tensor.is_quantized
     if not plain or tensor.device.type == "meta" or tensor.is_complex():
-        raise WeightsError(f"{source}: {listed([name])}: expected a dense tensor of real numbers")
+        raise WeightsError(f"{listed([name])}: expected a dense tensor of real numbers")
     if tensor.is_floating_point() and tensor.dtype not in floats:
         raise WeightsError(
-            f"{source}: {listed([name])}: expected float32, float16, bfloat16 or float64, got "
-            f"{tensor.dtype}"
+            f"{listed([name])}: expected float32, float16, bfloat16 or float64, got {tensor.dtype}"
         )
     dtype = torch.float32 if tensor.is_floating_point() else tensor.dtype
     tensor = tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
@@ -123,7 +119,8 @@ def write(tensors: Mapping[str, NDArray[np.float32]], path: str | Path) -> None:
 
     Raises ``OSError``, and :class:`WeightsError` without torch.
     """
-    torch = _torch(str(path))
+    with prefixed(str(path)):
+        torch = _torch()
     with replacing(path) as temporary:
         try:
             torch.save({n: torch.from_numpy(t) for n, t in tensors.items()}, temporary)
@@ -131,13 +128,8 @@ def write(tensors: Mapping[str, NDArray[np.float32]], path: str | Path) -> None:
             raise OSError(f"cannot write {path}: {one_line(error)}") from error
 
 
-def _torch(source: str) -> Any:
-    try:
-        return importlib.import_module("torch")
-    except ImportError:
-        raise WeightsError(
-            f'{source}: a PyTorch file needs torch: pip install "vgg-cuda[torch]"'
-        ) from None
+def _torch() -> Any:
+    return import_extra("torch", "torch", "a PyTorch file")
 
 
 def _load(torch: Any, file: IO[bytes], path: Path, zipped: bool) -> Any:
@@ -153,7 +145,7 @@ def _load(torch: Any, file: IO[bytes], path: Path, zipped: bool) -> Any:
         return torch.load(name, weights_only=True, map_location="cpu", mmap=True)
 
 
-def _check_zip(file: IO[bytes], source: str) -> None:
+def _check_zip(file: IO[bytes]) -> None:
     """Refuse a zip that torch.save did not write: without a pickle, or compressed."""
     try:
         with zipfile.ZipFile(file) as archive:
@@ -163,19 +155,21 @@ def _check_zip(file: IO[bytes], source: str) -> None:
                     for _ in _opcodes(archive.read(entry)):
                         pass
     except Exception as error:  # zipfile also raises struct's and other errors
-        raise WeightsError(f"{source}: not a readable zip file: {one_line(error)}") from None
+        raise WeightsError(f"not a readable zip file: {one_line(error)}") from None
     if not any(entry.filename.endswith("/data.pkl") for entry in entries):
-        raise WeightsError(
-            f"{source}: expected a zip file of torch.save, with data.pkl, found no data.pkl"
-        )
+        raise WeightsError("expected a zip file of torch.save, with data.pkl, found no data.pkl")
+    check_stored(entries, "torch.save")
+    file.seek(0)
+
+
+def check_stored(entries: Sequence[zipfile.ZipInfo], writer: str) -> None:
+    """Refuse compressed entries, which ``writer`` does not make: one may be a bomb."""
     for entry in entries:
-        # torch.save does not compress; a compressed entry may be a bomb
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
             raise WeightsError(
-                f"{source}: {listed([entry.filename])}: expected entries stored without "
-                f"compression, as torch.save writes them; this one claims {entry.file_size} bytes"
+                f"{listed([entry.filename])}: expected entries stored without compression, as "
+                f"{writer} writes them; this one claims {entry.file_size} bytes"
             )
-    file.seek(0)
 
 
 def _check_legacy(file: IO[bytes], size: int) -> None:

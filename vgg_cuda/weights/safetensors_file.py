@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..files import replacing
 from ..text import one_line
-from .canonical import Array, WeightsError
+from .canonical import Array, WeightsError, from_bfloat16
 
 
 def matches(head: bytes) -> bool:
@@ -26,7 +26,7 @@ def matches(head: bytes) -> bool:
 
 
 def read(
-    path: Path, source: str, accept: Callable[[list[str]], None]
+    path: Path, accept: Callable[[list[str]], None]
 ) -> tuple[dict[str, Array], dict[str, str]]:
     """Return tensors and metadata; ``accept`` checks the names before any tensor is read.
 
@@ -48,9 +48,7 @@ def read(
     except WeightsError:
         raise
     except (SafetensorError, OSError, TypeError, ValueError, OverflowError, MemoryError) as error:
-        raise WeightsError(
-            f"{source}: not a readable safetensors file: {one_line(error)}"
-        ) from error
+        raise WeightsError(f"not a readable safetensors file: {one_line(error)}") from error
 
 
 def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
@@ -60,10 +58,9 @@ def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
         entry = json.loads(file.read(length))[name]
         begin, end = entry["data_offsets"]
         file.seek(8 + length + begin)
-        halves = np.frombuffer(file.read(end - begin), "<u2")
-    # bfloat16 is the upper half of a float32
+        halves: Array = np.frombuffer(file.read(end - begin), "<u2")
     shape: list[int] = entry["shape"]
-    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    return from_bfloat16(halves).reshape(shape)
 
 
 def write(

@@ -12,10 +12,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import CONFIGS, HIDDEN, POOL_GRID, Config, config_name
+from ..configs import CONFIGS, HIDDEN, Config, config_name
 from ..images.presets import PRESETS
 from ..text import listed
-from .canonical import Array, Tensors, Weights, WeightsError, check_shapes, infer_grid, is_all_nan
+from .canonical import (
+    Array,
+    Tensors,
+    Weights,
+    WeightsError,
+    as_float32,
+    check_finite,
+    check_shapes,
+    infer_head,
+    is_all_nan,
+)
 from .fold import fold_batch_norm
 from .labels import imagenet_labels
 from .metadata import Stated
@@ -37,25 +47,31 @@ def build(
     Tensors are removed from the dict one by one, so that at most one exists twice. ``kind`` names
     the layout in messages. Raises :class:`WeightsError`.
     """
-    convs, batch_norm = _conv_indices(tensors, source)
-    widths = _widths(tensors, convs, 3 if batch_norm else 2, source)
-    channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _head(tensors, dense, channels, source)
-    name = config_name(widths)
-    config = Config(name, widths, head, grid, batch_norm or stated.batch_norm)
+    convs, batch_norm = conv_indices(tensors)
+    widths = _widths(tensors, convs, 3 if batch_norm else 2)
+    name, norm = config_name(widths), batch_norm or stated.batch_norm
+    head, grid = infer_head({(n := f"{prefix}.weight"): tensors[n] for prefix in dense}, widths)
+    config = Config(name, widths, head, grid, norm)
     expected = _expected(tensors, config, convs, dense, batch_norm)
-    check_shapes(expected, tensors, source, f"{name} with {kind} names")
+    check_shapes(expected, tensors, f"{name} with {kind} names")
 
     labels, activation, preset = stated.labels, stated.activation, stated.preset
     if is_all_nan(tensors[n] for n in expected if not n.startswith("features.")):
         warn_head_dropped(source)
-        config, dense = Config(name, widths, (), POOL_GRID, config.batch_norm), ()
+        config, dense = Config(name, widths, (), batch_norm=norm), ()
         labels = activation = None
         if not stated.present:  # the only published file without a head has its own preset
             preset = PRESETS["features"]
     if not stated.present and name in CONFIGS and config.head == (*HIDDEN, 1000):
         labels = imagenet_labels()
-    result, names = _convert(tensors, config, convs, dense, batch_norm, source)
+    result = _convert(tensors, config, convs, dense, batch_norm)
+    layers = [layer.name for layer in config.convs] + [layer.name for layer in config.dense]
+    prefixes = [*(f"features.{i}" for i in convs), *dense]
+    names = {
+        f"{layer}.{part}": f"{prefix}.{part}"
+        for layer, prefix in zip(layers, prefixes, strict=True)
+        for part in ("weight", "bias")
+    }
     return Weights(config, result, preset, labels, activation, source, names)
 
 
@@ -71,61 +87,41 @@ def hwc_to_chw(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(hwc.transpose(0, 2, 1)).reshape(w.shape)
 
 
-def _conv_indices(tensors: Mapping[str, Array], source: str) -> tuple[list[int], bool]:
+def conv_indices(tensors: Mapping[str, Array]) -> tuple[list[int], bool]:
     """Return the indices of the convolutions, and whether a batch norm follows each."""
     matches = [match for match in map(FEATURE.fullmatch, tensors) if match]
     indices = sorted({int(match[1]) for match in matches})
     missing = [f"features.{i}.weight" for i in indices if f"features.{i}.weight" not in tensors]
     if missing:
-        raise WeightsError(f"{source}: missing: {listed(missing)}")
+        raise WeightsError(f"missing: {listed(missing)}")
     convs = [i for i in indices if tensors[f"features.{i}.weight"].ndim == 4]
     norms = [i for i in indices if i not in convs]
     if norms and norms != [i + 1 for i in convs]:
         raise WeightsError(
-            f"{source}: expected a batch norm after every convolution or after none, got "
-            f"convolutions at features.{convs} and other layers at features.{norms}"
+            "expected a batch norm after every convolution or after none, got convolutions at "
+            f"features.{convs} and other layers at features.{norms}"
         )
     return convs, bool(norms)
 
 
-def _widths(
-    tensors: Mapping[str, Array], convs: list[int], step: int, source: str
-) -> tuple[int | str, ...]:
+def _widths(tensors: Mapping[str, Array], convs: list[int], step: int) -> tuple[int | str, ...]:
     """Return the config's widths: a gap of one module between convolutions is a pool."""
     widths: list[int | str] = []
-    for position, index in enumerate(convs):
-        widths.append(tensors[f"features.{index}.weight"].shape[0])
-        gap = convs[position + 1] - index if position + 1 < len(convs) else step + 1
+    for index, following in zip(convs, [*convs[1:], None], strict=True):
+        widths.append(len(tensors[f"features.{index}.weight"]))
+        gap = step + 1 if following is None else following - index
         if gap not in (step, step + 1):
             raise WeightsError(
-                f"{source}: missing: features.{index + step}.weight or the next: expected a 3x3 "
-                f"convolution or a 2x2 pool after features.{index}, found a gap of {gap - step} "
-                "modules"
+                f"missing: features.{index + step}.weight or the next: expected a 3x3 convolution "
+                f"or a 2x2 pool after features.{index}, found a gap of {gap - step} modules"
             )
-        if gap == step + 1:
-            widths.append("M")
+        widths += ["M"] * (gap - step)
     if (convs and convs[0]) or sum(width == "M" for width in widths) != 5:
         raise WeightsError(
-            f"{source}: expected features.0 and five blocks of convolutions, got convolutions at "
+            "expected features.0 and five blocks of convolutions, got convolutions at "
             f"features.{convs}"
         )
     return tuple(widths)
-
-
-def _head(
-    tensors: Mapping[str, Array], dense: Sequence[str], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    """Return the output features of the dense layers, and the side of the grid that fc6 reads."""
-    weights = [f"{prefix}.weight" for prefix in dense]
-    for name in weights:
-        if tensors[name].ndim != 2:
-            raise WeightsError(
-                f"{source}: {name}: expected [K, C], got {list(tensors[name].shape)}"
-            )
-    if not weights:
-        return (), POOL_GRID
-    grid = infer_grid(tensors[weights[0]].shape[1], channels, weights[0], source)
-    return tuple(tensors[name].shape[0] for name in weights), grid
 
 
 def _expected(
@@ -160,43 +156,30 @@ def _convert(
     convs: list[int],
     dense: Sequence[str],
     batch_norm: bool,
-    source: str,
-) -> tuple[Tensors, dict[str, str]]:
-    """Return the canonical tensors, and the name in the file of each."""
+) -> Tensors:
+    """Return the canonical tensors; remove the converted ones from ``tensors``."""
     result: Tensors = {}
-    names: dict[str, str] = {}
     for conv, index in zip(config.convs, convs, strict=True):
-        w = _pop(tensors, f"features.{index}.weight")
-        zeros = np.zeros(conv.out_channels, np.float32)
-        bias = _pop(tensors, f"features.{index}.bias", zeros)
+        w = as_float32(tensors.pop(f"features.{index}.weight"))
+        bias = as_float32(tensors.pop(f"features.{index}.bias", np.zeros(conv.out_channels)))
         if batch_norm:
-            parts = [_pop_norm(tensors, f"features.{index + 1}.{p}", source) for p in NORM_PARTS]
-            with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
-                w, bias = fold_batch_norm(w, bias, *parts, epsilon=BN_EPSILON)
+            parts = [_pop_norm(tensors, f"features.{index + 1}.{part}") for part in NORM_PARTS]
+            w, bias = fold_batch_norm(w, bias, *parts, epsilon=BN_EPSILON)
         result[f"{conv.name}.weight"] = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
         result[f"{conv.name}.bias"] = bias
-        names |= {f"{conv.name}.{part}": f"features.{index}.{part}" for part in ("weight", "bias")}
     for layer, prefix in zip(config.dense, dense, strict=True):
-        w = _pop(tensors, f"{prefix}.weight")
+        w = as_float32(tensors.pop(f"{prefix}.weight"))
         if layer.name == "fc6":
             w = chw_to_hwc(w, config.out_channels)
         result[f"{layer.name}.weight"] = w
-        result[f"{layer.name}.bias"] = _pop(tensors, f"{prefix}.bias")
-        names |= {f"{layer.name}.{part}": f"{prefix}.{part}" for part in ("weight", "bias")}
-    return result, names
+        result[f"{layer.name}.bias"] = as_float32(tensors.pop(f"{prefix}.bias"))
+    return result
 
 
-def _pop(tensors: dict[str, Array], name: str, default: Array | None = None) -> NDArray[np.float32]:
-    tensor = tensors.pop(name) if default is None else tensors.pop(name, default)
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
-        return np.ascontiguousarray(tensor, np.float32)
-
-
-def _pop_norm(tensors: dict[str, Array], name: str, source: str) -> NDArray[np.float32]:
+def _pop_norm(tensors: dict[str, Array], name: str) -> NDArray[np.float32]:
     """Remove and return a batch norm's tensor, checked before folding hides its name."""
-    tensor = _pop(tensors, name)
-    if not np.isfinite(tensor).all():
-        raise WeightsError(f"{source}: {name}: expected finite values, found NaN or infinity")
+    tensor = as_float32(tensors.pop(name))
+    check_finite(name, tensor)
     if name.endswith("running_var") and tensor.min() < 0:
-        raise WeightsError(f"{source}: {name}: expected variances >= 0, got {tensor.min()}")
+        raise WeightsError(f"{name}: expected variances >= 0, got {tensor.min()}")
     return tensor

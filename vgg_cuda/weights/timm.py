@@ -12,7 +12,7 @@ from ..text import listed
 from .canonical import Array, Weights, WeightsError
 from .metadata import Stated
 from .native import warn_head_dropped
-from .state_dict import FEATURE, build
+from .state_dict import FEATURE, build, conv_indices
 
 _FC = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
 _HEAD = tuple(f"{name}.{part}" for name in _FC for part in ("weight", "bias"))
@@ -32,25 +32,24 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
     unknown = [name for name in tensors if not FEATURE.fullmatch(name) and name not in _HEAD]
     if unknown:
         raise WeightsError(
-            f"{source}: unexpected: {listed(unknown)}: expected timm's names "
-            "(features.N.…, pre_logits.fc1.…, pre_logits.fc2.…, head.fc.…)"
+            f"unexpected: {listed(unknown)}: expected timm's names (features.N.…, "
+            "pre_logits.fc1.…, pre_logits.fc2.…, head.fc.…)"
         )
     present = _HEAD if any(name.startswith("head.") for name in tensors) else _HEAD[:4]
     missing = [name for name in present if name not in tensors]
     if missing:
-        raise WeightsError(f"{source}: missing: {listed(missing)}")
+        raise WeightsError(f"missing: {listed(missing)}")
     fc1, fc2 = (tensors[f"{name}.weight"] for name in _FC[:2])
     k, kernel = fc1.shape[0] if fc1.ndim else 0, fc1.shape[-1] if fc1.ndim else 0
-    channels = _out_channels(tensors)
+    convs, _ = conv_indices(tensors)
+    channels = len(tensors[f"features.{convs[-1]}.weight"]) if convs else IN_CHANNELS
     if fc1.shape != (k, channels, kernel, kernel) or fc1.size == 0:
         raise WeightsError(
-            f"{source}: pre_logits.fc1.weight: expected [K, {channels}, 7, 7] (any square "
-            f"kernel), got {list(fc1.shape)}"
+            f"pre_logits.fc1.weight: expected [K, {channels}, 7, 7] (any square kernel), got "
+            f"{list(fc1.shape)}"
         )
     if fc2.ndim != 4 or fc2.shape[1:] != (k, 1, 1) or fc2.size == 0:
-        raise WeightsError(
-            f"{source}: pre_logits.fc2.weight: expected [K, {k}, 1, 1], got {list(fc2.shape)}"
-        )
+        raise WeightsError(f"pre_logits.fc2.weight: expected [K, {k}, 1, 1], got {list(fc2.shape)}")
     if len(present) < len(_HEAD):
         warn_head_dropped(source, "head.fc is missing (saved with num_classes=0)")
         for name in present:
@@ -60,13 +59,3 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
         w = tensors[f"{name}.weight"]
         tensors[f"{name}.weight"] = w.reshape(w.shape[0], -1)
     return build(tensors, _FC, source, stated, "timm")
-
-
-def _out_channels(tensors: dict[str, Array]) -> int:
-    """Return the output channels of the last convolution."""
-    found = {
-        int(match[1]): tensor.shape[0]
-        for match, tensor in ((FEATURE.fullmatch(n), t) for n, t in tensors.items())
-        if match and tensor.ndim == 4
-    }
-    return found[max(found)] if found else IN_CHANNELS

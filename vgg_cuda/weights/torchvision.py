@@ -15,9 +15,8 @@ import numpy as np
 from ..configs import HIDDEN, Conv
 from ..text import listed
 from . import pth, safetensors_file
-from .architecture import shapes_suffice
 from .canonical import Array, Tensors, Weights, WeightsError
-from .metadata import Stated, to_metadata
+from .metadata import Stated, shapes_suffice, to_metadata
 from .state_dict import FEATURE, INDEX, build, hwc_to_chw
 
 _DENSE = re.compile(rf"classifier\.{INDEX}\.(weight|bias)")
@@ -37,8 +36,8 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
     unknown = [n for n in tensors if not FEATURE.fullmatch(n) and not _DENSE.fullmatch(n)]
     if unknown:
         raise WeightsError(
-            f"{source}: unexpected: {listed(unknown)}: expected torchvision's names "
-            "(features.N.…, classifier.N.…)"
+            f"unexpected: {listed(unknown)}: expected torchvision's names (features.N.…, "
+            "classifier.N.…)"
         )
     indices = sorted({int(match[1]) for match in map(_DENSE.fullmatch, tensors) if match})
     missing = [f"classifier.{i}.weight" for i in indices if f"classifier.{i}.weight" not in tensors]
@@ -47,7 +46,7 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
     if cut and not stated.present and tensors["classifier.3.weight"].shape == HIDDEN:
         missing.append("classifier.6.weight")
     if missing:
-        raise WeightsError(f"{source}: missing: {listed(missing)}")
+        raise WeightsError(f"missing: {listed(missing)}")
     return build(tensors, [f"classifier.{i}" for i in indices], source, stated, "torchvision")
 
 

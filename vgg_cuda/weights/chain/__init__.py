@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...images.presets import PRESETS, Preset
-from ..canonical import Weights
+from ..canonical import Weights, prefixed
 from .builder import Chain
 from .layers import Layer
 
@@ -34,7 +34,8 @@ def to_weights(
     Raises :class:`UnsupportedError` for layers in an unsupported order, and :class:`WeightsError`
     for shapes that do not fit; messages begin with ``source``.
     """
-    chain = Chain(source)
-    for layer in layers:
-        chain.add(layer)
-    return chain.finish(input_size, preset, labels)
+    chain = Chain()
+    with prefixed(source):
+        for layer in layers:
+            chain.add(layer)
+        return chain.finish(source, input_size, preset, labels)

@@ -31,8 +31,7 @@ from .parameters import Parameters, misshapen
 class Chain:
     """The network so far; every method refuses a layer that cannot follow."""
 
-    def __init__(self, source: str) -> None:
-        self.source = source
+    def __init__(self) -> None:
         self.widths: list[int | str] = []
         self.convs: list[Parameters] = []
         self.dense: list[Parameters] = []
@@ -74,9 +73,7 @@ class Chain:
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
         """Raise for a layer in the wrong place."""
         before = f"after {self.last.name} ({_kind(self.last)})" if self.last else "first"
-        raise UnsupportedError(
-            f"{self.source}: {layer.name}: expected {expected}, got {_kind(layer)} {before}"
-        )
+        raise UnsupportedError(f"{layer.name}: expected {expected}, got {_kind(layer)} {before}")
 
     def spatial(self, layer: Layer) -> None:
         """Refuse ``layer`` unless its input is the image [N,H,W,C] of a convolution or pool."""
@@ -95,8 +92,8 @@ class Chain:
         expected = ("K", 3, 3, "C" if channels is None else channels)
         shape = layer.w.shape
         if len(shape) != 4 or shape[1:3] != (3, 3) or channels not in (None, shape[3]):
-            raise misshapen(self.source, f"{layer.name}: kernel", expected, shape)
-        self.convs.append(Parameters.of(layer, self.source))
+            raise misshapen(f"{layer.name}: kernel", expected, shape)
+        self.convs.append(Parameters.of(layer))
         self.commutes = True
         self.widths.append(shape[0])
 
@@ -109,15 +106,15 @@ class Chain:
         inputs = self.dense[-1].w.shape[0] if self.dense else None
         shape = layer.w.shape
         if len(shape) != 2 or inputs not in (None, shape[1]):
-            raise misshapen(self.source, f"{layer.name}: weight", ("K", inputs or "C"), shape)
-        self.dense.append(Parameters.of(layer, self.source))
+            raise misshapen(f"{layer.name}: weight", ("K", inputs or "C"), shape)
+        self.dense.append(Parameters.of(layer))
         self.commutes = True
 
     def batch_norm(self, layer: BatchNorm) -> None:
         """Fold a batch norm into the layer right before it."""
         if not isinstance(self.last, (Conv3x3, Linear)):
             self.refuse(layer, "batch norms right after a convolution or dense layer")
-        (self.dense or self.convs)[-1].fold(layer, self.source)
+        (self.dense or self.convs)[-1].fold(layer)
 
     def relu(self, layer: Relu) -> None:
         """Add a ReLU after a layer with parameters, or after layers that commute with it."""
@@ -141,17 +138,21 @@ class Chain:
             self.commutes = False
 
     def finish(
-        self, input_size: tuple[int, int] | None, preset: Preset, labels: tuple[str, ...] | None
+        self,
+        source: str,
+        input_size: tuple[int, int] | None,
+        preset: Preset,
+        labels: tuple[str, ...] | None,
     ) -> Weights:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
-            raise UnsupportedError(f"{self.source}: expected 3x3 convolutions, found none")
+            raise UnsupportedError("expected 3x3 convolutions, found none")
         if self.dense:
             input_size = self.check_inputs(input_size)
         elif self.flattens_channels() and (not self.pooling or self.grid > 1):
             raise UnsupportedError(
-                f"{self.source}: expected a dense layer after Flatten: this package returns pixels "
-                "in HWC order; leave Flatten out, and flatten the result"
+                "expected a dense layer after Flatten: this package returns pixels in HWC order; "
+                "leave Flatten out, and flatten the result"
             )
         widths, head = tuple(self.widths), tuple(d.w.shape[0] for d in self.dense)
         name = config_name(widths)
@@ -179,8 +180,8 @@ class Chain:
         try:
             preset = fitted(preset, input_size)
         except ValueError as error:  # a size outside the limits of presets
-            raise WeightsError(f"{self.source}: input size: {error}") from error
-        return Weights(config, tensors, preset, labels, activation, self.source, names)
+            raise WeightsError(f"input size: {error}") from error
+        return Weights(config, tensors, preset, labels, activation, source, names)
 
     def flattens_channels(self) -> bool:
         """Return whether vectors are in CHW order."""
@@ -194,7 +195,7 @@ class Chain:
         if self.pooling:
             cells, where = self.grid**2, f"{self.grid} x {self.grid} cells"
         elif input_size is None:
-            side = infer_grid(inputs, channels, first.name, self.source) << pools
+            side = infer_grid(inputs, channels, first.name) << pools
             input_size, cells = (side, side), inputs // channels
             where = ""
         else:
@@ -203,8 +204,8 @@ class Chain:
             where = f"{H >> pools} x {W >> pools} pixels of images of {H} x {W}"
         if cells * channels != inputs:
             raise WeightsError(
-                f"{self.source}: {first.name}: expected [K, {cells * channels}] for {channels} "
-                f"channels of {where}, got [K, {inputs}]"
+                f"{first.name}: expected [K, {cells * channels}] for {channels} channels of "
+                f"{where}, got [K, {inputs}]"
             )
         if self.flattens_channels() and cells > 1:
             first.w = chw_to_hwc(first.w, channels)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..canonical import WeightsError
+from ..canonical import WeightsError, as_float32, check_finite
 from ..fold import fold_batch_norm
 from .layers import Array, BatchNorm, Conv3x3, Linear
 
@@ -24,18 +24,17 @@ class Parameters:
     norm: bool = False
 
     @classmethod
-    def of(cls, layer: Conv3x3 | Linear, source: str) -> Parameters:
+    def of(cls, layer: Conv3x3 | Linear) -> Parameters:
         """Return the parameters of ``layer``. Raises :class:`WeightsError` for wrong shapes."""
         if 0 in layer.w.shape:
-            expected = ("at least one element",)
-            raise misshapen(source, f"{layer.name}: weight", expected, layer.w.shape)
+            raise misshapen(f"{layer.name}: weight", ("at least one element",), layer.w.shape)
         K = layer.w.shape[0]
-        bias = np.zeros(K, np.float32) if layer.bias is None else _float32(layer.bias)
+        bias = as_float32(np.zeros(K) if layer.bias is None else layer.bias)
         if bias.shape != (K,):
-            raise misshapen(source, f"{layer.name}: bias", (K,), bias.shape)
-        return cls(layer.name, _float32(layer.w), bias)
+            raise misshapen(f"{layer.name}: bias", (K,), bias.shape)
+        return cls(layer.name, as_float32(layer.w), bias)
 
-    def fold(self, layer: BatchNorm, source: str) -> None:
+    def fold(self, layer: BatchNorm) -> None:
         """Fold a batch norm into w and bias. Raises :class:`WeightsError` for bad values."""
         K = self.w.shape[0]
         parts = {"mean": layer.mean, "variance": layer.variance}
@@ -43,29 +42,17 @@ class Parameters:
         parts["beta"] = np.zeros(K) if layer.beta is None else layer.beta
         for part, array in parts.items():
             if array.shape != (K,):
-                raise misshapen(source, f"{layer.name}: {part}", (K,), array.shape)
-            if not np.isfinite(array).all():
-                raise WeightsError(
-                    f"{source}: {layer.name}: {part}: expected finite values, found NaN or infinity"
-                )
+                raise misshapen(f"{layer.name}: {part}", (K,), array.shape)
+            check_finite(f"{layer.name}: {part}", array)
         if not (0 < layer.epsilon < math.inf) or parts["variance"].min() < 0:
             raise WeightsError(
-                f"{source}: {layer.name}: expected epsilon > 0 and variances >= 0, got "
-                f"{layer.epsilon} and {parts['variance'].min()}"
+                f"{layer.name}: expected epsilon > 0 and variances >= 0, got {layer.epsilon} and "
+                f"{parts['variance'].min()}"
             )
-        with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
-            self.w, self.bias = fold_batch_norm(self.w, self.bias, **parts, epsilon=layer.epsilon)
+        self.w, self.bias = fold_batch_norm(self.w, self.bias, **parts, epsilon=layer.epsilon)
         self.norm = True
 
 
-def misshapen(
-    source: str, what: str, expected: tuple[Any, ...], got: tuple[int, ...]
-) -> WeightsError:
+def misshapen(what: str, expected: tuple[Any, ...], got: tuple[int, ...]) -> WeightsError:
     """Return an error about an array of the wrong shape."""
-    wanted = ", ".join(map(str, expected))
-    return WeightsError(f"{source}: {what}: expected [{wanted}], got {list(got)}")
-
-
-def _float32(x: Array) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
-        return np.ascontiguousarray(x, np.float32)
+    return WeightsError(f"{what}: expected [{', '.join(map(str, expected))}], got {list(got)}")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...text import one_line
-from ..canonical import Weights
+from ..canonical import Weights, prefixed
 from ..chain import to_weights
 from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax
 from .graph import KerasLayer
@@ -33,16 +33,17 @@ def translate(
     ``Rescaling`` get "pixels" (values of 0 to 255), other models get "scaled" (values of 0 to 1).
     Raises :class:`UnsupportedError`, which names the layer, and the errors of ``to_weights``.
     """
-    state = State.start(layers, shape, arrays, source)
+    state = State.start(layers, shape, arrays)
     input_size = state.size
-    for layer in layers:
-        _add(state, layer)
-    if state.padded is not None:
-        state.refuse(state.padded, PADDED, "one at the end")
-    flattened = any(isinstance(record, Flatten) for record in state.records)
-    if not flattened or not any(isinstance(record, Linear) for record in state.records):
-        for layer in state.even_pools:  # the network accepts images of other sizes, too
-            state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
+    with prefixed(source):
+        for layer in layers:
+            _add(state, layer)
+        if state.padded is not None:
+            state.refuse(state.padded, PADDED, "one at the end")
+        flattened = any(isinstance(record, Flatten) for record in state.records)
+        if not flattened or not any(isinstance(record, Linear) for record in state.records):
+            for layer in state.even_pools:  # the network accepts images of other sizes, too
+                state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
     first = next((layer.path[-1] for layer in layers if layer.kind == "Conv2D"), "")
     preset = PIXELS if state.rescaled else preset_for(first)
     return to_weights(state.records, source=source, input_size=input_size, preset=preset)

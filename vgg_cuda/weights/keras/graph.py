@@ -8,11 +8,12 @@ which a node is ``{"args": …, "kwargs": …}``, and Keras 2's, in which it is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...text import one_line
+from ..canonical import prefixed
 from ..chain.layers import UnsupportedError
 
 MODELS = ("Sequential", "Functional", "Model")  # "Model": an older name of Functional
@@ -49,37 +50,37 @@ def layers_of(model: Mapping[str, Any], source: str) -> list[KerasLayer]:
     ``model`` is ``{"class_name": …, "config": …}``. Raises :class:`UnsupportedError` for a model
     other than a chain from one input to one output, and for custom classes.
     """
-    if kind_of(model, "the model", source) not in MODELS:
-        raise UnsupportedError(
-            f"{source}: expected a Sequential or a Functional model, got "
-            f"the custom class {one_line(model['class_name'], 80)}"
-        )
-    return list(_walk(model, (), (), False, source))
+    with prefixed(source):
+        if kind_of(model, "the model") not in MODELS:
+            raise UnsupportedError(
+                "expected a Sequential or a Functional model, got the custom class "
+                f"{one_line(model['class_name'], 80)}"
+            )
+        return list(_walk(model, (), (), False))
 
 
-def input_shape_of(model: Mapping[str, Any]) -> list[Any] | None:
-    """Return the shape of the model's input with the batch, None for dynamic sizes; or None."""
-    config = model["config"]
-    layers = config if isinstance(config, list) else config["layers"]
-    found = _stated_shape(config)
-    if found is None and model["class_name"] != "Sequential" and config.get("input_layers"):
-        name = _tensors(config["input_layers"])[0][0]
-        layers = [layer for layer in layers if layer.get("name", None) == name] or layers
-    if found is None and layers:
-        first = layers[0]
-        found = _stated_shape(first["config"])
-        if found is None and first["class_name"] in MODELS:
-            return input_shape_of(first)
-    return found
+def input_shape_of(model: Mapping[str, Any], layers: Sequence[KerasLayer]) -> list[Any] | None:
+    """Return the shape of the model's input with the batch, None for dynamic sizes; or None.
+
+    ``layers`` are those of :func:`layers_of`.
+    """
+    for config in (model["config"], *(layer.config for layer in layers[:1])):
+        for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
+            shape = config.get(key) if isinstance(config, Mapping) else None
+            if isinstance(shape, Mapping):  # Keras' spelling of a tuple
+                shape = shape.get("items")
+            if isinstance(shape, list) and len(shape) == 4:
+                return shape
+    return None
 
 
-def kind_of(entry: Mapping[str, Any], name: str, source: str) -> str:
+def kind_of(entry: Mapping[str, Any], name: str) -> str:
     """Return the class of a layer or model. Raises :class:`UnsupportedError` for custom ones."""
     kind, module = entry["class_name"], entry.get("module", "keras")  # older files have none
     registered = entry.get("registered_name")
     if str(module).split(".")[0] not in KERAS or registered not in (None, kind):
         raise UnsupportedError(
-            f"{source}: {name}: expected a class of Keras, got the custom class "
+            f"{name}: expected a class of Keras, got the custom class "
             f"{one_line(registered or kind, 60)}"
         )
     return str(kind)
@@ -94,14 +95,10 @@ def slot(kind: str, used: dict[str, int]) -> str:
 
 
 def _walk(
-    model: Mapping[str, Any],
-    path: tuple[str, ...],
-    slots: tuple[str, ...],
-    training: bool,
-    source: str,
+    model: Mapping[str, Any], path: tuple[str, ...], slots: tuple[str, ...], training: bool
 ) -> Iterator[KerasLayer]:
     if len(path) > MAX_NESTED:
-        raise UnsupportedError(f"{source}: models nested more than {MAX_NESTED} deep")
+        raise UnsupportedError(f"models nested more than {MAX_NESTED} deep")
     config = model["config"]
     entries = config if isinstance(config, list) else config["layers"]
     names = [str(entry["config"].get("name", entry.get("name", ""))) for entry in entries]
@@ -110,56 +107,50 @@ def _walk(
     if model["class_name"] == "Sequential":
         calls = [(i, False) for i in range(len(entries))]
     else:
-        calls = list(_chain(config, entries, names, "/".join(path), source))
+        calls = _chain(config, entries, names, "".join(f"{name}/" for name in path))
     for i, trains in calls:
-        here, entry = (*path, names[i]), entries[i]
-        kind = kind_of(entry, one_line("/".join(here), 120), source)
-        inside = trains or training
+        here, inner, entry = (*path, names[i]), (*slots, saved[i]), entries[i]
+        kind = kind_of(entry, one_line("/".join(here), 120))
         if kind in MODELS:
-            yield from _walk(entry, here, (*slots, saved[i]), inside, source)
+            yield from _walk(entry, here, inner, trains or training)
         else:
-            yield KerasLayer(here, (*slots, saved[i]), kind, entry["config"], inside)
+            yield KerasLayer(here, inner, kind, entry["config"], trains or training)
 
 
 def _chain(
-    config: Mapping[str, Any], entries: list[Any], names: list[str], where: str, source: str
-) -> Iterator[tuple[int, bool]]:
-    """Yield the indices of the layers that a Functional model calls, and ``training``."""
-    prefix = f"{where}/" if where else ""
-    ends = _tensors(config["output_layers"])
-    starts = _tensors(config["input_layers"])
+    config: Mapping[str, Any], entries: list[Any], names: list[str], prefix: str
+) -> list[tuple[int, bool]]:
+    """Return the indices of the layers that a Functional model calls, and ``training``."""
+    ends, starts = _tensors(config["output_layers"]), _tensors(config["input_layers"])
     for what, found in (("output", ends), ("input", starts)):
         if len(found) != 1:
             listed = one_line(", ".join(prefix + name for name, _ in found) or "none", 120)
-            raise UnsupportedError(f"{source}: expected a model of one {what}, got {listed}")
+            raise UnsupportedError(f"expected a model of one {what}, got {listed}")
     index = {name: i for i, name in enumerate(names)}
     calls: list[tuple[int, bool]] = []
     seen: set[Tensor] = set()
-    at: Tensor | None = ends[0]
-    while at is not None:
+    parents = ends
+    while parents:
+        at = parents[0]
         name = one_line(prefix + at[0], 120)
         if at in seen or at[0] not in index:
-            raise UnsupportedError(f"{source}: {name}: expected a graph that leads to the input")
+            raise UnsupportedError(f"{name}: expected a graph that leads to the input")
         seen.add(at)
         entry = entries[index[at[0]]]
         nodes = entry.get("inbound_nodes") or []
-        parents, training = _inputs(nodes[_node(at[1], nodes)]) if nodes else ([], False)
+        # Keras 2 counts a nested model's calls from 1.
+        node = None if not nodes else nodes[0 if len(nodes) == 1 else at[1]]
+        parents, training = ([], False) if node is None else _inputs(node)
         calls.append((index[at[0]], training))
         if len(parents) > 1:
             raise UnsupportedError(
-                f"{source}: {name}: expected a chain of layers, each with one input; this "
+                f"{name}: expected a chain of layers, each with one input; this "
                 f"{one_line(entry['class_name'], 60)} takes {len(parents)}: "
                 + one_line(", ".join(parent for parent, _ in parents), 120)
             )
         if not parents and at[0] != starts[0][0]:
-            raise UnsupportedError(f"{source}: {name}: expected a graph that leads to the input")
-        at = parents[0] if parents else None
-    return reversed(calls)
-
-
-def _node(index: int, nodes: list[Any]) -> int:
-    """Return the position of call ``index``: Keras 2 counts a nested model's calls from 1."""
-    return 0 if len(nodes) == 1 else index
+            raise UnsupportedError(f"{name}: expected a graph that leads to the input")
+    return calls[::-1]
 
 
 def _inputs(node: Any) -> tuple[list[Tensor], bool]:
@@ -199,15 +190,3 @@ def _tensors(value: Any) -> list[Tensor]:
     if value and isinstance(value[0], str):
         value = [value]
     return [(str(one[0]), int(one[1])) for one in value]
-
-
-def _stated_shape(config: Any) -> list[Any] | None:
-    if not isinstance(config, Mapping):
-        return None
-    for key in ("batch_shape", "batch_input_shape", "build_input_shape"):
-        shape = config.get(key)
-        if isinstance(shape, Mapping):  # Keras' spelling of a tuple
-            shape = shape.get("items")
-        if isinstance(shape, list) and len(shape) == 4:
-            return shape
-    return None

@@ -7,7 +7,6 @@ together are at most as large as the file.
 
 from __future__ import annotations
 
-import importlib
 import io
 import math
 import mmap
@@ -19,34 +18,29 @@ from typing import Any
 import numpy as np
 
 from ...text import one_line
-from ..canonical import Array, WeightsError
+from ..canonical import Array, WeightsError, as_float32, from_bfloat16, import_extra
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 MAX_NAMES = 100_000
 
 
 @contextmanager
-def opened(content: Path | bytes, source: str) -> Iterator[H5File]:
+def opened(content: Path | bytes) -> Iterator[H5File]:
     """Open the HDF5 file at a path or in memory.
 
     Raises :class:`WeightsError` without h5py, and for every error inside the ``with`` block.
     """
-    try:
-        h5py: Any = importlib.import_module("h5py")
-    except ImportError:
-        raise WeightsError(
-            f'{source}: a Keras file needs h5py: pip install "vgg-cuda[keras]"'
-        ) from None
+    h5py = import_extra("h5py", "keras", "a Keras file")
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     try:
         _check_heaps(content)
         with h5py.File(io.BytesIO(content) if isinstance(content, bytes) else content, "r") as file:
-            yield H5File(h5py, file, size, source)
+            yield H5File(h5py, file, size)
     except (WeightsError, Warning):
         raise
     except Exception as error:  # corrupt files make h5py raise nearly anything
         detail = one_line(error) or type(error).__name__
-        raise WeightsError(f"{source}: not a readable HDF5 file: {detail}") from None
+        raise WeightsError(f"not a readable HDF5 file: {detail}") from None
 
 
 def _check_heaps(content: Path | bytes) -> None:
@@ -79,9 +73,8 @@ def _check_heaps_in(data: bytes | mmap.mmap) -> None:
 class H5File:
     """An open file; ``root`` is its outermost group. Names are paths with slashes."""
 
-    def __init__(self, h5py: Any, root: Any, size: int, source: str) -> None:
+    def __init__(self, h5py: Any, root: Any, size: int) -> None:
         self._h5py, self.root, self._left, self._size = h5py, root, size, size
-        self._source = source
 
     def group(self, parent: Any, name: str) -> Any | None:
         """Return the group ``name`` in ``parent``, None if there is none."""
@@ -91,44 +84,33 @@ class H5File:
     def names(self, group: Any) -> list[str]:
         """Return the names in a group, in alphabetical order."""
         if len(group) > MAX_NAMES:
-            raise WeightsError(
-                f"{self._source}: {group.name}: expected at most {MAX_NAMES} entries, got more"
-            )
+            raise WeightsError(f"{group.name}: expected at most {MAX_NAMES} entries, got more")
         return list(group)
-
-    def is_dataset(self, parent: Any, name: str) -> bool:
-        """Return whether ``name`` is an array."""
-        return isinstance(self._get(parent, name), self._h5py.Dataset)
 
     def array(self, parent: Any, name: str) -> Array:
         """Return the dataset ``name`` as float32. Raises :class:`WeightsError` without one."""
         dataset = self._get(parent, name)
         where = one_line(f"{parent.name.strip('/')}/{name}", 120)
         if not isinstance(dataset, self._h5py.Dataset):
-            raise WeightsError(f"{self._source}: missing: {where}")
+            raise WeightsError(f"missing: {where}")
         if dataset.external or dataset.is_virtual:
-            raise WeightsError(f"{self._source}: {where}: refused: its data are in another file")
+            raise WeightsError(f"{where}: refused: its data are in another file")
         half = dataset.dtype == np.dtype("V2")  # bfloat16 in h5py
         if not half and (dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8):
             raise WeightsError(
-                f"{self._source}: {where}: expected floating-point numbers, got dtype "
-                f"{one_line(dataset.dtype, 60)}"
+                f"{where}: expected floating-point numbers, got dtype {one_line(dataset.dtype, 60)}"
             )
         if dataset.shape is None or dataset.id.get_create_plist().get_nfilters():
-            raise WeightsError(f"{self._source}: {where}: expected an uncompressed array")
+            raise WeightsError(f"{where}: expected an uncompressed array")
         claimed = dataset.size * dataset.dtype.itemsize
         if claimed > min(dataset.id.get_storage_size(), self._left):
             raise WeightsError(
-                f"{self._source}: {where}: expected an array inside the file of {self._size} bytes,"
-                f" got one of {claimed} bytes"
+                f"{where}: expected an array inside the file of {self._size} bytes, got one of "
+                f"{claimed} bytes"
             )
         self._left -= claimed
         values = dataset[()]
-        if half:  # bfloat16 is the upper half of a float32
-            order = values.view("<u2").astype(np.uint32) << 16
-            return np.asarray(order.view(np.float32))
-        with np.errstate(over="ignore"):  # infinities are refused later
-            return np.ascontiguousarray(values, np.float32)
+        return np.asarray(from_bfloat16(values.view("<u2")) if half else as_float32(values))
 
     def text(self, owner: Any, name: str) -> str | None:
         """Return the attribute ``name`` of a group or dataset as text, None if there is none."""
@@ -137,7 +119,7 @@ class H5File:
             return None
         value = found.item() if isinstance(found, np.ndarray) and found.size == 1 else found
         if not isinstance(value, (str, bytes)):
-            raise WeightsError(f"{self._source}: {one_line(name, 80)}: expected text")
+            raise WeightsError(f"{one_line(name, 80)}: expected text")
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
     def texts(self, owner: Any, name: str) -> list[str] | None:
@@ -151,7 +133,7 @@ class H5File:
             return None
         values = [value for part in parts for value in np.asarray(part).ravel().tolist()]
         if not all(isinstance(value, (str, bytes)) for value in values):
-            raise WeightsError(f"{self._source}: {one_line(name, 80)}: expected a list of texts")
+            raise WeightsError(f"{one_line(name, 80)}: expected a list of texts")
         return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
 
     def _get(self, parent: Any, name: str) -> Any | None:
@@ -164,9 +146,7 @@ class H5File:
             if not parent.id.links.exists(key):
                 return None
             if parent.id.links.get_info(key).type != h5l.TYPE_HARD:
-                raise WeightsError(
-                    f"{self._source}: {one_line(name, 120)}: refused: a link to another place"
-                )
+                raise WeightsError(f"{one_line(name, 120)}: refused: a link to another place")
             parent = parent[part]
         return parent
 
@@ -178,5 +158,5 @@ class H5File:
         claimed = math.prod(found.shape or ()) * found.dtype.itemsize
         empty = claimed == 0  # HDF5 stores empty lists as numbers
         if not (string or empty or found.dtype.kind == "S") or claimed > self._size:
-            raise WeightsError(f"{self._source}: {one_line(name, 80)}: expected text")
+            raise WeightsError(f"{one_line(name, 80)}: expected text")
         return owner.attrs[name]

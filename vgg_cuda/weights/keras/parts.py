@@ -61,21 +61,16 @@ class Parts:
         return [base(name) for name in self.others]
 
 
-def saved_parts(file: H5File, source: str) -> Parts:
+def saved_parts(file: H5File) -> Parts:
     """Return the parts of a ``.weights.h5`` file, whose layers are numbered by class."""
     parts = Parts()
-    _collect(file, file.root, "", parts, source)
-    odd = [name for name in parts.others if base(name) not in KNOWN]
-    if odd:
-        raise UnsupportedError(
-            f"{source}: {listed(odd)}: expected the layers of a VGG; if it is one, {WHOLE}, which "
-            "describes them"
-        )
-    _check_models(parts.layers, source)
+    _collect(file, file.root, "", parts)
+    _check_names(parts)
+    _check_models(parts.layers)
     return parts
 
 
-def legacy_parts(file: H5File, group: object, source: str) -> Parts:
+def legacy_parts(file: H5File, group: object) -> Parts:
     """Return the parts of an older ``.h5`` file, whose ``layer_names`` are in model order."""
     parts, pools = Parts(), list[int]()
     names = file.texts(group, "layer_names") or []
@@ -83,13 +78,13 @@ def legacy_parts(file: H5File, group: object, source: str) -> Parts:
         layer = file.group(group, name)
         variables = None if layer is None else file.texts(layer, "weight_names")
         if layer is None or variables is None:
-            raise WeightsError(f"{source}: missing: the weights of {one_line(name, 80)}")
+            raise WeightsError(f"missing: the weights of {one_line(name, 80)}")
         if not variables:
             parts.others.append(name)
             if POOL.fullmatch(name):
                 if not pools:
                     raise UnsupportedError(
-                        f"{source}: {one_line(name, 80)}: expected a convolution before it"
+                        f"{one_line(name, 80)}: expected a convolution before it"
                     )
                 pools[-1] += 1
         split = by_layer(variables)
@@ -107,26 +102,26 @@ def legacy_parts(file: H5File, group: object, source: str) -> Parts:
                 where = inner if inner == name else f"{name}/{inner}"
                 parts.layers.append(Part(one_line(where, 120), inner, known, arrays))
                 pools += [0] * (arrays[0].ndim == NDIM["conv2d"])
-        _check_order(parts.layers[before:], source)
+        _check_order(parts.layers[before:])
     if parts.others and not parts.hidden:  # some programs omit layers without variables
         parts.pools = pools
-    _check_names(parts, names, source)
+    _check_names(parts, names[0] if names else None)
     return parts
 
 
-def _check_names(parts: Parts, names: Sequence[str], source: str) -> None:
-    """Refuse layers without variables that have unknown names."""
+def _check_names(parts: Parts, first: str | None = None) -> None:
+    """Refuse layers without variables that have unknown names, except an input called ``first``."""
     odd = [n for n in parts.others if base(n) not in KNOWN and not POOL.fullmatch(n)]
-    if odd and odd[0] == names[0] and not CHANGING.fullmatch(odd[0]):
+    if odd and odd[0] == first and not CHANGING.fullmatch(odd[0]):
         parts.first = odd.pop(0)
     if odd:
         raise UnsupportedError(
-            f"{source}: {listed(odd)}: expected the layers of a VGG with Keras' default names; if "
-            f"it is one, {WHOLE}"
+            f"{listed(odd)}: expected the layers of a VGG with Keras' default names; if it is one, "
+            f"{WHOLE}"
         )
 
 
-def _check_order(layers: Sequence[Part], source: str) -> None:
+def _check_order(layers: Sequence[Part]) -> None:
     """Refuse a nested model with frozen layers in between: the file lists them last."""
     last: dict[tuple[int, str], tuple[list[int], Part]] = {}
     for part in layers:
@@ -135,13 +130,13 @@ def _check_order(layers: Sequence[Part], source: str) -> None:
         before, other = last.get(key, (numbers, part))
         if numbers < before:
             raise UnsupportedError(
-                f"{source}: {part.name}: expected layers in the order of their numbers, got it "
-                f"after {other.name}, as in files with frozen layers; {WHOLE}"
+                f"{part.name}: expected layers in the order of their numbers, got it after "
+                f"{other.name}, as in files with frozen layers; {WHOLE}"
             )
         last[key] = numbers, part
 
 
-def _check_models(layers: Sequence[Part], source: str) -> None:
+def _check_models(layers: Sequence[Part]) -> None:
     """Refuse layers in several models: the file does not state the order of models."""
     seen: dict[int, Part] = {}
     for part in layers:
@@ -150,15 +145,15 @@ def _check_models(layers: Sequence[Part], source: str) -> None:
         for other in (seen.setdefault(ndim, part), seen.get(4, part) if ndim == 1 else part):
             if other.model != part.model:
                 raise UnsupportedError(
-                    f"{source}: expected all layers in one model, got {other.name} and {part.name} "
-                    f"in two, without their order; {WHOLE}"
+                    f"expected all layers in one model, got {other.name} and {part.name} in two, "
+                    f"without their order; {WHOLE}"
                 )
 
 
-def _collect(file: H5File, group: object, where: str, parts: Parts, source: str) -> None:
+def _collect(file: H5File, group: object, where: str, parts: Parts) -> None:
     """Collect layers with variables, nested models first, and the names of other layers."""
     if where.count("/") > 16:
-        raise WeightsError(f"{source}: expected groups with fewer nested levels")
+        raise WeightsError("expected groups with fewer nested levels")
     for container in CONTAINERS:
         layers = file.group(group, container)
         if layers is None:
@@ -170,17 +165,16 @@ def _collect(file: H5File, group: object, where: str, parts: Parts, source: str)
                 continue
             path = f"{where}{name}"
             inside = len(parts.layers) + len(parts.others)
-            _collect(file, layer, f"{path}/", parts, source)
+            _collect(file, layer, f"{path}/", parts)
             variables = file.group(layer, "vars")
             count = 0 if variables is None else len(file.names(variables))
             if count:
                 own = file.text(variables, "name") or name
                 arrays = [file.array(variables, str(i)) for i in range(count)]
                 if arrays[0].ndim != NDIM.get(base(name)):
-                    shape = list(arrays[0].shape)
                     raise UnsupportedError(
-                        f"{source}: {one_line(path, 120)}: expected the layers of a VGG, got "
-                        f"variables that begin with {shape}"
+                        f"{one_line(path, 120)}: expected the layers of a VGG, got variables that "
+                        f"begin with {list(arrays[0].shape)}"
                     )
                 label = one_line(f"{container}/{path}", 120)
                 here.append(Part(label, own, (), arrays, where))

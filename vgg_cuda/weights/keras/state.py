@@ -20,7 +20,6 @@ Arrays = Callable[[KerasLayer, Sequence[str]], list[Array]]
 class State:
     """Records so far; ``size`` is (H, W) of the image or None, ``flat`` says that it is [N,C]."""
 
-    source: str
     arrays: Arrays
     data_format: str
     size: tuple[int, int] | None
@@ -33,7 +32,7 @@ class State:
 
     @classmethod
     def start(
-        cls, layers: Sequence[KerasLayer], shape: Sequence[Any] | None, arrays: Arrays, source: str
+        cls, layers: Sequence[KerasLayer], shape: Sequence[Any] | None, arrays: Arrays
     ) -> State:
         """Return the state before ``layers``; ``shape`` is the input's with the batch, or None."""
         spatial = (one for one in layers if one.kind in ("Conv2D", "MaxPooling2D"))
@@ -43,7 +42,7 @@ class State:
             height, width = shape[2:4] if order == "channels_first" else shape[1:3]
             if type(height) is int and type(width) is int:
                 size = (height, width)
-        return cls(source, arrays, order, size)
+        return cls(arrays, order, size)
 
     def weights(self, layer: KerasLayer) -> tuple[Array, Array | None]:
         """Return kernel and bias in Keras' layout."""
@@ -70,4 +69,4 @@ class State:
     def refuse(self, layer: KerasLayer, expected: str, got: str, why: str = "") -> NoReturn:
         """Raise for a layer that this package cannot run."""
         end = f": {why}" if why else ""
-        raise UnsupportedError(f"{self.source}: {layer.name}: expected {expected}, got {got}{end}")
+        raise UnsupportedError(f"{layer.name}: expected {expected}, got {got}{end}")

@@ -20,8 +20,8 @@ class SavingLib:
     Layers are numbered by class, in the model's order; a nested model is a layer with layers.
     """
 
-    def __init__(self, file: H5File, source: str) -> None:
-        self._file, self._source = file, source
+    def __init__(self, file: H5File) -> None:
+        self._file = file
 
     def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
         """Return the variables of ``layer``, which Keras saves in this order, without names."""
@@ -33,15 +33,15 @@ class SavingLib:
         variables = None if group is None else self._file.group(group, "vars")
         where = "layers/" + "/layers/".join(layer.slots) + "/vars"
         if variables is None:
-            raise WeightsError(f"{self._source}: {layer.name}: missing: {one_line(where, 160)}")
+            raise WeightsError(f"{layer.name}: missing: {one_line(where, 160)}")
         name = self._file.text(variables, "name")
         if name is not None and name != layer.path[-1]:
             raise WeightsError(
-                f"{self._source}: {layer.name}: expected its variables at {one_line(where, 160)}, "
-                f"found variables of {one_line(name, 80)}"
+                f"{layer.name}: expected its variables at {one_line(where, 160)}, found variables "
+                f"of {one_line(name, 80)}"
             )
         found = self._file.names(variables)
-        check_count(len(found), names, layer, self._source)
+        check_count(len(found), names, layer)
         return [self._file.array(variables, str(i)) for i in range(len(names))]
 
     def _inside(self, group: Any, slot: str) -> Iterator[Any | None]:
@@ -53,8 +53,8 @@ class SavingLib:
 class Legacy:
     """Variables of older ``.h5`` files, in groups like ``model_weights/block1_conv1``."""
 
-    def __init__(self, file: H5File, group: Any, source: str) -> None:
-        self._file, self._group, self._source = file, group, source
+    def __init__(self, file: H5File, group: Any) -> None:
+        self._file, self._group = file, group
 
     def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
         """Return the variables of ``layer``, of the outermost or of a nested model."""
@@ -62,17 +62,17 @@ class Legacy:
         if group is not None:
             listed = self._file.texts(group, "weight_names")
         if group is None or listed is None:
-            raise WeightsError(f"{self._source}: missing: the weights of {layer.name}")
+            raise WeightsError(f"missing: the weights of {layer.name}")
         if len(layer.path) > 1:  # a nested model lists the variables of all its layers
             parts = by_layer(listed)
             own = [key for key in parts if key.rsplit("/", 1)[-1] == layer.path[-1]]
             if len(own) != 1:
                 raise WeightsError(
-                    f"{self._source}: {layer.name}: expected the weights of one layer of this "
-                    f"name in {one_line(layer.path[0], 80)}, found {len(own)}"
+                    f"{layer.name}: expected the weights of one layer of this name in "
+                    f"{one_line(layer.path[0], 80)}, found {len(own)}"
                 )
             listed = parts[own[0]]
-        check_count(len(listed), names, layer, self._source)
+        check_count(len(listed), names, layer)
         return [self._file.array(group, name) for name in ordered(listed, names)]
 
 
@@ -90,10 +90,9 @@ def ordered(listed: Sequence[str], names: Sequence[str]) -> list[str]:
     return [ends[name] for name in names] if set(ends) == set(names) else list(listed)
 
 
-def check_count(count: int, names: Sequence[str], layer: KerasLayer, source: str) -> None:
+def check_count(count: int, names: Sequence[str], layer: KerasLayer) -> None:
     """Raise :class:`WeightsError` unless there are as many variables as ``names``."""
     if count != len(names):
         raise WeightsError(
-            f"{source}: {layer.name}: expected {len(names)} variables ({', '.join(names)}), got "
-            f"{count}"
+            f"{layer.name}: expected {len(names)} variables ({', '.join(names)}), got {count}"
         )

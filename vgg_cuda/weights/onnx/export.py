@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...configs import Config, Conv
 from ...files import replacing
-from ..canonical import Weights
+from ..canonical import Weights, prefixed
 from ..metadata import to_metadata
 from ..state_dict import hwc_to_chw
 from .file import import_onnx
@@ -42,7 +42,8 @@ def save_onnx(
     Raises ``ValueError`` for a size that the network does not take, and for weights beyond ONNX's
     2 GiB; :class:`WeightsError` without the package ``onnx``; ``OSError`` for the file.
     """
-    onnx = import_onnx(str(path))
+    with prefixed(str(path)):
+        onnx = import_onnx()
     builder = _Builder(onnx, weights, _chosen_size(weights, size))
     builder.build()
     nbytes = sum(tensor.nbytes for tensor in builder.tensors)

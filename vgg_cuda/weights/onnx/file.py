@@ -14,10 +14,10 @@ from typing import Any
 
 from ...images.presets import MAX_SIDE
 from ...text import one_line
-from ..canonical import Weights, WeightsError
+from ..canonical import Weights, WeightsError, import_extra
 from ..chain import to_weights
 from ..chain.layers import UnsupportedError
-from ..metadata import Stated, parse
+from ..metadata import parse
 from .functions import inlined
 from .graph import Graph, Joined
 from .layers import translate
@@ -53,42 +53,32 @@ def read(path: Path, source: str) -> Weights:
     Raises :class:`UnsupportedError`, which names the node, for a graph that is not a VGG, and
     :class:`WeightsError` for a file that cannot be read.
     """
-    onnx = import_onnx(source)
+    onnx = import_onnx()
     with path.open("rb") as file:
         try:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
-            raise WeightsError(f"{source}: not a readable ONNX file: it is empty") from None
-    storage = Storage(mapped, path.parent, source)
+            raise WeightsError("not a readable ONNX file: it is empty") from None
+    storage = Storage(mapped, path.parent)
     model = onnx.ModelProto()
+    decode_error = importlib.import_module("google.protobuf.message").DecodeError
     try:
         model.ParseFromString(strip(memoryview(mapped)))
         _check_text(model)
         weights = _from_model(onnx, model, storage, source)
     except WeightsError:
         raise
-    except (WireError, _decode_error()) as error:
-        raise WeightsError(f"{source}: not a readable ONNX file: {one_line(error)}") from None
+    except (WireError, decode_error) as error:
+        raise WeightsError(f"not a readable ONNX file: {one_line(error)}") from None
     for name, tensor in weights.tensors.items():
         if storage.shares(tensor):  # the weights must not change if the file does
             weights.tensors[name] = tensor.copy()
     return weights
 
 
-def import_onnx(source: str) -> Any:
+def import_onnx() -> Any:
     """Return the package ``onnx``. Raises :class:`WeightsError`, which names the extra."""
-    try:
-        return importlib.import_module("onnx")
-    except ImportError:
-        raise WeightsError(
-            f'{source}: an ONNX file needs onnx: pip install "vgg-cuda[onnx]"'
-        ) from None
-
-
-def _decode_error() -> type[Exception]:
-    message = importlib.import_module("google.protobuf.message")
-    found: type[Exception] = message.DecodeError
-    return found
+    return import_extra("onnx", "onnx", "an ONNX file")
 
 
 def _check_text(message: Any) -> None:
@@ -105,43 +95,32 @@ def _check_text(message: Any) -> None:
 
 
 def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights:
-    stated = parse({entry.key: entry.value for entry in model.metadata_props}, source)
-    opset = _opset(onnx, model, source)
+    stated = parse({entry.key: entry.value for entry in model.metadata_props})
+    opset = _opset(onnx, model)
     if not model.HasField("graph"):
-        raise WeightsError(f"{source}: not a readable ONNX file: it has no graph")
-    graph = Graph(inlined(onnx, model, source).graph, opset, storage, source)
+        raise WeightsError("not a readable ONNX file: it has no graph")
+    graph = Graph(inlined(model).graph, opset, storage)
     path = graph.path()
     axes, sizes = _input(graph, path)
-    position = Position(graph, axes, sizes, adaptive=stated.present)
-    size = position.known
-    translate(position, path)
-    weights = to_weights(
-        position.layers,
-        source=source,
-        input_size=size,
-        preset=stated.preset,
-        labels=stated.labels,
-    )
-    return _restated(weights, stated)
-
-
-def _restated(weights: Weights, stated: Stated) -> Weights:
-    """Return ``weights`` with the fields that only this package's own files state."""
+    at = Position(graph, axes, sizes, adaptive=stated.present)
+    size, preset, labels = at.known, stated.preset, stated.labels
+    translate(at, path)
+    weights = to_weights(at.layers, source=source, input_size=size, preset=preset, labels=labels)
     if not stated.present:
         return weights
     config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
-    return dataclasses.replace(weights, config=config, preset=stated.preset, labels=stated.labels)
+    return dataclasses.replace(weights, config=config, preset=preset, labels=labels)
 
 
-def _opset(onnx: Any, model: Any, source: str) -> int:
+def _opset(onnx: Any, model: Any) -> int:
     """Return the version of ONNX's default operator set."""
     found = {entry.domain: entry.version for entry in model.opset_import}
     version = found.get("", found.get("ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
     if version is None or not OLDEST_OPSET <= version <= newest:
         raise UnsupportedError(
-            f"{source}: expected an opset from {OLDEST_OPSET} to {newest} (of onnx "
-            f"{onnx.__version__}), got {'none' if version is None else version}"
+            f"expected an opset from {OLDEST_OPSET} to {newest} (of onnx {onnx.__version__}), got "
+            f"{'none' if version is None else version}"
         )
     return int(version)
 
@@ -152,22 +131,18 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
     tensor = graph.input.type.tensor_type
     if tensor.elem_type not in FLOATING:
         raise UnsupportedError(
-            f"{graph.source}: {name}: expected floating-point images, got another type; normalise "
-            "them outside the model"
+            f"{name}: expected floating-point images, got another type; normalise them outside "
+            "the model"
         )
     if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
         raise UnsupportedError(
-            f"{graph.source}: {name}: expected images [N, C, H, W] of rank 4, got rank "
+            f"{name}: expected images [N, C, H, W] of rank 4, got rank "
             f"{len(tensor.shape.dim) if tensor.HasField('shape') else 'unknown'}"
         )
     nodes = (node for node in path if not isinstance(node, Joined))
     first = next((n for n in nodes if n.op_type not in ("Identity", "Cast", "Dropout")), None)
-    channels_last = (
-        first is not None
-        and first.op_type == "Transpose"
-        and Attributes(first).pop("perm") == [0, 3, 1, 2]
-    )
-    axes = "NHWC" if channels_last else "NCHW"
+    moved = first is not None and first.op_type == "Transpose"
+    axes = "NHWC" if moved and Attributes(first).pop("perm") == [0, 3, 1, 2] else "NCHW"
     sizes = {
         axis: int(dim.dim_value) if dim.dim_value > 0 else None
         for axis, dim in zip(axes, tensor.shape.dim, strict=True)
@@ -175,7 +150,7 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
     large = [size for axis, size in sizes.items() if axis in "HW" and (size or 0) > MAX_SIDE]
     if large:
         raise UnsupportedError(
-            f"{graph.source}: {name}: expected images of at most {MAX_SIDE} x {MAX_SIDE} pixels, "
-            f"got a side of {large[0]}"
+            f"{name}: expected images of at most {MAX_SIDE} x {MAX_SIDE} pixels, got a side of "
+            f"{large[0]}"
         )
     return axes, sizes

@@ -40,21 +40,20 @@ class Joined:
 class Graph:
     """The nodes and constants of one graph, by the names of their values."""
 
-    def __init__(self, graph: Any, opset: int, storage: Storage, source: str) -> None:
+    def __init__(self, graph: Any, opset: int, storage: Storage) -> None:
         self.opset = opset
         self.storage = storage
-        self.source = source
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Shapes of the computed values that the path has reached so far."""
         self._values: dict[str, Array] = {}
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         if graph.sparse_initializer:
-            raise self._bad("expected dense weights, got sparse initialisers")
+            raise WeightsError("expected dense weights, got sparse initialisers")
         self._makers: dict[str, Any] = {}
         for node in graph.node:
             for output in node.output:
                 if output in self._makers or output in self._initializers:
-                    raise self._bad(f"{one_line(output, 80)}: two nodes make this value")
+                    raise WeightsError(f"{one_line(output, 80)}: two nodes make this value")
                 if output:
                     self._makers[output] = node
         self._nodes = self._sorted(graph.node)
@@ -121,7 +120,7 @@ class Graph:
         """Refuse a value that is neither the input nor computed from it."""
         if name != self.input.name and (name not in self._makers or name in self._sized):
             who = f"{label(user)}: " if user is not None else ""
-            raise self._bad(
+            raise WeightsError(
                 f"{who}{one_line(name, 80) or 'nothing'}: expected a constant, or a value "
                 f"computed from {one_line(self.input.name, 80)}"
             )
@@ -149,7 +148,7 @@ class Graph:
         else:
             node = self._makers.get(name)
             if node is None or depth > MAX_DEPTH:
-                raise self._bad(f"{one_line(name, 80)}: expected a constant or a shape")
+                raise WeightsError(f"{one_line(name, 80)}: expected a constant or a shape")
             result = self._computed(node, depth)
         self._values[name] = result
         return result
@@ -164,17 +163,12 @@ class Graph:
 
     def unsupported(self, node: Any, text: str) -> UnsupportedError:
         """Return an error about ``node``."""
-        return UnsupportedError(f"{self.source}: {label(node)}: {text}")
-
-    def _bad(self, text: str) -> WeightsError:
-        return WeightsError(f"{self.source}: {text}")
+        return UnsupportedError(f"{label(node)}: {text}")
 
     def _only(self, values: Any, what: str) -> Any:
         if len(values) != 1:
             names = ", ".join(one_line(value.name, 40) for value in list(values)[:4])
-            raise UnsupportedError(
-                f"{self.source}: expected one {what}, got {len(values)}{names and ': '}{names}"
-            )
+            raise UnsupportedError(f"expected one {what}, got {len(values)}{names and ': '}{names}")
         return values[0]
 
     def _find_computed(self, seeds: set[str]) -> set[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..canonical import Array
-from ..chain.layers import AdaptiveAvgPool, GlobalPool, Identity, MaxPool2x2
-from .nodes import Attributes, label
+from ..chain.layers import AdaptiveAvgPool, GlobalPool, MaxPool2x2
+from .nodes import Attributes
 from .position import Position
 
 
@@ -22,157 +22,130 @@ def averaging_matrix(cells: int, size: int) -> NDArray[np.float32]:
     return matrix
 
 
-def max_pool(t: Position, node: Any, a: Attributes) -> None:
+def max_pool(at: Position, a: Attributes) -> None:
     """Translate MaxPool of 2x2 with stride 2."""
-    kernel, strides, pads, dilations, ceil = _window(t, node, a)
+    kernel, strides, pads, dilations, ceil = _window(at, a)
     a.pop("storage_order")  # concerns the indices only, a second result
-    even = t.known is not None and not any(size % 2 for size in t.known)
+    even = at.known is not None and not any(size % 2 for size in at.known)
     halves = kernel == strides == [2, 2] and dilations == [1, 1] and not any(pads)
     if not halves or (ceil and not even):
-        raise t.error(
-            node,
+        raise at.error(
             f"expected a 2x2 max-pool with stride 2 and no padding, got {kernel} with strides "
-            f"{strides}, padding {pads}, dilations {dilations}, ceil_mode {ceil}",
+            f"{strides}, padding {pads}, dilations {dilations}, ceil_mode {ceil}"
         )
-    t.layers.append(MaxPool2x2(label(node)))
+    at.layers.append(MaxPool2x2(at.name))
     for axis in "HW":
-        if t.sizes[axis] < 2:
-            raise t.error(node, f"expected an image of 2x2 pixels or more, got {t.shown}")
-        t.sizes[axis] //= 2
+        if at.sizes[axis] < 2:
+            raise at.error(f"expected an image of 2x2 pixels or more, got {at.shown}")
+        at.sizes[axis] //= 2
 
 
-def average_pool(t: Position, node: Any, a: Attributes) -> None:
+def average_pool(at: Position, a: Attributes) -> None:
     """Translate AveragePool: an adaptive pool whose grid divides the image."""
-    kernel, strides, pads, dilations, ceil = _window(t, node, a)
+    kernel, strides, pads, dilations, ceil = _window(at, a)
     a.pop("count_include_pad")
     plain = kernel == strides and not any(pads) and not ceil and set(dilations) == {1}
     grid = None
-    if t.known is not None and len(kernel) == 2 and min(kernel) > 0:
-        rows, columns = (size // k for size, k in zip(t.known, kernel, strict=True))
-        exact = (rows * kernel[0], columns * kernel[1]) == t.known
+    if at.known is not None and len(kernel) == 2 and min(kernel) > 0:
+        rows, columns = (size // k for size, k in zip(at.known, kernel, strict=True))
+        exact = (rows * kernel[0], columns * kernel[1]) == at.known
         # A window as large as the image makes one step, whatever its stride.
         plain = plain or ((rows, columns) == (1, 1) and not any(pads))
         grid = rows if exact and rows == columns else None
-    if plain and kernel == [1, 1] and not (t.adaptive and grid):
-        t.layers.append(Identity(label(node)))
-    elif plain and grid:
-        t.layers.append(AdaptiveAvgPool(label(node), grid))
-        t.sizes |= {"H": grid, "W": grid}
+    if plain and kernel == [1, 1] and not (at.adaptive and grid):
+        return
+    if plain and grid:
+        at.layers.append(AdaptiveAvgPool(at.name, grid))
+        at.sizes |= {"H": grid, "W": grid}
     else:
-        raise t.error(
-            node,
+        raise at.error(
             f"expected an average pool to a square grid that divides the image, got {kernel} with "
-            f"strides {strides}, padding {pads} on {t.shown}",
+            f"strides {strides}, padding {pads} on {at.shown}"
         )
 
 
-def averaging(t: Position, node: Any, matrix: Array, left: bool) -> None:
+def averaging(at: Position, matrix: Array, left: bool) -> None:
     """Translate half of an adaptive pool: MatMul from the left (rows) or right (columns)."""
     axis = "H" if left else "W"
-    if t.known is None or t.axes != "NCHW" or matrix.ndim != 2 or axis in t.averaged:
-        raise t.error(node, "a matrix product with pixels: expected an average pool or a Flatten")
+    if at.known is None or at.axes != "NCHW" or matrix.ndim != 2 or axis in at.averaged:
+        raise at.error("a matrix product with pixels: expected an average pool or a Flatten")
     matrix = matrix if left else matrix.T
-    size = t.known[0 if left else 1]
+    size = at.known[0 if left else 1]
     expected = matrix.shape[1] == size and 1 <= len(matrix) <= 4096
     if not expected or not np.allclose(
         matrix, averaging_matrix(len(matrix), size), rtol=1e-6, atol=0
     ):
-        raise t.error(node, "a matrix product with pixels: expected the bins of an adaptive pool")
-    t.averaged[axis] = len(matrix)
-    if len(t.averaged) < 2:
-        t.sizes[axis] = len(matrix)
+        raise at.error("a matrix product with pixels: expected the bins of an adaptive pool")
+    at.averaged[axis] = len(matrix)
+    if len(at.averaged) < 2:
+        at.sizes[axis] = len(matrix)
         return
-    rows, columns = t.averaged["H"], t.averaged["W"]
+    rows, columns = at.averaged["H"], at.averaged["W"]
     if rows != columns:
-        raise t.error(node, f"expected an adaptive pool to a square grid, got {rows}x{columns}")
-    t.sizes |= {"H": rows, "W": columns}
-    t.averaged.clear()
-    t.layers.append(AdaptiveAvgPool(label(node), rows))
+        raise at.error(f"expected an adaptive pool to a square grid, got {rows}x{columns}")
+    at.sizes |= {"H": rows, "W": columns}
+    at.averaged.clear()
+    at.layers.append(AdaptiveAvgPool(at.name, rows))
 
 
-def global_average(t: Position, node: Any, a: Attributes) -> None:
-    """Translate GlobalAveragePool."""
-    _global(t, node, "avg", "11")
+def global_pool(at: Position, a: Attributes, kind: Literal["avg", "max"], kept: str = "11") -> None:
+    """Translate GlobalAveragePool or GlobalMaxPool, which leave ``kept`` in place of H and W."""
+    if at.pixels:
+        if kept == "11" and at.axes != "NCHW":
+            raise at.error(f"expected its input as NCHW, got {at.axes}")
+        at.layers.append(GlobalPool(at.name, kind))
+        at.axes = "".join(kept[:1] if axis in "HW" else axis for axis in at.axes)
+    elif at.axes != "NC11":
+        raise at.error(f"expected an image, got {at.axes}")
 
 
-def global_max(t: Position, node: Any, a: Attributes) -> None:
-    """Translate GlobalMaxPool."""
-    _global(t, node, "max", "11")
-
-
-def reduce_mean(t: Position, node: Any, a: Attributes) -> None:
-    """Translate ReduceMean over height and width."""
-    _reduce(t, node, a, "avg")
-
-
-def reduce_max(t: Position, node: Any, a: Attributes) -> None:
-    """Translate ReduceMax over height and width."""
-    _reduce(t, node, a, "max")
-
-
-def squeeze(t: Position, node: Any, a: Attributes) -> None:
-    """Translate Squeeze of the axes that a global pool kept."""
-    axes = _axes(t, node, a)
-    dropped = {i for i, axis in enumerate(t.axes) if axis == "1"} if axes is None else set(axes)
-    if any(t.axes[i] != "1" for i in dropped):
-        raise t.error(node, f"expected axes of size 1 from a global pool, got {sorted(dropped)}")
-    t.axes = "".join(axis for i, axis in enumerate(t.axes) if i not in dropped)
-    t.layers.append(Identity(label(node)))
-
-
-def _reduce(t: Position, node: Any, a: Attributes, kind: Literal["avg", "max"]) -> None:
-    axes = _axes(t, node, a)
+def reduce(at: Position, a: Attributes, kind: Literal["avg", "max"]) -> None:
+    """Translate ReduceMean or ReduceMax over height and width."""
+    axes = _axes(at, a)
     keep = a.pop("keepdims", 1)
     empty = a.pop("noop_with_empty_axes", 0)
-    reduced = set(range(len(t.axes)) if axes is None else axes)
-    letters = {t.axes[i] for i in reduced}
-    if letters != ({"H", "W"} if t.pixels else {"1"}) or (axes is None and empty):
-        raise t.error(
-            node, f"expected height and width as axes, got axes {sorted(reduced)} of {t.axes}"
+    reduced = set(range(len(at.axes)) if axes is None else axes)
+    letters = {at.axes[i] for i in reduced}
+    if letters != ({"H", "W"} if at.pixels else {"1"}) or (axes is None and empty):
+        raise at.error(
+            f"expected height and width as axes, got axes {sorted(reduced)} of {at.axes}"
         )
-    if t.pixels:
-        _global(t, node, kind, "1" if keep else "")
-    else:
-        t.layers.append(Identity(label(node)))
-        kept = (axis for i, axis in enumerate(t.axes) if keep or i not in reduced)
-        t.axes = "".join(kept)
+    if at.pixels:
+        global_pool(at, a, kind, "1" if keep else "")
+    elif not keep:
+        at.drop_axes(reduced)
 
 
-def _global(t: Position, node: Any, kind: Literal["avg", "max"], left: str) -> None:
-    if not t.pixels:
-        if t.axes != "NC11":
-            raise t.error(node, f"expected an image, got {t.axes}")
-        t.layers.append(Identity(label(node)))
-        return
-    if left == "11" and t.axes != "NCHW":
-        raise t.error(node, f"expected its input as NCHW, got {t.axes}")
-    t.layers.append(GlobalPool(label(node), kind))
-    t.axes = "".join(left[:1] if axis in "HW" else axis for axis in t.axes)
+def squeeze(at: Position, a: Attributes) -> None:
+    """Translate Squeeze of the axes that a global pool kept."""
+    axes = _axes(at, a)
+    dropped = {i for i, axis in enumerate(at.axes) if axis == "1"} if axes is None else set(axes)
+    if any(at.axes[i] != "1" for i in dropped):
+        raise at.error(f"expected axes of size 1 from a global pool, got {sorted(dropped)}")
+    at.drop_axes(dropped)
 
 
-def _axes(t: Position, node: Any, a: Attributes) -> list[int] | None:
+def _axes(at: Position, a: Attributes) -> list[int] | None:
     """Return the node's axes, counted from 0: an attribute in old opsets, later an operand."""
-    axes, operand = a.pop("axes"), t.graph.constant(node, 1)
+    axes, operand = a.pop("axes"), at.constant(1)
     if operand is not None:
-        axes = t.integers(node, operand)
-    rank = len(t.axes)
+        axes = at.integers(operand)
+    rank = len(at.axes)
     if not axes:
         return None
     if len(axes) > rank or any(not -rank <= axis < rank for axis in axes):
-        raise t.error(node, f"expected axes of {t.axes}, got {axes[:8]}")
+        raise at.error(f"expected axes of {at.axes}, got {axes[:8]}")
     return [int(axis) % rank for axis in axes]
 
 
-def _window(
-    t: Position, node: Any, a: Attributes
-) -> tuple[list[int], list[int], list[int], list[int], int]:
+def _window(at: Position, a: Attributes) -> tuple[list[int], list[int], list[int], list[int], int]:
     """Return kernel, strides, padding, dilations and ceil_mode of a pool on an image."""
-    if t.axes != "NCHW":
-        raise t.error(node, f"expected an image as NCHW, got {t.axes}")
+    if at.axes != "NCHW":
+        raise at.error(f"expected an image as NCHW, got {at.axes}")
     kernel = [int(k) for k in a.pop("kernel_shape", [])]
     strides = [int(s) for s in a.pop("strides", [1, 1])]
     dilations = [int(d) for d in a.pop("dilations", [1, 1])]
     ceil = int(a.pop("ceil_mode", 0))
     if len(kernel) != 2 or len(strides) != 2 or min(*kernel, *strides) < 1:
-        raise t.error(node, f"expected a 2x2 window, got {kernel[:8]} with strides {strides[:8]}")
-    return kernel, strides, t.pads(node, a, (kernel[0], kernel[1]), strides[0]), dilations, ceil
+        raise at.error(f"expected a 2x2 window, got {kernel[:8]} with strides {strides[:8]}")
+    return kernel, strides, at.pads(a, (kernel[0], kernel[1]), strides[0]), dilations, ceil

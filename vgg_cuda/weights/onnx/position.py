@@ -14,7 +14,7 @@ from ...text import one_line
 from ..canonical import Array
 from ..chain.layers import Layer, UnsupportedError
 from .graph import Graph
-from .nodes import Attributes
+from .nodes import Attributes, label
 from .tensors import listed_dims
 
 PIXELS = ("NCHW", "NHWC")
@@ -28,7 +28,8 @@ class Position:
 
     ``open`` holds the axes of dynamic size; a stand-in number lets shape arithmetic be computed.
     ``adaptive`` says that every average pool in the file means an adaptive one. ``averaged`` holds
-    the axes that the first half of an adaptive pool has reduced. ``value`` is the value's name.
+    the axes that the first half of an adaptive pool has reduced. ``value`` is the value's name, and
+    ``node`` the node that is being translated.
     """
 
     def __init__(
@@ -41,13 +42,22 @@ class Position:
         self.adaptive = adaptive
         self.averaged: dict[str, int] = {}
         self.layers: list[Layer] = []
-        self.value = ""
-        self.moved(None)
+        self.node: Any = None
+        self.moved(graph.input.name)
 
-    def moved(self, node: Any) -> None:
-        """Set the current value to the result of ``node``, or to the images if it is None."""
-        self.value = self.graph.input.name if node is None else node.output[0]
-        self.graph.shapes[self.value] = self.shape
+    def moved(self, value: str) -> None:
+        """Set the name of the current value."""
+        self.value = value
+        self.graph.shapes[value] = self.shape
+
+    def drop_axes(self, dropped: set[int]) -> None:
+        """Remove axes of size 1."""
+        self.axes = "".join(axis for i, axis in enumerate(self.axes) if i not in dropped)
+
+    @property
+    def name(self) -> str:
+        """The name of the node that is being translated, for its layers."""
+        return label(self.node)
 
     @property
     def pixels(self) -> bool:
@@ -74,36 +84,38 @@ class Position:
             ]
         )
 
-    def check_channels(self, node: Any, w: Array, after: int) -> None:
+    def check_channels(self, w: Array, after: int) -> None:
         """Check the C of weights [K,C,...], then set the number of channels to ``after``."""
         if "C" not in self.open and self.sizes["C"] != w.shape[1]:
             raise self.error(
-                node, f"expected weights for {self.sizes['C']} channels, got {list(w.shape)}"
+                f"expected weights for {self.sizes['C']} channels, got {list(w.shape)}"
             )
         self.sizes["C"] = after
         self.open.discard("C")
 
-    def error(self, node: Any, text: str) -> UnsupportedError:
-        """Return an error about ``node``."""
-        return self.graph.unsupported(node, text)
+    def error(self, text: str) -> UnsupportedError:
+        """Return an error about the node that is being translated."""
+        return self.graph.unsupported(self.node, text)
 
-    def weights(self, node: Any, position: int) -> Array:
+    def constant(self, position: int) -> Array | None:
+        """Return the node's operand at ``position``, None if it has none there."""
+        return self.graph.constant(self.node, position)
+
+    def weights(self, position: int) -> Array:
         """Return a required floating-point operand."""
-        found = self.graph.constant(node, position)
+        found = self.constant(position)
         if found is None or found.dtype.kind != "f":
             what = "none" if found is None else str(found.dtype)
-            raise self.error(
-                node, f"operand {position}: expected floating-point weights, got {what}"
-            )
+            raise self.error(f"operand {position}: expected floating-point weights, got {what}")
         return found
 
-    def integers(self, node: Any, array: Array) -> list[int]:
+    def integers(self, array: Array) -> list[int]:
         """Return an operand that holds a few integers, such as a shape or axes."""
         if array.dtype.kind not in "iu" or array.size > 8:
-            raise self.error(node, f"expected a few integers, got {array.size} of {array.dtype}")
+            raise self.error(f"expected a few integers, got {array.size} of {array.dtype}")
         return [int(value) for value in array.ravel()]
 
-    def pads(self, node: Any, a: Attributes, kernel: tuple[int, ...], stride: int) -> list[int]:
+    def pads(self, a: Attributes, kernel: tuple[int, ...], stride: int) -> list[int]:
         """Return the padding [top, left, bottom, right] of a window of size ``kernel``."""
         auto = a.pop("auto_pad", b"NOTSET")
         pads = [int(pad) for pad in a.pop("pads", [0, 0, 0, 0])]
@@ -111,19 +123,17 @@ class Position:
             return pads
         if auto == b"VALID":
             return [0, 0, 0, 0]
-        if auto in (b"SAME_UPPER", b"SAME_LOWER"):
-            sizes = self.known or ((1, 1) if stride == 1 else None)
-            if sizes is None:
-                raise self.error(
-                    node,
-                    f"auto_pad {auto.decode()}: expected a static image size, got a dynamic one",
-                )
-            total = [
-                max((-(-size // stride) - 1) * stride + k - size, 0)
-                for size, k in zip(sizes, kernel, strict=True)
-            ]
-            first = [t // 2 if auto == b"SAME_UPPER" else t - t // 2 for t in total]
-            return [*first, *(t - f for t, f in zip(total, first, strict=True))]
-        raise self.error(
-            node, f"auto_pad: expected a value of the ONNX standard, got {one_line(auto, 40)}"
-        )
+        if auto not in (b"SAME_UPPER", b"SAME_LOWER"):
+            got = one_line(auto, 40)
+            raise self.error(f"auto_pad: expected a value of the ONNX standard, got {got}")
+        sizes = self.known or ((1, 1) if stride == 1 else None)
+        if sizes is None:
+            raise self.error(
+                f"auto_pad {auto.decode()}: expected a static image size, got a dynamic one"
+            )
+        total = [
+            max((-(-size // stride) - 1) * stride + k - size, 0)
+            for size, k in zip(sizes, kernel, strict=True)
+        ]
+        first = [t // 2 if auto == b"SAME_UPPER" else t - t // 2 for t in total]
+        return [*first, *(t - f for t, f in zip(total, first, strict=True))]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ...text import listed, one_line
-from ..canonical import Array, WeightsError
+from ..canonical import Array, WeightsError, from_bfloat16, prefixed
 from .wire import DOUBLES, FLOATS, RAW, locate
 
 FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 2, 3, 6, 7, 9, 10, 11, 16
@@ -27,10 +27,8 @@ _STORED = {  # little-endian in every ONNX file; bfloat16 as its bits
     FLOAT: "<f4", FLOAT16: "<f2", DOUBLE: "<f8", BFLOAT16: "<u2",
     UINT8: "u1", INT8: "i1", INT32: "<i4", INT64: "<i8", BOOL: "?",
 }  # fmt: skip
-_LISTS = {
-    FLOAT: "float_data", DOUBLE: "double_data", INT64: "int64_data", FLOAT16: "int32_data",
-    BFLOAT16: "int32_data", INT32: "int32_data", INT8: "int32_data", UINT8: "int32_data",
-    BOOL: "int32_data",
+_LISTS = dict.fromkeys(_STORED, "int32_data") | {
+    FLOAT: "float_data", DOUBLE: "double_data", INT64: "int64_data",
 }  # fmt: skip
 _EXTERNAL = 1
 _NUMBER = re.compile("[0-9]{1,18}")
@@ -39,10 +37,9 @@ _NUMBER = re.compile("[0-9]{1,18}")
 class Storage:
     """The mapped model and the files beside it that its tensors name."""
 
-    def __init__(self, model: mmap.mmap, folder: Path, source: str) -> None:
+    def __init__(self, model: mmap.mmap, folder: Path) -> None:
         self._view = memoryview(model)
         self._folder = folder
-        self._source = source
         self._beside: dict[str, memoryview] = {}
 
     def array(self, tensor: Any, name: str) -> Array:
@@ -52,24 +49,22 @@ class Storage:
         match the number of bytes.
         """
         kind, dims = tensor.data_type, list(tensor.dims)
-        if kind not in _STORED:
-            raise self.error(
-                name,
-                f"expected float32, float16, bfloat16 or float64, got {_type_name(tensor)}; "
-                "export the model before it is quantised",
-            )
-        if len(dims) > 8 or any(d < 0 for d in dims) or tensor.HasField("segment"):
-            raise self.error(name, f"expected a whole tensor, got shape {listed_dims(dims)}")
-        dtype, count = np.dtype(_STORED[kind]), math.prod(dims)
-        if tensor.data_location == _EXTERNAL:
-            elements = self._external(tensor, name, dtype, count)
-        elif tensor.HasField("raw_data"):
-            elements = self._located(tensor, name, dtype, count)
-        else:
-            elements = self._listed(tensor, name, dtype, count)
-        if kind == BFLOAT16:  # the upper half of a float32
-            elements = (elements.astype(np.uint32) << 16).view(np.float32)
-        return elements.reshape(dims)
+        with prefixed(listed([name]) or "a tensor"):
+            if kind not in _STORED:
+                raise WeightsError(
+                    f"expected float32, float16, bfloat16 or float64, got {_type_name(tensor)}; "
+                    "export the model before it is quantised"
+                )
+            if len(dims) > 8 or any(d < 0 for d in dims) or tensor.HasField("segment"):
+                raise WeightsError(f"expected a whole tensor, got shape {listed_dims(dims)}")
+            dtype, count = np.dtype(_STORED[kind]), math.prod(dims)
+            if tensor.data_location == _EXTERNAL:
+                elements = self._external(tensor, dtype, count)
+            elif tensor.HasField("raw_data"):
+                elements = self._located(tensor, dtype, count)
+            else:
+                elements = _in_list(tensor, dtype, count)
+        return (from_bfloat16(elements) if kind == BFLOAT16 else elements).reshape(dims)
 
     def shares(self, array: Array) -> bool:
         """Return whether ``array`` is a view of one of the mapped files."""
@@ -77,57 +72,31 @@ class Storage:
         mapped = (np.frombuffer(view, np.uint8) for view in views if view.nbytes)
         return any(np.may_share_memory(array, file) for file in mapped)
 
-    def error(self, name: str, text: str) -> WeightsError:
-        """Return an error about the tensor ``name``."""
-        return WeightsError(f"{self._source}: {listed([name]) or 'a tensor'}: {text}")
-
-    def _located(self, tensor: Any, name: str, dtype: np.dtype[Any], count: int) -> Array:
+    def _located(self, tensor: Any, dtype: np.dtype[Any], count: int) -> Array:
         where = locate(tensor.raw_data)
         if {RAW: True, FLOATS: dtype == "<f4", DOUBLES: dtype == "<f8"}[where.field] is not True:
-            raise self.error(name, "expected elements of the stated type, got another field")
-        self._check(tensor, name, dtype, count, where.length)
+            raise WeightsError("expected elements of the stated type, got another field")
+        _check_length(tensor, count * dtype.itemsize, where.length)
         return np.frombuffer(self._view, dtype, count, where.offset)
 
-    def _listed(self, tensor: Any, name: str, dtype: np.dtype[Any], count: int) -> Array:
-        values = getattr(tensor, _LISTS[tensor.data_type])
-        if len(values) != count:
-            raise self.error(
-                name, f"expected {count} elements for {listed_dims(tensor.dims)}, got {len(values)}"
-            )
-        if tensor.data_type in (FLOAT16, BFLOAT16):
-            bits = np.array(values, np.int64)
-            if count and not 0 <= bits.min() <= bits.max() < 2**16:
-                raise self.error(name, "expected the bits of 16-bit numbers")
-            return bits.astype(np.uint16).view(dtype)
-        return np.array(values).astype(dtype)
-
-    def _external(self, tensor: Any, name: str, dtype: np.dtype[Any], count: int) -> Array:
+    def _external(self, tensor: Any, dtype: np.dtype[Any], count: int) -> Array:
         entries = {entry.key: entry.value for entry in tensor.external_data}
         numbers = {key: entries.get(key, "0") for key in ("offset", "length")}
         for key, text in numbers.items():
             if not _NUMBER.fullmatch(text):
-                raise self.error(name, f"{key}: expected a number of bytes, got {one_line(text)}")
+                raise WeightsError(f"{key}: expected a number of bytes, got {one_line(text)}")
         offset, location = int(numbers["offset"]), entries.get("location", "")
-        view = self._open(location, name)
+        view, nbytes = self._open(location), count * dtype.itemsize
         if "length" in entries:
-            self._check(tensor, name, dtype, count, int(numbers["length"]))
-        if offset + count * dtype.itemsize > view.nbytes:
-            raise self.error(
-                name,
-                f"expected {count * dtype.itemsize} bytes at byte {offset} of "
-                f"{one_line(location)}, which has {view.nbytes}",
+            _check_length(tensor, nbytes, int(numbers["length"]))
+        if offset + nbytes > view.nbytes:
+            raise WeightsError(
+                f"expected {nbytes} bytes at byte {offset} of {one_line(location)}, which has "
+                f"{view.nbytes}"
             )
         return np.frombuffer(view, dtype, count, offset)
 
-    def _check(self, tensor: Any, name: str, dtype: np.dtype[Any], count: int, length: int) -> None:
-        if count * dtype.itemsize != length:
-            raise self.error(
-                name,
-                f"expected {count * dtype.itemsize} bytes for {listed_dims(tensor.dims)}, "
-                f"got {length}",
-            )
-
-    def _open(self, location: str, name: str) -> memoryview:
+    def _open(self, location: str) -> memoryview:
         """Return the bytes of a file in the model's folder; refuse any other location."""
         if location in self._beside:
             return self._beside[location]
@@ -135,23 +104,43 @@ class Storage:
         parts = PureWindowsPath(location)  # understands both slashes, and drives
         rooted = parts.drive or parts.root or PurePosixPath(location).is_absolute()
         if not location or rooted or ".." in parts.parts or "\0" in location:
-            raise self.error(name, f"expected its data in a file beside the model, got {shown}")
+            raise WeightsError(f"expected its data in a file beside the model, got {shown}")
         folder = os.path.realpath(self._folder)
         path = os.path.realpath(os.path.join(folder, location))
         if os.path.commonpath([folder, path]) != folder:
-            raise self.error(
-                name, f"expected its data in a file beside the model; {shown} is a link elsewhere"
+            raise WeightsError(
+                f"expected its data in a file beside the model; {shown} is a link elsewhere"
             )
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
-                raise self.error(name, f"expected its data in a regular file, got {shown}")
+                raise WeightsError(f"expected its data in a regular file, got {shown}")
             view = _mapped(path)
         except OSError as error:
-            raise self.error(
-                name, f"its data is in {shown}, which cannot be read: {error.strerror or error}"
+            raise WeightsError(
+                f"its data is in {shown}, which cannot be read: {error.strerror or error}"
             ) from error
         self._beside[location] = view
         return view
+
+
+def _in_list(tensor: Any, dtype: np.dtype[Any], count: int) -> Array:
+    """Return elements that the parser has read."""
+    values = getattr(tensor, _LISTS[tensor.data_type])
+    if len(values) != count:
+        shape = listed_dims(tensor.dims)
+        raise WeightsError(f"expected {count} elements for {shape}, got {len(values)}")
+    if tensor.data_type not in (FLOAT16, BFLOAT16):
+        return np.array(values).astype(dtype)
+    bits = np.array(values, np.int64)
+    if count and not 0 <= bits.min() <= bits.max() < 2**16:
+        raise WeightsError("expected the bits of 16-bit numbers")
+    return bits.astype(np.uint16).view(dtype)
+
+
+def _check_length(tensor: Any, expected: int, found: int) -> None:
+    if expected != found:
+        shape = listed_dims(tensor.dims)
+        raise WeightsError(f"expected {expected} bytes for {shape}, got {found}")
 
 
 def _mapped(path: str) -> memoryview:
@@ -164,10 +153,10 @@ def _mapped(path: str) -> memoryview:
         os.close(descriptor)
 
 
-def listed_dims(dims: Any, most: int = 8) -> str:
-    """Return dimensions for a message, the first ``most`` of them."""
-    shown = ", ".join(str(d) for d in list(dims)[:most])
-    return f"[{shown}{', …' if len(dims) > most else ''}]"
+def listed_dims(dims: Any) -> str:
+    """Return dimensions for a message, at most eight."""
+    shown = ", ".join(str(d) for d in list(dims)[:8])
+    return f"[{shown}{', …' if len(dims) > 8 else ''}]"
 
 
 def _type_name(tensor: Any) -> str:

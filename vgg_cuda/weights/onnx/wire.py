@@ -16,15 +16,16 @@ from typing import IO, Any
 MAX_FIELDS = 200_000  # of the walked messages; VGG-19 has about 1500
 MAX_REST = 2**24  # bytes of a model without its tensors; VGG-19 has about ten thousand
 
-_TENSOR = "tensor"
+RAW, FLOATS, DOUBLES = 9, 4, 10
+"""The fields of a tensor that store its elements as in memory."""
+
+_ELEMENTS = "elements"
+_TENSOR: dict[int, Any] = dict.fromkeys((RAW, FLOATS, DOUBLES), _ELEMENTS)
 _ATTRIBUTE: dict[int, Any] = {5: _TENSOR}
 _NODE: dict[int, Any] = {5: _ATTRIBUTE}
 _GRAPH: dict[int, Any] = {1: _NODE, 5: _TENSOR}
 _FUNCTION: dict[int, Any] = {7: _NODE}
 _MODEL: dict[int, Any] = {7: _GRAPH, 25: _FUNCTION}
-
-RAW, FLOATS, DOUBLES = 9, 4, 10
-"""The fields of a tensor that store its elements as in memory."""
 
 _LOCATOR = struct.Struct("<BQQ")
 
@@ -68,44 +69,26 @@ class _Walk:
     def message(self, begin: int, end: int, schema: dict[int, Any]) -> bytearray:
         """Return the fields from ``begin`` to ``end``, with the tensors in ``schema`` stripped."""
         out = bytearray()
-        at = begin
-        while at < end:
-            start = at
-            number, kind, at, stop = self._field(at, end)
-            inner = schema.get(number) if kind == 2 else None
-            if inner is None:
-                self._keep(out, start, stop)
-            else:
-                walk = self.tensor if inner == _TENSOR else self.message
-                content = walk(at, stop, inner)
-                out += _varint(number << 3 | 2) + _varint(len(content)) + content
-                _check_size(out, 0)
-            at = stop
-        return out
-
-    def tensor(self, begin: int, end: int, _: Any) -> bytearray:
-        """Return a tensor's fields with a locator in place of its elements."""
-        out = bytearray()
         found: Located | None = None
         at = begin
         while at < end:
             start = at
             number, kind, at, stop = self._field(at, end)
-            if kind == 2 and number in (RAW, FLOATS, DOUBLES):
+            inner = schema.get(number) if kind == 2 else None
+            if inner == _ELEMENTS:
                 if found is not None:
                     raise WireError(f"a tensor with two lists of elements, at byte {start}")
                 found = Located(number, at, stop - at)
+            elif inner is None:
+                _check_size(out, stop - start)
+                out += self.view[start:stop]
             else:
-                self._keep(out, start, stop)
+                out += _bytes_field(number, self.message(at, stop, inner))
+                _check_size(out, 0)
             at = stop
         if found is not None:
-            locator = _LOCATOR.pack(found.field, found.offset, found.length)
-            out += _varint(RAW << 3 | 2) + _varint(len(locator)) + locator
+            out += _bytes_field(RAW, _LOCATOR.pack(found.field, found.offset, found.length))
         return out
-
-    def _keep(self, out: bytearray, begin: int, end: int) -> None:
-        _check_size(out, end - begin)
-        out += self.view[begin:end]
 
     def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
         """Return number and wire type of the field at ``at``, and its content's begin and end."""
@@ -141,6 +124,10 @@ class _Walk:
             if byte < 0x80:
                 return value, at + i + 1
         raise WireError(f"no ONNX field at byte {at}")
+
+
+def _bytes_field(number: int, content: bytes | bytearray) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
 
 
 def _check_size(out: bytearray, more: int) -> None:
