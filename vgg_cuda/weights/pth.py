@@ -50,7 +50,7 @@ def read(path: Path, accept: Callable[[list[str]], None]) -> dict[str, Array]:
             _check_zip(file)
         elif LEGACY_MAGIC not in head:
             raise WeightsError(
-                "expected a file of torch.save, got another pickle: refused unread, since a "
+                "expected a file of torch.save, got another pickle, which was not read, since a "
                 "pickle can run code"
             )
         torch = _torch()
@@ -188,10 +188,10 @@ def _check_legacy(file: IO[bytes], size: int) -> None:
         if name == "BINPERSID":
             (_, count), (none, _), (made, _) = before[-3:]
             if (none, made) != ("NONE", "TUPLE") or type(count) is not int:
-                raise ValueError("a storage that torch.save did not write")
+                raise ValueError("expected the storages of torch.save")
             elements += max(count, 0)
             if elements > size:
-                raise ValueError(f"the storages claim {elements} elements in {size} bytes")
+                raise ValueError(f"expected at most {size} elements, got {elements}")
         elif "PUT" not in name and name != "MEMOIZE":
             before = [*before[-2:], (name, argument)]
     here = file.tell()
@@ -210,7 +210,7 @@ def _opcodes(pickle: bytes | IO[bytes]) -> Iterator[tuple[str, Any]]:
     """
     for opcode, argument, _ in pickletools.genops(pickle):
         if isinstance(argument, str) and "bytearray" in argument:
-            raise ValueError("refused: expected tensors only, the pickle names bytearray")
+            raise ValueError("expected tensors only, got a pickle that names bytearray")
         yield opcode.name, argument
 
 
@@ -220,7 +220,7 @@ def _explain(error: Exception) -> str:
     if unsafe:
         name = one_line(unsafe[1], 80)
         return (
-            f"refused: expected tensors only, the pickle calls {name}, which may run code; save "
+            f"expected tensors only, got a pickle that calls {name}, which may run code; save "
             "the weights: torch.save(model.state_dict(), …)"
         )
     detail = text.rsplit("\n\n", 2)[-2] if "Weights only load failed" in text else text

@@ -57,7 +57,6 @@ def test_pickle_does_not_run_code(tmp_path: Path, dumps: Bytes, call: str, name:
     content = dumps(evil)
     message = refused(tmp_path, content, name)
     assert not proof.exists()
-    assert "refused" in message
     assert (f"{call}, which may run code" if dumps is not plain else "can run code") in message
     if dumps is zipped:  # check that an unsafe reader runs the code
         torch.load(io.BytesIO(content), weights_only=False)
@@ -69,7 +68,7 @@ def test_environment_cannot_disable_protection(
 ) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     proof = tmp_path / "proof"
-    assert "refused" in refused(tmp_path, zipped({"features.0.weight": Creates(proof, "system")}))
+    assert "run code" in refused(tmp_path, zipped({"features.0.weight": Creates(proof, "system")}))
     assert not proof.exists()
 
 

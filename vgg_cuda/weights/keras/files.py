@@ -117,6 +117,6 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     shown = one_line(name, 80)
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-        raise WeightsError(f"{shown}: refused: the name leads out of the archive")
+        raise WeightsError(f"{shown}: expected a name inside of the archive")
     if entry.flag_bits & 1:
         raise WeightsError(f"{shown}: expected a plain entry, got an encrypted one")

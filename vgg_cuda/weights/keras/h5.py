@@ -94,7 +94,7 @@ class H5File:
         if not isinstance(dataset, self._h5py.Dataset):
             raise WeightsError(f"missing: {where}")
         if dataset.external or dataset.is_virtual:
-            raise WeightsError(f"{where}: refused: its data are in another file")
+            raise WeightsError(f"{where}: expected data in this place, got virtual or external data")
         half = dataset.dtype == np.dtype("V2")  # bfloat16 in h5py
         if not half and (dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8):
             raise WeightsError(
@@ -146,7 +146,9 @@ class H5File:
             if not parent.id.links.exists(key):
                 return None
             if parent.id.links.get_info(key).type != h5l.TYPE_HARD:
-                raise WeightsError(f"{one_line(name, 120)}: refused: a link to another place")
+                raise WeightsError(
+                    f"{one_line(name, 120)}: expected data in this place, got a link"
+                )
             parent = parent[part]
         return parent
 

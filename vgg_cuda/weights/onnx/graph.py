@@ -17,7 +17,7 @@ import numpy as np
 from ...text import one_line
 from ..canonical import Array, WeightsError
 from ..chain.layers import UnsupportedError
-from .nodes import COMPUTED, REARRANGED, Attributes, evaluate, is_standard, label
+from .nodes import COMPUTED, REARRANGED, Attributes, evaluate, is_standard, label, unsupported
 from .tensors import Storage
 
 MAX_DEPTH = 64  # nodes in a row that compute one constant
@@ -53,7 +53,9 @@ class Graph:
         for node in graph.node:
             for output in node.output:
                 if output in self._makers or output in self._initializers:
-                    raise WeightsError(f"{one_line(output, 80)}: two nodes make this value")
+                    raise WeightsError(
+                        f"{one_line(output, 80)}: expected one node to compute this value, got two"
+                    )
                 if output:
                     self._makers[output] = node
         self._nodes = self._sorted(graph.node)
@@ -95,7 +97,7 @@ class Graph:
         try:
             return [nodes[i] for i in TopologicalSorter(before).static_order()]
         except CycleError as error:
-            raise self.unsupported(nodes[error.args[1][0]], "the graph has a cycle") from None
+            raise unsupported(nodes[error.args[1][0]], "expected a graph without cycles") from None
 
     def _live(self) -> list[Any]:
         """Return all nodes that the output needs, each after those that it needs itself."""
@@ -107,9 +109,9 @@ class Graph:
                 continue
             operands = self.operands(node)
             if not operands:
-                raise self.unsupported(node, "constants of this operation are not supported")
+                raise unsupported(node, "expected an operation on the images")
             if not needed.isdisjoint(node.output[1:]):
-                raise self.unsupported(node, "only its first result is supported")
+                raise unsupported(node, "expected a use of its first result only")
             for name in operands:
                 self._check_made(name, node)
             needed.update(operands)
@@ -136,7 +138,7 @@ class Graph:
         if name not in self._constants:
             maker = self._makers.get(name)
             by = f", made by {label(maker)}" if maker is not None else ""
-            raise self.unsupported(node, f"{one_line(name, 80)}: expected a constant{by}")
+            raise unsupported(node, f"{one_line(name, 80)}: expected a constant{by}")
         return self.value(name)
 
     def value(self, name: str, depth: int = 0) -> Array:
@@ -161,10 +163,6 @@ class Graph:
         """Return whether the value is independent of the images."""
         return name in self._constants
 
-    def unsupported(self, node: Any, text: str) -> UnsupportedError:
-        """Return an error about ``node``."""
-        return UnsupportedError(f"{label(node)}: {text}")
-
     def _only(self, values: Any, what: str) -> Any:
         if len(values) != 1:
             names = ", ".join(one_line(value.name, 40) for value in list(values)[:4])
@@ -182,7 +180,7 @@ class Graph:
 
     def _computed(self, node: Any, depth: int) -> Array:
         if node.op_type not in _FOLLOWED or not is_standard(node):
-            raise self.unsupported(node, "expected a constant or a shape, not this operation")
+            raise unsupported(node, "expected a constant or a shape, not this operation")
         if node.op_type == "Constant":
             return self._literal(node)
         if node.op_type == "Shape":
@@ -190,15 +188,15 @@ class Graph:
         operands = [self.value(name, depth + 1) for name in node.input if name]
         small = sum(x.size for x in operands) <= MAX_SHAPE and all(x.ndim < 2 for x in operands)
         if node.op_type in COMPUTED and not small:
-            raise self.unsupported(
+            raise unsupported(
                 node,
-                "arithmetic on constants is supported for shapes only; fold the constants first: "
+                "expected arithmetic on shapes only, got other constants; fold them first: "
                 "onnxscript.optimizer.optimize(model), or onnxsim",
             )
         try:
             return evaluate(node, operands, self.opset)
         except ValueError as error:
-            raise self.unsupported(node, f"cannot be computed: {error}") from None
+            raise unsupported(node, f"cannot be computed: {error}") from None
 
     def _literal(self, node: Any) -> Array:
         attributes = Attributes(node)
@@ -209,7 +207,7 @@ class Graph:
             value = attributes.pop(name)
             if value is not None:
                 return np.array(value, dtype)
-        raise self.unsupported(node, "expected numbers")
+        raise unsupported(node, "expected numbers")
 
     def _shape(self, node: Any) -> Array:
         name = node.input[0] if node.input else ""
@@ -217,6 +215,6 @@ class Graph:
         if shape is None and self.is_constant(name):
             shape = self.value(name).shape
         if shape is None:
-            raise self.unsupported(node, "expected the shape of a layer before this one")
+            raise unsupported(node, "expected the shape of a layer before this one")
         attributes = Attributes(node)
         return np.array(shape[attributes.pop("start", 0) : attributes.pop("end")], np.int64)

@@ -58,7 +58,9 @@ def _step(at: Position, item: Any) -> None:
     at.node = item.nodes[-1] if isinstance(item, Joined) else item
     if isinstance(item, Joined):
         joins = [one_line(name, 80) for name in at.graph.operands(at.node)]
-        raise at.error(f"expected a chain without branches, it joins {' and '.join(joins[:2])}")
+        raise at.error(
+            f"expected a chain without branches, got a join of {' and '.join(joins[:2])}"
+        )
     translated = TRANSLATED.get(item.op_type) if is_standard(item) else None
     if translated is None:
         raise at.error(f"expected an operation of a VGG ({', '.join(TRANSLATED)})")
@@ -67,7 +69,7 @@ def _step(at: Position, item: Any) -> None:
     attributes = Attributes(item)
     translated(at, attributes)
     if attributes.left:
-        raise at.error(f"attribute {one_line(attributes.left[0], 40)} is not supported")
+        raise at.error(f"unexpected attribute {one_line(attributes.left[0], 40)}")
 
 
 def _end(at: Position) -> None:

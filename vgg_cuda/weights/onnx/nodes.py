@@ -10,6 +10,7 @@ import numpy as np
 
 from ...text import one_line
 from ..canonical import Array
+from ..chain.layers import UnsupportedError
 from .tensors import FLOATING, INT32, INT64
 
 _STANDARD = ("", "ai.onnx")
@@ -36,7 +37,7 @@ _KINDS = {
 
 
 class Attributes:
-    """A node's attributes; those that no translation has read are not supported."""
+    """A node's attributes; an attribute that no translator reads is an error."""
 
     def __init__(self, node: Any) -> None:
         self._left = {attribute.name: attribute for attribute in node.attribute}
@@ -65,6 +66,11 @@ def label(node: Any) -> str:
     name = node.name or (node.output[0] if node.output else "") or "a node"
     domain = "" if node.domain in _STANDARD else f"{node.domain}."
     return f"{one_line(name, 80)} ({one_line(domain + node.op_type, 60)})"
+
+
+def unsupported(node: Any, text: str) -> UnsupportedError:
+    """Return an error about ``node``."""
+    return UnsupportedError(f"{label(node)}: {text}")
 
 
 def is_standard(node: Any) -> bool:

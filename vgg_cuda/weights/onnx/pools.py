@@ -67,25 +67,19 @@ def average_pool(at: Position, a: Attributes) -> None:
 def averaging(at: Position, matrix: Array, left: bool) -> None:
     """Translate half of an adaptive pool: MatMul from the left (rows) or right (columns)."""
     axis = "H" if left else "W"
-    if at.known is None or at.axes != "NCHW" or matrix.ndim != 2 or axis in at.averaged:
-        raise at.error("a matrix product with pixels: expected an average pool or a Flatten")
     matrix = matrix if left else matrix.T
-    size = at.known[0 if left else 1]
-    expected = matrix.shape[1] == size and 1 <= len(matrix) <= 4096
-    if not expected or not np.allclose(
-        matrix, averaging_matrix(len(matrix), size), rtol=1e-6, atol=0
-    ):
-        raise at.error("a matrix product with pixels: expected the bins of an adaptive pool")
-    at.averaged[axis] = len(matrix)
-    if len(at.averaged) < 2:
-        at.sizes[axis] = len(matrix)
-        return
-    rows, columns = at.averaged["H"], at.averaged["W"]
-    if rows != columns:
-        raise at.error(f"expected an adaptive pool to a square grid, got {rows}x{columns}")
-    at.sizes |= {"H": rows, "W": columns}
-    at.averaged.clear()
-    at.layers.append(AdaptiveAvgPool(at.name, rows))
+    cells, size = len(matrix) if matrix.ndim == 2 else 0, at.sizes[axis]
+    once = at.known is not None and at.axes == "NCHW" and axis not in at.averaged
+    fits = 1 <= cells <= 4096 and matrix.shape[1] == size
+    if not (once and fits and np.allclose(matrix, averaging_matrix(cells, size), 1e-6, 0)):
+        raise at.error("expected a Flatten before a matrix product, or bins of an adaptive pool")
+    at.averaged.add(axis)
+    at.sizes[axis] = cells
+    if len(at.averaged) == 2:
+        if at.sizes["H"] != at.sizes["W"]:
+            raise at.error(f"expected an adaptive pool to a square grid, got {at.shown}")
+        at.averaged.clear()
+        at.layers.append(AdaptiveAvgPool(at.name, cells))
 
 
 def global_pool(at: Position, a: Attributes, kind: Literal["avg", "max"], kept: str = "11") -> None:

@@ -14,7 +14,7 @@ from ...text import one_line
 from ..canonical import Array
 from ..chain.layers import Layer, UnsupportedError
 from .graph import Graph
-from .nodes import Attributes, label
+from .nodes import Attributes, label, unsupported
 from .tensors import listed_dims
 
 PIXELS = ("NCHW", "NHWC")
@@ -40,7 +40,7 @@ class Position:
         self.open = {axis for axis, size in sizes.items() if size is None}
         self.sizes = {axis: size or _OPEN_SIZES[axis] for axis, size in sizes.items()}
         self.adaptive = adaptive
-        self.averaged: dict[str, int] = {}
+        self.averaged: set[str] = set()
         self.layers: list[Layer] = []
         self.node: Any = None
         self.moved(graph.input.name)
@@ -95,7 +95,7 @@ class Position:
 
     def error(self, text: str) -> UnsupportedError:
         """Return an error about the node that is being translated."""
-        return self.graph.unsupported(self.node, text)
+        return unsupported(self.node, text)
 
     def constant(self, position: int) -> Array | None:
         """Return the node's operand at ``position``, None if it has none there."""

@@ -55,7 +55,7 @@ def strip(view: memoryview) -> bytes:
 def locate(raw: bytes) -> Located:
     """Return the locator that :func:`strip` left in ``raw_data``. Raises :class:`WireError`."""
     if len(raw) != _LOCATOR.size:
-        raise WireError("a tensor in a place where ONNX has none")
+        raise WireError("expected tensors only where ONNX has them")
     return Located(*_LOCATOR.unpack(raw))
 
 
@@ -77,7 +77,9 @@ class _Walk:
             inner = schema.get(number) if kind == 2 else None
             if inner == _ELEMENTS:
                 if found is not None:
-                    raise WireError(f"a tensor with two lists of elements, at byte {start}")
+                    raise WireError(
+                        f"expected one list of elements per tensor, got two at byte {start}"
+                    )
                 found = Located(number, at, stop - at)
             elif inner is None:
                 _check_size(out, stop - start)
@@ -98,7 +100,7 @@ class _Walk:
         key, content = self._read(at, end)
         number, kind = key >> 3, key & 7
         if number == 0 or kind not in (0, 1, 2, 5):
-            raise WireError(f"no ONNX field at byte {at}")
+            raise WireError(f"expected a field of an ONNX model at byte {at}")
         if kind == 0:
             _, stop = self._read(content, end)
         elif kind == 2:
@@ -118,12 +120,12 @@ class _Walk:
         value = 0
         for i in range(10):
             if at + i >= end:
-                raise WireError(f"the file is damaged or truncated at byte {at}")
+                raise WireError(f"expected a number at byte {at}: the file is truncated")
             byte = self.view[at + i]
             value |= (byte & 0x7F) << 7 * i
             if byte < 0x80:
                 return value, at + i + 1
-        raise WireError(f"no ONNX field at byte {at}")
+        raise WireError(f"expected a field of an ONNX model at byte {at}")
 
 
 def _bytes_field(number: int, content: bytes | bytearray) -> bytes:
