@@ -94,7 +94,7 @@ class H5File:
         if not isinstance(dataset, self._h5py.Dataset):
             raise WeightsError(f"missing: {where}")
         if dataset.external or dataset.is_virtual:
-            raise WeightsError(f"{where}: expected data in this place, got virtual or external data")
+            raise WeightsError(f"{where}: expected stored data, got virtual or external data")
         half = dataset.dtype == np.dtype("V2")  # bfloat16 in h5py
         if not half and (dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8):
             raise WeightsError(
