@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -152,6 +151,3 @@ def saved(model: Any, path: Path, edit: Callable[[Any], None] | None = None) -> 
         edit(model)
     path.write_bytes(model.SerializeToString())
     return path
-
-
-__all__ = ["AXES", "Net", "assert_same", "exported", "images", "onnx", "plain", "run", "saved"]

@@ -1,134 +1,20 @@
-"""ONNX files: read as several exporters spell them, and written so that onnxruntime agrees."""
+"""ONNX graphs that spell one network in several ways, each compared with onnxruntime."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
-from support.onnx_graphs import Net, assert_same, exported, images, plain, run, saved
+from support.onnx_graphs import AXES, Net, assert_same, images, plain, run, saved
 from support.tolerance import assert_close
-from support.torch_vgg import TimmVGG, TorchVGG
-from torch import nn
 
 from vgg_cuda import VGG
-from vgg_cuda.configs import Config
-from vgg_cuda.images.presets import PRESETS
-from vgg_cuda.weights import Weights, he_weights, load_weights, save_onnx, shapes
-from vgg_cuda.weights.convert import convert
-from vgg_cuda.weights.labels import imagenet_labels
-
-SMALL = "8 M 8 M 16 M 16 16 M 24 M"
-WIDTHS = (4, "M", 8, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M")
-
-
-class Headed(nn.Module):
-    """Small features followed by ``end`` and a dense layer."""
-
-    def __init__(self, end: Callable[[Any], Any], features: int = 24) -> None:
-        super().__init__()
-        self.features = TorchVGG(SMALL, hidden=8, num_classes=2).features
-        self.end = end
-        self.last = nn.Linear(features, 5)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.end(self.features(x)))
-
-
-def _mean_view(y: Any) -> Any:
-    return nn.functional.adaptive_avg_pool2d(y, 1).view(y.size(0), -1)
-
-
-def _mean_squeeze(y: Any) -> Any:
-    return nn.functional.adaptive_avg_pool2d(y, 1).squeeze(-1).squeeze(-1)
-
-
-# module, side of the images, dynamic axes, the network's only size
-EXPORTS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], Any]] = {
-    "torchvision": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 224, (0,), (224, 224)),
-    "torchvision-bn": (
-        lambda: TorchVGG(SMALL, hidden=8, num_classes=3, batch_norm=True), 224, (0,), (224, 224)
-    ),
-    "torchvision-448": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 448, (), None),
-    "torchvision-64": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 64, (0,), None),
-    "timm": (lambda: TimmVGG(SMALL, hidden=8, num_classes=3), 224, (0,), (224, 224)),
-    "probabilities": (
-        lambda: nn.Sequential(TorchVGG(SMALL, hidden=8, num_classes=3), nn.Softmax(-1)),
-        224, (0,), (224, 224),
-    ),
-    "flatten": (lambda: Headed(nn.Flatten(), 24 * 6), (64, 96), (0,), (64, 96)),  # type: ignore[dict-item]
-    "mean": (lambda: Headed(lambda y: y.mean((2, 3))), 64, (0, 2, 3), None),
-    "mean-view": (lambda: Headed(_mean_view), 64, (0, 2, 3), None),
-    "mean-squeeze": (lambda: Headed(_mean_squeeze), 64, (0,), None),
-    "features": (lambda: TorchVGG(SMALL, hidden=8).features, 64, (0, 2, 3), None),
-}  # fmt: skip
-
-# The newer exporter takes seconds per model. The older one exports an adaptive pool only if its
-# grid divides the image.
-DYNAMO = ("torchvision-bn", "torchvision-64", "timm", "mean-view", "flatten")
-CASES = [(name, False) for name in EXPORTS if name != "torchvision-64"]
-CASES += [(name, True) for name in DYNAMO]
-
-
-@pytest.mark.parametrize(
-    ("name", "dynamo"), CASES, ids=[f"{n}-{'dynamo' if d else 'script'}" for n, d in CASES]
-)
-def test_pytorch_exports_are_read(tmp_path: Path, name: str, dynamo: bool) -> None:
-    make, side, open_axes, only = EXPORTS[name]
-    sides = side if isinstance(side, tuple) else (side, side)
-    torch.manual_seed(0)
-    module, x = make().eval(), images(2, 3, *sides)
-    path = exported(
-        module, tmp_path / "m.onnx", torch.from_numpy(x), dynamo=dynamo, open_axes=open_axes
-    )
-    with torch.no_grad():
-        expected = module(torch.from_numpy(x)).numpy()
-    network = assert_same(path, x, expected)
-    assert network.config.input_size == only
-    assert network.activation == ("softmax" if name == "probabilities" else None)
-    assert network.labels is None
-    if only:
-        with pytest.raises(ValueError, match=r"expected H = \d+ and W = \d+ .*got H = 32"):
-            network(images(1, 3, 32, 32), layout="NCHW")
-    else:
-        other = images(1, 3, 96, 64)
-        with torch.no_grad():
-            expected = module(torch.from_numpy(other)).numpy()
-        assert_same(path, other, expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_exports_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
-    module = TorchVGG(SMALL, hidden=8, num_classes=3).to(dtype)
-    path = exported(
-        module, tmp_path / "m.onnx", torch.zeros(1, 3, 224, 224, dtype=dtype), dynamo=False
-    )
-    x = images(1, 3, 224, 224)
-    with torch.no_grad():
-        expected = module.float()(torch.from_numpy(x)).numpy()
-    assert_same(path, x, expected)
-
-
-@pytest.mark.slow
-def test_published_networks_get_imagenet_labels(tmp_path: Path) -> None:
-    config = Config("vgg11", (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M"))
-    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes(config)}
-    save_onnx(Weights(config, zeros), path := tmp_path / "w.onnx")
-    assert load_weights(path).labels is None  # this package's files state their labels
-    model = onnx.load(path)
-    del model.metadata_props[:]
-    assert load_weights(saved(model, path)).labels == imagenet_labels()
-
-
-# --- one network in several spellings, each run by onnxruntime ----------------------------------
+from vgg_cuda.weights import load_weights
 
 
 def _as_constants(net: Net) -> None:
@@ -279,7 +165,6 @@ def _maximum(net: Net, zero: Any, left: bool = False) -> Net:
 
 
 INFINITE = np.float32(np.inf)
-AXES = np.array([2, 3])
 SPELLINGS: dict[str, tuple[int, Callable[[Net], Net]]] = {
     "opset-7": (7, lambda n: n.features().add("Flatten").head()),
     "opset-newest": (
@@ -429,18 +314,15 @@ def test_global_maxima_are_read(tmp_path: Path, kind: str) -> None:
     assert_close(pixels.max((1, 2)) @ w.T + bias, run(model, x))
 
 
-def test_a_pool_drops_odd_rows(tmp_path: Path) -> None:
+def test_max_pool_drops_odd_rows(tmp_path: Path) -> None:
     net, x = Net(dims=("N", 3, 9, 11)), images(2, 3, 9, 11)
     model = net.features().add("Flatten").head().model()
     network = assert_same(saved(model, tmp_path / "m.onnx"), x, run(model, x))
     assert network.config.input_size == (9, 11)
 
 
-# --- files beside the model ----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("together", [True, False], ids=["one-file", "a-file-each"])
-def test_weights_beside_the_model(tmp_path: Path, together: bool) -> None:
+def test_external_data_of_onnx_save(tmp_path: Path, together: bool) -> None:
     model, x = plain().model(), images(2, 3, 8, 8)
     expected = run(model, x)
     path = tmp_path / "m.onnx"
@@ -464,115 +346,3 @@ def test_network_does_not_depend_on_its_files(tmp_path: Path) -> None:
         file.write_bytes(bytes(file.stat().st_size))  # in place
         assert_close(VGG(weights, device="cpu")(x, layout="NCHW"), expected)
         onnx.save(model, path, save_as_external_data=True, location=data.name, size_threshold=0)
-
-
-# --- export --------------------------------------------------------------------------------------
-
-# configuration, requested size, written size
-NETWORKS: dict[str, tuple[Config, Any, Any]] = {
-    "grid-as-it-is": (Config("vgg", WIDTHS, (12, 12, 5)), None, (224, 224)),
-    "grid-of-fewer-pixels": (Config("vgg", WIDTHS, (12, 12, 5)), 64, (64, 64)),
-    "grid-that-divides": (Config("vgg", WIDTHS, (12, 12, 5)), 448, (448, 448)),
-    "grid-of-overlapping-bins": (Config("vgg", WIDTHS, (12, 5)), (300, 200), (300, 200)),
-    "folded-batch-norms": (Config("vgg", WIDTHS, (12, 5), batch_norm=True), 32, (32, 32)),
-    "headless": (Config("vgg", WIDTHS, ()), None, (None, None)),
-    "headless-one-size": (Config("vgg", WIDTHS, ()), 64, (64, 64)),
-    "headless-grid": (Config("vgg", WIDTHS, (), pooling="avg"), 256, (256, 256)),
-    "headless-mean-as-pixel": (
-        Config("vgg", WIDTHS, (), pooling="avg", pool_grid=1), None, (None, None)
-    ),
-    "headless-mean": (
-        Config("vgg", WIDTHS, (), pooling="avg", pool_grid=1, flat=True), None, (None, None)
-    ),
-    "headless-flat": (Config("vgg", WIDTHS, (), flat=True), None, (None, None)),
-    "mean": (Config("vgg", WIDTHS, (5,), pool_grid=1), None, (None, None)),
-    "one-size": (
-        Config("vgg", WIDTHS, (12, 5), pooling="none", input_size=(64, 96)), None, (64, 96)
-    ),
-    "without-some-relus": (
-        Config("vgg", WIDTHS, (12, 5), pool_grid=1, without_relu=("conv3_1", "fc6")),
-        None, (None, None),
-    ),
-    "features-of-dense-layers": (
-        Config("vgg", WIDTHS, (12, 5), pool_grid=1, without_relu=()), None, (None, None)
-    ),
-    "two-blocks-of-grey": (Config("vgg", (4, "M", 8), (3,), in_channels=1, pool_grid=2), 16,
-                           (16, 16)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_exports_run_in_onnxruntime(tmp_path: Path, name: str) -> None:
-    config, size, written = NETWORKS[name]
-    weights = he_weights(config, seed=3)
-    path = tmp_path / "m.onnx"
-    save_onnx(weights, path, size=size)
-    onnx.checker.check_model(path, full_check=True)
-    model = onnx.load(path)
-    dims = model.graph.input[0].type.tensor_type.shape.dim
-    assert tuple(d.dim_value or None for d in dims) == (None, config.in_channels, *written)
-    x = images(2, config.in_channels, *(side or 96 for side in written))
-    expected = run(path, x)
-    declared = [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim]
-    assert all(d in (0, got) for d, got in zip(declared, expected.shape, strict=True))
-    y = VGG(weights, device="cpu")(x, layout="NCHW")
-    assert_close(y.transpose(0, 3, 1, 2) if y.ndim == 4 else y, expected)
-    again = load_weights(path)
-    assert again.config == config
-    assert again.tensors.keys() == weights.tensors.keys()
-    assert all(np.array_equal(again.tensors[n], t) for n, t in weights.tensors.items())
-
-
-def test_stated_metadata_is_read_back(tmp_path: Path) -> None:
-    config = Config("vgg", WIDTHS, (12, 3), batch_norm=True)
-    preset = replace(PRESETS["caffe"], name="mine", crop=192)
-    weights = replace(
-        he_weights(config, 0), preset=preset, labels=("a", "ü", "c"), activation="softmax"
-    )
-    path = tmp_path / "m.onnx"
-    save_onnx(weights, path)
-    again = load_weights(path)
-    assert (again.preset, again.labels, again.activation) == (preset, ("a", "ü", "c"), "softmax")
-    assert again.config == config
-    model = onnx.load(path)
-    assert [model.graph.input[0].name, model.graph.output[0].name] == ["images", "probabilities"]
-    assert model.graph.input[0].type.tensor_type.shape.dim[2].dim_value == 192
-    assert "BGR" in model.graph.input[0].doc_string
-    assert [node.name for node in model.graph.node[:3]] == ["conv1_1", "relu1_1", "pool1"]
-    y = run(path, images(1, 3, 192, 192))
-    assert_close(y.sum(axis=1), np.ones(1), 1e-6)
-
-
-def test_equal_weights_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("a.onnx", "b.onnx"):
-        save_onnx(load_weights("digits"), tmp_path / name)
-    content = (tmp_path / "a.onnx").read_bytes()
-    assert content == (tmp_path / "b.onnx").read_bytes()
-    script = "import sys, vgg_cuda.weights as w; w.save_onnx(w.load_weights('digits'), sys.argv[1])"
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "c.onnx")], check=True)
-    assert content == (tmp_path / "c.onnx").read_bytes()
-
-
-def test_digits_through_onnx(tmp_path: Path) -> None:
-    path = tmp_path / "digits.onnx"
-    convert("digits", path, "onnx")
-    digits, again = VGG.load("digits", device="cpu"), VGG.load(path, device="cpu")
-    scan = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    assert again.classify(scan) == digits.classify(scan)
-    x = digits.preset(scan.astype(np.float32) / 255)[None]
-    assert_close(run(path, x.transpose(0, 3, 1, 2)), digits(x))
-    back = tmp_path / "back.safetensors"
-    convert(path, back)
-    convert("digits", tmp_path / "native.safetensors")
-    assert back.read_bytes() == (tmp_path / "native.safetensors").read_bytes()
-
-
-@pytest.mark.slow
-def test_full_size_vgg16_through_onnx(tmp_path: Path) -> None:
-    network = VGG.from_config("vgg16", device="cpu")
-    weights = he_weights(network.config, 0)
-    save_onnx(weights, path := tmp_path / "vgg16.onnx")
-    x = images(1, 3, 224, 224)
-    assert_close(run(path, x), network(x, layout="NCHW"))
-    again = load_weights(path)
-    assert all(np.array_equal(again.tensors[n], t) for n, t in weights.tensors.items())
