@@ -218,13 +218,13 @@ REFUSED = {
     "empty": (refuse([]), "expected 3x3 convolutions, found none"),
     "dense-first": (refuse([linear("d", 4, 4)]), "d: expected a 3x3 convolution first"),
     "pool-first": (refuse([MaxPool2x2("p"), *DEEP]), "p: expected a 3x3 convolution first, got"),
-    "flatten-first": (refuse([Flatten("f", "HWC"), *DEEP]), "a: expected a 3x3 convolution first"),
+    "flatten-first": (refuse([Flatten("f", "HWC"), *DEEP]), "f: expected a 3x3 convolution first"),
     "dense-without-flatten": (
         refuse([*DEEP, linear("d", 16, 4)]), "d: expected Flatten or a global pool before"),
     "norm-after-relu": (
         refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
         r"n: expected batch norms right after .*, got BatchNorm after r \(Relu\)"),
-    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right after .* first"),
+    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected a 3x3 convolution first"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),

@@ -18,9 +18,9 @@ DEFAULT = "vgg16"
 FILE = "model.safetensors"
 
 
-def matches(source: object) -> bool:
+def matches(source: str) -> bool:
     """Return whether ``source`` is "imagenet" or "imagenet:<variant>"."""
-    return isinstance(source, str) and source.partition(":")[0] == NAME
+    return source.partition(":")[0] == NAME
 
 
 def download(source: str) -> Path:

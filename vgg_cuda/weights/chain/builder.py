@@ -46,6 +46,8 @@ class Chain:
         """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
         if isinstance(layer, Identity):
             return
+        if not self.convs and not isinstance(layer, Conv3x3):
+            self.refuse(layer, "a 3x3 convolution first")
         if self.softmax:
             self.refuse(layer, "nothing after a softmax")
         match layer:
@@ -76,18 +78,13 @@ class Chain:
         raise UnsupportedError(f"{layer.name}: expected {expected}, got {_kind(layer)} {before}")
 
     def spatial(self, layer: Layer) -> None:
-        """Refuse ``layer`` unless its input is the image [N,H,W,C] of a convolution or pool."""
-        if not self.convs:
-            self.refuse(layer, "a 3x3 convolution first")
+        """Refuse ``layer`` unless its input is an image [N,H,W,C]."""
         if self.pooling or self.flattened:
             self.refuse(layer, "dense layers after a global or adaptive pool or Flatten")
 
     def conv3x3(self, layer: Conv3x3) -> None:
         """Add a convolution: the first layer, or one after convolutions, ReLUs and max-pools."""
-        if self.convs:
-            self.spatial(layer)
-        elif self.flattened or self.pooling:
-            self.refuse(layer, "a 3x3 convolution first")
+        self.spatial(layer)
         channels = self.convs[-1].w.shape[0] if self.convs else None
         expected = ("K", 3, 3, "C" if channels is None else channels)
         shape = layer.w.shape
@@ -99,8 +96,6 @@ class Chain:
 
     def linear(self, layer: Linear) -> None:
         """Add a dense layer, after a layer that turns images into vectors or another dense one."""
-        if not self.convs:
-            self.refuse(layer, "a 3x3 convolution first")
         if not self.flattened:
             self.refuse(layer, "Flatten or a global pool before dense layers")
         inputs = self.dense[-1].w.shape[0] if self.dense else None
@@ -118,8 +113,6 @@ class Chain:
 
     def relu(self, layer: Relu) -> None:
         """Add a ReLU after a layer with parameters, or after layers that commute with it."""
-        if not self.convs:
-            self.refuse(layer, "a 3x3 convolution first")
         before = (self.dense or self.convs)[-1]
         if not before.relu and not self.commutes:
             self.refuse(layer, "a ReLU before the average")

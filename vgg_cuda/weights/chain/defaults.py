@@ -10,19 +10,14 @@ from ...images.presets import Preset
 
 def normalized(config: Config) -> Config:
     """Return ``config`` with defaults in place of equal explicit values."""
-    plain = replace(config, pooling=None, without_relu=None)
-    if config.head and config.pooling == "avg":
-        config = replace(config, pooling=None)
-    if not config.head and config.pooling == "none":
-        config = replace(config, pooling=None)
-    if config.head:
-        config = replace(config, flat=False)
-    if config.reduces == "none":
-        config = replace(config, pool_grid=POOL_GRID)
-    usual = {layer.name for layer in plain.dense if not layer.relu}
-    if set(config.without_relu or ()) == usual:
-        config = replace(config, without_relu=None)
-    return config
+    usual = {layer.name for layer in replace(config, without_relu=None).dense if not layer.relu}
+    return replace(
+        config,
+        pooling=None if config.pooling == ("avg" if config.head else "none") else config.pooling,
+        pool_grid=POOL_GRID if config.reduces == "none" else config.pool_grid,
+        flat=config.flat and not config.head,
+        without_relu=None if set(config.without_relu or ()) == usual else config.without_relu,
+    )
 
 
 def fitted(preset: Preset, size: tuple[int, int] | None) -> Preset:
