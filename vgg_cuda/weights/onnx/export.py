@@ -8,7 +8,7 @@ this package's layer names, and the metadata holds preset and labels, so that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from ...configs import Config, Conv
 from ...files import replacing
 from ..canonical import Weights, prefixed
 from ..metadata import to_metadata
-from ..state_dict import hwc_to_chw
 from .file import import_onnx
 from .pools import averaging_matrix
 from .wire import TensorBytes, write
@@ -110,12 +109,14 @@ class _Builder:
         if self.config.head or self.config.flat:
             self.node("Flatten", "flatten", axis=1)
         for i, dense in enumerate(self.config.dense):
-            w = self.weights.tensors[f"{dense.name}.weight"]
-            first = i == 0
-            self.parameter(f"{dense.name}.weight", w.shape, "CHW" if first else "")
-            self.parameter(f"{dense.name}.bias", w.shape[:1])
-            operands = (f"{dense.name}.weight", f"{dense.name}.bias")
-            self.node("Gemm", dense.name, *operands, transB=1)
+            w, bias = f"{dense.name}.weight", f"{dense.name}.bias"
+            array = self.weights.tensors[w]
+            shape = array.shape
+            if i == 0:  # columns from HWC to CHW order
+                array = array.reshape(shape[0], -1, self.config.out_channels).transpose(0, 2, 1)
+            self.tensor(w, array, shape)
+            self.tensor(bias, self.weights.tensors[bias])
+            self.node("Gemm", dense.name, w, bias, transB=1)
             if dense.relu:
                 self.node("Relu", dense.relu_name)
         name = "logits" if self.config.num_classes else "features"
@@ -130,8 +131,8 @@ class _Builder:
         for layer in self.config.features:
             if isinstance(layer, Conv):
                 w, bias = f"{layer.name}.weight", f"{layer.name}.bias"
-                self.parameter(w, (layer.out_channels, layer.in_channels, 3, 3), "KCRS")
-                self.parameter(bias, (layer.out_channels,))
+                self.tensor(w, self.weights.tensors[w].transpose(0, 3, 1, 2))  # KRSC to KCRS
+                self.tensor(bias, self.weights.tensors[bias])
                 self.node("Conv", layer.name, w, bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
                 if layer.relu:
                     self.node("Relu", layer.relu_name)
@@ -154,8 +155,8 @@ class _Builder:
             window = [rows // grid, columns // grid]
             self.node("AveragePool", name, kernel_shape=window, strides=window)
             return
-        self.constant(f"{name}.rows", averaging_matrix(grid, rows))
-        self.constant(f"{name}.columns", np.ascontiguousarray(averaging_matrix(grid, columns).T))
+        self.tensor(f"{name}.rows", averaging_matrix(grid, rows))
+        self.tensor(f"{name}.columns", averaging_matrix(grid, columns).T)
         self.node("MatMul", f"{name}_rows", f"{name}.rows", left=True)
         self.node("MatMul", name, f"{name}.columns")
 
@@ -169,29 +170,14 @@ class _Builder:
         )
         self.value = name
 
-    def parameter(self, name: str, shape: tuple[int, ...], layout: str = "") -> None:
-        """Add a canonical tensor as an initialiser; it is converted to ``layout`` on writing."""
-        w = self.weights.tensors[name]
-        channels = self.config.out_channels
-
-        def read() -> memoryview:
-            array = w
-            if layout == "KCRS":
-                array = w.transpose(0, 3, 1, 2)
-            elif layout == "CHW":
-                array = hwc_to_chw(w, channels)
-            return _little_endian(array)
-
-        self.tensors.append(TensorBytes(self._header(name, shape), 4 * w.size, read))
-
-    def constant(self, name: str, array: NDArray[np.float32]) -> None:
-        """Add an initialiser that is not a weight."""
-        header = self._header(name, array.shape)
-        self.tensors.append(TensorBytes(header, array.nbytes, lambda: _little_endian(array)))
-
-    def _header(self, name: str, shape: tuple[int, ...]) -> bytes:
+    def tensor(
+        self, name: str, array: NDArray[np.float32], shape: tuple[int, ...] | None = None
+    ) -> None:
+        """Add an initialiser; ``array`` becomes contiguous only when the file is written."""
         kind = self.onnx.TensorProto.FLOAT
-        return _bytes(self.onnx.TensorProto(name=name, dims=shape, data_type=kind))
+        header = self.onnx.TensorProto(name=name, dims=shape or array.shape, data_type=kind)
+        read = partial(_little_endian, array)
+        self.tensors.append(TensorBytes(_bytes(header), array.nbytes, read))
 
     def describe(self, output: str) -> None:
         """Add names, types and shapes of the input and the output."""
@@ -206,21 +192,17 @@ class _Builder:
         self.graph.input.append(images)
         self.graph.output.append(make(output, kind, ["N", *self._result()]))
 
-    def _result(self) -> Iterator[int | str]:
-        """Yield the output's sizes after the batch; names for dynamic ones."""
-        config = self.config
+    def _result(self) -> tuple[int | str, ...]:
+        """Return the output's sizes after the batch, with names for dynamic ones."""
+        config, channels = self.config, self.config.out_channels
         if config.head:
-            yield config.head[-1]
-            return
-        rows: tuple[int | str, ...] = config.grid
+            return (config.head[-1],)
+        grid = config.grid
         if config.reduces == "none":
-            rows = tuple(s >> config.pools for s in self.size) if self.size else ("rows", "columns")
-        if not config.flat:
-            yield from (config.out_channels, *rows)
-        elif all(isinstance(row, int) for row in rows):
-            yield config.out_channels * int(rows[0]) * int(rows[1])
-        else:
-            yield "features"
+            if self.size is None:
+                return ("features",) if config.flat else (channels, "rows", "columns")
+            grid = (self.size[0] >> config.pools, self.size[1] >> config.pools)
+        return (channels * grid[0] * grid[1],) if config.flat else (channels, *grid)
 
 
 def _little_endian(array: NDArray[np.float32]) -> memoryview:
