@@ -1,4 +1,4 @@
-"""Keras models for the tests: the note's, and narrow ones of many kinds, with weights."""
+"""Keras models: the one that docs/keras.md calls the note's, and narrow ones of many kinds."""
 
 from __future__ import annotations
 

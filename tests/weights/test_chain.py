@@ -166,7 +166,7 @@ def test_dense_layers_on_pixels_take_one_size() -> None:
     assert "20x12x3" in model.summary()
 
 
-def test_an_adaptive_pool_takes_any_size() -> None:
+def test_adaptive_pool_takes_any_size() -> None:
     layers, size, _ = NETWORKS["adaptive"]
     assert to_weights(layers, source="m", input_size=size).config.input_size is None
 

@@ -29,13 +29,13 @@ def test_corpus_loads(target: ModuleType, tmp_path: Path) -> None:
         load_weights(tmp_path / name)
 
 
-def test_mutated_files(target: ModuleType, tmp_path: Path) -> None:
+def test_mutated_files_raise_weights_error(target: ModuleType, tmp_path: Path) -> None:
     tried, found = target.run(30, seed=0, keep=tmp_path, limit=800)
     assert not found
     assert tried > 100
 
 
 @pytest.mark.slow
-def test_more_mutated_files(target: ModuleType, tmp_path: Path) -> None:
+def test_more_mutated_files_raise_weights_error(target: ModuleType, tmp_path: Path) -> None:
     _, found = target.run(30, seed=1, keep=tmp_path)
     assert not found

@@ -63,7 +63,7 @@ def test_nan_in_a_batch_norm_names_the_tensor(part: str) -> None:
         load_weights(state)
 
 
-def test_timm_network_without_classes(tmp_path: Path) -> None:
+def test_timm_network_without_classes_loses_its_head(tmp_path: Path) -> None:
     module = TimmVGG(SMALL, hidden=8, num_classes=0)
     torch.save(module.state_dict(), tmp_path / "w")
     with pytest.warns(HeadDroppedWarning, match=r"head\.fc is missing"):
@@ -108,7 +108,7 @@ def test_header_without_labels_gives_none() -> None:
     assert weights.labels is None
 
 
-def test_published_head_without_last_layer() -> None:
+def test_published_head_without_last_layer_is_refused() -> None:
     cut = {n: t for n, t in published().items() if "classifier.6" not in n}
     with pytest.raises(WeightsError, match=r"missing: classifier\.6\.weight"):
         load_weights(cut)

@@ -144,7 +144,7 @@ def check_advice(said: str, repository: str) -> None:
     assert "\n" not in said
 
 
-def test_download_then_cache(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_download_is_cached(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     endpoint, handler = hub
     said, logged = load(tmp_path, "imagenet", endpoint)
     assert said == "loaded (16, 16, 7) torchvision imagenet"
@@ -161,7 +161,7 @@ def test_download_then_cache(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None
     assert load(tmp_path, "imagenet:vgg11_bn", endpoint)[0].startswith("loaded (16, 16, 7)")
 
 
-def test_not_found(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_missing_repository_is_reported(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     said, _ = load(tmp_path, "imagenet:vgg13", hub[0])
     assert said.startswith("error imagenet:vgg13: cannot download")
     assert "404" in said
@@ -174,7 +174,9 @@ def test_lost_connection_is_resumed(tmp_path: Path, hub: tuple[str, type[Hub]]) 
     assert len(hub[1].starts) == 2
 
 
-def test_connection_lost_permanently(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_permanently_lost_connection_is_reported(
+    tmp_path: Path, hub: tuple[str, type[Hub]]
+) -> None:
     hub[1].mode = DIES
     said, _ = load(tmp_path, "imagenet", hub[0])
     assert said.startswith("error imagenet: cannot download")
@@ -184,13 +186,13 @@ def test_connection_lost_permanently(tmp_path: Path, hub: tuple[str, type[Hub]])
     assert load(tmp_path, "imagenet", hub[0])[0].startswith("loaded")
 
 
-def test_connection_refused(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_refused_connection_is_reported(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     said, _ = load(tmp_path, "imagenet", "http://127.0.0.1:9")
     assert said.startswith("error imagenet: cannot download")
     check_advice(said, "timm/vgg16.tv_in1k")
 
 
-def test_server_other_than_the_hub(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_server_without_hub_headers_is_reported(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     hub[1].send_header = lambda self, name, value: (
         None if name == "X-Repo-Commit" else BaseHTTPRequestHandler.send_header(self, name, value)
     )
@@ -198,7 +200,7 @@ def test_server_other_than_the_hub(tmp_path: Path, hub: tuple[str, type[Hub]]) -
     check_advice(said, "timm/vgg16.tv_in1k")
 
 
-def test_variants() -> None:
+def test_unknown_variant_is_refused() -> None:
     assert len(VARIANTS) == 8
     with pytest.raises(
         WeightsError, match=r"expected one of vgg11, vgg11_bn, vgg13.* got 'resnet50'"

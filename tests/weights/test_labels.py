@@ -30,5 +30,5 @@ def test_labels_are_1000_and_unique() -> None:
 
 
 @pytest.mark.parametrize(("index", "label"), KNOWN.items())
-def test_known_indices(index: int, label: str) -> None:
+def test_labels_at_known_indices(index: int, label: str) -> None:
     assert imagenet_labels()[index] == label

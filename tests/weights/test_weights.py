@@ -65,7 +65,7 @@ def test_any_architecture_is_inferred(
     assert load_weights(he_weights(config, 0).tensors).config == config
 
 
-def test_folding_a_batch_norm() -> None:
+def test_folded_batch_norm_equals_two_layers() -> None:
     rng = np.random.default_rng(0)
     w, bias, gamma, beta, mean = (
         rng.standard_normal(s).astype(np.float32) for s in ((4, 5), 4, 4, 4, 4)
@@ -109,7 +109,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("tensors", "text"), BAD, ids=range(len(BAD)))
-def test_bad_tensors(tensors: dict[str, np.ndarray], text: str) -> None:
+def test_bad_tensors_are_refused(tensors: dict[str, np.ndarray], text: str) -> None:
     with pytest.raises(WeightsError, match=text):
         load_weights(tensors)
 
@@ -137,7 +137,7 @@ METADATA = [
 
 
 @pytest.mark.parametrize(("metadata", "text"), METADATA, ids=range(len(METADATA)))
-def test_bad_metadata(tmp_path: Path, metadata: str, text: str) -> None:
+def test_bad_metadata_is_refused(tmp_path: Path, metadata: str, text: str) -> None:
     path = tmp_path / "w.safetensors"
     save_file(WEIGHTS.tensors, path, metadata={"vgg_cuda": metadata})
     with pytest.raises(WeightsError, match=text):
@@ -162,7 +162,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES.keys())
-def test_bad_files(tmp_path: Path, content: bytes) -> None:
+def test_bad_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"bad\.safetensors"):

@@ -66,9 +66,9 @@ def read(path: Path, accept: Callable[[list[str]], None]) -> dict[str, Array]:
             f"{type(loaded).__name__}"
         )
     values = unwrap(loaded)
-    odd = [name for name in values if not isinstance(name, str)]
-    if odd:
-        raise WeightsError(f"expected names of tensors, got {type(odd[0]).__name__}")
+    unknown = [name for name in values if not isinstance(name, str)]
+    if unknown:
+        raise WeightsError(f"expected names of tensors, got {type(unknown[0]).__name__}")
     accept(list(values))
     claimed = 0
     for name, value in values.items():

@@ -119,7 +119,7 @@ def test_formats_are_listed() -> None:
 
 @ASSUMES
 @pytest.mark.parametrize("form", ["keras", "h5", "weights.h5"])
-def test_files_equal_the_model(tmp_path: Path, form: str) -> None:
+def test_file_equals_the_model(tmp_path: Path, form: str) -> None:
     model = case("nested").model
     write(model, tmp_path / "w", form)
     weights, live = load_weights(tmp_path / "w"), from_keras(model, device="cpu")
@@ -185,7 +185,7 @@ def without_others(file: h5py.File) -> None:
     ("name", "edit"),
     [("note", as_keras_2_13), ("nested", as_keras_2_13), ("note", without_others)],
 )
-def test_other_versions_of_weights_h5(tmp_path: Path, name: str, edit: Any) -> None:
+def test_other_versions_of_weights_h5_are_read(tmp_path: Path, name: str, edit: Any) -> None:
     model, x, y = case(name)
     write(model, tmp_path / "w", "weights.h5")
     found = VGG.load(edited(tmp_path / "w", edit), device="cpu")
@@ -224,7 +224,7 @@ def keras_2(config: Any) -> Any:
 @pytest.mark.parametrize(
     "name", ["note", "vgg19-named", "nested", "nested-functional", "shared-pool"]
 )
-def test_config_of_keras_2(tmp_path: Path, name: str) -> None:
+def test_config_of_keras_2_is_read(tmp_path: Path, name: str) -> None:
     model, x, y = case(name)
     write(model, tmp_path / "w", "h5")
 
@@ -243,7 +243,7 @@ def test_config_of_keras_2(tmp_path: Path, name: str) -> None:
 
 @ASSUMES
 @pytest.mark.parametrize("top", [True, False], ids=["top", "notop"])
-def test_published_files_of_keras_applications(tmp_path: Path, top: bool) -> None:
+def test_published_files_are_read(tmp_path: Path, top: bool) -> None:
     """Use groups for all layers and names like block1_conv1_W_1:0, as in vgg16_weights_tf_…"""
     model = case("vgg19-named").model
     with h5py.File(tmp_path / "w", "w") as file:
@@ -301,7 +301,7 @@ def test_lambda_in_a_file_is_not_run(tmp_path: Path) -> None:
 
 
 @ASSUMES
-def test_trained_model(tmp_path: Path) -> None:
+def test_trained_model_is_read(tmp_path: Path) -> None:
     """A trained model's files contain the optimizer's variables, too."""
     model = keras.Sequential([*keras_models.features(), L.Flatten(), L.Dense(3, "softmax")])
     x = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)

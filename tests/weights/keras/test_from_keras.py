@@ -43,7 +43,7 @@ def test_note_is_unchanged() -> None:
     assert hashlib.sha256(NOTE.encode()).hexdigest() == NOTE_SHA256
 
 
-def test_model_of_the_note() -> None:
+def test_note_model_matches_keras() -> None:
     model = note_model()
     with pytest.raises(UnsupportedError, match=r"model\.build\(\(None, 224, 224, 3\)\)"):
         from_keras(model, device="cpu")
@@ -75,7 +75,7 @@ def test_predictions_equal_keras(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OTHER_SIZES)
-def test_other_sizes(name: str) -> None:
+def test_other_image_sizes_match_keras(name: str) -> None:
     model, _, _ = case(name)
     x = np.random.default_rng(2).standard_normal((1, 47, 66, 3), dtype=np.float32)
     free = keras.Sequential([keras.Input((None, None, 3)), *model.layers])
@@ -103,7 +103,7 @@ APPLICATIONS = {
 
 
 @pytest.mark.parametrize(("make", "arguments"), APPLICATIONS.values(), ids=APPLICATIONS)
-def test_applications(make: Any, arguments: dict[str, Any]) -> None:
+def test_keras_applications_match(make: Any, arguments: dict[str, Any]) -> None:
     model = make(weights=None, **arguments)
     randomize(model)
     height, width = (size or 32 for size in model.inputs[0].shape[1:3])
@@ -120,7 +120,7 @@ def test_applications(make: Any, arguments: dict[str, Any]) -> None:
         assert len(vgg.classify(image, top_k=1)[0]) == 1
 
 
-def test_presets() -> None:
+def test_preset_follows_the_first_layers() -> None:
     pixels = from_keras(case("rescaling").model, device="cpu")
     assert (pixels.preset.name, pixels.preset.input_range) == ("pixels", (0, 255))
     image = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)

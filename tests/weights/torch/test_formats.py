@@ -78,7 +78,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("form", "name", "batch_norm"), CASES)
-def test_every_format(tmp_path: Path, form: str, name: str, batch_norm: bool) -> None:
+def test_every_format_is_read(tmp_path: Path, form: str, name: str, batch_norm: bool) -> None:
     kind, write = FORMATS[form]
     module = network(kind, name, batch_norm)
     path = tmp_path / "weights.bin"  # the name does not state the format

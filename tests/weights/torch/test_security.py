@@ -79,7 +79,7 @@ def test_pickled_module_names_the_remedy(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dumps", [zipped, legacy, safetensors.torch.save])
-def test_truncated_files(tmp_path: Path, dumps: Bytes) -> None:
+def test_truncated_files_are_refused(tmp_path: Path, dumps: Bytes) -> None:
     content = dumps(state())
     for cut in (len(content) - 1, len(content) // 2, 1000, 100, 20, 9, 5):
         refused(tmp_path, content[:cut])
@@ -113,7 +113,7 @@ ODD = {
 
 
 @pytest.mark.parametrize(("content", "text"), ODD.values(), ids=ODD.keys())
-def test_files_without_a_vgg(tmp_path: Path, content: bytes, text: str) -> None:
+def test_files_without_a_vgg_are_refused(tmp_path: Path, content: bytes, text: str) -> None:
     assert text in refused(tmp_path, content)
 
 

@@ -62,7 +62,7 @@ def layers_of(model: Mapping[str, Any], source: str) -> list[KerasLayer]:
 def input_shape_of(model: Mapping[str, Any], layers: Sequence[KerasLayer]) -> list[Any] | None:
     """Return the shape of the model's input with the batch, None for dynamic sizes; or None.
 
-    ``layers`` are those of :func:`layers_of`.
+    ``layers`` is the result of :func:`layers_of`.
     """
     for config in (model["config"], *(layer.config for layer in layers[:1])):
         for key in ("batch_shape", "batch_input_shape", "build_input_shape"):

@@ -111,13 +111,13 @@ def legacy_parts(file: H5File, group: object) -> Parts:
 
 def _check_names(parts: Parts, first: str | None = None) -> None:
     """Refuse layers without variables that have unknown names, except an input called ``first``."""
-    odd = [n for n in parts.others if base(n) not in KNOWN and not POOL.fullmatch(n)]
-    if odd and odd[0] == first and not CHANGING.fullmatch(odd[0]):
-        parts.first = odd.pop(0)
-    if odd:
+    unknown = [n for n in parts.others if base(n) not in KNOWN and not POOL.fullmatch(n)]
+    if unknown and unknown[0] == first and not CHANGING.fullmatch(unknown[0]):
+        parts.first = unknown.pop(0)
+    if unknown:
         raise UnsupportedError(
-            f"{listed(odd)}: expected the layers of a VGG with Keras' default names; if it is one, "
-            f"{WHOLE}"
+            f"{listed(unknown)}: expected the layers of a VGG with Keras' default names; if it is "
+            f"one, {WHOLE}"
         )
 
 
