@@ -832,8 +832,8 @@ BARRIERS = [
         "bar.sync 1, 48;",
         "bar.sync 1, 32;",
         (
-            "block (0,0,0), warp 0 (threads 0-31), {HERE}: expected a multiple of 32 "
-            "threads, got 48",
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: "
+            "expected a multiple of 32 threads, got 48",
         ),
     ),
     Pair(

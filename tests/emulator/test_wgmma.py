@@ -383,8 +383,8 @@ FAULTS = [
         "FIRST",
         "cvt.u64.u32 %rd30, %warp; shl.b64 %rd30, %rd30, 6; add.s64 %rd20, %rd20, %rd30;"
         + PARTS["FIRST"],
-        "block (0,0,0), warp 1 lane 0 (thread 32), {HERE}: the descriptors differ between "
-        "threads of the warpgroup",
+        "block (0,0,0), warp 1 lane 0 (thread 32), {HERE}: the descriptors differ between threads "
+        "of the warpgroup",
     ),
     fault(
         "inside-the-pattern",

@@ -33,7 +33,7 @@ NAMES = [f"{wrapper.kernel}-{i}" for i, wrapper in enumerate(WRAPPERS)]
 each = pytest.mark.parametrize("wrapper", WRAPPERS, ids=NAMES)
 
 
-def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
+def test_wrappers_have_kernels_and_entries() -> None:
     functions = set().union(*sources().values())
     every: set[str] = set()
     for module in MODULES:
@@ -49,7 +49,7 @@ def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
     assert functions - every == set(), f"add a kernel of each to {where}"
 
 
-def test_a_wrapper_without_a_kernel_is_found(
+def test_wrapper_without_kernel_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ptx").mkdir()
@@ -75,7 +75,7 @@ def assert_right(y: np.ndarray, wrapper: Wrapper, inputs: dict[str, np.ndarray],
 
 
 @each
-def test_on_the_emulator(wrapper: Wrapper) -> None:
+def test_wrapper_on_the_emulator(wrapper: Wrapper) -> None:
     inputs = wrapper.arrays()
     assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
 
@@ -96,7 +96,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 @each
 @pytest.mark.gpu
-def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
+def test_wrapper_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
     """As on the emulator; of sums that are rounded, both are within the bound of the exact one."""
     capability = _C.device_info()["devices"][0]["compute_capability"]
     if wrapper.module == SM90 and capability != (9, 0):
