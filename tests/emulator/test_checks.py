@@ -1022,7 +1022,7 @@ def test_a_thread_in_three_dimensions_is_named_by_its_number() -> None:
             {"extra_bytes": b"1234"},
             "kernel example: launch with 12 bytes of parameters, but it has 8",
         ),
-        ({"smem": 64}, "launch with dynamic shared memory, which it does not declare"),
+        ({"smem": 64}, "launch with dynamic shared memory, which the kernel does not declare"),
         ({"smem": -1}, "kernel example: launch with negative dynamic shared memory"),
     ],
     ids=["grid", "grid-y", "no-threads", "threads", "parameters", "shared", "negative-shared"],
