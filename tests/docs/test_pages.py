@@ -95,3 +95,9 @@ def test_note_code_is_printed_unchanged() -> None:
 def test_links_lead_somewhere(name: str) -> None:
     for target in re.findall(r"\]\((?!https?://)([^)#]+)\)", PAGES[name]):
         assert ((ROOT / name).parent / target).exists(), target
+
+
+def test_contributing_names_existing_paths() -> None:
+    tops = "vgg_cuda|csrc|tests|bench|docs|examples|build_backend|cmake"
+    found = re.findall(rf"`((?:{tops})/[\w./-]*)`", PAGES["CONTRIBUTING.md"])
+    assert [path for path in found if not (ROOT / path).exists()] == []

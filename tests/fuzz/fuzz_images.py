@@ -108,7 +108,7 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 
 def examine(path: Path) -> bool:
-    """Return whether the file is read; False for ImageError. Raises ``AssertionError`` otherwise."""
+    """Return whether the file is read; raise ``AssertionError`` for anything but ImageError."""
     try:
         image = open_image(path)
     except ImageError as error:

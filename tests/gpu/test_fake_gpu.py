@@ -104,12 +104,12 @@ def test_out_and_in_place(log: Log) -> None:
 
 
 def test_nothing_is_moved_unasked(log: Log) -> None:
-    with pytest.raises(ValueError, match=r"relu: x: is in host memory.*'cuda'.*cupy\.asarray"):
+    with pytest.raises(ValueError, match=r"x: expected an array on cuda, got .*cupy\.asarray"):
         ops.relu(X, device="cuda")
     for device in ("cpu", "emulator"):
-        with pytest.raises(ValueError, match=rf"relu: x: is on cuda:0.*{device}.*cupy\.asnumpy"):
+        with pytest.raises(ValueError, match=rf"relu: x: .* device {device}, got .*cupy\.asnumpy"):
             ops.relu(on(0, X), device=device)
-    with pytest.raises(ValueError, match=r"x: is on cuda:0, but device is 'cuda:1'.*Device\(1\)"):
+    with pytest.raises(ValueError, match=r"x: .* device cuda:1, got one on cuda:0.*Device\(1\)"):
         ops.relu(on(0, X), device="cuda:1")
     assert ops.relu(on(1, X), device="cuda").gpu == 1
     with pytest.raises(
@@ -125,7 +125,7 @@ def test_nothing_is_moved_unasked(log: Log) -> None:
 def test_arch(log: Log) -> None:
     _, stats = ops.relu(on(0, X), arch="sm_80", return_stats=True)
     assert stats["plan"]["arch"] == "sm_80"
-    with pytest.raises(ValueError, match="relu: arch 'sm_90': GPU 1 is sm_86 and cannot run it"):
+    with pytest.raises(ValueError, match=r"relu: arch: expected .* GPU 1 \(sm_86\), got 'sm_90'"):
         ops.relu(on(1, X), arch="sm_90")
     with pytest.raises(ValueError, match=r"relu: .*sm_80"):
         ops.relu(on(0, X), arch="hopper")

@@ -1,6 +1,6 @@
-"""torchvision's VGG as a PyTorch module, with the same tree of names, since it cannot be imported.
+"""PyTorch modules like torchvision's and timm's VGGs, with the same tree of names.
 
-torchvision needs its compiled operators even for this, and those need a matching torch.
+torchvision needs its compiled operators even for these classes, and those need a matching torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-CONFIGS = {  # torchvision's own spelling, kept apart from the package's on purpose
+CONFIGS = {  # torchvision's spelling, independent of the package's
     "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "vgg13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
     "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
@@ -30,7 +30,7 @@ def _uniform(rng: np.random.Generator, like: torch.Tensor, low: float, high: flo
 
 
 def _features(name: str, batch_norm: bool) -> tuple[nn.Sequential, int]:
-    """The convolutions, and the channels of the last one."""
+    """Return the convolutional part, and the channels of its last layer."""
     layers: list[nn.Module] = []
     channels = 3
     for word in CONFIGS.get(name, name).split():
@@ -47,7 +47,7 @@ def _features(name: str, batch_norm: bool) -> tuple[nn.Sequential, int]:
 
 @torch.no_grad()
 def _randomize(network: nn.Module, seed: int) -> None:
-    """He-scaled weights; biases and batch norms away from their neutral values."""
+    """Set He-scaled weights, and biases and batch norms that are not neutral."""
     rng = np.random.default_rng(seed)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -63,7 +63,7 @@ def _randomize(network: nn.Module, seed: int) -> None:
 
 
 class TorchVGG(nn.Module):
-    """``features``, ``avgpool``, ``classifier``, as in torchvision/models/vgg.py."""
+    """The VGG of torchvision/models/vgg.py: ``features``, ``avgpool``, ``classifier``."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class TorchVGG(nn.Module):
 
     @torch.no_grad()
     def taps(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Every module's own output for x [N,H,W,3], spatial ones as NHWC."""
+        """Return every module's output for x [N,H,W,3], spatial ones as NHWC."""
         found: dict[str, np.ndarray] = {}
         y = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
         for prefix, modules in (("features", self.features), ("classifier", self.classifier)):
@@ -108,12 +108,12 @@ class TorchVGG(nn.Module):
         return found
 
     def arrays(self) -> dict[str, Any]:
-        """The state dict as NumPy arrays."""
+        """Return the state dict as NumPy arrays."""
         return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
 
 
 class TimmVGG(nn.Module):
-    """``features``, ``pre_logits``, ``head``, as in timm/models/vgg.py: a head of convolutions."""
+    """The VGG of timm/models/vgg.py: ``features``, ``pre_logits``, ``head`` of convolutions."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""Operations planned for arrays of given shapes: which kernels, how much memory, what result.
+"""Plans of operations: kernel, workspace and result for given shapes.
 
-Nothing is allocated or launched here; ``kernels.py`` runs operations one by one, ``planned.py``
-whole forwards of them.
+Nothing is allocated or launched here. ``kernels.py`` runs single operations,
+``forward/planned.py`` whole forwards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Launch = Callable[[_C.Plan, Array, Array, Array, _C.Executor], None]
 
 
 class Spec(NamedTuple):
-    """An array that is to come: ``aligned`` says whether it starts at a multiple of 16 bytes."""
+    """Shape and dtype of an array; ``aligned`` if its address is a multiple of 16 bytes."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,7 +37,7 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """``plan`` is None where the result ``y`` is empty: there is nothing to launch."""
+    """One planned operation with result ``y``; ``plan`` is None if the result is empty."""
 
     name: str
     y: Spec
@@ -50,10 +50,10 @@ class Operation:
 
 
 class Planner:
-    """The operations of a VGG for ``arch``; plans are made once per shape.
+    """Planner of a VGG's operations for ``arch``; plans are cached per shape.
 
-    The methods are ``base.Backend``'s, with a :class:`Spec` for x. ``aligned``: does the array that
-    the result is written to start at a multiple of 16 bytes?
+    The methods correspond to ``base.Backend``, with a :class:`Spec` for x. ``aligned`` describes
+    the result.
     """
 
     def __init__(self, arch: _C.Arch) -> None:
@@ -80,15 +80,13 @@ class Planner:
         self, x: Spec, first: Any, second: Any, *, preset: Preset | None = None,
         aligned: bool = True,
     ) -> Operation | None:  # fmt: skip
-        """None where no kernel does both: they are two operations then."""
+        """Return None if no kernel fuses these convolutions."""
         N, H, W, _ = x.shape
         K1, K2, dtype = first.out_channels, second.out_channels, first.dtype
         options = {"dtype": dtype, "x_dtype": x.dtype, "aligned": aligned}
-        plan = (
-            self._plan("fused_conv1_block", (N, H, W, K1, K2), tuple(options.items()))
-            if N
-            else None
-        )
+        if not N:
+            return None
+        plan = self._plan("fused_conv1_block", (N, H, W, K1, K2), tuple(options.items()))
         if plan is None:
             return None
         normalize = None if preset is None else normalization(preset)
@@ -177,9 +175,10 @@ class Planner:
 
 
 def normalization(preset: Preset) -> tuple[list[float], list[float], bool]:
-    """(pixel / divisor - center - mean) / std as pixel * scale + shift, by the network's channel.
+    """Return scale, shift and channel order of ``preset`` for kernels.
 
-    And whether the network reads the channels of RGB pixels in the other order.
+    (pixel / divisor - center - mean) / std = pixel * scale + shift, per channel of the network. The
+    last value is True if the network reads RGB pixels in the order BGR.
     """
     channels = list(zip(preset.mean, preset.std, strict=True))
     scale = [1 / (preset.divisor * std) for _, std in channels]

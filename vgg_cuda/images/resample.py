@@ -37,7 +37,7 @@ def target_size(resize: int | tuple[int, int], width: int, height: int) -> tuple
 def crop_offset(length: int, crop: int) -> int:
     """Return the offset of a central crop; negative if the crop is longer than the image.
 
-    As in torchvision's CenterCrop, halves are rounded to even, and truncated when padding.
+    Halves are rounded to even, and truncated when padding, as in torchvision's CenterCrop.
     """
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 

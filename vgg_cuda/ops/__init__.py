@@ -88,7 +88,7 @@ def fused_conv1_block(
 
     For sm_90a, float16 or bfloat16, and K1 = K2 = 64, one kernel computes both convolutions, and
     the tensor between them, rounded to the dtype, never leaves the chip. Otherwise two kernels run,
-    and the stats are those of the second.
+    and the stats describe the second.
     """
     with Call(
         "fused_conv1_block", x, out, stream, device, arch, return_stats, rank=4, uint8=True

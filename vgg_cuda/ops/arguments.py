@@ -130,7 +130,7 @@ class Call:
     ) -> Any:  # fmt: skip
         """Return ``compute(x, out=out)`` as an array of the caller's kind.
 
-        ``shape`` and ``dtype``, by default that of x, are those of the result.
+        The result has ``shape`` and ``dtype``, by default the dtype of x.
         ``must_not_alias`` are the arrays beside x that ``out`` must not overlap, by name.
         ``in_place`` allows x itself as ``out``.
         """
@@ -226,8 +226,8 @@ def conv_filters(
 ) -> tuple[int, Callable[[], PackedConv3x3], dict[str, Array]]:
     """Check w and bias; return output channels, a function that packs them, and their arrays.
 
-    ``number`` distinguishes several filters of one operation: "1" for w1. The arrays are those of
-    the caller, by name.
+    ``number`` distinguishes several filters of one operation: "1" for w1. The arrays are the
+    caller's, by name.
     """
     op, backend = call.op, call.backend
     if not is_packed(w, "conv3x3", f"{op}: w{number}"):

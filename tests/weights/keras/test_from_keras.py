@@ -35,7 +35,7 @@ from support.tolerance import assert_close
 
 from vgg_cuda import VGG
 from vgg_cuda.interop.keras import from_keras
-from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.chain.layers import UnsupportedError
 from vgg_cuda.weights.labels import imagenet_labels
 
 
@@ -212,7 +212,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "groups": (lambda: sequential(conv(), conv(groups=2, name="c")), "c: .*groups 1, got 2"),
     "elu": (lambda: sequential(conv(activation="elu", name="c")), "c: .*relu.*'elu'"),
     "leaky": (lambda: sequential(conv(activation=L.LeakyReLU(), name="c")), "c: .*LeakyReLU"),
-    "own-relu": (lambda: sequential(conv(activation=relu, name="c")), r"c: .*test_keras\.relu"),
+    "own-relu": (lambda: sequential(conv(activation=relu, name="c")), r"c: .*from_keras\.relu"),
     "torch-relu": (
         lambda: sequential(conv(activation=torch.nn.functional.relu, name="c")),
         r"c: .*torch\.nn\.functional\.relu",

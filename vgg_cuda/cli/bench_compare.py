@@ -1,22 +1,44 @@
-"""A comparison of two reports as aligned text, and as what JSON can hold."""
+"""``vgg-cuda bench compare``: the ratios of two reports as a table or JSON."""
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
-from ..text import plain
-from .columns import Cells, significant
-from .compare import REGRESSIONS, Comparison, Pair
-from .table import text as aligned
+import typer
 
-_HEADINGS = ["name", "program", "dtype", "verdict", "batch", "old ms", "new ms", "ratio", "least"]
+from ..bench.columns import Cells, significant
+from ..bench.compare import Comparison, Pair, compare
+from ..bench.report import KEY, read
+from ..text import plain
+from .bench_table import text as table_text
+from .terminal import BAD_RESULT, fail, system_errors, user_errors
+
+HEADINGS = ["name", "program", "dtype", "verdict", "batch", "old ms", "new ms", "ratio", "limit"]
+
+
+def run(old: Path, new: Path, threshold: float | None, other_device: bool, as_json: bool) -> None:
+    """Compare two reports and print the comparison; exit with 1 for a regression."""
+    with system_errors():
+        with user_errors():
+            found = compare(read(old), read(new), threshold, other_device)
+        data: dict[str, Any] = {"old": str(old), "new": str(new), **as_dict(found)}
+        typer.echo(json.dumps(data, indent=1, allow_nan=False) if as_json else text(found))
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    if found.regressions:
+        raise typer.Exit(BAD_RESULT)
+    if all(pair.verdict == "not comparable" for pair in found.pairs):
+        fail(f"no result of {new} measures the same work as one of {old}")
 
 
 def text(found: Comparison) -> str:
-    """A table, with what only one report has and the verdict on all below it."""
+    """Return the comparison as a table, followed by notes and a summary."""
     notes = [
-        f"slower, faster: beyond the 95 % intervals of both medians and {found.threshold:.1%} for "
-        "what differs between runs; least: the ratio from which a slowdown would be called one"
+        "slower, faster: beyond the 95 % intervals of both medians and a variation of "
+        f"{found.threshold:.1%} between runs; limit: ratios above it are called slower"
     ]
     notes += [f"only in the old report: {plain(result.label)}" for result in found.only_old]
     notes += [f"only in the new report: {plain(result.label)}" for result in found.only_new]
@@ -34,20 +56,20 @@ def text(found: Comparison) -> str:
         notes.append(plain(f"not comparable: {labels[0]}{more}: {why}"))
     bad, compared = len(found.regressions), len(found.pairs) - sum(map(len, others.values()))
     notes += [*found.notes, f"{bad} of {compared} became slower or broke"]
-    rows = [_row(pair) for pair in found.pairs]
-    return aligned(Cells("new against old", _HEADINGS, rows, 4, notes))
+    return table_text(Cells("new against old", HEADINGS, [_row(p) for p in found.pairs], 4, notes))
 
 
 def as_dict(found: Comparison) -> dict[str, Any]:
-    """JSON-ready."""
+    """Return the comparison as values that JSON can hold."""
     return {
         "threshold": found.threshold,
         "regressions": len(found.regressions),
         "pairs": [
             {
-                **_named(pair), "old_s": pair.old.median_s, "new_s": pair.new.median_s,
-                "ratio": pair.ratio, "least": pair.least, "verdict": pair.verdict,
-                "regression": pair.verdict in REGRESSIONS, "why": pair.why,
+                **{name: getattr(pair.new, name) for name in KEY},
+                "old_s": pair.old.median_s, "new_s": pair.new.median_s, "ratio": pair.ratio,
+                "limit": pair.limit, "verdict": pair.verdict, "regression": pair.regression,
+                "why": pair.why,
             }
             for pair in found.pairs
         ],
@@ -57,17 +79,13 @@ def as_dict(found: Comparison) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _named(pair: Pair) -> dict[str, Any]:
-    return {name: getattr(pair.new, name) for name in ("name", "peer", "batch", "size", "dtype")}
-
-
 def _row(pair: Pair) -> list[str]:
     old, new = pair.old, pair.new
     return [
         plain(new.name), plain(new.peer), plain(new.dtype), pair.verdict, str(new.batch),
         *("-" if r.median_s is None else significant(1e3 * r.median_s) for r in (old, new)),
         "-" if pair.ratio is None else f"{pair.ratio:.3f}",
-        "-" if pair.least is None else f"{pair.least:.3f}",
+        "-" if pair.limit is None else f"{pair.limit:.3f}",
     ]  # fmt: skip
 
 

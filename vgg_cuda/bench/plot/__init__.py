@@ -1,8 +1,8 @@
-"""A report as a picture: throughput and latency of programs, or layers under a roofline.
+"""Plots of reports: throughput and latency of programs, or layers under a roofline.
 
-matplotlib, the extra ``plot``, is imported only when something is drawn, and without pyplot: no
-window, no state that outlives a call. The same report gives the same SVG, byte for byte, with the
-same matplotlib; a picture names the report that it shows by its SHA-256.
+matplotlib (extra ``plot``) is imported when a plot is drawn, and without pyplot, which would open
+windows and keep state. Equal reports give equal SVG files with one version of matplotlib; a picture
+contains the SHA-256 of its report.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..files import check_writable, replacing
-from ..text import one_line
-from .report import Report
+from ...files import replacing
+from ...text import one_line
+from ..output import check_path
+from ..report import Report
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg")
 
 STYLE: dict[str, Any] = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.family": "DejaVu Sans",  # part of matplotlib, so equal on every machine
     "font.size": 9.5,
-    "text.parse_math": False,  # names come from files: a dollar is a dollar
+    "text.parse_math": False,  # names come from files and may contain dollar signs
     "text.color": "#222222",
     "axes.edgecolor": "#888888",
     "axes.labelcolor": "#222222",
@@ -49,40 +50,35 @@ STYLE: dict[str, Any] = {
 
 
 def check_plot(path: str | Path) -> None:
-    """Whether :func:`plot` can write ``path``, before anything is measured.
+    """Check that :func:`plot` can write ``path``.
 
-    Raises ``ValueError`` for a name that ends in none of :data:`FORMATS` and where matplotlib is
-    missing or broken, ``OSError`` where the file cannot be written.
+    Raises ``ValueError`` if the name ends in none of :data:`FORMATS` or if matplotlib is missing or
+    broken, and ``OSError`` if the file cannot be written.
     """
-    if Path(path).suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"plot {str(path)!r}: expected a name ending in {' or '.join(FORMATS)}, "
-            f"got {Path(path).suffix or 'no ending'!r}"
-        )
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError('plots need matplotlib: pip install "vgg-cuda[plot]"')
     try:
         importlib.import_module("matplotlib.figure")
-    except Exception as error:  # whatever a broken one raises
+    except Exception as error:  # a broken installation can raise anything
         raise ValueError(
             f"plots need matplotlib, and matplotlib cannot be imported ({type(error).__name__}: "
             f'{one_line(str(error))}): pip install "vgg-cuda[plot]"'
         ) from None
-    check_writable(path)
+    check_path(path, FORMATS)
 
 
 def figure(report: Report) -> Figure:
-    """Programs against batch for networks, a roofline for layers."""
-    from . import plot_batches, plot_roofline
+    """Return a figure: programs against batch size for networks, a roofline for layers."""
+    from . import batches, roofline
 
     with _style():
         if report.kind == "model":
-            return plot_batches.draw(report)
-        return plot_roofline.draw(report)
+            return batches.draw(report)
+        return roofline.draw(report)
 
 
 def plot(report: Report, path: str | Path) -> None:
-    """Draws ``path`` whole or not at all. Raises as :func:`check_plot`."""
+    """Draw ``report`` into ``path``, completely or not at all. Raises as :func:`check_plot`."""
     check_plot(path)
     drawn = figure(report)
     suffix = Path(path).suffix.lower()
@@ -93,13 +89,13 @@ def plot(report: Report, path: str | Path) -> None:
     else:
         metadata |= {"Software": "vgg-cuda bench"}
     with replacing(path) as temporary, _style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box does as well
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # a box is drawn instead
         drawn.savefig(temporary, format=suffix[1:], metadata=metadata)
 
 
 @contextlib.contextmanager
 def _style() -> Iterator[None]:
-    """matplotlib's defaults with :data:`STYLE`, whatever the user's own settings are."""
+    """Use matplotlib's defaults and :data:`STYLE` instead of the user's settings."""
     matplotlib = importlib.import_module("matplotlib")
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
@@ -108,11 +104,11 @@ def _style() -> Iterator[None]:
 
 
 def digest(report: Report) -> str:
-    """SHA-256 of the report's JSON file."""
+    """Return the SHA-256 of the report's JSON file."""
     return hashlib.sha256(report.to_json().encode()).hexdigest()
 
 
 def source_digest(path: str | Path) -> str | None:
-    """The digest of the report that the SVG or PNG in ``path`` shows; None: it says none."""
+    """Return the digest of the report that an SVG or PNG shows, or None if it contains none."""
     found = re.search(rb"report sha256 ([0-9a-f]{64})", Path(path).read_bytes())
     return found[1].decode() if found else None

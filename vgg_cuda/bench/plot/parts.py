@@ -1,4 +1,4 @@
-"""What the plots have in common: colours, title, notes."""
+"""Parts that the plots share: colours, title, notes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..text import plain
-from .columns import absent
-from .report import Report, Result
+from ...text import plain
+from ..columns import absent
+from ..report import Report, Result
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; markers say the same again.
+# Okabe and Ito's colours, which colour-blind people can distinguish; markers differ as well.
 LOOKS = {
     "vgg_cuda": ("#0072B2", "o"),
     "torch": ("#D55E00", "s"),
@@ -21,17 +21,17 @@ LOOKS = {
 }
 MORE_LOOKS = [("#56B4E9", "P"), ("#000000", "X"), ("#F0E442", "p"), ("#999999", "h")]
 GREY = "#666666"
-LONGEST = 28  # characters of a name
+MAX_NAME = 28  # characters
 
 
 def short(text: str) -> str:
-    """On one line, and no longer than a plot can show."""
+    """Return ``text`` on one line, shortened for a plot."""
     text = plain(text)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= MAX_NAME else text[: MAX_NAME - 1] + "…"
 
 
 def looks(series: list[str], peers: list[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of every series; the first of a program has the program's own."""
+    """Return colour and marker of every series; a program's first series has its own."""
     free = [look for peer, look in LOOKS.items() if peer not in peers] + MORE_LOOKS
     found: dict[str, tuple[str, str]] = {}
     for name, peer in zip(series, peers, strict=True):
@@ -42,7 +42,7 @@ def looks(series: list[str], peers: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def series_names(results: list[Result]) -> list[str]:
-    """For each result its program, with whatever else differs between those of one program."""
+    """Return each result's program, with the fields that differ between results of one program."""
     fields = [
         name
         for name in ("name", "size", "dtype", "how")
@@ -52,7 +52,7 @@ def series_names(results: list[Result]) -> list[str]:
 
 
 def head(figure: Any, title: str, report: Report) -> None:
-    """Title, and below it device and date."""
+    """Draw the title, and below it device and date."""
     height = figure.get_figheight()
     figure.text(0.012, 1 - 0.1 / height, title, fontsize=13, fontweight="bold", va="top")
     under = f"{plain(report.device)}  ·  {report.date[:10]}"
@@ -60,7 +60,7 @@ def head(figure: Any, title: str, report: Report) -> None:
 
 
 def legend(figure: Any, handles: list[Any], names: list[str]) -> None:
-    """A row below the title."""
+    """Draw the legend as a row below the title."""
     figure.legend(
         handles, [f" {name}" if name.startswith("_") else name for name in names],
         loc="upper left", bbox_to_anchor=(0.005, 1 - 0.58 / figure.get_figheight()),
@@ -70,15 +70,15 @@ def legend(figure: Any, handles: list[Any], names: list[str]) -> None:
 
 
 def blank(report: Report) -> Figure:
-    """For a report in which nothing can be drawn: it says so."""
+    """Return a figure that says that the report has no times to plot."""
     figure = Figure(figsize=(10, 2))
-    head(figure, "Nothing here has a time that can be drawn", report)
+    head(figure, "No result has a time to plot", report)
     foot(figure, [f"Not measured: {text}" for text in absent(report)], 165)
     return figure
 
 
 def foot(figure: Any, notes: list[str], width: int) -> float:
-    """Notes at the bottom in lines of ``width`` characters; how high they stand, in inches."""
+    """Draw notes at the bottom, wrapped at ``width`` characters; return their height in inches."""
     lines = [line for note in notes for line in textwrap.wrap(note, width)][:8]
     figure.text(
         0.012, 0.08 / figure.get_figheight(), "\n".join(lines), color=GREY, fontsize=8, va="bottom"

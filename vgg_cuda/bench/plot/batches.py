@@ -1,4 +1,4 @@
-"""Throughput and latency against batch, program beside program."""
+"""Throughput and latency against batch size, for several programs."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from .columns import absent, significant
-from .plot_parts import blank, foot, head, legend, looks, series_names, short
-from .report import Report, Result
+from ..columns import absent, significant
+from ..report import Report, Result
+from .parts import blank, foot, head, legend, looks, series_names, short
 
-GROUP = 0.78  # of the room between two batches
-SPELLED = 5  # batches: of more, labels are numbers alone
+GROUP = 0.78  # width of a batch's bars, relative to the distance between batches
+SPELLED = 5  # maximum number of batches labelled "batch 8" rather than "8"
 CHARACTERS = 50  # of all labels below an axis
-LABELLED = 16  # bars: more have no figures at them
+LABELLED = 16  # maximum number of bars with figures
 
 
 def draw(report: Report) -> Figure:
-    """Bars of images/s from zero; medians of a call, with a line to the slowest in a hundred."""
+    """Draw images/s as bars, and the median time of a call with a line to its 99th percentile."""
     results = [r for r in report.results if r.median_s is not None]
     if not results:
         return blank(report)
@@ -36,9 +36,9 @@ def draw(report: Report) -> Figure:
     figure = Figure(figsize=(10, 4.9))
     head(figure, _title(results), report)
     notes = [
-        "Throughput: median, line: its 95 % interval. Latency: median, line: up to the 99th "
-        "percentile, of few samples the slowest.",
-        *(["Interrupted: what was measured until then."] if report.interrupted else []),
+        "Throughput: median; line: its 95 % interval. Latency: median; line: up to the 99th "
+        "percentile.",
+        *(["Interrupted: the measurements until then."] if report.interrupted else []),
         *(f"Not measured: {text}" for text in absent(report)),
     ]
     bottom = foot(figure, notes, 165) + (0.3 if len(batches) <= SPELLED else 0.5)
@@ -62,14 +62,14 @@ def draw(report: Report) -> Figure:
     left.set_title("Throughput, images/s")
     left.set_ylim(0, 1.08 * left.get_ylim()[1])
     low, high = right.get_ylim()
-    right.set_ylim(low / 1.4, high * 1.2)  # figures stand below, and one batch has two ticks
+    right.set_ylim(low / 1.4, high * 1.2)  # room for the figures below the points
     right.set_title("Latency of a batch, ms (logarithmic)")
     legend(figure, handles, series)
     return figure
 
 
 def _batches(axes: Any, batches: list[int]) -> None:
-    """A label below every batch, or as many as there is room for."""
+    """Label every batch, or every n-th one if the axis has too little room."""
     if len(batches) <= SPELLED:
         axes.set_xticks(range(len(batches)), [f"batch {batch}" for batch in batches])
         return
