@@ -92,7 +92,7 @@ BAD = [
     (without("conv4_2.bias"), "missing: conv4_2.bias"),
     (without("conv3_1.weight"), "block 3: expected conv3_1"),
     (without("fc7.weight"), "expected fc6, fc7"),
-    (with_("fc9.weight", np.zeros((2, 3, 4))), "dense layers: expected"),
+    (with_("fc9.weight", np.zeros((2, 3, 4))), r"fc9.weight: expected \[K, C\]"),
     (with_("conv4_1.weight", np.zeros((16, 3, 3, 9), np.float32)), r"expected \[16, 3, 3, 8\]"),
     (with_("conv4_1.weight", np.zeros((), np.float32)), "conv4_1"),
     (with_("conv4_1.bias", NAN), "conv4_1.bias: expected finite values"),

@@ -58,9 +58,7 @@ def test_pickle_does_not_run_code(tmp_path: Path, dumps: Bytes, call: str, name:
     message = refused(tmp_path, content, name)
     assert not proof.exists()
     assert "refused" in message
-    assert (
-        f"{call}, which may run code" if dumps is not plain else "can run code"
-    ) in message
+    assert (f"{call}, which may run code" if dumps is not plain else "can run code") in message
     if dumps is zipped:  # check that an unsafe reader runs the code
         torch.load(io.BytesIO(content), weights_only=False)
         assert proof.exists()
