@@ -77,7 +77,7 @@ def test_adaptive_maxpool_is_exact(bounds: bool) -> None:
     x = np.random.default_rng(0).standard_normal((2, 9, 5, 3)).astype(np.float16)
     stats = Stats(kernel="adaptive_maxpool_f16_v1", plan={}, counters={}) if bounds else None
     step = Step("adaptive_maxpool", "pooled", "pooled")
-    parts = list(exactly(step, x, None, None, 4, stats, False))
+    parts = list(exactly(step, x, None, 4, stats, False))
     for n, part in enumerate(parts):
         assert part.images == slice(n, n + 1)
         for y in (part.y, part.low, part.high):

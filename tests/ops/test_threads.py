@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from threading import Thread
+from typing import Any
 
 import pytest
 
 from vgg_cuda.backends import threads
 from vgg_cuda.backends.threads import blas_libraries, run_blocks
+
+
+@pytest.fixture(autouse=True)
+def _two_blas_threads() -> Iterator[None]:
+    """Leave something to limit, whatever OMP_NUM_THREADS says.
+
+    Only the thread that sets a limit first can change it: the one that the backend has for it.
+    """
+
+    def limit(limits: Any) -> None:
+        controller = threads._controller()
+        threads._blas_limit._thread.submit(controller.limit, limits=limits).result()
+
+    before = [{key: each[key] for key in ("filepath", "num_threads")} for each in blas_libraries()]
+    assert before
+    limit({"blas": 2})
+    assert counts() == [2] * len(before)
+    yield
+    limit(before)
 
 
 def counts() -> list[int]:
@@ -20,7 +42,8 @@ def counts() -> list[int]:
 def run(program: str) -> None:
     # Python 3.12 warns of forks beside threads, which are tested here
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    env = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Error" not in done.stderr, done.stderr
 

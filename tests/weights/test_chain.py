@@ -15,7 +15,8 @@ from support.tolerance import LOGITS, relative_l2
 
 from vgg_cuda import PRESETS, VGG, reference, verify
 from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
-from vgg_cuda.weights.chain import (
+from vgg_cuda.weights.chain import to_weights
+from vgg_cuda.weights.chain.layers import (
     AdaptiveAvgPool,
     BatchNorm,
     Conv3x3,
@@ -28,7 +29,6 @@ from vgg_cuda.weights.chain import (
     Relu,
     Softmax,
     UnsupportedError,
-    to_weights,
 )
 from vgg_cuda.weights.metadata import KEY, to_metadata
 
@@ -223,8 +223,8 @@ REFUSED = {
         refuse([*DEEP, linear("d", 16, 4)]), "d: expected Flatten or a global pool before"),
     "norm-after-relu": (
         refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
-        r"n: expected batch norms right behind .*, got BatchNorm after r \(Relu\)"),
-    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right behind .* first"),
+        r"n: expected batch norms right after .*, got BatchNorm after r \(Relu\)"),
+    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right after .* first"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),
@@ -236,9 +236,9 @@ REFUSED = {
     ),
     "after-softmax": (
         refuse([*DEEP, *HEAD, Softmax("s"), linear("e", 4, 4)]), "e: expected nothing after"),
-    "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right behind"),
+    "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right after"),
     "softmax-of-relu": (
-        refuse([*DEEP, *HEAD, Relu("r"), Softmax("s")]), "s: expected a softmax right behind"),
+        refuse([*DEEP, *HEAD, Relu("r"), Softmax("s")]), "s: expected a softmax right after"),
 }  # fmt: skip
 
 

@@ -35,7 +35,7 @@ from support.tolerance import assert_close
 
 from vgg_cuda import VGG
 from vgg_cuda.interop.keras import from_keras
-from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.chain.layers import UnsupportedError
 from vgg_cuda.weights.labels import imagenet_labels
 
 

@@ -21,7 +21,7 @@ from support.weight_files import refused
 from vgg_cuda import VGG
 from vgg_cuda.configs import Config
 from vgg_cuda.weights import WeightsError, he_weights, load_weights, save_onnx
-from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.chain.layers import UnsupportedError
 from vgg_cuda.weights.onnx import file, wire
 
 Refused = tuple[Callable[[Net], Net], str]
@@ -154,7 +154,7 @@ GRAPHS: dict[str, Refused] = {
     ),
     "batch-norm-after-relu": (
         lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),
-        r"batchnormalization_2 .*batch norms right behind",
+        r"batchnormalization_2 .*batch norms right after",
     ),
     "training-dropout": (
         lambda n: n.features().add("Dropout", np.float32(0.5), np.array(True)), "training_mode"

@@ -1,4 +1,4 @@
-"""Whether this package's kernels may compute something for PyTorch now, or why not."""
+"""Conditions under which this package's kernels may compute for PyTorch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ import torch
 
 from ...arrays import dtype_name
 from ...backends import DeviceError
+from ..torch_conditions import PLAIN_TENSORS, why_watched
 from ..torch_ops import backend_of
-from ..torch_watched import why_watched
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def why_not(x: Any, params: Iterable[Any]) -> str | None:
-    """What of x, its weights or the mode that the caller is in forbids it; None if nothing does.
+    """Return why PyTorch must compute with x and ``params``; None if kernels may.
 
-    Forbidden is whatever PyTorch would do more than compute for: gradients, autocast, transforms
-    and modes that watch its operators, subclasses of tensors, devices and dtypes that no backend
-    has. Shapes are not looked at, except that an empty x is PyTorch's.
+    Reasons are gradients, autocast, transforms, modes that follow operators, subclasses of tensors,
+    and devices and dtypes without a backend. The only shape checked is an empty x.
     """
     tensors = [x, *(each for each in params if each is not None)]
-    if not all(type(each) in _PLAIN for each in tensors):
+    if not all(type(each) in PLAIN_TENSORS for each in tensors):
         return "not plain tensors"
     if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
         return "a gradient is needed"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..canonical import Array
-from ..chain import AdaptiveAvgPool
+from ..chain.layers import AdaptiveAvgPool
 from .graph import Joined
 from .nodes import Attributes, evaluate, is_standard, label
 from .pools import averaging_matrix
@@ -86,6 +86,7 @@ def _size(node: Any, operands: list[Array]) -> int:
     data, indices = operands
     if node.op_type == "Gather":
         axis: int = Attributes(node).pop("axis", 0)
-        return indices.size * data.size // data.shape[axis]
+        return int(indices.size * data.size // data.shape[axis])
     depth = indices.shape[-1]
-    return math.prod((*indices.shape[:-1], *data.shape[depth:]))
+    size: int = math.prod((*indices.shape[:-1], *data.shape[depth:]))
+    return size

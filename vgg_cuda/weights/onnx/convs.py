@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..canonical import Array
-from ..chain import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu
+from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu
 from .nodes import Attributes, label
 from .position import Position
 from .tensors import FLOATING

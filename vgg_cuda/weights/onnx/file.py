@@ -15,7 +15,8 @@ from typing import Any
 from ...images.presets import MAX_SIDE
 from ...text import one_line
 from ..canonical import Weights, WeightsError
-from ..chain import UnsupportedError, to_weights
+from ..chain import to_weights
+from ..chain.layers import UnsupportedError
 from ..metadata import Stated, parse
 from .functions import inlined
 from .graph import Graph, Joined

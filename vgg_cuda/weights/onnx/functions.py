@@ -11,7 +11,7 @@ from typing import Any
 
 from ...text import one_line
 from ..canonical import WeightsError
-from ..chain import UnsupportedError
+from ..chain.layers import UnsupportedError
 
 MAX_NODES = 10_000  # in the resulting graph; VGG-19 has about 60
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...text import one_line
 from ..canonical import Array, WeightsError
-from ..chain import UnsupportedError
+from ..chain.layers import UnsupportedError
 from .nodes import COMPUTED, REARRANGED, Attributes, evaluate, is_standard, label
 from .tensors import Storage
 

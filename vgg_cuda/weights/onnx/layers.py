@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...text import one_line
-from ..chain import AdaptiveAvgPool, Flatten, GlobalPool, Identity, UnsupportedError
+from ..chain.layers import AdaptiveAvgPool, Flatten, GlobalPool, Identity, UnsupportedError
 from . import convs, pools, rows
 from .adaptive_pool import skip_adaptive_pool
 from .graph import Joined

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..canonical import Array
-from ..chain import AdaptiveAvgPool, GlobalPool, Identity, MaxPool2x2
+from ..chain.layers import AdaptiveAvgPool, GlobalPool, Identity, MaxPool2x2
 from .nodes import Attributes, label
 from .position import Position
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...text import one_line
 from ..canonical import Array
-from ..chain import Layer, UnsupportedError
+from ..chain.layers import Layer, UnsupportedError
 from .graph import Graph
 from .nodes import Attributes
 from .tensors import listed_dims

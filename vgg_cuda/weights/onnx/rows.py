@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..canonical import Array
-from ..chain import Flatten, Identity, Linear, Softmax
+from ..chain.layers import Flatten, Identity, Linear, Softmax
 from . import pools
 from .convs import as_bias, nothing
 from .nodes import Attributes, label
