@@ -19,6 +19,7 @@ from support.kernel_cases import (
     dtypes,
     few_sms_cases,
     precisions,
+    vgg_cases,
 )
 from support.kernel_reference import (
     accumulate,
@@ -41,6 +42,16 @@ from vgg_cuda.backends.options import SCHEDULES
 pytestmark = pytest.mark.emulator
 
 CASES = all_cases()
+# VGG's widths have no kernels of their own: float16 shows in make test that they are right. The
+# dense layer of float32 stays, as the only one that runs its kernel.
+SLOW = {
+    case
+    for case in vgg_cases()
+    if case.dtype != "float16" and (case.op == "conv3x3" or case.dtype == "bfloat16")
+}
+CASES_BY_SPEED = [
+    pytest.param(case, marks=[pytest.mark.slow] if case in SLOW else []) for case in CASES
+]
 ON = {"device": "emulator"}
 
 
@@ -48,7 +59,7 @@ def on_host(x: np.ndarray) -> np.ndarray:
     return x
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.id}")
+@pytest.mark.parametrize("case", CASES_BY_SPEED, ids=lambda case: f"{case.op}-{case.id}")
 def test_against_float64(case: Case) -> None:
     y, stats = case.run(on_host, **ON, arch=case.arch, return_stats=True)
     assert y.dtype == numpy_dtype(case.dtype)
@@ -103,8 +114,8 @@ def test_truncation_instead_of_rounding_is_caught(
 
 
 def test_cases_run_every_kernel() -> None:
-    """What test_against_float64 ran: it compares each case's plan with what was launched."""
-    plans = [case.plan() for case in CASES]
+    """Compare the build's kernels with those that the fast cases launch."""
+    plans = [case.plan() for case in CASES if case not in SLOW]
     plans += [case.plan(_C.device_arch(9, 0, sms)) for case, sms in few_sms_cases()]
     run = {launch["kernel"] for plan in plans for launch in plan.as_dict()["launches"]}
     assert sorted(set(_C.kernels()) - run) == [], "never executed"
