@@ -954,23 +954,23 @@ PAIRS = [*GLOBAL_MEMORY, *BLOCKS, *SHARED_MEMORY, *RACES, *COPIES, *BARRIERS, *P
 
 @every_order
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
+def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
     assert_fails(pair, schedule=schedule, lazy=lazy)
 
 
 @every_order
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_no_alarm_where_it_is_done_right(pair: Pair, schedule: str, lazy: bool) -> None:
+def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
     pair.run(fault=False, schedule=schedule, lazy=lazy)
 
 
 @pytest.mark.parametrize("pair", RACES, ids=lambda pair: pair.name)
-def test_races_need_not_be_watched(pair: Pair) -> None:
+def test_races_option_is_off(pair: Pair) -> None:
     """races=False: fewer checks, for speed; this order happens to be harmless."""
     pair.run(fault=True, races=False)
 
 
-def test_the_lowest_block_is_the_one_that_is_named() -> None:
+def test_error_names_the_lowest_block() -> None:
     body = "setp.lt.u32 %p1, %block, 3; @%p1 ret;\nst.global.u32 [%x], %block;"
     for workers in (1, 2):
         with pytest.raises(_C.EmulatorError, match=r"block \(3,0,0\), warp 0 lane 0"):
@@ -980,7 +980,7 @@ def test_the_lowest_block_is_the_one_that_is_named() -> None:
 # ---- Messages ----
 
 
-def test_an_inlined_line_is_named_with_its_callers() -> None:
+def test_error_names_callers_of_an_inlined_line() -> None:
     text = entry("ld.global.u32 %r1, [0];").replace(
         ".loc 1 1 1\n",
         ".loc 1 12 5\n.loc 2 77 3, function_name $L__info_string0, inlined_at 1 12 5\n",
@@ -992,14 +992,14 @@ def test_an_inlined_line_is_named_with_its_callers() -> None:
     assert f"kernels/inner.cuh:77 (inlined at {SOURCE}:12): reads 4 bytes" in str(error.value)
 
 
-def test_without_lines_that_is_said() -> None:
+def test_error_without_line_numbers() -> None:
     text = re.sub(r"\.loc.*\n", "", entry("ld.global.u32 %r1, [0];"))
     emulator = _C.Emulator()
     with pytest.raises(_C.EmulatorError, match=r"unknown line \(PTX without \.loc\)"):
         emulator.launch(text, "example", grid=(1, 1, 1), block=(32, 1, 1), params=b"", buffers=[])
 
 
-def test_a_thread_in_three_dimensions_is_named_by_its_number() -> None:
+def test_error_names_threads_in_three_dimensions() -> None:
     body = "setp.eq.u32 %p1, %tid.z, 1; @%p1 ld.global.u32 %r1, [0];"
     with pytest.raises(_C.EmulatorError, match=r"block \(0,0,0\), warp 1 lane 0 \(thread 32\)"):
         run(body, block=(4, 8, 2))
@@ -1027,18 +1027,18 @@ def test_a_thread_in_three_dimensions_is_named_by_its_number() -> None:
     ],
     ids=["grid", "grid-y", "no-threads", "threads", "parameters", "shared", "negative-shared"],
 )
-def test_launches(launch: dict[str, Any], message: str) -> None:
+def test_launch_arguments_are_checked(launch: dict[str, Any], message: str) -> None:
     with pytest.raises(_C.EmulatorError, match=re.escape(message)):
         run("mov.u32 %r1, 0;", read("x", WORDS), **launch)
 
 
-def test_buffers_that_overlap() -> None:
+def test_overlapping_buffers_are_refused() -> None:
     memory = aligned(WORDS)
     with pytest.raises(_C.EmulatorError, match="buffers x and y overlap"):
         run("", Buffer("x", memory[:20]), Buffer("y", memory[10:], "write_once"))
 
 
-def test_an_output_that_is_an_input_is_written_once() -> None:
+def test_output_that_is_an_input_is_written_once() -> None:
     memory = aligned(WORDS)
     body = address("%rd1", "x", "%tid", 4) + "ld.global.u32 %r1, [%rd1]; add.u32 %r1, %r1, 1;\n"
     store = "st.global.u32 [%rd1], %r1;"
@@ -1049,13 +1049,13 @@ def test_an_output_that_is_an_input_is_written_once() -> None:
         run(body + store + store, *in_place)
 
 
-def test_unknown_access() -> None:
+def test_unknown_access_is_refused() -> None:
     expected = "access: expected one of any, constant, read, update, write_once"
     with pytest.raises(ValueError, match=expected):
         run("", Buffer("x", WORDS, "append"))
 
 
-def test_local_memory_is_each_threads_own() -> None:
+def test_local_memory_is_private() -> None:
     """Spills and arrays that are indexed at run time."""
     out = result("out", 32)
     body = (

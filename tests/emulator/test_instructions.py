@@ -218,7 +218,7 @@ def test_integers(operation: Operation) -> None:
             assert row[-1] == wrapped(expected, INTEGERS[to]), row[:-1]
 
 
-def test_a_guard_leaves_the_register_of_other_threads_alone() -> None:
+def test_guard_keeps_registers_of_other_threads() -> None:
     a = np.arange(100, dtype=np.uint32)
     code = (
         "mov.u32 %d, 7; setp.gt.u32 %p1, %a, 50; @%p1 add.u32 %d, %a, 1; @!%p1 add.u32 %d, %d, 2;"
@@ -355,7 +355,7 @@ def test_floats_are_rounded_once(opcode: str) -> None:
 
 @pytest.mark.parametrize("t", ["f16", "bf16"])
 @pytest.mark.parametrize("name", ["add", "mul", "fma.rn"])
-def test_pairs_of_halves_are_computed_apart(t: str, name: str) -> None:
+def test_packed_halves_are_independent(t: str, name: str) -> None:
     rng = np.random.default_rng(0)
     count = 3 if name == "fma.rn" else 2
     operands = [rng.standard_normal(512, np.float32).astype(FLOATS[t]) for _ in range(count)]
@@ -377,7 +377,7 @@ def test_fma_does_not_round_the_product() -> None:
 
 
 @pytest.mark.parametrize("t", FORMATS)
-def test_fma_sees_the_smallest_addend(t: str) -> None:
+def test_fma_keeps_the_smallest_addend(t: str) -> None:
     """The product lies half-way between two numbers: the addend decides, however small."""
     digits, smallest, _ = FORMATS[t]
     step = 2.0 ** (1 - digits)
@@ -391,7 +391,7 @@ def test_fma_sees_the_smallest_addend(t: str) -> None:
     np.testing.assert_array_equal(got.astype(np.float64), [above, above, below])
 
 
-def test_ftz_makes_subnormal_numbers_zeros_of_the_same_sign() -> None:
+def test_ftz_flushes_subnormals_to_signed_zeros() -> None:
     tiny = np.float32(1e-40)
     a = np.array([tiny, -tiny, 1e-38, -1e-38, 1], np.float32)
     flushed = elementwise("mul.ftz.f32 %d, %a, %b;", np.float32, a, np.full(5, 1e-3, np.float32))
@@ -419,7 +419,7 @@ def test_min_and_max(t: str, which: str, nan: str) -> None:
 
 
 @pytest.mark.parametrize("t", ["f16", "bf16", "f32"])
-def test_neg_and_abs_only_touch_the_sign(t: str) -> None:
+def test_neg_and_abs_change_only_the_sign(t: str) -> None:
     a = floats(t, 200)
     bits = f"u{a.itemsize}"
     sign = np.array(1 << 8 * a.itemsize - 1, bits)
@@ -429,7 +429,7 @@ def test_neg_and_abs_only_touch_the_sign(t: str) -> None:
     np.testing.assert_array_equal(absolute, a.view(bits) & ~sign)
 
 
-def test_saturation() -> None:
+def test_saturation_to_one() -> None:
     a = np.array([-1, -0.0, 0.25, 1, 1.5, np.inf, -np.inf, np.nan], np.float32)
     expected = np.array([0, 0, 0.25, 1, 1, 1, 0, 0], np.float32)
     np.testing.assert_array_equal(elementwise("cvt.sat.f32.f32 %d, %a;", np.float32, a), expected)
@@ -455,7 +455,9 @@ ACCURACY = [
 @pytest.mark.parametrize(
     ("opcode", "exact", "interval", "ulps"), ACCURACY, ids=[row[0] for row in ACCURACY]
 )
-def test_accuracy(opcode: str, exact: Callable, interval: tuple[float, float], ulps: float) -> None:
+def test_approximations_are_accurate(
+    opcode: str, exact: Callable, interval: tuple[float, float], ulps: float
+) -> None:
     x = np.random.default_rng(0).uniform(*interval, 20000).astype(np.float32)
     got = elementwise(f"{opcode} %d, %a;", np.float32, x).astype(np.float64)
     expected = exact(x.astype(np.float64))
@@ -478,7 +480,9 @@ def test_accuracy(opcode: str, exact: Callable, interval: tuple[float, float], u
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_special_values(opcode: str, values: list[float], expected: list[float]) -> None:
+def test_approximations_of_special_values(
+    opcode: str, values: list[float], expected: list[float]
+) -> None:
     got = elementwise(f"{opcode} %d, %a;", np.float32, np.array(values, np.float32))
     assert_same_floats(got, np.array(expected))
 
@@ -499,7 +503,7 @@ ALL_HALVES = np.arange(1 << 16, dtype=np.uint16)
 
 
 @pytest.mark.parametrize("t", ["f16", "bf16"])
-def test_every_half_widened(t: str) -> None:
+def test_every_half_is_widened_exactly(t: str) -> None:
     wide = elementwise(f"cvt.f32.{t} %d, %a;", np.float32, ALL_HALVES)
     assert_same_floats(wide, ALL_HALVES.view(FLOATS[t]), ALL_HALVES)
 
@@ -519,7 +523,7 @@ def neighbours_of_halves(t: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("t", ["f16", "bf16"])
-def test_narrowed_to_every_half_and_from_every_tie(t: str) -> None:
+def test_narrowing_to_every_half_and_every_tie(t: str) -> None:
     x = neighbours_of_halves(t)
     got = elementwise(f"cvt.rn.{t}.f32 %d, %a;", FLOATS[t], x)
     with np.errstate(over="ignore"):
@@ -531,7 +535,7 @@ def test_narrowed_to_every_half_and_from_every_tie(t: str) -> None:
 
 
 @pytest.mark.parametrize("t", ["f16", "bf16"])
-def test_two_narrowed_at_once(t: str) -> None:
+def test_two_floats_are_narrowed_at_once(t: str) -> None:
     """The first operand goes to the high half."""
     x = floats("f32", 400)
     a, b = x, x[::-1].copy()
@@ -660,7 +664,7 @@ def test_compare_for_nan(name: str) -> None:
 
 
 @pytest.mark.parametrize("combine", ["and", "or", "xor"])
-def test_compare_with_a_condition_and_its_complement(combine: str) -> None:
+def test_compare_with_a_predicate(combine: str) -> None:
     """p = (a < b) op c, q = !(a < b) op c."""
     a, b, c = combinations(*[np.arange(4, dtype=np.int32)] * 3)
     code = f"""setp.ne.s32 %p0, %c, 0;
@@ -694,7 +698,7 @@ def test_selp(t: str) -> None:
     np.testing.assert_array_equal(got, np.where(c % 2 == 1, a, b))
 
 
-def test_mov_takes_registers_apart_and_together() -> None:
+def test_mov_packs_and_unpacks_registers() -> None:
     a = integers("u64", 100)
     swapped = elementwise("mov.b64 {%r1, %r2}, %a; mov.b64 %d, {%r2, %r1};", np.uint64, a)
     np.testing.assert_array_equal(swapped, (a << np.uint64(32)) | (a >> np.uint64(32)))
@@ -708,7 +712,7 @@ def test_mov_takes_registers_apart_and_together() -> None:
                                   np.roll(a.view(np.uint16).reshape(-1, 4), 1, axis=1))  # fmt: skip
 
 
-def test_constants() -> None:
+def test_constants_are_read() -> None:
     """Decimal, hexadecimal, binary, negative, and floats by their bits."""
     one = np.ones(1, np.uint32)
     assert elementwise("mov.u32 %d, 0xffffffff;", np.uint32, one)[0] == 2**32 - 1
@@ -741,7 +745,7 @@ def test_constants() -> None:
     ],
     ids=lambda instruction: instruction.split()[0],
 )
-def test_an_unknown_instruction_is_named(instruction: str) -> None:
+def test_unknown_instruction_is_named(instruction: str) -> None:
     opcode = instruction.split()[0].rstrip(";")
     body = f"mov.u32 %r2, 0;\n@!%p1 bra SKIP;\n{instruction}\nSKIP:"
     with pytest.raises(_C.EmulatorError) as error:
@@ -762,12 +766,12 @@ def test_an_unknown_instruction_is_named(instruction: str) -> None:
     ],
     ids=["operands", "register", "type", "label"],
 )
-def test_malformed_instructions(instruction: str, reason: str) -> None:
+def test_malformed_instruction_is_refused(instruction: str, reason: str) -> None:
     with pytest.raises(_C.EmulatorError, match=reason):
         run(instruction)
 
 
-def test_text_that_is_no_ptx() -> None:
+def test_text_without_ptx_is_refused() -> None:
     emulator = _C.Emulator()
     launch = {"grid": (1, 1, 1), "block": (32, 1, 1), "params": b"", "buffers": []}
     with pytest.raises(_C.EmulatorError, match="PTX"):

@@ -81,7 +81,7 @@ def ring(**parts: str) -> str:
 @pytest.mark.parametrize(
     "kind", ["try_wait.parity", "test_wait.parity", "try_wait.parity.acquire.cta"]
 )
-def test_producer_and_consumer(kind: str, schedule: str, lazy: bool) -> None:
+def test_mbarrier_producer_and_consumer(kind: str, schedule: str, lazy: bool) -> None:
     out = result("out", 160)
     body = ring(
         WAIT_EMPTY=wait("W1", "%r3", "%r12", kind), WAIT_FULL=wait("W2", "%r2", "%r11", kind)
@@ -92,7 +92,7 @@ def test_producer_and_consumer(kind: str, schedule: str, lazy: bool) -> None:
 
 
 @every_order
-def test_states_and_counts(schedule: str, lazy: bool) -> None:
+def test_mbarrier_states_and_counts(schedule: str, lazy: bool) -> None:
     """Warp 0 arrives for 60, twice 30; the state that arrive returns names the phase."""
     code = (
         setup(62)
@@ -115,12 +115,12 @@ def test_states_and_counts(schedule: str, lazy: bool) -> None:
     np.testing.assert_array_equal(got, [3200, *[2000] * 63])
 
 
-def test_one_is_elected() -> None:
+def test_elect_sync_elects_one_lane() -> None:
     code = "mov.u32 %d, 9; elect.sync %r1|%p1, -1; @%p1 mov.u32 %d, %r1; @!%p1 add.u32 %d, %r1, 50;"
     np.testing.assert_array_equal(compute(code, 64, np.uint32), [0, *[50] * 31] * 2)
 
 
-def test_grids_that_depend_on_each_other() -> None:
+def test_dependent_grids() -> None:
     code = "griddepcontrol.wait; mov.u32 %d, %tid; griddepcontrol.launch_dependents;"
     np.testing.assert_array_equal(compute(code, 32, np.uint32), LANE)
 
@@ -152,7 +152,7 @@ ROUND_TRIP = (
 
 
 @every_order
-def test_there_and_back(schedule: str, lazy: bool) -> None:
+def test_bulk_copies_there_and_back(schedule: str, lazy: bool) -> None:
     out = result("out", 256)
     counters = run(ROUND_TRIP, read("x", WORDS), out, block=64, schedule=schedule, lazy=lazy)
     np.testing.assert_array_equal(out.array, WORDS + 7)
@@ -162,7 +162,7 @@ def test_there_and_back(schedule: str, lazy: bool) -> None:
 
 
 @every_order
-def test_groups_of_stores(schedule: str, lazy: bool) -> None:
+def test_bulk_store_groups(schedule: str, lazy: bool) -> None:
     """With one group pending the source of the older one may be written again."""
     out = result("out", 96)
     body = (
@@ -197,20 +197,20 @@ DIRECTIVES = ".maxntid 384, 1, 1 .minnctapersm 1"
 
 
 @every_order
-def test_registers_change_hands(schedule: str, lazy: bool) -> None:
+def test_setmaxnreg_moves_registers(schedule: str, lazy: bool) -> None:
     body = SPECIALISED.replace("RAISED", "232")
     run(body, block=384, directives=DIRECTIVES, schedule=schedule, lazy=lazy)
 
 
 @every_order
-def test_more_registers_than_there_are(schedule: str, lazy: bool) -> None:
+def test_setmaxnreg_blocks_without_free_registers(schedule: str, lazy: bool) -> None:
     body = SPECIALISED.replace("RAISED", "240")
     with pytest.raises(_C.EmulatorError, match=r"deadlock:.*waiting for registers \(\d+ are free"):
         run(body, block=384, directives=DIRECTIVES, schedule=schedule, lazy=lazy)
 
 
 @every_order
-def test_registers_of_a_part_of_a_warpgroup(schedule: str, lazy: bool) -> None:
+def test_setmaxnreg_of_part_of_a_warpgroup(schedule: str, lazy: bool) -> None:
     body = "setp.lt.u32 %p1, %warp, 3; @%p1 bra END; setmaxnreg.dec.sync.aligned.u32 40; END:"
     with pytest.raises(_C.EmulatorError, match=r"all warps of a warpgroup must execute setmaxnreg"):
         run(body, block=128, directives=DIRECTIVES, schedule=schedule, lazy=lazy)
@@ -234,7 +234,7 @@ def test_registers_of_a_part_of_a_warpgroup(schedule: str, lazy: bool) -> None:
     ],
     ids=["unknown", "44", "dec", "inc"],
 )
-def test_registers_that_cannot_be(body: str, directives: str, message: str) -> None:
+def test_setmaxnreg_counts_are_checked(body: str, directives: str, message: str) -> None:
     with pytest.raises(_C.EmulatorError, match=message):
         run(body, directives=directives, block=128)
 
@@ -465,17 +465,17 @@ FAULTS = [
 
 @every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
+def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
     assert_fails(pair, schedule=schedule, lazy=lazy)
 
 
 @every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_no_alarm_where_it_is_done_right(pair: Pair, schedule: str, lazy: bool) -> None:
+def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
     pair.run(fault=False, schedule=schedule, lazy=lazy)
 
 
-def test_a_store_outlives_nobody() -> None:
+def test_block_waits_for_its_stores() -> None:
     body = ROUND_TRIP.replace("cp.async.bulk.wait_group.read 0;", "").replace(
         "%r10, 4;", "%r10, 1;"
     )
@@ -485,7 +485,7 @@ def test_a_store_outlives_nobody() -> None:
         run(body, read("x", WORDS), result("out", 64), block=64)
 
 
-def test_a_load_outlives_nobody() -> None:
+def test_block_waits_for_its_loads() -> None:
     body = ROUND_TRIP.replace("LOADED:", "ret; LOADED:").replace("@%p1 bra LOADED;", "@%p1 ret;")
     with pytest.raises(
         _C.EmulatorError, match="ends the block while a copy into its shared memory"
@@ -506,6 +506,6 @@ def test_a_load_outlives_nobody() -> None:
     ],
     ids=lambda text: text.split()[0],
 )
-def test_what_is_not_modelled(instruction: str) -> None:
+def test_unmodelled_instruction_is_refused(instruction: str) -> None:
     with pytest.raises(_C.EmulatorError, match=r"example.cuh:1"):
         run(instruction)

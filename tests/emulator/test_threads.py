@@ -101,7 +101,7 @@ def test_signed_loads_extend_the_sign(t: str, to: str) -> None:
     np.testing.assert_array_equal(got, x)
 
 
-def test_an_offset_may_be_negative() -> None:
+def test_offset_may_be_negative() -> None:
     x = np.arange(40, dtype=np.uint32)
     code = address("%rd1", "x", "%thread", 4, 16) + "ld.global.nc.u32 %d, [%rd1+-12];"
     np.testing.assert_array_equal(compute(code, 32, np.uint32, read("x", x)), np.arange(1, 33))
@@ -133,7 +133,7 @@ def test_dynamic_shared_memory_lies_behind_the_static() -> None:
     np.testing.assert_array_equal(compute(code, 32, np.uint32, smem=128), np.full(32, 32))
 
 
-def test_parameters_that_are_structs() -> None:
+def test_struct_parameters() -> None:
     """A struct by value, read in parts and through a register."""
     values = struct.pack("<iihhBxxxd", -5, 7, -3, 9, 200, 2.5)
     out = result("out", 6, np.float64)
@@ -155,7 +155,7 @@ def test_parameters_that_are_structs() -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4, 8, 32, 33])
-def test_bank_conflicts(stride: int) -> None:
+def test_counter_of_bank_conflicts(stride: int) -> None:
     """Words 32 apart share a bank; threads that read the same word share the access."""
     code = f""".shared .align 16 .b8 smem[{4 * 32 * 33 + 4}];
     mov.u32 %r1, smem; mad.lo.u32 %r1, %tid, {4 * stride}, %r1;
@@ -172,14 +172,14 @@ def test_bank_conflicts(stride: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "sectors"), [(4, 4), (8, 8), (16, 16), (64, 32)])
-def test_sectors(size: int, sectors: int) -> None:
+def test_counter_of_sectors(size: int, sectors: int) -> None:
     x = np.zeros(32 * size, np.uint8)
     body = address("%rd1", "x", "%tid", size) + "ld.global.u32 %r1, [%rd1];"
     counters = run(body, read("x", x))
     assert (counters["load_bytes"], counters["load_sectors"]) == (128, sectors)
 
 
-def test_products_and_barriers_are_counted() -> None:
+def test_counters_of_products_and_barriers() -> None:
     body = "fma.rn.f32 %f1, %f2, %f3, %f4;\nbar.sync 0;\nbar.sync 0;\n"
     body += "shfl.sync.bfly.b32 %r1, %tid, 1, 31, -1;"
     counters = run(body, grid=3, block=64)
@@ -191,7 +191,7 @@ def test_products_and_barriers_are_counted() -> None:
 
 
 @every_order
-def test_if_and_else(schedule: str, lazy: bool) -> None:
+def test_branch_if_and_else(schedule: str, lazy: bool) -> None:
     code = """rem.u32 %r1, %thread, 3;
     setp.eq.u32 %p1, %r1, 0; @%p1 bra ZERO;
     setp.eq.u32 %p1, %r1, 1; @%p1 bra ONE;
@@ -233,7 +233,7 @@ def test_early_exit() -> None:
     np.testing.assert_array_equal(out.array, np.where((i < 40) | (i == 50), 0, i))
 
 
-def test_a_warp_that_is_not_full() -> None:
+def test_partial_warp() -> None:
     out = result("out", 45)
     body = address("%rd1", "out", "%tid", 4) + "bar.sync 0;\nst.global.u32 [%rd1], %tid;"
     run(body, out, block=45)
@@ -253,7 +253,7 @@ def test_branch_table() -> None:
     )
 
 
-def test_scopes_of_registers() -> None:
+def test_registers_have_scopes() -> None:
     """Braces, as inline assembly has them."""
     code = """mov.u32 %d, 1;
     { .reg .b32 x; mov.u32 x, 5; { .reg .b32 x; mov.u32 x, 9; } add.u32 %d, %d, x; }"""
@@ -295,7 +295,7 @@ def test_shuffles(mode: str, width: int) -> None:
         )
 
 
-def test_shuffle_idx_reads_each_threads_own_lane() -> None:
+def test_shuffle_idx_reads_the_named_lane() -> None:
     code = "sub.u32 %r1, 31, %tid; shfl.sync.idx.b32 %d, %tid, %r1, 31, -1;"
     np.testing.assert_array_equal(compute(code, 32, np.uint32), 31 - LANE)
 
@@ -368,7 +368,7 @@ ld.shared.u32 %d, [%r3];"""
 @every_order
 @pytest.mark.parametrize("barrier", ["bar.sync 0;", "barrier.sync 3;", "bar.sync 1, 128;",
                                      "barrier.cta.sync.aligned 15;"])  # fmt: skip
-def test_a_barrier_shows_every_warps_stores(barrier: str, schedule: str, lazy: bool) -> None:
+def test_barrier_shows_stores_of_every_warp(barrier: str, schedule: str, lazy: bool) -> None:
     code = REVERSE.format(bytes=512, barrier=barrier, last=127)
     got = compute(code, 128, np.uint32, schedule=schedule, lazy=lazy)
     np.testing.assert_array_equal(got, 127 - np.arange(128))
@@ -527,7 +527,7 @@ NOISE = np.random.default_rng(0).integers(1, 256, 512, np.uint8)
 @every_order
 @pytest.mark.parametrize("bytes_", [4, 8, 16])
 @pytest.mark.parametrize("wait", ["group", "all"])
-def test_copy(bytes_: int, wait: str, schedule: str, lazy: bool) -> None:
+def test_cp_async_copies(bytes_: int, wait: str, schedule: str, lazy: bool) -> None:
     cache = "cg" if bytes_ == 16 else "ca"
     code = f"cp.async.{cache}.shared.global [%r2], [%rd1], {bytes_};"
     code += (
@@ -540,7 +540,7 @@ def test_copy(bytes_: int, wait: str, schedule: str, lazy: bool) -> None:
 
 @every_order
 @pytest.mark.parametrize("bytes_", [4, 8, 16])
-def test_copy_fills_up_with_zeros(bytes_: int, schedule: str, lazy: bool) -> None:
+def test_cp_async_fills_up_with_zeros(bytes_: int, schedule: str, lazy: bool) -> None:
     """Source sizes 0, 1, ... up to the whole; nothing beyond them is read."""
     cache = "cg" if bytes_ == 16 else "ca"
     code = f"""rem.u32 %r9, %tid, {bytes_ + 1};
@@ -552,14 +552,14 @@ def test_copy_fills_up_with_zeros(bytes_: int, schedule: str, lazy: bool) -> Non
     np.testing.assert_array_equal(got.reshape(32, -1), np.where(kept, x.reshape(32, -1), 0))
 
 
-def test_copy_of_nothing_may_have_any_address() -> None:
+def test_cp_async_of_zero_bytes_ignores_address() -> None:
     code = """mov.u32 %r9, 0; sub.s64 %rd1, %rd1, 1600;
     cp.async.cg.shared.global.L2::128B [%r2], [%rd1], 16, %r9;
     cp.async.wait_all;"""
     np.testing.assert_array_equal(copied(16, code, NOISE), np.zeros(512))
 
 
-def test_copy_may_be_ignored() -> None:
+def test_cp_async_may_be_ignored() -> None:
     """A predicate in the place of the source size: true copies nothing, and writes zeros."""
     code = """and.b32 %r9, %tid, 1; setp.eq.u32 %p1, %r9, 1;
     cp.async.cg.shared.global [%r2], [%rd1], 16, %p1;
@@ -570,7 +570,7 @@ def test_copy_may_be_ignored() -> None:
 
 @every_order
 @pytest.mark.parametrize("pending", [0, 1, 2])
-def test_wait_for_all_groups_but_the_newest(pending: int, schedule: str, lazy: bool) -> None:
+def test_cp_async_waits_for_older_groups(pending: int, schedule: str, lazy: bool) -> None:
     """Three groups and an empty one; the oldest 4 - pending have arrived and may be read."""
     x = NOISE[:384]
     out = result("out", 4 - max(pending, 1), np.uint32)
@@ -592,7 +592,7 @@ def test_wait_for_all_groups_but_the_newest(pending: int, schedule: str, lazy: b
 
 
 @every_order
-def test_copies_for_other_warps(schedule: str, lazy: bool) -> None:
+def test_cp_async_for_other_warps(schedule: str, lazy: bool) -> None:
     """Each waits for its own copies; after the barrier, all may read all."""
     code = (
         """.shared .align 16 .b8 smem[1024];
@@ -612,12 +612,12 @@ def test_copies_for_other_warps(schedule: str, lazy: bool) -> None:
 
 
 @pytest.mark.parametrize("options", [{"schedule": "sideways"}, {"schedule": ""}], ids=str)
-def test_unknown_options(options: dict[str, str]) -> None:
+def test_unknown_options_are_refused(options: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="schedule: expected one of forward, random, reverse"):
         _C.Emulator(**options)
 
 
-def test_poison() -> None:
+def test_shared_memory_starts_poisoned() -> None:
     """What a kernel has not written is NaN, not what was there."""
     out = aligned(np.zeros(4, np.float32))
     emulator = _C.Emulator()

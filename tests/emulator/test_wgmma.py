@@ -151,7 +151,7 @@ class Product:
 
 
 @pytest.mark.parametrize("n", range(8, 257, 8))
-def test_every_width(n: int) -> None:
+def test_wgmma_of_every_width(n: int) -> None:
     counters = Product(n, k_major(n, 3, 8192), k_major(M, 3)).check()
     assert (counters["wgmma"], counters["wgmma_macs"]) == (1, M * n * K)
     assert counters["wgmma_shared_bytes"] == (M + n) * K * 2
@@ -160,31 +160,31 @@ def test_every_width(n: int) -> None:
 @pytest.mark.parametrize("bits", range(4))
 @pytest.mark.parametrize("major", ["k-k", "k-mn", "mn-k", "mn-mn"])
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["f16", "bf16"])
-def test_layouts_of_tiles(bits: int, major: str, dtype: Any) -> None:
+def test_wgmma_reads_every_layout(bits: int, major: str, dtype: Any) -> None:
     of_a, of_b = ({"k": k_major, "mn": mn_major}[name] for name in major.split("-"))
     Product(128, of_b(128, bits, 16384), of_a(M, bits), dtype).check()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16], ids=["f16", "bf16"])
 @pytest.mark.parametrize("of_b", [k_major, mn_major])
-def test_a_in_registers(of_b: Any, dtype: Any) -> None:
+def test_wgmma_takes_a_from_registers(of_b: Any, dtype: Any) -> None:
     Product(64, of_b(64, 3), None, dtype).check()
 
 
 @pytest.mark.parametrize("in_registers", [False, True])
 @pytest.mark.parametrize("signs", [(1, -1), (-1, 1), (-1, -1)])
-def test_signs(signs: tuple[int, int], in_registers: bool) -> None:
+def test_wgmma_scales_signs(signs: tuple[int, int], in_registers: bool) -> None:
     a = None if in_registers else k_major(M, 3)
     Product(24, k_major(24, 3, 8192), a, signs=signs).check()
 
 
-def test_scale_d_of_zero_ignores_what_was_there() -> None:
+def test_wgmma_scale_d_zero_ignores_registers() -> None:
     Product(32, k_major(32, 3, 8192), k_major(M, 3), keep=False).check()
 
 
 @every_order
 @pytest.mark.parametrize("keep", [True, False])
-def test_k_slices_of_a_swizzled_tile(keep: bool, schedule: str, lazy: bool) -> None:
+def test_wgmma_reads_k_slices(keep: bool, schedule: str, lazy: bool) -> None:
     """Four products in flight on the same accumulators, 32 bytes apart."""
     options = {"schedule": schedule, "lazy": lazy}
     product = Product(40, k_major(40, 3, 8192), k_major(M, 3), times=4, options=options)
@@ -192,12 +192,12 @@ def test_k_slices_of_a_swizzled_tile(keep: bool, schedule: str, lazy: bool) -> N
 
 
 @pytest.mark.parametrize("base", range(8))
-def test_patterns_that_start_anywhere(base: int) -> None:
+def test_wgmma_patterns_start_anywhere(base: int) -> None:
     """The base offset says in which line of 128 bytes the swizzle's pattern starts."""
     Product(16, k_major(16, 3, 16384), k_major(M, 3, 128 * base, base)).check()
 
 
-def test_products_of_random_numbers() -> None:
+def test_product_of_random_numbers() -> None:
     rng = np.random.default_rng(1)
     product = Product(96, k_major(96, 3, 8192), k_major(M, 3), times=4)
     a, b, c = (rng.standard_normal(shape).astype(np.float16).astype(float)
@@ -212,7 +212,7 @@ def test_products_of_random_numbers() -> None:
 
 @pytest.mark.parametrize("transposed", ["", ".trans"])
 @pytest.mark.parametrize("count", [1, 2, 4])
-def test_stmatrix_is_the_inverse_of_ldmatrix(count: int, transposed: str) -> None:
+def test_stmatrix_inverts_ldmatrix(count: int, transposed: str) -> None:
     rows = np.random.default_rng(0).permutation(40)[:32].astype(np.uint32) * 48
     x = np.random.default_rng(1).integers(0, 2**32, 32 * count, np.uint32)
     names = [f"%r{10 + i}" for i in range(count)]
@@ -284,7 +284,7 @@ def tiles() -> list[Buffer]:
 
 
 @every_order
-def test_an_older_group_may_be_read_while_a_newer_one_runs(schedule: str, lazy: bool) -> None:
+def test_older_wgmma_group_may_be_read(schedule: str, lazy: bool) -> None:
     run(frame(), *tiles(), block=THREADS, schedule=schedule, lazy=lazy)
 
 
@@ -416,7 +416,7 @@ FAULTS = [
 
 @every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
+def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
     assert_fails(pair, schedule=schedule, lazy=lazy)
 
 
@@ -431,12 +431,12 @@ def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
     ],
     ids=["n12", "f16-sums", "fp8", "scale", "stmatrix-b8"],
 )
-def test_what_is_not_modelled(instruction: str) -> None:
+def test_unmodelled_instruction_is_refused(instruction: str) -> None:
     with pytest.raises(_C.EmulatorError, match=r"example.cuh:1"):
         run(instruction)
 
 
-def test_registers_of_other_values_are_left_alone() -> None:
+def test_wgmma_keeps_other_registers() -> None:
     """What is never read again must not be written over what took its place."""
     body = frame(SECOND="", WAIT1="", AFTER1="mov.f32 %f40, 0f40000000;")
     body = body.replace("wgmma.wait_group.sync.aligned 0;", "bar.sync 0;", 1)

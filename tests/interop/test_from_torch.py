@@ -1,4 +1,4 @@
-"""Results of ``vgg_cuda.from_torch`` compared with those of the original module."""
+"""Results of ``vgg_cuda.from_torch`` compared with the original module's."""
 
 from __future__ import annotations
 

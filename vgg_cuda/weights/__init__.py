@@ -48,10 +48,10 @@ FORMATS = {
     "native": "safetensors with this package's names; preset, labels and activation in its header",
     "torchvision-safetensors": "safetensors with torchvision's names",
     "torchvision-pth": "a state dict of torchvision's VGG, by torch.save",
-    "torchvision-pth-legacy": "the torchvision-pth state dict in the format before PyTorch 1.6",
+    "torchvision-pth-legacy": "a state dict of torchvision's VGG in the format before PyTorch 1.6",
     "timm-safetensors": "safetensors with timm's names, as on the Hugging Face hub",
     "timm-pth": "a state dict of timm's VGG, by torch.save",
-    "timm-pth-legacy": "the timm-pth state dict in the format from before PyTorch 1.6",
+    "timm-pth-legacy": "a state dict of timm's VGG in the format before PyTorch 1.6",
     "keras": "a Keras model, by model.save: .keras",
     "keras-weights-h5": "a Keras model's weights without its config, by save_weights: .weights.h5",
     "keras-h5": "Keras' older .h5: a model, or weights only as in keras.applications",
@@ -108,7 +108,8 @@ def load_weights(source: Source) -> Weights:
         raise WeightsError(f"{path}: expected a weights file, got a folder")
     if not path.exists():
         raise FileNotFoundError(
-            f"{path}: expected the path of a weights file, 'digits' or 'imagenet', found no file"
+            f"no weights at {str(path)!r}: expected the path of a weights file, 'digits' or "
+            "'imagenet'"
         )
     if not path.is_file():  # opening a pipe would block
         raise WeightsError(f"{path}: expected a regular file")

@@ -43,32 +43,20 @@ def _count(x: Any, most: int = 1 << 31) -> bool:
     return isinstance(x, int) and not isinstance(x, bool) and 1 <= x < most
 
 
-def _counts(x: Any) -> bool:
-    return isinstance(x, list) and len(x) <= MAX_LAYERS and all(_count(n) for n in x)
-
-
-def _widths(x: Any) -> bool:
-    return isinstance(x, list) and _counts([n for n in x if n != "M"]) and 0 < len(x) <= MAX_LAYERS
-
-
-def _size(x: Any) -> bool:
-    return isinstance(x, list) and len(x) == 2 and all(_count(n, MAX_SIDE) for n in x)
-
-
-def _names(x: Any) -> bool:
-    return isinstance(x, list) and len(x) <= MAX_LAYERS and all(isinstance(n, str) for n in x)
+def _list(x: Any, valid: Callable[[Any], bool]) -> bool:
+    return isinstance(x, list) and len(x) <= MAX_LAYERS and all(map(valid, x))
 
 
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "name": lambda x: isinstance(x, str) and 0 < len(x) <= 80 and x.isprintable(),
-    "widths": _widths,
-    "head": _counts,
+    "widths": lambda x: _list(x, lambda n: n == "M" or _count(n)) and len(x) > 0,
+    "head": lambda x: _list(x, _count),
     "pool_grid": lambda x: _count(x, MAX_SIDE),
     "batch_norm": lambda x: isinstance(x, bool),
     "in_channels": _count,
     "pooling": lambda x: x in (None, "avg", "max", "none"),
     "flat": lambda x: isinstance(x, bool),
-    "input_size": lambda x: x is None or _size(x),
-    "without_relu": lambda x: x is None or _names(x),
+    "input_size": lambda x: x is None or (_list(x, lambda n: _count(n, MAX_SIDE)) and len(x) == 2),
+    "without_relu": lambda x: x is None or _list(x, lambda n: isinstance(n, str)),
 }
 """Checks of ``Config``'s fields in a file."""

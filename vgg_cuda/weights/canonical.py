@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import Config
+from ..configs import POOL_GRID, Config
 from ..images.presets import PRESETS, Preset
 from ..text import listed
 
@@ -126,6 +126,23 @@ def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
             f"(7 x 7 in the published networks), got [K, {inputs}]"
         )
     return grid
+
+
+def infer_head(
+    dense: Mapping[str, tuple[int, ...]], channels: int, source: str
+) -> tuple[tuple[int, ...], int]:
+    """Return the output features of dense weights, and the side of the grid that the first reads.
+
+    ``dense`` holds the shapes by name, in order. Raises :class:`WeightsError`.
+    """
+    for name, shape in dense.items():
+        if len(shape) != 2:
+            raise WeightsError(f"{source}: {name}: expected [K, C], got {list(shape)}")
+    if not dense:
+        return (), POOL_GRID
+    first = next(iter(dense))
+    grid = infer_grid(dense[first][1], channels, first, source)
+    return tuple(shape[0] for shape in dense.values()), grid
 
 
 def is_all_nan(tensors: Iterable[Array]) -> bool:

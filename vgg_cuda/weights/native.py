@@ -22,7 +22,7 @@ from .canonical import (
     WeightsError,
     check_shapes,
     headless,
-    infer_grid,
+    infer_head,
     is_all_nan,
     shapes,
 )
@@ -88,24 +88,13 @@ def infer_config(tensors: Mapping[str, Array], source: str, *, batch_norm: bool 
     if sum(width == "M" for width in widths) != 5:
         raise WeightsError(f"{source}: expected five blocks of convolutions, got {len(blocks)}")
     channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _infer_head(dense, channels, source)
+    if sorted(dense) != list(range(6, 6 + len(dense))):
+        found = ", ".join(f"fc{i}" for i in sorted(dense))
+        raise WeightsError(f"{source}: dense layers: expected fc6, fc7, …, got {found}")
+    dense_shapes = {f"fc{i}.weight": dense[i] for i in sorted(dense)}
+    head, grid = infer_head(dense_shapes, channels, source)
     name = config_name(tuple(widths))
     return Config(name, tuple(widths), head, grid, batch_norm)
-
-
-def _infer_head(
-    dense: dict[int, tuple[int, ...]], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    """Return the output features of fc6, fc7, …, and the side of the grid that fc6 reads."""
-    if not dense:
-        return (), 7
-    if sorted(dense) != list(range(6, 6 + len(dense))) or any(len(s) != 2 for s in dense.values()):
-        raise WeightsError(
-            f"{source}: dense layers: expected fc6, fc7, … of rank 2, got "
-            + ", ".join(f"fc{i} {list(s)}" for i, s in sorted(dense.items()))
-        )
-    grid = infer_grid(dense[6][1], channels, "fc6.weight", source)
-    return tuple(dense[i][0] for i in sorted(dense)), grid
 
 
 def warn_head_dropped(source: str, why: str = "every value of the dense layers is NaN") -> None:

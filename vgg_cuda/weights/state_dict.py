@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..configs import CONFIGS, HIDDEN, POOL_GRID, Config, config_name
 from ..images.presets import PRESETS
 from ..text import listed
-from .canonical import Array, Tensors, Weights, WeightsError, check_shapes, infer_grid, is_all_nan
+from .canonical import Array, Tensors, Weights, WeightsError, check_shapes, infer_head, is_all_nan
 from .fold import fold_batch_norm
 from .labels import imagenet_labels
 from .metadata import Stated
@@ -40,7 +40,8 @@ def build(
     convs, batch_norm = _conv_indices(tensors, source)
     widths = _widths(tensors, convs, 3 if batch_norm else 2, source)
     channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _head(tensors, dense, channels, source)
+    shapes = {f"{prefix}.weight": tensors[f"{prefix}.weight"].shape for prefix in dense}
+    head, grid = infer_head(shapes, channels, source)
     name = config_name(widths)
     config = Config(name, widths, head, grid, batch_norm or stated.batch_norm)
     expected = _expected(tensors, config, convs, dense, batch_norm)
@@ -110,22 +111,6 @@ def _widths(
             f"features.{convs}"
         )
     return tuple(widths)
-
-
-def _head(
-    tensors: Mapping[str, Array], dense: Sequence[str], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    """Return the output features of the dense layers, and the side of the grid that fc6 reads."""
-    weights = [f"{prefix}.weight" for prefix in dense]
-    for name in weights:
-        if tensors[name].ndim != 2:
-            raise WeightsError(
-                f"{source}: {name}: expected [K, C], got {list(tensors[name].shape)}"
-            )
-    if not weights:
-        return (), POOL_GRID
-    grid = infer_grid(tensors[weights[0]].shape[1], channels, weights[0], source)
-    return tuple(tensors[name].shape[0] for name in weights), grid
 
 
 def _expected(

@@ -37,7 +37,7 @@ def save_onnx(
     only size, else the preset's, else 224. ONNX has no adaptive pool, so an average pool before
     dense layers is written for that size: as nothing, an AveragePool, or two matrix products with
     the exact means of its bins. Without such a pool, height and width are dynamic if ``size`` is
-    None. The same weights and size give the same bytes.
+    None. Equal weights and sizes give the same bytes.
 
     Raises ``ValueError`` for a size that the network does not take, and for weights beyond ONNX's
     2 GiB; :class:`WeightsError` without the package ``onnx``; ``OSError`` for the file.

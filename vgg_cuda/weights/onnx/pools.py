@@ -12,6 +12,8 @@ from ..chain.layers import AdaptiveAvgPool, GlobalPool, Identity, MaxPool2x2
 from .nodes import Attributes, label
 from .position import Position
 
+Kind = Literal["avg", "max"]
+
 
 def averaging_matrix(cells: int, size: int) -> NDArray[np.float32]:
     """Return [cells, size]: row i averages bin i of PyTorch's adaptive average pool."""
@@ -90,26 +92,6 @@ def averaging(t: Position, node: Any, matrix: Array, left: bool) -> None:
     t.layers.append(AdaptiveAvgPool(label(node), rows))
 
 
-def global_average(t: Position, node: Any, a: Attributes) -> None:
-    """Translate GlobalAveragePool."""
-    _global(t, node, "avg", "11")
-
-
-def global_max(t: Position, node: Any, a: Attributes) -> None:
-    """Translate GlobalMaxPool."""
-    _global(t, node, "max", "11")
-
-
-def reduce_mean(t: Position, node: Any, a: Attributes) -> None:
-    """Translate ReduceMean over height and width."""
-    _reduce(t, node, a, "avg")
-
-
-def reduce_max(t: Position, node: Any, a: Attributes) -> None:
-    """Translate ReduceMax over height and width."""
-    _reduce(t, node, a, "max")
-
-
 def squeeze(t: Position, node: Any, a: Attributes) -> None:
     """Translate Squeeze of the axes that a global pool kept."""
     axes = _axes(t, node, a)
@@ -120,7 +102,8 @@ def squeeze(t: Position, node: Any, a: Attributes) -> None:
     t.layers.append(Identity(label(node)))
 
 
-def _reduce(t: Position, node: Any, a: Attributes, kind: Literal["avg", "max"]) -> None:
+def reduce(t: Position, node: Any, a: Attributes, kind: Kind) -> None:
+    """Translate a mean or maximum over height and width."""
     axes = _axes(t, node, a)
     keep = a.pop("keepdims", 1)
     empty = a.pop("noop_with_empty_axes", 0)
@@ -131,14 +114,15 @@ def _reduce(t: Position, node: Any, a: Attributes, kind: Literal["avg", "max"]) 
             node, f"expected height and width as axes, got axes {sorted(reduced)} of {t.axes}"
         )
     if t.pixels:
-        _global(t, node, kind, "1" if keep else "")
+        global_pool(t, node, kind, "1" if keep else "")
     else:
         t.layers.append(Identity(label(node)))
         kept = (axis for i, axis in enumerate(t.axes) if keep or i not in reduced)
         t.axes = "".join(kept)
 
 
-def _global(t: Position, node: Any, kind: Literal["avg", "max"], left: str) -> None:
+def global_pool(t: Position, node: Any, kind: Kind, left: str = "11") -> None:
+    """Translate a mean or maximum of all pixels, which leaves the axes ``left``."""
     if not t.pixels:
         if t.axes != "NC11":
             raise t.error(node, f"expected an image, got {t.axes}")
