@@ -7,12 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pytest
-from support.ptx_programs import SOURCE, Buffer, every_order, line_of, run
+from support.ptx_programs import SOURCE, Buffer, every_order, line_of, read, run
 
 from vgg_cuda import _C
 
-__all__ = ["Pair", "assert_fails", "every_order"]
+__all__ = [
+    "NO_BARRIER",
+    "NO_SYNCWARP",
+    "SHARED",
+    "TWO_WARPS",
+    "Pair",
+    "assert_fails",
+    "every_order",
+    "race",
+    "source",
+]
 
 Buffers = Callable[[], list[Buffer]]
 
@@ -67,3 +78,28 @@ def assert_fails(pair: Pair, **options: Any) -> None:
         pair.run(fault=True, **options)
     message, patterns = str(error.value), pair.patterns()
     assert any(re.fullmatch(pattern, message) for pattern in patterns), f"{message}\n{patterns}"
+
+
+SHARED = """.shared .align 16 .b8 smem[{bytes}];
+mov.u32 %r1, smem; mad.lo.u32 %r2, %tid, 4, %r1;
+"""
+TWO_WARPS = SHARED.format(bytes=256) + "setp.eq.u32 %p1, %warp, 0; mad.lo.u32 %r3, %lane, 4, %r1;\n"
+NO_BARRIER = "without a barrier in between"
+NO_SYNCWARP = "without a __syncwarp or a barrier in between"
+
+
+def race(verb: str, done: str, why: str, warps: tuple[str, str] = ("*", "*")) -> tuple[str, ...]:
+    """The message of a race between the lines HERE and THERE, whichever is the later one."""
+    text = (
+        "block (0,0,0), warp {} lane * (thread *), {}: race: {} shared memory byte * that "
+        "warp {} lane * (thread *) {} ({}) {}"
+    )
+    late = {"wrote": "writes", "read": "reads", "writes": "wrote", "reads": "read"}
+    return (
+        text.format(warps[0], "{HERE}", verb, warps[1], done, "{THERE}", why),
+        text.format(warps[1], "{THERE}", late[done], warps[0], late[verb], "{HERE}", why),
+    )
+
+
+def source() -> list[Buffer]:
+    return [read("x", np.arange(256, dtype=np.uint32))]
