@@ -8,8 +8,8 @@ from support.ptx_pairs import (
     NO_SYNCWARP,
     SHARED,
     Pair,
-    assert_fails,
-    every_order,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
     source,
 )
 from support.ptx_programs import (
@@ -248,13 +248,11 @@ COPIES = [
 ]
 
 
-@every_order
 @pytest.mark.parametrize("pair", COPIES, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", COPIES, ids=lambda pair: pair.name)
-def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from support.ptx_pairs import (
     Pair,
-    assert_fails,
-    every_order,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
     source,
 )
 from support.ptx_programs import (
@@ -247,16 +247,14 @@ PRIVATE = [
 PAIRS = [*GLOBAL_MEMORY, *BLOCKS, *PRIVATE]
 
 
-@every_order
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair.name)
-def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)
 
 
 def test_error_names_the_lowest_block() -> None:

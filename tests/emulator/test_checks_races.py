@@ -12,8 +12,8 @@ from support.ptx_pairs import (
     SHARED,
     TWO_WARPS,
     Pair,
-    assert_fails,
-    every_order,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
     race,
 )
 
@@ -172,16 +172,14 @@ RACES = [
 ]
 
 
-@every_order
 @pytest.mark.parametrize("pair", RACES, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", RACES, ids=lambda pair: pair.name)
-def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)
 
 
 @pytest.mark.parametrize("pair", RACES, ids=lambda pair: pair.name)

@@ -9,8 +9,8 @@ import pytest
 from support.ptx_pairs import (
     SHARED,
     Pair,
-    assert_fails,
-    every_order,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
 )
 
 pytestmark = pytest.mark.emulator
@@ -210,13 +210,11 @@ BARRIERS = [
 ]
 
 
-@every_order
 @pytest.mark.parametrize("pair", BARRIERS, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", BARRIERS, ids=lambda pair: pair.name)
-def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)

@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, read, result, run
+from support.ptx_pairs import (
+    Pair,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
+)
+from support.ptx_programs import Buffer, address, every_order, read, result, run
 
 from vgg_cuda import _C
 
@@ -240,16 +244,14 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)
 
 
 @pytest.mark.parametrize(

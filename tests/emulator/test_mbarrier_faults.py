@@ -11,7 +11,11 @@ from support.ptx_mbarriers import (
     setup,
     wait,
 )
-from support.ptx_pairs import Pair, assert_fails, every_order
+from support.ptx_pairs import (
+    Pair,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
+)
 from support.ptx_programs import Buffer, read, result, run
 
 from vgg_cuda import _C
@@ -240,16 +244,14 @@ FAULTS = [
 ]
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_right_program_raises_no_alarm(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)
 
 
 def test_block_waits_for_its_stores() -> None:

@@ -14,8 +14,7 @@ from support.ptx_mbarriers import (
     setup,
     wait,
 )
-from support.ptx_pairs import every_order
-from support.ptx_programs import compute, read, result, run
+from support.ptx_programs import compute, every_order, read, result, run
 
 from vgg_cuda import _C
 

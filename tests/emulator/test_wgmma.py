@@ -7,8 +7,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from support.ptx_pairs import every_order
-from support.ptx_programs import address, read, result, run
+from support.ptx_programs import address, every_order, read, result, run
 from support.ptx_wgmma import (
     K,
     M,

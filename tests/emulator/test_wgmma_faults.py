@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, compute, read, result, run
+from support.ptx_pairs import (
+    Pair,
+    assert_fails_in_every_order,
+)
+from support.ptx_programs import Buffer, address, compute, every_order, read, result, run
 from support.ptx_wgmma import (
     FILL,
     SHARED,
@@ -194,10 +197,9 @@ FAULTS = [
 ]
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
 @pytest.mark.parametrize(
