@@ -1,4 +1,4 @@
-"""Marks of the whole suite: tests of the emulator and of a GPU are skipped where there is none."""
+"""What all tests share: the marks `emulator` and `gpu`, and the CPU threads of parallel runs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import os
 
 import pytest
 
-from vgg_cuda.backends import why_missing
-
 EXPECTED = "VGG_CUDA_TESTS_EXPECT_EMULATOR"  # `make test` sets it to 1
 BACKENDS = {"emulator": "emulator", "gpu": "cuda"}  # by mark
+
+# BLAS and PyTorch read this when they are loaded. Threads of several workers on one core would
+# spend most of their time waiting for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+
+def why_missing(backend: str) -> str | None:
+    from vgg_cuda import backends  # after OMP_NUM_THREADS: it loads NumPy
+
+    return backends.why_missing(backend)
 
 
 def pytest_configure() -> None:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from vgg_cuda.bench.compare import Comparison, compare, interval
 from vgg_cuda.bench.output import write
 from vgg_cuda.bench.report import Ceiling, Report, Result
+from vgg_cuda.cli.bench import compare as compare_command
 from vgg_cuda.cli.bench_compare import as_dict, text
-from vgg_cuda.cli.bench_compare import compare as compare_command
 from vgg_cuda.cli.main import app as cli
 
 PAIRS = 300
@@ -63,18 +63,18 @@ RUNS = {
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_slowdown_of_10_percent_is_caught(run: str) -> None:
+def test_compare_finds_10_percent_slowdown(run: str) -> None:
     assert part(pairs(1.10, *RUNS[run], drift=0.01)) >= 0.93
 
 
 @pytest.mark.parametrize("run", [*RUNS, "loud-27", "loud-6"])
-def test_noise_is_left_alone(run: str) -> None:
+def test_compare_ignores_noise(run: str) -> None:
     noise, samples = {**RUNS, "loud-27": (0.10, 27), "loud-6": (0.06, 6)}[run]
     assert part(pairs(1.0, noise, samples, drift=0.01)) <= 0.01
 
 
 @pytest.mark.parametrize(("samples", "least"), [(1, 1.778), (2, 1.778), (3, 1.226), (5, 1.226)])
-def test_few_samples_are_believed_less(samples: int, least: float) -> None:
+def test_compare_widens_few_samples(samples: int, least: float) -> None:
     assert part(pairs(1.0, 0.05, samples)) <= 0.02
     assert part(pairs(2.5, 0.05, samples)) >= 0.93
     (pair,) = compare(*two(exact(1.0, samples=samples), exact(1.2, samples=samples))).pairs
@@ -82,12 +82,12 @@ def test_few_samples_are_believed_less(samples: int, least: float) -> None:
     assert pair.limit == pytest.approx(least, abs=5e-4)  # exp(hypot(f, f, 1.05)) of logarithms
 
 
-def test_the_noise_alone_decides_where_the_threshold_is_0() -> None:
+def test_compare_zero_threshold_uses_noise_alone() -> None:
     """The interval of the ratio holds 1 in at least 95 % of all cases, so 2.5 % lie above."""
     assert part(pairs(1.0, 0.1, 40, threshold=0.0)) <= 0.05
 
 
-def test_what_is_called_slower_is_beyond_its_least() -> None:
+def test_slower_means_beyond_the_limit() -> None:
     for found in pairs(1.08, 0.1, 27):
         (pair,) = found.pairs
         assert pair.ratio is not None
@@ -128,7 +128,7 @@ def failed(status: Any) -> Result:
 
 
 @pytest.mark.parametrize("status", ["wrong", "failed", "timeout"])
-def test_what_no_longer_works_is_a_regression(status: str) -> None:
+def test_broken_result_is_a_regression(status: str) -> None:
     found = compare(*two(exact(1.0), failed(status)))
     assert [pair.verdict for pair in found.regressions] == ["broken"]
     assert f"{status}: it says why" in text(found)
@@ -138,7 +138,7 @@ def test_what_no_longer_works_is_a_regression(status: str) -> None:
     ]
 
 
-def test_what_only_one_has_is_named_and_no_regression() -> None:
+def test_unpaired_results_are_listed() -> None:
     absent = replace(failed("n/a"), peer="jax")
     old = bench_reports.report([exact(1.0), exact(1.0, batch=8), exact(1.0, peer="jax")])
     new = bench_reports.report([exact(1.0), exact(1.0, batch=16), absent])
@@ -201,7 +201,7 @@ def test_another_way_of_calling_is_told() -> None:
     assert "vgg_cuda: plain calls, then CUDA graph" in found.notes
 
 
-def test_another_state_of_the_machine_is_told() -> None:
+def test_machine_changes_are_noted() -> None:
     old, new = two(exact(1.0), exact(1.2))
     new.ceilings = {**old.ceilings, "copy": Ceiling(median_s=0.012, samples=9, bytes_per_s=1e10)}
     new.versions = {**old.versions, "torch": "2.14.0"}
@@ -230,7 +230,7 @@ def test_another_state_of_the_machine_is_told() -> None:
         ),
     ],
 )
-def test_what_cannot_be_compared_is_refused(change: dict[str, Any], message: str) -> None:
+def test_incomparable_reports_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare(bench_reports.model((1,)), replace(bench_reports.model((1,)), **change))
 
@@ -277,7 +277,7 @@ def files(tmp_path: Path) -> tuple[str, str]:
     return str(tmp_path / "old.json"), str(tmp_path / "slow.json")
 
 
-def test_the_command_exits_with_1_for_a_planted_slowdown(files: tuple[str, str]) -> None:
+def test_compare_command_slowdown_exits_with_1(files: tuple[str, str]) -> None:
     found = run(*files)
     assert found.exit_code == 1, found.output
     assert "slower" in found.output
@@ -312,14 +312,14 @@ def test_the_command_refuses_other_files(
         assert "bad.json" in found.stderr
 
 
-def test_names_steer_no_terminal() -> None:
+def test_control_characters_are_escaped() -> None:
     old, new = two(exact(1.0, name="a\x1b[2J"), exact(1.0, name="a\x1b[2J"))
     new.versions = {**new.versions, "torch": "\x9b31m"}
     assert "\x1b" not in text(compare(old, new))
     assert "\x9b" not in text(compare(old, new))
 
 
-def test_reports_of_other_work_alone_are_told(tmp_path: Path) -> None:
+def test_reports_without_common_work_fail(tmp_path: Path) -> None:
     old, new = two(exact(1.0, **LAYER), exact(1.0, **LAYER | {"flops": 3e9}), kind="kernel")
     for name, report in (("old", old), ("new", new)):
         write(report, tmp_path / f"{name}.json")

@@ -154,8 +154,8 @@ def test_a_profile_does_not_time_launches(
     assert sum(fills) == made
 
 
-def test_the_host_s_memory_is_no_gpu_s() -> None:
-    """Of a program that cannot tell what it holds there, nothing is reported."""
+def test_host_memory_is_not_reported_for_gpu() -> None:
+    """A program that does not know its GPU memory reports none."""
     found = Session()
     found._peer, found._job = SimpleNamespace(versions={}), Job("cuda:0", "float16")  # type: ignore[assignment]
     found._program = peers.Program(lambda i: None, lambda: None, HostClock())
@@ -166,8 +166,8 @@ def test_the_host_s_memory_is_no_gpu_s() -> None:
     "name", [pytest.param(name, marks=needs(name), id=name) for name in ("onnxruntime", "jax")]
 )
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_the_cache_is_cleared_before_a_layer_of_others(name: str, tmp_path: Path) -> None:
-    """What is for a GPU, here in the host's memory: networks take copies of x in turn instead."""
+def test_peers_clear_the_cache_before_a_layer(name: str, tmp_path: Path) -> None:
+    """The code for a GPU, run in host memory; networks use copies of x in turn instead."""
     weights = tiny_file(tmp_path)
     peer: Any = peers.start(name, Job("cpu", "float32", weights=weights))
     peer.job, peer.place = Job("cuda:0", "float32", weights=weights), ("cpu", 0)
@@ -183,7 +183,7 @@ def test_the_cache_is_cleared_before_a_layer_of_others(name: str, tmp_path: Path
     assert alone.result().shape == layer.out_shape(shape)
 
 
-def test_ceilings_are_those_of_the_gpu_that_is_asked_for(gpu: Any) -> None:
+def test_ceilings_use_the_requested_gpu(gpu: Any) -> None:
     from vgg_cuda.bench.peers import ceilings
 
     ran: list[int] = []

@@ -1,4 +1,4 @@
-"""How benchmarks measure: statistics, clocks, turns, what is right."""
+"""How benchmarks measure: statistics, clocks, turns, correctness."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from vgg_cuda.weights import he_weights
     [(1, 1, 1), (5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (20, 6, 15), (100, 40, 61)],
 )
 def test_interval_of_the_median(n: int, first: int, last: int) -> None:
-    """As tables of the sign test have it (Conover, Practical Nonparametric Statistics, A3)."""
+    """Compare with tables of the sign test (Conover, Practical Nonparametric Statistics, A3)."""
     assert interval(n) == (first - 1, last - 1)
 
 
@@ -77,13 +77,13 @@ def test_enough() -> None:
 # ---- Clocks ----
 
 
-def test_a_host_clock_reads_twice() -> None:
+def test_host_clock_reads_twice() -> None:
     readings = iter([10.0, 10.25])
     assert HostClock(lambda: next(readings)).time(lambda: None).total_s == 0.25
 
 
 class FakeGpu:
-    """A stream whose work takes as long as it is told, and the events on it."""
+    """A stream with given durations of work, and its events."""
 
     def __init__(self) -> None:
         self.host = self.busy_until = 0.0
@@ -117,8 +117,8 @@ class FakeGpu:
         return EventClock(self.event, elapsed_ms, "a stream", lambda: self.host)
 
 
-def test_events_time_the_device_and_the_host_apart() -> None:
-    """What was enqueued before hides the enqueueing, and is not in the time."""
+def test_event_clock_separates_device_and_host() -> None:
+    """Earlier work hides the enqueueing, and is not in the time."""
     gpu = FakeGpu()
     clock = gpu.clock()
     gpu.enqueue(5.0)  # clearing a cache
@@ -145,7 +145,7 @@ def run(*workers: Any, **options: Any) -> dict[str, Any]:
     return measure(WORK, workers, timeouts=TIMEOUTS, **given | options)
 
 
-def test_programs_take_turns_and_stop_when_they_are_known() -> None:
+def test_programs_take_turns_until_precise() -> None:
     log: list[tuple[str, str]] = []
     steady = Scripted("steady", [1.0] * 100, log=log)
     noisy = Scripted("noisy", [1.0, 1.3] * 4 + [1.0] * 100, log=log)
@@ -162,7 +162,7 @@ def test_programs_take_turns_and_stop_when_they_are_known() -> None:
     assert [name for name, do in log if do == "finish"] == ["steady", "noisy"]
 
 
-def test_time_is_up() -> None:
+def test_sampling_stops_at_timeout() -> None:
     now = [0.0]
     slow = Scripted("slow", [4.0, 5.0] * 50, now=now)
     found = run(slow, now=lambda: now[0])
@@ -182,7 +182,7 @@ def test_time_is_up() -> None:
         (None, "wrong", "the result is not finite or has another size"),
     ],
 )
-def test_a_wrong_result_is_not_timed(error: Any, status: str, reason: str | None) -> None:
+def test_wrong_result_is_not_timed(error: Any, status: str, reason: str | None) -> None:
     worker = Scripted("x", itertools.repeat(1.0), error=error)  # type: ignore[arg-type]
     taken = run(worker)["x"]
     assert (taken.status, taken.reason, taken.relative_error) == (status, reason, error)
@@ -192,7 +192,7 @@ def test_a_wrong_result_is_not_timed(error: Any, status: str, reason: str | None
 
 @pytest.mark.parametrize("when", ["prepare", "check", "warm", "sample", "finish"])
 @pytest.mark.parametrize("status", ["failed", "timeout"])
-def test_a_program_that_is_lost_stops_no_other(when: str, status: str) -> None:
+def test_dead_program_does_not_stop_others(when: str, status: str) -> None:
     lost = Scripted("lost", [1.0] * 100, lost={when: WorkerDied(status, "planted")})
     fine = Scripted("fine", [1.0] * 100)
     found = run(lost, fine)
@@ -211,13 +211,13 @@ def test_timeouts_end_a_hang() -> None:
     assert asked["sample"] == pytest.approx(15.003)
 
 
-def test_counters_are_in_place_of_times() -> None:
+def test_counters_replace_times() -> None:
     worker = Scripted("x", [], said={"counters": {"mma": 3}})
     taken = run(worker)["x"]
     assert (taken.status, taken.times, taken.info["counters"]) == ("ok", [], {"mma": 3})
 
 
-# ---- What is right ----
+# ---- Correctness ----
 
 
 @pytest.mark.parametrize("config", [TINY, FLAT], ids=lambda config: config.name)
@@ -231,7 +231,7 @@ def test_truth_is_the_reference(config: Any) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "digits"), [("float16", 11), ("bfloat16", 8), ("tf32", 11)])
-def test_the_bound_follows_the_precision(dtype: str, digits: int) -> None:
+def test_error_bound_follows_precision(dtype: str, digits: int) -> None:
     layers = network_layers(TINY)
     tensors = he_weights(TINY, 1).tensors
     x = inputs.pictures((2, 32, 32, 3), 0)
@@ -269,7 +269,7 @@ def test_relative_error_of_repeated_images() -> None:
     assert math.isnan(truth.relative_l2(got[:2], exact))
 
 
-def test_of_large_results_images_are_compared_here_and_there(
+def test_large_results_compare_some_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(truth, "MAX_COMPARED", 40)
@@ -282,7 +282,7 @@ def test_of_large_results_images_are_compared_here_and_there(
 # ---- Inputs ----
 
 
-def test_pictures_are_no_noise_and_no_zeros() -> None:
+def test_pictures_resemble_photographs() -> None:
     x = inputs.pictures((7, 32, 40, 3), 0)
     assert x.shape == (7, 32, 40, 3)
     assert x.dtype == np.float32
@@ -295,7 +295,7 @@ def test_pictures_are_no_noise_and_no_zeros() -> None:
     assert not (x == inputs.pictures((7, 32, 40, 3), 1)).all()
 
 
-def test_copies_do_not_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_exceed_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "cache_bytes", lambda: 1 << 20)
     assert inputs.copies(1 << 18, False) == 8
     assert inputs.copies(1 << 30, False) == 1
@@ -305,7 +305,7 @@ def test_copies_do_not_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.shares_memory(first, second)
 
 
-def test_the_cache_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_size_is_read_from_sys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "CACHES", tmp_path)
     assert inputs.cache_bytes() == inputs.DEFAULT_CACHE_BYTES
     for i, text in enumerate(["48K", "2M", "odd", "1024K"]):
@@ -317,7 +317,7 @@ def test_the_cache_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 # ---- Layers ----
 
 
-def test_layers_count_what_a_direct_convolution_does() -> None:
+def test_flops_count_direct_convolutions() -> None:
     config = get_config("vgg16")
     work = Work("model", "vgg16", (1, 224, 224, 3), tuple(network_layers(config)))
     assert work.flops() == 2 * 15_470_264_320
@@ -355,7 +355,7 @@ def test_shapes() -> None:
 
 @pytest.mark.parametrize("kernel", ["maxpool", "maxpool2x2"])
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_pools_that_are_not_fused_have_their_layers_names(kernel: str, pooling: Any) -> None:
+def test_unfused_pools_have_layer_names(kernel: str, pooling: Any) -> None:
     config = Config("pools", (8, "M", "M", "M", 8), (), pool_grid=2, pooling=pooling)
     work = Work("profile", "pools", (2, 32, 32, 3), tuple(network_layers(config)))
     last = {"avg": "avgpool", "max": "adaptive_maxpool"}[pooling]
@@ -377,7 +377,7 @@ def test_pools_that_are_not_fused_have_their_layers_names(kernel: str, pooling: 
 # ---- The machine ----
 
 
-def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvidia_smi_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert set(machine.nvidia_smi(0).values()) == {None}
@@ -437,7 +437,7 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"batches": (10**6,)}, "pixels"),
     ],
 )
-def test_what_a_user_can_mend_is_refused(given: dict[str, Any], said: str) -> None:
+def test_bad_options_are_refused(given: dict[str, Any], said: str) -> None:
     options = Options(**{"kind": "model", "device": "cpu"} | given)
     with pytest.raises(ValueError, match=r"(?s).*") as error:
         resolve(options)

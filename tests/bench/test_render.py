@@ -1,4 +1,4 @@
-"""The README's tables and pictures are those of the results, and whoever changes one is told."""
+"""Tables and pictures in the pages show the newest results."""
 
 from __future__ import annotations
 

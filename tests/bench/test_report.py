@@ -49,7 +49,7 @@ def test_numpy_floats_are_written_as_numbers(tmp_path: Path) -> None:
     assert read(tmp_path / "r.json").results[0].load_s == 0.5
 
 
-def test_what_is_not_valid_is_not_written(tmp_path: Path) -> None:
+def test_invalid_report_is_not_written(tmp_path: Path) -> None:
     report = bench_reports.model((1,))
     report.results[0] = replace(report.results[0], relative_error=float("nan"))
     with pytest.raises(ValueError, match=r"results\[0\].relative_error: expected `float` >= 0"):
@@ -81,7 +81,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_other_files_are_one_clear_error(name: str, tmp_path: Path) -> None:
+def test_other_files_give_one_error(name: str, tmp_path: Path) -> None:
     data, message = FILES[name]
     path = tmp_path / "r.json"
     path.write_bytes(data)
@@ -91,7 +91,7 @@ def test_other_files_are_one_clear_error(name: str, tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_missing_files_are_the_systems_error(tmp_path: Path) -> None:
+def test_missing_files_raise_oserror(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"none\.json"):
         read(tmp_path / "none.json")
     with pytest.raises(OSError, match="directory"):
@@ -162,7 +162,7 @@ def test_a_bad_result_is_named(name: str) -> None:
     assert len(str(error.value)) < 1500
 
 
-def test_the_same_measurement_twice_is_refused() -> None:
+def test_duplicate_results_are_refused() -> None:
     data = json.loads(bench_reports.model((1,)).to_json())
     data["results"].append(data["results"][0])
     with pytest.raises(ValueError, match=r"results\[4\]: a second result for vgg16, vgg_cuda"):

@@ -25,6 +25,8 @@ ADAPTERS = {
     "hangs_early": "time.sleep(600)",
     "crashes": "program.call = lambda i: os.kill(os.getpid(), signal.SIGSEGV)",
     "raises": "raise RuntimeError('planted: out of memory')",
+    "memory": "np.empty(1 << 60, np.uint8)",
+    "killed": "program.call = lambda i: os.kill(os.getpid(), signal.SIGKILL)",
     "unable": "raise Absent('not for such networks')",
     "prints": "print('{\"absent\": \"noise\"}', flush=True); os.system('echo more noise')",
     "spawns": "program.call = lambda i: spawn()",
@@ -75,7 +77,7 @@ def tiny_file(folder: Path, config: Config = TINY) -> str:
 
 
 class Local:
-    """A worker whose session is in this process; ``log``: what it was told, by name."""
+    """A worker whose session is in this process; ``log`` lists its messages."""
 
     def __init__(self, name: str, log: list[tuple[str, str]]) -> None:
         self.name, self.alive, self._log = name, True, log
@@ -97,14 +99,14 @@ class Local:
 
 
 def locally(log: list[tuple[str, str]]) -> Callable[[str, Interruption], Any]:
-    """What starts those, for ``Suite``."""
+    """Return a function that starts local workers, for ``Suite``."""
     return lambda name, stop: Local(name, log)
 
 
 class Scripted:
-    """A worker that answers as it is told: seconds for samples, or what it raises.
+    """A worker with scripted replies: sample times, or errors in ``lost``.
 
-    ``said`` of a preparation, ``opened`` of loading.
+    ``said`` is the reply to "prepare", ``opened`` the reply to "open".
     """
 
     def __init__(

@@ -5,6 +5,7 @@ torchvision needs its compiled operators even for these classes, and those need 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,11 @@ CONFIGS = {  # torchvision's spelling, independent of the package's
 }
 
 
+# Without PyTorch's own random weights, which _randomize replaces: they take seconds.
+Conv2d = partial(nn.utils.skip_init, nn.Conv2d)
+Linear = partial(nn.utils.skip_init, nn.Linear)
+
+
 def _uniform(rng: np.random.Generator, like: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return torch.from_numpy(rng.uniform(low, high, tuple(like.shape)).astype(np.float32))
 
@@ -31,7 +37,7 @@ def _features(name: str, batch_norm: bool) -> tuple[nn.Sequential, int]:
         if word == "M":
             layers.append(nn.MaxPool2d(2, 2))
             continue
-        layers.append(nn.Conv2d(channels, int(word), 3, padding=1))
+        layers.append(Conv2d(channels, int(word), 3, padding=1))
         channels = int(word)
         if batch_norm:
             layers.append(nn.BatchNorm2d(channels))
@@ -72,13 +78,13 @@ class TorchVGG(nn.Module):
         self.features, channels = _features(name, batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
         self.classifier = nn.Sequential(
-            nn.Linear(channels * 49, hidden),
+            Linear(channels * 49, hidden),
             nn.ReLU(inplace=False),
             nn.Dropout(),
-            nn.Linear(hidden, hidden),
+            Linear(hidden, hidden),
             nn.ReLU(inplace=False),
             nn.Dropout(),
-            nn.Linear(hidden, num_classes),
+            Linear(hidden, num_classes),
         )
         _randomize(self, seed)
         self.eval()
@@ -121,10 +127,10 @@ class TimmVGG(nn.Module):
         super().__init__()
         self.features, channels = _features(name, batch_norm)
         self.pre_logits = nn.Module()
-        self.pre_logits.fc1 = nn.Conv2d(channels, hidden, 7)
-        self.pre_logits.fc2 = nn.Conv2d(hidden, hidden, 1)
+        self.pre_logits.fc1 = Conv2d(channels, hidden, 7)
+        self.pre_logits.fc2 = Conv2d(hidden, hidden, 1)
         self.head = nn.Module()
-        self.head.fc = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
+        self.head.fc = Linear(hidden, num_classes) if num_classes else nn.Identity()
         _randomize(self, seed)
         self.eval()
 

@@ -126,7 +126,7 @@ METADATA = [
     ('{"activation": "tanh"}', "expected 'softmax'"),
     ('{"preset": {"name": "x", "crop": -1}}', "expected sizes"),
     ('{"preset": {"name": "x", "zoom": 2}}', "expected an object with a name"),
-    ('{"preset": {"name": "x", "std": [0, 1, 1]}}', "std: expected 3 numbers"),
+    ('{"preset": {"name": "x", "std": [0, 1, 1]}}', "std: expected 3 numbers, none of them 0"),
     ('{"preset": {"name": "x", "resample": "sinc"}}', "expected one of nearest"),
     ('{"preset": {"name": {"a": 1}}}', "name: expected a string"),
     ('{"preset": {"name": "x", "divisor": 1e-320}}', "expected numbers"),

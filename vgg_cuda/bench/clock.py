@@ -44,18 +44,6 @@ class HostClock:
         return Span(self._now() - start)
 
 
-class Event(Protocol):
-    """An event of CuPy or PyTorch."""
-
-    def record(self, stream: Any) -> Any:
-        """Enqueue the event on ``stream``."""
-        ...
-
-    def synchronize(self) -> Any:
-        """Wait until the stream has reached the event."""
-        ...
-
-
 class EventClock:
     """Times calls that enqueue work on ``stream``, by events before and after the work.
 
@@ -65,7 +53,7 @@ class EventClock:
     """
 
     def __init__(
-        self, event: Callable[[], Event], elapsed_ms: Callable[[Any, Any], float], stream: Any,
+        self, event: Callable[[], Any], elapsed_ms: Callable[[Any, Any], float], stream: Any,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
         self._event, self._elapsed_ms, self._stream, self._now = event, elapsed_ms, stream, now
@@ -82,13 +70,13 @@ class EventClock:
         stop.synchronize()
         return Span(self._elapsed_ms(start, stop) / 1e3, enqueue_s)
 
-    def mark(self) -> Event:
+    def mark(self) -> Any:
         """Record and return a new event."""
         event = self._event()
         event.record(self._stream)
         return event
 
-    def seconds(self, start: Event, stop: Event) -> float:
+    def seconds(self, start: Any, stop: Any) -> float:
         """Return the seconds between two marks, after the second was reached."""
         return self._elapsed_ms(start, stop) / 1e3
 

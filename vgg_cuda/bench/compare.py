@@ -73,7 +73,7 @@ class Comparison:
 def compare(
     old: Report, new: Report, threshold: float | None = None, other_device: bool = False
 ) -> Comparison:
-    """Compare results of ``new`` with those of ``old`` that have the same key.
+    """Compare results of ``new`` with the results of ``old`` that have the same key.
 
     ``threshold`` is a fraction, 0.05 for 5 %; None selects the device's in :data:`THRESHOLDS`.
     Results that are n/a count as absent. Results of different networks, or with different FLOPs or

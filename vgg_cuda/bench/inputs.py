@@ -56,7 +56,7 @@ def layer_input(layer: Layer, shape: Shape, seed: int) -> NDArray[np.float32]:
 
 
 def repeated(x: NDArray[np.float32], n: int) -> NDArray[np.float32]:
-    """Return ``n`` images that repeat those of x [PERIOD,...]."""
+    """Return ``n`` images that repeat the images of x [PERIOD,...]."""
     return np.ascontiguousarray(x[np.arange(n) % len(x)])
 
 

@@ -1,7 +1,7 @@
 """Measured layers, with their FLOPs and bytes; independent of any framework.
 
 A layer is one operation of the graph: a convolution with its ReLU and the pool after it, or a dense
-layer with its ReLU. FLOPs are those of a direct convolution, where a multiply and an add are two.
+layer with its ReLU. FLOPs count a direct convolution, with two for a multiply and an add.
 Winograd's algorithm does fewer, so its rate can exceed a ceiling.
 """
 

@@ -92,7 +92,7 @@ class Timeouts:
 class Measurements:
     """Samples of one program for one piece of work.
 
-    ``status`` and ``reason`` are those of a report; ``info`` merges the worker's other replies.
+    ``status`` and ``reason`` are as in a report; ``info`` merges the worker's other replies.
     """
 
     status: str = "ok"

@@ -1,4 +1,4 @@
-"""The time of every operation in a forward, between clock readings or events around each."""
+"""The time of every operation of a forward, by clock readings or events around each."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 Here = Callable[[], AbstractContextManager[Any]]
 
-FIRST_FILLS, MAX_FILLS = 16, 256  # of some tenth of a millisecond each; a stream holds 1024
+FIRST_FILLS, MAX_FILLS = 16, 256  # about 0.1 ms each; a stream holds 1024
 
 
 def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
-    """A forward of x, on the model's device, whose every operation is timed.
+    """Return a program that runs a forward of x, on the model's device, and times its operations.
 
-    A program that a worker times as any other, with ``Span.parts`` beside the whole.
+    The times are the ``parts`` of a call's :class:`Span`.
     """
     from .peers import Program
 
@@ -42,7 +42,7 @@ def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
 
 
 class _StepClock:
-    """Times nothing itself: the steps do."""
+    """Returns the times that the steps measured."""
 
     def __init__(self, steps: Any) -> None:
         self._steps = steps
@@ -78,7 +78,7 @@ class _Timed(Eager):
 
 
 class _EagerSteps:
-    """On the CPU, by the wall."""
+    """Operations on the CPU, timed by the host's clock."""
 
     how = "operation by operation"
 
@@ -94,7 +94,7 @@ class _EagerSteps:
         ]
 
     def forward(self) -> None:
-        """In the parts that a call has, each operation's times added."""
+        """Run the forward in the parts that a call splits it into."""
         on, n = self._network.backend, len(self._x)
         step = max_images(on.batch_limit, self._x.shape, "NHWC")
         ys, self._times = [], []
@@ -118,10 +118,10 @@ class _EagerSteps:
 
 
 class _PlannedSteps:
-    """On a GPU, between events on the clock's stream; on the emulator nothing is timed.
+    """Launches on a GPU, timed between events on the clock's stream; not timed on the emulator.
 
-    The GPU writes to memory until a whole forward is enqueued: else the time between two events
-    would be the host's, of a launch, wherever that is the longer one.
+    The GPU fills memory until a whole forward is enqueued. Otherwise the time between two events
+    would be the host's launch time if that is longer than the kernel's time.
     """
 
     how = "launch by launch, between events"
@@ -159,7 +159,7 @@ class _PlannedSteps:
                 self._fills *= 2
 
     def _ahead(self) -> bool:
-        """Was a forward enqueued before the GPU began with it?"""
+        """Enqueue fills and a forward; return whether the GPU was still busy with the fills."""
         for _ in range(self._fills):
             self._scratch.fill(0)
         on = _Marking(self._on, self._clock)
@@ -183,7 +183,7 @@ class _PlannedSteps:
 
 
 class _Marking:
-    """A backend whose launches have an event before the first and behind each."""
+    """A backend that records an event before its first launch and after each launch."""
 
     def __init__(self, on: Any, clock: Any) -> None:
         self._on, self._clock = on, clock
@@ -198,7 +198,7 @@ class _Marking:
 
 
 def named(config: Any, layers: Any) -> str:
-    """The layers of one operation and the pool behind them: "conv1_2 pool1"."""
+    """Return the names of an operation's layers and their fused pool: "conv1_2 pool1"."""
     after = {}
     for layer, following in zip(config.features, config.features[1:], strict=False):
         if isinstance(layer, Conv) and isinstance(following, Pool):

@@ -1,19 +1,60 @@
-"""Results of a report from samples: medians, rates, and fractions of ceilings and floors."""
+"""The parts of a report: machine and settings, ceilings, and results with rates and floors."""
 
 from __future__ import annotations
 
+import datetime
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..backends.threads import cores
+from . import machine
 from .measure import Measurements
 from .peers import OURS
-from .report import Ceiling, Result
+from .peers import ceilings as ceiling_works
+from .report import Ceiling, Report, Result
 from .samples import summarize
 from .work import Work
 
+if TYPE_CHECKING:
+    from .options import Settings
+
 Ceilings = dict[str, Ceiling]
+
+
+def empty_report(settings: Settings) -> Report:
+    """Return a report with the facts that are known before any measurement."""
+    options, device = settings.options, settings.job.device
+    now = datetime.datetime.now(datetime.timezone.utc)
+    kind: Any = "cuda" if settings.job.on_gpu else device
+    before = machine.state(device)
+    return Report(
+        kind=options.kind, commit=machine.commit(), date=now.isoformat(timespec="seconds"),
+        device=machine.describe(device), device_kind=kind, versions=machine.versions(),
+        seed=options.seed, driver=before.get("driver"),
+        settings={
+            "network": None if options.shapes else options.network, "size": settings.size,
+            "batches": list(options.batches), "dtype": settings.job.dtype, "device": device,
+            "arch": settings.job.arch, "graph": options.graph and settings.job.on_gpu,
+            "noise": settings.noise, "timeout_s": settings.timeouts.sampling,
+            "budget_s": settings.budget, "peers": list(settings.peers), "threads": cores(),
+        },
+        environment={"before": before},
+    )  # fmt: skip
+
+
+def ceiling(work: Work, taken: Measurements, dtype: str) -> Ceiling:
+    """Return the rate of the fastest sample of a copy or a matrix product."""
+    median, fastest = statistics.median(taken.times), min(taken.times)
+    samples = len(taken.times)
+    if work.name == "copy":
+        rate = 2 * work.shape[0] / fastest
+        return Ceiling(median_s=median, samples=samples, bytes_per_s=rate)
+    return Ceiling(
+        median_s=median, samples=samples, flops_per_s=ceiling_works.flops(work) / fastest,
+        shape=list(work.shape), dtype=dtype,
+    )  # fmt: skip
 
 
 def result(
@@ -144,3 +185,15 @@ def _rates(ceilings: Ceilings) -> tuple[float | None, float | None]:
     """Return the matrix product's FLOP/s and the copy's bytes/s."""
     product, copy = ceilings.get("matmul"), ceilings.get("copy")
     return product and product.flops_per_s, copy and copy.bytes_per_s  # type: ignore[return-value]
+
+
+def valid(row: Result, report: Report) -> Result:
+    """Return ``row`` if ``report`` can hold it, else a failed result with the reason."""
+    try:
+        replace(report, results=[row]).to_json()
+    except ValueError as error:
+        return Result(
+            name=row.name, peer=row.peer, batch=row.batch, size=row.size, dtype=row.dtype,
+            status="failed", reason=f"invalid measurement: {error}",
+        )  # fmt: skip
+    return row

@@ -15,17 +15,15 @@ import numpy as np
 from ..files import unfinished
 from ..text import plain
 from ..weights import save
-from . import machine
+from . import machine, results
 from .interruption import Interrupted, Interruption
 from .measure import Measurements, Timeouts, answer, measure
 from .options import MIN_BUDGET_S, Settings
 from .peers import CEILINGS, OURS, ceilings
 from .report import Report
-from .reporting import ceiling, empty_report, progress_line, valid
-from .results import profile_results, result, with_ratios
 from .truth import truth
 from .work import Job, Work
-from .workers import PeerFailed, Process, Worker
+from .workers import PeerFailed, Worker
 
 CEILING_S = 2.0  # time limit of each ceiling
 CEILING_SHARE = 0.05  # of the budget
@@ -43,7 +41,7 @@ class Suite:
 
     def __init__(
         self, settings: Settings, stop: Interruption, say: Callable[[str], None] = lambda _: None,
-        start: Start = Process,
+        start: Start = Worker,
     ) -> None:  # fmt: skip
         self._settings, self._stop, self._say, self._start = settings, stop, say, start
         self._end = None if settings.budget is None else time.monotonic() + settings.budget
@@ -53,7 +51,7 @@ class Suite:
         self._restarts: dict[str, int] = {}
         self._truths: dict[Any, tuple[str, float]] = {}
         self._names = (OURS, *settings.peers)
-        self.report = empty_report(settings)
+        self.report = results.empty_report(settings)
         self.report.to_json()
         self.error: OSError | MemoryError | None = None
 
@@ -74,7 +72,7 @@ class Suite:
             for worker in self._workers.values():
                 worker.close()
         if self.report.kind != "profile":
-            self.report.results = with_ratios(self.report.results)
+            self.report.results = results.with_ratios(self.report.results)
         self.report.environment["after"] = machine.state(self._settings.job.device)
         return self.report
 
@@ -128,12 +126,11 @@ class Suite:
             "ceilings": self.report.ceilings,
         }  # fmt: skip
         if work.kind == "profile":
-            rows = profile_results(work, taken, **given)
+            rows = results.profile_results(work, taken, **given)
         else:
-            rows = [result(work, name, taken, load_s=self._load_s.get(name), **given)]
-        rows = [valid(row, self.report) for row in rows]
+            rows = [results.result(work, name, taken, load_s=self._load_s.get(name), **given)]
+        rows = [results.valid(row, self.report) for row in rows]
         self.report.results += rows
-        self._say(progress_line(rows[0] if len(rows) == 1 else None, work, name))
 
     # ---- Workers ----
 
@@ -206,7 +203,9 @@ class Suite:
                     say=self._say,
                 ).values()  # fmt: skip
                 if taken.times:
-                    self.report.ceilings[work.name] = ceiling(work, taken, settings.job.dtype)
+                    self.report.ceilings[work.name] = results.ceiling(
+                        work, taken, settings.job.dtype
+                    )
                 else:
                     missing[work.name] = f"{taken.status} ({taken.reason})"
         if missing:

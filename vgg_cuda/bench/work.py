@@ -69,7 +69,7 @@ class Work:
         return self.with_batch(min(self.batch, PERIOD))
 
     def tensors(self, job: Job) -> dict[str, NDArray[np.float32]]:
-        """Return the float32 weights (KRSC) by name: ``conv1_1.weight``, ``conv1_1.bias``, …"""
+        """Return the float32 weights (KRSC) by name, such as ``conv1_1.weight``."""
         if job.weights is None:
             return random_weights(self.layers[0], job.seed)
         from safetensors import safe_open

@@ -20,7 +20,7 @@ import traceback
 import warnings
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..text import one_line
 from .interruption import Interruption
@@ -52,27 +52,8 @@ class WorkerDied(PeerFailed):
     """The worker process ended, or was killed after its timeout."""
 
 
-class Worker(Protocol):
+class Worker:
     """A process that measures one program; :class:`vgg_cuda.bench.session.Session` runs in it."""
-
-    name: str
-    alive: bool
-
-    def send(self, message: Message) -> None:
-        """Send a message. Does not raise: ``receive`` reports a dead worker."""
-        ...
-
-    def receive(self, timeout: float) -> Message:
-        """Return the reply to the last message. Raises :class:`WorkerDied`."""
-        ...
-
-    def close(self) -> None:
-        """End the worker and all processes that it started."""
-        ...
-
-
-class Process:
-    """A worker in a child process that leads its own process group."""
 
     def __init__(self, name: str, stop: Interruption) -> None:
         self.name, self.alive, self._stop = name, True, stop
@@ -113,6 +94,8 @@ class Process:
             code = self._process.returncode
             killed = code is not None and code < 0
             how = f"killed by {signal.Signals(-code).name}" if killed else f"exit status {code}"
+            if code == -signal.SIGKILL:  # as Linux ends a process when memory runs out
+                how += ", probably out of memory"
             raise WorkerDied("failed", how + self._last_line(": ")) from None
         return reply
 
@@ -149,6 +132,8 @@ class Process:
 def serve(descriptor: int, parent: int) -> None:
     """Answer the parent's messages until it closes the pipe; runs in the worker."""
     _end_with(parent)
+    with contextlib.suppress(OSError):  # if memory runs out, Linux kills workers, not the parent
+        Path("/proc/self/oom_score_adj").write_text("1000")
     os.set_inheritable(descriptor, False)  # a child of the worker must not hold the pipe open
     pipe = Connection(descriptor)
     warnings.simplefilter("ignore")  # the last line printed is reported as a failure's reason

@@ -12,30 +12,22 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..bench import output as files
-from ..bench import plot as plots
-from ..bench import suite
-from ..bench.interruption import Interruption
-from ..bench.options import Options, resolve
-from ..bench.peers import OURS
-from ..bench.report import Kind, Report
 from ..text import plain
-from .bench_compare import compare
-from .bench_table import print_report
-from .options import Arch, Dtype
+from .options import Arch, Dtype, Json
 from .terminal import BAD_RESULT, system_errors, user_errors
+
+if TYPE_CHECKING:
+    from ..bench.report import Kind, Report
 
 app = typer.Typer(
     help="Benchmark networks and kernels beside other programs, after checking their results.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.command()(compare)
-
 Network = Annotated[
     str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, digits, imagenet, or a weights file.")
 ]
@@ -124,14 +116,40 @@ def profile(
     _run("profile", **locals())
 
 
+@app.command()
+def compare(
+    old: Annotated[Path, typer.Argument(help="A report written by --output r.json.")],
+    new: Annotated[Path, typer.Argument(help="The report to compare with it.")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Variation between runs: 0.05 means 5 % (default; 0.02 on a GPU)."),
+    ] = None,
+    other_device: Annotated[
+        bool, typer.Option("--other-device", help="Compare reports of different devices.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare two reports; exits with 1 if a result became slower beyond the noise."""
+    from .bench_compare import run
+
+    run(old, new, threshold, other_device, as_json)
+
+
 def _run(
     kind: Kind, *, batch: str, output: Path | None, plot: Path | None, peers: str | None = None,
     layer: list[str] | None = None, shape: list[str] | None = None, **options: Any,
 ) -> None:  # fmt: skip
-    """Run a benchmark; the arguments are those of its subcommand.
+    """Run a benchmark; the arguments are the options of its subcommand.
 
     Checks everything that can be checked first, and writes the measurements however the run ends.
     """
+    from ..bench import output as files
+    from ..bench import plot as plots
+    from ..bench import suite
+    from ..bench.interruption import Interruption
+    from ..bench.options import Options, resolve
+    from ..bench.peers import OURS
+
     with system_errors():
         with user_errors():
             for path, check in ((output, files.check_output), (plot, plots.check_plot)):
@@ -181,6 +199,10 @@ def _write(report: Report, output: Path | None, plot: Path | None) -> list[str]:
 
     An interrupted run without figures leaves older files as they are.
     """
+    from ..bench import output as files
+    from ..bench import plot as plots
+    from .bench_table import print_report
+
     if report.interrupted and not _has_figures(report):
         unwritten = [f"{path} is not written" for path in (output, plot) if path is not None]
         return ["; ".join(["nothing was measured", *unwritten])]

@@ -5,38 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from ..bench.columns import Cells, significant
-from ..bench.compare import Comparison, Pair
-from ..bench.compare import compare as compare_reports
+from ..bench.compare import Comparison, Pair, compare
 from ..bench.report import KEY, read
 from ..text import plain
 from .bench_table import text as table_text
-from .options import Json
 from .terminal import BAD_RESULT, fail, system_errors, user_errors
 
 HEADINGS = ["name", "program", "dtype", "verdict", "batch", "old ms", "new ms", "ratio", "limit"]
 
 
-def compare(
-    old: Annotated[Path, typer.Argument(help="A report written by --output r.json.")],
-    new: Annotated[Path, typer.Argument(help="The report to compare with it.")],
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Variation between runs: 0.05 means 5 % (default; 0.02 on a GPU)."),
-    ] = None,
-    other_device: Annotated[
-        bool, typer.Option("--other-device", help="Compare reports of different devices.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Compare two reports; exits with 1 if a result became slower beyond the noise."""
+def run(old: Path, new: Path, threshold: float | None, other_device: bool, as_json: bool) -> None:
+    """Compare two reports and print the comparison; exit with 1 for a regression."""
     with system_errors():
         with user_errors():
-            found = compare_reports(read(old), read(new), threshold, other_device)
+            found = compare(read(old), read(new), threshold, other_device)
         data: dict[str, Any] = {"old": str(old), "new": str(new), **as_dict(found)}
         typer.echo(json.dumps(data, indent=1, allow_nan=False) if as_json else text(found))
         if sys.stdout is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..backends import WITHOUT_EXTENSION, DeviceError
 from ..text import aligned
 from .options import Json, NetworkName, Size, Uint8, network_named
 from .terminal import system_errors, user_errors
@@ -68,9 +69,11 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Print a forward's GPU kernels and roofline; needs no GPU."""
-    from ..planning import plan_network  # needs the extension
-
     with system_errors(), user_errors():
+        try:
+            from ..planning import plan_network
+        except ImportError:
+            raise DeviceError(WITHOUT_EXTENSION) from None
         config, _ = network_named(network, 1000)
         x_dtype = "uint8" if pixels else "float32"
         found = plan_network(

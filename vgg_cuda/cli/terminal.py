@@ -49,7 +49,7 @@ def system_errors() -> Iterator[None]:
 def skip(record: dict[str, Any], strict: bool) -> None:
     """Print which image was skipped and why; exit with code 2 if ``strict``."""
     if strict:
-        fail(f"{record['error']} (stopped because of --strict)")
+        fail(f"{record['error']}; stopped because of --strict")
     typer.echo(f"skipped: {plain(record['error'])}", err=True)
 
 

@@ -35,7 +35,7 @@ class Failure:
 class Batch:
     """Network inputs ``x`` [N,H,W,3], their positions among the sources, and skipped images."""
 
-    x: NDArray[np.float32]
+    x: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.float32))
     indices: list[int] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
 
@@ -96,27 +96,21 @@ def batches(
     unreadable one. All images of a batch have the same size: with presets that do not resize, a
     batch may have fewer than ``batch_size`` images.
     """
-    batch = Batch(np.empty((0, 0, 0, 3), np.float32))
-    pending: list[NDArray[np.float32]] = []
-
-    def flush() -> Batch:
-        nonlocal batch, pending
-        full, batch = batch, Batch(batch.x)
-        if pending:
-            full.x = np.stack(pending)
-        pending = []
-        return full
-
+    batch, pending = Batch(), list[NDArray[np.float32]]()
     for index, result in enumerate(_prepared(sources, preset, config)):
         if isinstance(result, ImageError):
             batch.failed.append(Failure(index, result))
             continue
         if pending and (len(pending) == batch_size or result.shape != pending[0].shape):
-            yield flush()
+            batch.x = np.stack(pending)
+            yield batch
+            batch, pending = Batch(), []
         pending.append(result)
         batch.indices.append(index)
+    if pending:
+        batch.x = np.stack(pending)
     if pending or batch.failed:
-        yield flush()
+        yield batch
 
 
 def _prepared(

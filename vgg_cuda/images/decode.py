@@ -78,15 +78,6 @@ def open_image(source: Any) -> Image:
         raise ImageError(f"{shown}: {_reason(error)}") from error
 
 
-def check_size(size: tuple[int, int]) -> None:
-    """Raise :class:`ImageError` if an image has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``."""
-    from PIL import Image
-
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and size[0] * size[1] > limit:
-        raise ImageError(_too_large(f"{size[0]} x {size[1]}"))
-
-
 def _read(path: str | os.PathLike[str]) -> Image:
     from PIL import Image
 
@@ -102,7 +93,9 @@ def _read(path: str | os.PathLike[str]) -> Image:
     # Pass a file object: given a path, Pillow maps raw formats into memory, and truncating the file
     # during decoding would then kill the process (SIGBUS).
     with open(path, "rb") as file, Image.open(file, formats=known) as image:
-        check_size(image.size)
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise ImageError(_too_large(f"{image.width} x {image.height}"))
         image.load()
         return _upright(_rgb(image), image)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
 import warnings
 from collections.abc import Hashable
 from typing import Any
@@ -17,16 +15,7 @@ class RangeWarning(UserWarning):
     """Values do not fit a preset's range, such as raw pixels passed as preprocessed input."""
 
 
-_warned: set[Hashable] = set()
-_lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
+_warned: dict[Hashable, object] = {}
 
 
 def warn_outside(
@@ -61,10 +50,9 @@ def warn_outside(
     mistaken = (guess == "[0, 1]" and not expects_unit) or (guess == "[-1, 1]" and wide)
     if math.isnan(low) or (inside and not mistaken):
         return
-    with _lock:
-        if key in _warned:
-            return
-        _warned.add(key)
+    mine = object()
+    if _warned.setdefault(key, mine) is not mine:  # atomic: another thread has warned
+        return
     hint = f" Are these pixels in {guess}?" if guess else ""
     warnings.warn(
         f"{key[0]}: expected values from about {expected[0]:.4g} to {expected[1]:.4g} ({meaning}), "

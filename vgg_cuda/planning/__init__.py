@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -140,7 +141,7 @@ def plan_network(
         raise ValueError(f"size: {wrong}")
     if config.in_channels != IN_CHANNELS:
         x_dtype = numpy_dtype(dtype).name
-    network = network_of_sizes(config, target, dtype)
+    network = _network_of_shapes(config, target, dtype)
     tap = config.last if config.num_classes is None else "prob"
     x = Spec((batch, h, w, config.in_channels), x_dtype)
     forward = plan_forward(network, Planner(target), x, {tap})
@@ -155,7 +156,7 @@ def plan_network(
     )
 
 
-def network_of_sizes(config: Config, arch: _C.Arch, dtype: str) -> Network:
+def _network_of_shapes(config: Config, arch: _C.Arch, dtype: str) -> Network:
     """Return a network without weights, which suffices for planning."""
     convs: dict[str, Any] = {
         c.name: PackedConv3x3(None, None, c.in_channels, c.out_channels, dtype, arch.name)
@@ -194,10 +195,10 @@ def _layer(
         tile="x".join(str(tiling[f"block_{axis}"]) for axis in "mnk") if issued else "-",
         split_k=tiling["split_k"],
         stages=tiling["stages"],
-        cluster=_product(first["cluster"]),
+        cluster=math.prod(first["cluster"]),
         early=[launch["early"] for launch in plan["launches"]],
         grid=first["grid"],
-        block=_product(first["block"]),
+        block=math.prod(first["block"]),
         smem_bytes=first["smem_bytes"],
         tiles=tiles,
         waves=tiles / arch.sm_count,
@@ -220,7 +221,3 @@ def _weight_bytes(config: Config, layer: str, dtype: str) -> int:
     gemm_k, K = shapes[layer]
     bias = 4 * int(_C.packed_bias(K))
     return K * int(_C.packed_columns(gemm_k, dtype)) * numpy_dtype(dtype).itemsize + bias
-
-
-def _product(dim: tuple[int, int, int]) -> int:
-    return dim[0] * dim[1] * dim[2]

@@ -109,19 +109,17 @@ def _row(
     model: VGG, weights: Weights, step: Step, group: list[Stats], x: NDArray[Any], y: NDArray[Any]
 ) -> Row:
     row = Row(step.name, step.tap, y.shape, kernels(group), y.dtype.name)
-    w, bias = _parameters(weights, step.layer)
-    first = _first(weights, step)
-    if w is not None:
-        x, given, w = as_operand(x, model.dtype), w, as_operand(w, model.dtype)
-        row.infinite_weights = _overflowed(w, given)
+    filters, first = _filters(weights, step.layer), _filters(weights, step.first)
+    if filters is not None:
+        x = as_operand(x, model.dtype)
+        filters = _as_operands(filters, model.dtype, row)
     if first is not None:
-        given, first = first.w, first._replace(w=as_operand(first.w, model.dtype))
-        row.infinite_weights += _overflowed(first.w, given)
+        first = _as_operands(first, model.dtype, row)
     tensor_cores = model.device != "cpu" and model.dtype != "float32"
     input_finite = bool(np.isfinite(x).all())
     grid = model.config.pool_grid
     with np.errstate(invalid="ignore", over="ignore"):  # infinite inputs are counted instead
-        for exact in exactly(step, x, w, bias, grid, group[0], tensor_cores, first):
+        for exact in exactly(step, x, filters, grid, group[0], tensor_cores, first):
             row.add(step, y, exact, input_finite and exact.finite)
     return row
 
@@ -130,28 +128,23 @@ def _since_input(
     model: VGG, weights: Weights, step: Step, row: Row, x: NDArray[Any], y: NDArray[Any]
 ) -> NDArray[Any]:
     """Compare ``y`` with the step of a forward in float64 of x, and return that step's result."""
-    w, bias = _parameters(weights, step.layer)
+    filters, first = _filters(weights, step.layer), _filters(weights, step.first)
     result = np.empty(y.shape, np.float64)
-    grid, first = model.config.pool_grid, _first(weights, step)
-    for exact in exactly(step, x, w, bias, grid, None, False, first):
+    for exact in exactly(step, x, filters, model.config.pool_grid, None, False, first):
         value = np.maximum(exact.y, 0) if step.relu else exact.y
         row.add_since_input(y, value, exact)
         result[exact.images, ..., exact.channels] = value
     return result
 
 
-def _parameters(
-    weights: Weights, layer: Conv | Dense | None
-) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+def _filters(weights: Weights, layer: Conv | Dense | None) -> Filters | None:
     if layer is None:
-        return None, None
-    return weights.tensors[f"{layer.name}.weight"], weights.tensors[f"{layer.name}.bias"]
+        return None
+    return Filters(*(weights.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias")))
 
 
-def _first(weights: Weights, step: Step) -> Filters | None:
-    w, bias = _parameters(weights, step.first)
-    return None if w is None or bias is None else Filters(w, bias)
-
-
-def _overflowed(w: NDArray[Any], given: NDArray[Any]) -> int:
-    return int((np.isinf(w) & np.isfinite(given)).sum())
+def _as_operands(filters: Filters, dtype: str, row: Row) -> Filters:
+    """Round the weights to ``dtype`` and count those that overflow."""
+    w = as_operand(filters.w, dtype)
+    row.infinite_weights += int((np.isinf(w) & np.isfinite(filters.w)).sum())
+    return filters._replace(w=w)

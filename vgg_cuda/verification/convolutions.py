@@ -20,7 +20,7 @@ BLOCK = 1 << 16  # sums per block, which fit in a core's cache
 
 
 class Filters(NamedTuple):
-    """Weights [K,3,3,C] as the device holds them, and bias [K]."""
+    """Weights [K,3,3,C], or [K,C] of a dense layer, and bias [K]."""
 
     w: NDArray[Any]
     bias: NDArray[Any]

@@ -128,18 +128,18 @@ class Exact:
 
 
 def exactly(
-    step: Step, x: NDArray[Any], w: NDArray[Any] | None, bias: NDArray[Any] | None,
-    grid: int, stats: Stats | None, tensor_cores: bool, first: Filters | None = None,
+    step: Step, x: NDArray[Any], filters: Filters | None, grid: int, stats: Stats | None,
+    tensor_cores: bool, first: Filters | None = None,
 ) -> Iterator[Exact]:  # fmt: skip
     """Yield the exact result of ``step``, part by part; without ``stats``, bounds equal results.
 
-    x [N,H,W,C] or [N,C] and w [K,3,3,C] or [K,C] are operands as the device holds them, bias is
-    [K], and ``first`` holds the weights of ``step.first``.
+    x [N,H,W,C] or [N,C], ``filters`` (w [K,3,3,C] or [K,C]) and ``first``, the filters of
+    ``step.first``, are operands as the device holds them.
     """
     everything = slice(None)
     if step.op == "linear":
-        assert w is not None
-        assert bias is not None
+        assert filters is not None
+        w, bias = filters
         x64 = x.reshape(len(x), -1).astype(np.float64)
         for start in range(0, len(w), DENSE_ROWS):
             part = slice(start, min(start + DENSE_ROWS, len(w)))
@@ -152,17 +152,15 @@ def exactly(
         image = slice(n, n + 1)
         x64 = x[image].astype(np.float64)
         if step.op == "conv3x3":
-            assert w is not None
-            assert bias is not None
-            w64 = w.astype(np.float64)
+            assert filters is not None
+            w64, bias = filters.w.astype(np.float64), filters.bias
             y = reference.conv3x3(x64, w64, bias)
             error = conv_error(x64, w64, bias, y, stats, tensor_cores) if stats else 0.0
             yield _pooled(_exact(image, everything, y, error), step.pool)
         elif step.op == "fused_conv1_block":
-            assert w is not None
-            assert bias is not None
+            assert filters is not None
             assert first is not None
-            y, error, finite = fused_conv1_block(x64, first, Filters(w, bias), stats, tensor_cores)
+            y, error, finite = fused_conv1_block(x64, first, filters, stats, tensor_cores)
             yield replace(_pooled(_exact(image, everything, y, error), step.pool), finite=finite)
         elif step.op == "maxpool2x2":
             yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)

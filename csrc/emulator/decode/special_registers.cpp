@@ -1,4 +1,4 @@
-// %tid.x and its like: registers that somebody else fills in.
+// Special registers such as %tid.x, which the block fills in when it starts.
 
 #include <cstring>
 

@@ -75,8 +75,8 @@ class RaceDetector {
   void release(Warp& warp, uint32_t* seen, bool tick);
   // Adds `seen` to the clocks of the warps in `mask`, which have also seen each other.
   void acquire(std::vector<Warp>& warps, uint32_t mask, const uint32_t* seen);
-  // As above for some threads of a warp. What a thread acquires, its warp acquires at the next
-  // synchronisation of the warp. What a thread releases includes all accesses of its warp.
+  // The variants for some threads of a warp. The warp acquires at its next synchronisation what a
+  // thread acquires at once. A release by one thread includes all accesses of its warp.
   void release_threads(Warp& warp, uint32_t active, uint32_t* seen);
   void acquire_threads(Warp& warp, uint32_t active, const uint32_t* seen);
   // Records that `warp` has seen another actor of its block up to `stamp`.

@@ -34,9 +34,9 @@ __device__ __forceinline__ void store_row(T* row /* [K] */, int channel, int K, 
 
 template <int WIDTH>
 __device__ __forceinline__ void add_bias(float (&v)[WIDTH], const float (&bias)[WIDTH], int relu) {
-  const float least = relu ? 0.0f : -CUDART_INF_F;
+  const float relu_floor = relu ? 0.0f : -CUDART_INF_F;
 #pragma unroll
-  for (int e = 0; e < WIDTH; ++e) v[e] = ptx::max_nan(v[e] + bias[e], least);  // @relu
+  for (int e = 0; e < WIDTH; ++e) v[e] = ptx::max_nan(v[e] + bias[e], relu_floor);  // @relu
 }
 
 // max(relu(v + bias)) over a window is relu(max(v) + bias): pooling comes first, on sums that were

@@ -25,7 +25,7 @@ struct WindowPixel {
 };
 
 // float16, bfloat16 and tf32 on tensor cores. A thread holds, of every 32 channels, eight
-// neighbours, in rows lane / 4 of every eight. Factors of tf32 come as float32: of B rounded in
+// neighbours, in rows lane_id / 4 of every eight. Factors of tf32 come as float32: of B rounded in
 // memory, of A to be rounded here.
 template <class Tile>
 class TensorCoreProduct {
@@ -52,17 +52,18 @@ class TensorCoreProduct {
 
   __device__ __forceinline__ TensorCoreProduct(const unsigned char* a_smem,
                                                const unsigned char* b_smem) {
-    const int lane = threadIdx.x % 32;
+    const int lane_id = threadIdx.x % 32;
 #pragma unroll
     for (int k = 0; k < Tile::BLOCK_K / MMA_K; ++k) {
       // Lanes 0-15 address the rows of the first 16 bytes of columns, 16-31 those of the last 16.
       // @a_address
       a_[k] = ptx::kept(ptx::shared_address(a_smem) +
-                        Tile::place(warp_m() + lane % 16, 2 * k + lane / 16));
+                        Tile::place(warp_m() + lane_id % 16, 2 * k + lane_id / 16));
       // Lanes 0-7 and 8-15 address both halves of the columns of eight rows, 16-31 of the next.
       // @b_address
-      b_[k] = ptx::kept(ptx::shared_address(b_smem) +
-                        Tile::place(warp_n() + lane % 8 + lane / 16 * 8, 2 * k + lane / 8 % 2));
+      b_[k] = ptx::kept(
+          ptx::shared_address(b_smem) +
+          Tile::place(warp_n() + lane_id % 8 + lane_id / 16 * 8, 2 * k + lane_id / 8 % 2));
     }
   }
 

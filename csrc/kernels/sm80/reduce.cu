@@ -45,11 +45,11 @@ __device__ __forceinline__ void reduce(const ReduceParams& p) {
   } else {
     sum = sum_of_splits<WIDTH>(p, static_cast<int64_t>(row) * p.K + k);
   }
-  const float least = p.relu ? 0.0f : -CUDART_INF_F;
+  const float relu_floor = p.relu ? 0.0f : -CUDART_INF_F;
   smxx::Pack<T, WIDTH> out;
 #pragma unroll
   for (int e = 0; e < WIDTH; ++e) {
-    out.e[e] = smxx::from_float<T>(smxx::max_nan(sum.e[e] + p.bias[k + e], least));
+    out.e[e] = smxx::from_float<T>(smxx::max_nan(sum.e[e] + p.bias[k + e], relu_floor));
   }
   smxx::store(static_cast<T*>(p.y) + static_cast<int64_t>(row) * p.K + k, out);
 }

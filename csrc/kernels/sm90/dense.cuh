@@ -60,11 +60,11 @@ __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work
 #pragma unroll 1
   for (int step = 0; step < min(Tile::STAGES, work.steps); ++step) load_weights(step, step);
   ptx::griddepcontrol_wait();  // @launches_wait
-  Place<Tile::STAGES> at;
+  PipelineState<Tile::STAGES> at;
 #pragma unroll 1
   for (int step = 0; step < work.steps; ++step) {
     if (step >= Tile::STAGES) {
-      ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.parity ^ 1);  // @stage_empty
+      ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.phase ^ 1);  // @stage_empty
       load_weights(at.stage, step);
     }
     // @load_images
@@ -83,13 +83,13 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
   const uint32_t a_low = ptx::wgmma_descriptor_low(smem + consumer * 64 * Tile::ROW_BYTES);
   const uint32_t b_low = ptx::wgmma_descriptor_low(smem + Tile::WEIGHT_BYTES);
   const bool arrives = threadIdx.x % 32 == 0;  // one thread of each warp
-  Place<Tile::STAGES> at;
+  PipelineState<Tile::STAGES> at;
   uint32_t before = 0;
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
     const uint32_t stage = at.stage * (Tile::STAGE_BYTES / UNIT);
-    ptx::mbarrier_wait(smem + Tile::FULL_AT + 8 * at.stage, at.parity);  // @stage_full
-    ptx::wgmma_fence();                                                  // @wgmma_fence
+    ptx::mbarrier_wait(smem + Tile::FULL_AT + 8 * at.stage, at.phase);  // @stage_full
+    ptx::wgmma_fence();                                                 // @wgmma_fence
 #pragma unroll
     for (int k = 0; k < 4; ++k) {  // 16 columns are 32 bytes
       // @wgmma
@@ -112,8 +112,9 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
 template <class Tile>
 __device__ __forceinline__ void write_sums(const float (&acc)[Tile::BLOCK_M / 2], float* sums_smem,
                                            int consumer) {
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-  sums_smem += lane % 4 * 2 * Tile::SUMS_ROW + 64 * consumer + 16 * warp + lane / 4;  // @first_sum
+  const int lane_id = threadIdx.x % 32, warp_id = threadIdx.x / 32 % 4;
+  sums_smem +=
+      lane_id % 4 * 2 * Tile::SUMS_ROW + 64 * consumer + 16 * warp_id + lane_id / 4;  // @first_sum
 #pragma unroll
   for (int i = 0; i < Tile::BLOCK_M / 2; ++i) {
     sums_smem[(i / 4 * 8 + i % 2) * Tile::SUMS_ROW + i % 4 / 2 * 8] = acc[i];
@@ -126,17 +127,17 @@ template <class T, class Tile>
 __device__ __forceinline__ void write_results(const DenseParams& p, const DenseWork& work,
                                               uint32_t sums_smem) {
   constexpr int WIDTH = 4;
-  const int lane = threadIdx.x % 32, splits = gridDim.y;
-  const int feature = work.k0 + WIDTH * lane, images = min(Tile::BLOCK_M, p.N - work.n0);
+  const int lane_id = threadIdx.x % 32, splits = gridDim.y;
+  const int feature = work.k0 + WIDTH * lane_id, images = min(Tile::BLOCK_M, p.N - work.n0);
   const bool inside = feature < p.K;
   // @bias_load
   const auto bias = inside ? smxx::load<WIDTH>(p.bias + feature) : smxx::Pack<float, WIDTH>{};
-  const float least = p.relu ? 0.0f : -CUDART_INF_F;
+  const float relu_floor = p.relu ? 0.0f : -CUDART_INF_F;
   T* y = static_cast<T*>(p.y) + static_cast<int64_t>(work.n0) * p.K + feature;
 #pragma unroll 1
   for (int image = blockIdx.y + threadIdx.x / 32 * splits; image < images;
        image += Tile::WARPS * splits) {
-    const uint32_t at = sums_smem + (image * Tile::SUMS_ROW + WIDTH * lane) * 4;
+    const uint32_t at = sums_smem + (image * Tile::SUMS_ROW + WIDTH * lane_id) * 4;
     float4 sums[DenseParams::MAX_SPLITS];
 #pragma unroll
     for (int split = 0; split < DenseParams::MAX_SPLITS; ++split) {  // all are on their way
@@ -157,7 +158,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
     smxx::Pack<T, WIDTH> out;
 #pragma unroll
     for (int e = 0; e < WIDTH; ++e) {
-      out.e[e] = smxx::from_float<T>(smxx::max_nan(v[e] + bias.e[e], least));  // @relu
+      out.e[e] = smxx::from_float<T>(smxx::max_nan(v[e] + bias.e[e], relu_floor));  // @relu
     }
     T* to = y + static_cast<int64_t>(image) * p.K;
     if (p.K % WIDTH == 0) {
@@ -175,7 +176,7 @@ template <class T, class Tile>
 __device__ __forceinline__ void dense(const DenseParams& p) {
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
-  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
+  const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   const DenseWork work = DenseWork::of<Tile>(p);
   ptx::griddepcontrol_launch_dependents();
   if (threadIdx.x == 0) {
@@ -186,15 +187,15 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
     ptx::fence_mbarrier_init();  // @barriers_made
   }
   __syncthreads();  // @block_sync
-  if (warp == Tile::WARPS) {
+  if (warp_id == Tile::WARPS) {
     if (ptx::elect_one()) load<Tile>(p, work, smem);
     return;
   }
   float acc[Tile::BLOCK_M / 2];
-  multiply<T, Tile>(acc, work.steps, smem, warp / 4);
+  multiply<T, Tile>(acc, work.steps, smem, warp_id / 4);
   // @products_done
   ptx::named_barrier(1, 32 * Tile::WARPS);  // nobody's products still read the stages
-  write_sums<Tile>(acc, reinterpret_cast<float*>(dynamic_smem), warp / 4);
+  write_sums<Tile>(acc, reinterpret_cast<float*>(dynamic_smem), warp_id / 4);
   ptx::cluster_arrive();  // @sums_written
   ptx::cluster_wait();    // @sums_written: by all splits
   write_results<T, Tile>(p, work, smem);

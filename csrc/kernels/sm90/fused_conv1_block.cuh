@@ -17,8 +17,8 @@
 namespace vgg::sm90 {
 
 // acc[x0] = the second convolution's sums of columns x0, x0 + 2, ... of the tile at `pixels`.
-// acc[x0][4 y + 2 h + e] is channel 16 warp + lane / 4 + 8 h, line y, column
-// 2 (2 (lane % 4) + e) + x0.
+// acc[x0][4 y + 2 h + e] is channel 16 warp_id + lane_id / 4 + 8 h, line y, column
+// 2 (2 (lane_id % 4) + e) + x0.
 template <class T>
 __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1BlockTile::HEIGHT],
                                                 uint32_t filters_smem, uint32_t pixels_smem) {
@@ -66,14 +66,14 @@ __device__ __forceinline__ void write_windows(
                                      smxx::max_nan(acc[0][lower], acc[1][lower]));  // @pool_window
     return smxx::from_float<T>(smxx::max_nan(most + bias[h], 0.0f));
   };
-  const auto pair = [&](int line, int h) {  // windows 2 (lane % 4) and the one behind it
+  const auto pair = [&](int line, int h) {  // windows 2 (lane_id % 4) and the one behind it
     const smxx::Pack<T, 2> both{window(line, h, 0), window(line, h, 1)};
     return reinterpret_cast<const uint32_t&>(both);
   };
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32 % 4;
-  const int member = lane % 8, chunk = 2 * warp + lane / 8 % 2;
+  const int lane_id = threadIdx.x % 32, warp_id = threadIdx.x / 32 % 4;
+  const int member = lane_id % 8, chunk = 2 * warp_id + lane_id / 8 % 2;
   const uint32_t row = to_smem + member * Tile::ROW_BYTES + ((chunk ^ member) << 4);
-  const int second = lane / 16 * Tile::GROUP_BYTES;  // matrices 2 and 3 are of the line behind
+  const int second = lane_id / 16 * Tile::GROUP_BYTES;  // matrices 2 and 3 are of the line behind
 #pragma unroll
   for (int line = 0; line + 1 < Tile::POOLED_H; line += 2) {
     ptx::stmatrix_x4_trans(row + line * Tile::GROUP_BYTES + second, pair(line, 0), pair(line, 1),
@@ -87,35 +87,37 @@ __device__ __forceinline__ void write_windows(
 // One of two warpgroups: every other tile of the block.
 template <class T>
 __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& p, uint32_t smem,
-                                                   int consumer, bool leads) {
+                                                   int consumer, bool is_store_leader) {
   using Tile = FusedConv1BlockTile;
-  const int lane = threadIdx.x % 32, channel = threadIdx.x / 32 % 4 * 16 + lane / 4;
+  const int lane_id = threadIdx.x % 32, channel = threadIdx.x / 32 % 4 * 16 + lane_id / 4;
   const float bias[2] = {p.bias2[channel], p.bias2[channel + 8]};
   const uint32_t pixels = smem + Tile::PIXELS_AT + consumer * Tile::PIXELS_BYTES;
   const uint32_t out = smem + Tile::OUT_AT + consumer * Tile::OUT_BYTES;
-  uint32_t parity = 0;
+  uint32_t phase = 0;
   ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT, 0);  // @filters_full
 #pragma unroll 1
   for (int tile = blockIdx.x + consumer * gridDim.x; tile < p.tiles; tile += 2 * gridDim.x) {
     float acc[2][4 * Tile::HEIGHT];
-    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * consumer, parity);  // @pixels_full
+    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * consumer, phase);  // @pixels_full
     multiply_pixels<T>(acc, smem + Tile::FILTERS_AT, pixels);
     // @release_pixels
-    if (lane == 0) ptx::mbarrier_arrive(smem + Tile::PIXELS_EMPTY_AT + 8 * consumer);
-    parity ^= 1;  // @next_pixels
+    if (lane_id == 0) ptx::mbarrier_arrive(smem + Tile::PIXELS_EMPTY_AT + 8 * consumer);
+    phase ^= 1;  // @next_pixels
 
-    if (leads) ptx::bulk_wait_read<0>();    // @buffer_free: the results before these are gone
+    if (is_store_leader)
+      ptx::bulk_wait_read<0>();             // @buffer_free: the results before these are gone
     ptx::named_barrier(1 + consumer, 128);  // @before_results
     write_windows<T>(acc, bias, out);
     ptx::fence_proxy_async();               // @results_fence
     ptx::named_barrier(1 + consumer, 128);  // @results_written: all is written before it is copied
-    if (leads) {
+    if (is_store_leader) {
       const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
       ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);  // @store_results
       ptx::bulk_commit();
     }
   }
-  if (leads) ptx::bulk_wait_read<0>();  // @stores_read: shared memory outlives the last copy
+  if (is_store_leader)
+    ptx::bulk_wait_read<0>();  // @stores_read: shared memory outlives the last copy
 }
 
 template <class T>
@@ -123,7 +125,7 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
   using Tile = FusedConv1BlockTile;
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
-  const int warp = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
+  const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   ptx::griddepcontrol_launch_dependents();  // as first of a forward it is itself an ordinary one
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT, 1);
@@ -134,8 +136,8 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
     ptx::fence_mbarrier_init();  // @barriers_made
   }
   __syncthreads();
-  if (warp / 4 == Tile::CONSUMERS) {
-    const int quarter = warp % 4;
+  if (warp_id / 4 == Tile::CONSUMERS) {
+    const int quarter = warp_id % 4;
     if (p.x_dtype == DType::uint8) {
       first_convolution<T, uint8_t>(p, dynamic_smem, quarter);
     } else if (p.x_dtype == DType::float32) {
@@ -145,8 +147,8 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
     }
     return;
   }
-  const bool leads = warp % 4 == 0 && ptx::elect_one();
-  if (leads && warp == 0) {
+  const bool is_store_leader = warp_id % 4 == 0 && ptx::elect_one();
+  if (is_store_leader && warp_id == 0) {
     ptx::mbarrier_arrive_expect_tx(smem + Tile::FILTERS_FULL_AT, 9 * Tile::FILTER_BYTES);
 #pragma unroll 1
     for (int tap = 0; tap < 9; ++tap) {
@@ -154,7 +156,7 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
                        smem + Tile::FILTERS_FULL_AT, tap * Tile::CHANNELS, 0);
     }
   }
-  second_convolution<T>(p, smem, warp / 4, leads);
+  second_convolution<T>(p, smem, warp_id / 4, is_store_leader);
 }
 
 }  // namespace vgg::sm90

@@ -42,8 +42,8 @@ class Patch {
   static constexpr int LINES = Tile::WARP_LINES + 2, CHANNELS = 3;
 
  public:
-  __device__ __forceinline__ Patch(const FusedConv1BlockParams& p, unsigned char* taps, int warp)
-      : p_(p), taps_(taps), line_(warp * Tile::WARP_LINES), lane_(threadIdx.x % 32) {
+  __device__ __forceinline__ Patch(const FusedConv1BlockParams& p, unsigned char* taps, int warp_id)
+      : p_(p), taps_(taps), line_(warp_id * Tile::WARP_LINES), lane_(threadIdx.x % 32) {
     const int c = lane_ % CHANNELS;
     scale_ = c == 0 ? p.scale[0] : c == 1 ? p.scale[1] : p.scale[2];
     shift_ = c == 0 ? p.shift[0] : c == 1 ? p.shift[1] : p.shift[2];
@@ -156,8 +156,9 @@ class FirstFilters {
 
  public:
   __device__ __forceinline__ explicit FirstFilters(const FusedConv1BlockParams& p) {
-    const int lane = threadIdx.x % 32;
-    const uint32_t* words = static_cast<const uint32_t*>(p.w1) + lane / 4 * ROW_WORDS + lane % 4;
+    const int lane_id = threadIdx.x % 32;
+    const uint32_t* words =
+        static_cast<const uint32_t*>(p.w1) + lane_id / 4 * ROW_WORDS + lane_id % 4;
 #pragma unroll
     for (int m = 0; m < M; ++m) {
 #pragma unroll
@@ -167,13 +168,13 @@ class FirstFilters {
           a_[m][k][i] = words[(16 * m + i % 2 * 8) * ROW_WORDS + 8 * k + i / 2 * 4];
         }
       }
-      bias_[m][0] = p.bias1[16 * m + lane / 4];
-      bias_[m][1] = p.bias1[16 * m + lane / 4 + 8];
+      bias_[m][0] = p.bias1[16 * m + lane_id / 4];
+      bias_[m][1] = p.bias1[16 * m + lane_id / 4 + 8];
     }
   }
 
-  // Of the eight pixels whose rows of B are at `taps_smem`: z[j] is channel 8 j + lane / 4 of
-  // pixels 2 (lane % 4) and 2 (lane % 4) + 1, where `inside` has ones.
+  // Of the eight pixels whose rows of B are at `taps_smem`: z[j] is channel 8 j + lane_id / 4 of
+  // pixels 2 (lane_id % 4) and 2 (lane_id % 4) + 1, where `inside` has ones.
   __device__ __forceinline__ void convolve(uint32_t taps_smem, uint32_t inside,
                                            uint32_t (&z)[2 * M]) const {
     uint32_t b[4];
@@ -218,7 +219,7 @@ __device__ __forceinline__ void rotate(uint32_t (&z)[8]) {
   }
 }
 
-// All 64 channels of eight pixels, whose rows this lane addresses of chunk `lane / 8`.
+// All 64 channels of eight pixels, whose rows this lane addresses of chunk `lane_id / 8`.
 __device__ __forceinline__ void store_pixels(uint32_t row_smem, const uint32_t (&z)[8]) {
   ptx::stmatrix_x4_trans(row_smem, z[0], z[1], z[2], z[3]);
   ptx::stmatrix_x4_trans(row_smem ^ 64, z[4], z[5], z[6], z[7]);  // four chunks further, swizzled
@@ -226,41 +227,41 @@ __device__ __forceinline__ void store_pixels(uint32_t row_smem, const uint32_t (
 
 template <class T, class Source>
 __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p,
-                                                  unsigned char* smem, int warp) {
+                                                  unsigned char* smem, int warp_id) {
   using Tile = FusedConv1BlockTile;
-  const int lane = threadIdx.x % 32, t = lane % 4, member = lane % 8, chunk = lane / 8;
+  const int lane_id = threadIdx.x % 32, t = lane_id % 4, member = lane_id % 8, chunk = lane_id / 8;
   const uint32_t address = ptx::shared_address(smem);
-  unsigned char* const taps = smem + Tile::WARPS_AT + warp * Tile::WARP_BYTES;
-  for (int i = lane; i < Tile::WARP_BYTES / 16; i += 32) {       // those behind the 27th stay zero
+  unsigned char* const taps = smem + Tile::WARPS_AT + warp_id * Tile::WARP_BYTES;
+  for (int i = lane_id; i < Tile::WARP_BYTES / 16; i += 32) {    // those behind the 27th stay zero
     reinterpret_cast<uint4*>(taps)[i] = make_uint4(0, 0, 0, 0);  // @taps_zeros
   }
   __syncwarp();  // zeros are there before values are written among them
 
   const FirstFilters<T> filters(p);
-  Patch<T, Source> patch(p, taps, warp);
+  Patch<T, Source> patch(p, taps, warp_id);
   const uint32_t taps_row =
-      ptx::shared_address(taps) + Patch<T, Source>::place(lane % 8, lane / 8 * 8);
+      ptx::shared_address(taps) + Patch<T, Source>::place(lane_id % 8, lane_id / 8 * 8);
   const auto row = [&](int member) {  // of a group between the convolutions
     return member * Tile::ROW_BYTES + ((chunk ^ member) << 4);  // @pixel_row
   };
   const auto group = [&](int plane, int line) {
-    return plane * Tile::PLANE_BYTES + (warp * Tile::WARP_LINES + line) * Tile::GROUP_BYTES;
+    return plane * Tile::PLANE_BYTES + (warp_id * Tile::WARP_LINES + line) * Tile::GROUP_BYTES;
   };
   // @neighbour_rows
   const int own = row(member), left = row((member + 7) % 8), right = row((member + 1) % 8);
   // Rows of edges: of four lines, column -1 in plane 0 and column 16 in plane 3.
-  const int edge_line = lane % 8 / 2, edge_chunk = (lane / 8 + edge_line) % 4;
-  const int edge = lane % 2 == 0
+  const int edge_line = lane_id % 8 / 2, edge_chunk = (lane_id / 8 + edge_line) % 4;
+  const int edge = lane_id % 2 == 0
                        ? group(0, edge_line) + (edge_chunk << 4)
                        : group(3, edge_line) + 7 * Tile::ROW_BYTES + ((edge_chunk ^ 7) << 4);
 
-  uint32_t buffer = 0, parity = 0;
+  uint32_t buffer = 0, phase = 0;
   patch.fetch(FusedConv1BlockWork::of(p, blockIdx.x));
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
     const uint32_t pixels = address + Tile::PIXELS_AT + buffer * Tile::PIXELS_BYTES;
-    const int y = work.y + warp * Tile::WARP_LINES - 1;
+    const int y = work.y + warp_id * Tile::WARP_LINES - 1;
     const auto is_line = [&](int line) { return y + line >= 0 && y + line < p.H; };
     const int x = work.x + 4 * t;  // of lane t's first pixel, column 2 (2 t), or the one behind it
     // @inside_columns
@@ -269,7 +270,7 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
     patch.normalize();
     const int next = tile + gridDim.x;
     if (next < p.tiles) patch.fetch(FusedConv1BlockWork::of(p, next));
-    ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, parity ^ 1);  // @pixels_empty
+    ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, phase ^ 1);  // @pixels_empty
     uint32_t z[8];
 #pragma unroll
     for (int line = 0; line < Tile::WARP_LINES; ++line) {
@@ -294,9 +295,9 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
     store_pixels(pixels + edge, z);
     ptx::fence_proxy_async();  // @pixels_fence: wgmma reads what was written
     __syncwarp();              // by all lanes
-    if (lane == 0) ptx::mbarrier_arrive(address + Tile::PIXELS_FULL_AT + 8 * buffer);
+    if (lane_id == 0) ptx::mbarrier_arrive(address + Tile::PIXELS_FULL_AT + 8 * buffer);
     buffer ^= 1;
-    parity ^= buffer ^ 1;
+    phase ^= buffer ^ 1;
   }
 }
 

@@ -8,7 +8,7 @@ namespace vgg::sm90 {
 // What a kernel makes of its sums: y, y pooled, or float32 sums of a part of C for reduce.cu.
 enum class Result { whole, pooled, split };
 
-// A slab is 8 pixels wide and 8 M_TILES high; a tile is one slab for each of two warpgroups, by
+// A coord is 8 pixels wide and 8 M_TILES high; a tile is one coord for each of two warpgroups, by
 // BLOCK_N channels. CLUSTER blocks share filters. Numbers of 16-bit elements, or bytes where they
 // say so.
 template <int BLOCK_N_, int M_TILES_, int CLUSTER_, Result RESULT>
@@ -28,12 +28,13 @@ struct HaloTile {
   static constexpr int PIXEL_BYTES = CONSUMERS * BOX_BYTES, FILTER_BYTES = BLOCK_N * ROW_BYTES;
 
   // Results leave in pieces of 64 pixels by 64 channels, 16 pixels where they are pooled, in turn
-  // through PIECES buffers.
-  static constexpr int PIECE_BYTES = (POOL ? 16 : 64) * ROW_BYTES;
-  static constexpr int TILE_PIECES = M_TILES * BLOCK_N / CHANNELS;
-  static constexpr int PIECES = POOL && TILE_PIECES >= 4 ? 4 : 2;
-  static_assert(SPLIT || TILE_PIECES % PIECES == 0, "the next tile begins with the first buffer");
-  static constexpr int OUT_BYTES = SPLIT ? 0 : CONSUMERS * PIECES * PIECE_BYTES;
+  // through SUBTILE_BUFFERS buffers.
+  static constexpr int SUBTILE_BYTES = (POOL ? 16 : 64) * ROW_BYTES;
+  static constexpr int TILE_SUBTILES = M_TILES * BLOCK_N / CHANNELS;
+  static constexpr int SUBTILE_BUFFERS = POOL && TILE_SUBTILES >= 4 ? 4 : 2;
+  static_assert(SPLIT || TILE_SUBTILES % SUBTILE_BUFFERS == 0,
+                "the next tile begins with the first buffer");
+  static constexpr int OUT_BYTES = SPLIT ? 0 : CONSUMERS * SUBTILE_BUFFERS * SUBTILE_BYTES;
 
   static constexpr int SMEM_BYTES = 227 * 1024, BARRIER_BYTES = 1024;
   static constexpr int FILTER_STAGES = PIXELS * BLOCK_N < 128 * 128 ? 9 : BLOCK_N == 256 ? 4 : 5;

@@ -63,7 +63,7 @@ struct Channels {
 
 // Waits for all threads of the block, or of the cluster.
 template <class Tile>
-__device__ __forceinline__ void meet() {
+__device__ __forceinline__ void cluster_or_block_sync() {
   if constexpr (Tile::CLUSTER == 1) {
     __syncthreads();  // @block_sync
   } else {
@@ -88,15 +88,15 @@ __device__ __forceinline__ void make_barriers(uint32_t smem) {
     }
     ptx::fence_mbarrier_init();  // @barriers_made
   }
-  meet<Tile>();
+  cluster_or_block_sync<Tile>();
 }
 
 // For all threads, at the end: shared memory outlives what the other block still sends to it.
 template <class Tile>
-__device__ __forceinline__ void leave() {
+__device__ __forceinline__ void cluster_exit_sync() {
   if constexpr (Tile::CLUSTER > 1) {
     __syncwarp();  // single threads were at work
-    meet<Tile>();
+    cluster_or_block_sync<Tile>();
   }
 }
 
@@ -106,7 +106,7 @@ template <class Tile, class Params>
 __device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
   constexpr int SHARE = Tile::BLOCK_N / Tile::CLUSTER;
   const Channels channels = Channels::of<Tile>(p);
-  Place<Tile::FILTER_STAGES> at;
+  PipelineState<Tile::FILTER_STAGES> at;
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const int first = Work::of<Tile>(p, unit).k0 + rank<Tile>() * SHARE;  // @filters_share
@@ -121,7 +121,7 @@ __device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
                               rank<Tile>() * SHARE * Tile::ROW_BYTES;
           const int column = (3 * r + s) * p.C + c;  // @filter_column
           // @filters_empty
-          ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT + 8 * at.stage, at.parity ^ 1);
+          ptx::mbarrier_wait(smem + Tile::FILTERS_EMPTY_AT + 8 * at.stage, at.phase ^ 1);
           // @filters_expect
           ptx::mbarrier_arrive_expect_tx(full, Tile::FILTER_BYTES);  // the shares of all blocks
           if constexpr (Tile::CLUSTER == 1) {
@@ -140,9 +140,9 @@ __device__ __forceinline__ void load_filters(const Params& p, uint32_t smem) {
 // How a consumer's thread gives stages back: one arrival for each warp, and for each block that
 // fills the stage; lane i arrives at block i.
 template <class Tile>
-class GiveBack {
+class ConsumerRelease {
  public:
-  __device__ __forceinline__ explicit GiveBack(uint32_t smem)
+  __device__ __forceinline__ explicit ConsumerRelease(uint32_t smem)
       : smem_(smem), cluster_smem_(smem), lane_(threadIdx.x % 32) {
     if constexpr (Tile::CLUSTER > 1) {
       cluster_smem_ = ptx::cluster_address(smem, lane_ % Tile::CLUSTER);  // @release_address
@@ -169,10 +169,10 @@ class GiveBack {
 
 // Two results as they are stored, in one register.
 template <class T>
-__device__ __forceinline__ uint32_t pair(float first, float second, float2 bias, float least) {
+__device__ __forceinline__ uint32_t pair(float first, float second, float2 bias, float relu_floor) {
   // @relu
-  const smxx::Pack<T, 2> both{smxx::from_float<T>(smxx::max_nan(first + bias.x, least)),
-                              smxx::from_float<T>(smxx::max_nan(second + bias.y, least))};
+  const smxx::Pack<T, 2> both{smxx::from_float<T>(smxx::max_nan(first + bias.x, relu_floor)),
+                              smxx::from_float<T>(smxx::max_nan(second + bias.y, relu_floor))};
   return reinterpret_cast<const uint32_t&>(both);
 }
 

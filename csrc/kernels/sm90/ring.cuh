@@ -6,14 +6,14 @@
 
 namespace vgg::sm90 {
 
-// A place in a ring of stages, and the parity of its barriers' phase there.
+// A place in a ring of stages, and the phase of its barriers' phase there.
 template <int STAGES>
-struct Place {
-  uint32_t stage = 0, parity = 0;
+struct PipelineState {
+  uint32_t stage = 0, phase = 0;
   __device__ __forceinline__ void advance() {
     if (++stage == STAGES) {
       stage = 0;
-      parity ^= 1;
+      phase ^= 1;
     }
   }
 };

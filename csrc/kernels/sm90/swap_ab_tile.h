@@ -31,13 +31,13 @@ struct SwapAbTile {
   // computed, and never stored.
   static constexpr int GROUPS = BOX_W * (ROWS - 1) + TILE_W, SUMS = GROUPS * IMAGES / 2;
 
-  // Results leave in pieces of seven pixels of all images by 64 channels, in turn through PIECES
-  // buffers.
-  static constexpr int PIECE_W = 7, PIECE_BYTES = PIECE_W * GROUP_BYTES;
-  static constexpr int TILE_PIECES = TILE_W * TILE_H / (POOL ? 4 : 1) / PIECE_W;
-  static constexpr int PIECES = POOL ? 1 : 2;
-  static_assert(TILE_PIECES % PIECES == 0, "the next tile begins with the first buffer");
-  static constexpr int OUT_BYTES = CONSUMERS * PIECES * PIECE_BYTES;
+  // Results leave in pieces of seven pixels of all images by 64 channels, in turn through
+  // SUBTILE_BUFFERS buffers.
+  static constexpr int SUBTILE_W = 7, SUBTILE_BYTES = SUBTILE_W * GROUP_BYTES;
+  static constexpr int TILE_SUBTILES = TILE_W * TILE_H / (POOL ? 4 : 1) / SUBTILE_W;
+  static constexpr int SUBTILE_BUFFERS = POOL ? 1 : 2;
+  static_assert(TILE_SUBTILES % SUBTILE_BUFFERS == 0, "the next tile begins with the first buffer");
+  static constexpr int OUT_BYTES = CONSUMERS * SUBTILE_BUFFERS * SUBTILE_BYTES;
 
   static constexpr int SMEM_BYTES = 227 * 1024;
   static constexpr int PIXEL_STAGES = ROWS == 2 ? 2 : 4, FILTER_STAGES = POOL ? 5 : 4;

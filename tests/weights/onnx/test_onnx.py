@@ -69,7 +69,7 @@ EXPORTS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], Any]] = 
     "mean": (lambda: Headed(lambda y: y.mean((2, 3))), 64, (0, 2, 3), None),
     "mean-view": (lambda: Headed(_mean_view), 64, (0, 2, 3), None),
     "mean-squeeze": (lambda: Headed(_mean_squeeze), 64, (0,), None),
-    "features": (lambda: TorchVGG(SMALL).features, 64, (0, 2, 3), None),
+    "features": (lambda: TorchVGG(SMALL, hidden=8).features, 64, (0, 2, 3), None),
 }  # fmt: skip
 
 # The newer exporter takes seconds per model. The older one exports an adaptive pool only if its

@@ -1,7 +1,7 @@
 """Plots of reports: throughput and latency of programs, or layers under a roofline.
 
 matplotlib (extra ``plot``) is imported when a plot is drawn, and without pyplot, which would open
-windows and keep state. The same report and matplotlib give the same SVG, byte for byte; a picture
+windows and keep state. Equal reports give equal SVG files with one version of matplotlib; a picture
 contains the SHA-256 of its report.
 """
 
@@ -16,8 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files import check_writable, replacing
+from ...files import replacing
 from ...text import one_line
+from ..output import check_path
 from ..report import Report
 
 if TYPE_CHECKING:
@@ -54,11 +55,6 @@ def check_plot(path: str | Path) -> None:
     Raises ``ValueError`` if the name ends in none of :data:`FORMATS` or if matplotlib is missing or
     broken, and ``OSError`` if the file cannot be written.
     """
-    if Path(path).suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"plot {str(path)!r}: expected a name ending in {' or '.join(FORMATS)}, "
-            f"got {Path(path).suffix or 'no ending'!r}"
-        )
     if importlib.util.find_spec("matplotlib") is None:
         raise ValueError('plots need matplotlib: pip install "vgg-cuda[plot]"')
     try:
@@ -68,7 +64,7 @@ def check_plot(path: str | Path) -> None:
             f"plots need matplotlib, and matplotlib cannot be imported ({type(error).__name__}: "
             f'{one_line(str(error))}): pip install "vgg-cuda[plot]"'
         ) from None
-    check_writable(path)
+    check_path(path, FORMATS)
 
 
 def figure(report: Report) -> Figure:

@@ -173,7 +173,7 @@ def _notes(
     flops: float | None,
 ) -> list[str]:  # fmt: skip
     notes = [
-        "FLOPs are those of a direct convolution, so Winograd's algorithm can exceed the roof. "
+        "FLOPs count a direct convolution, so Winograd's algorithm can exceed the roof. "
         "Layers that mostly read can exceed it too, because a copy also writes."
     ]
     if per_byte is None or flops is None:
