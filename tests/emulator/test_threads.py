@@ -11,11 +11,10 @@ import struct
 import numpy as np
 import pytest
 from support.ptx_programs import (
-    ORDER_IDS,
-    ORDERS,
     address,
     aligned,
     compute,
+    every_order,
     read,
     result,
     run,
@@ -27,7 +26,6 @@ from vgg_cuda import _C
 pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
-every_order = pytest.mark.parametrize(("schedule", "lazy"), ORDERS, ids=ORDER_IDS)
 
 
 # ---- Where threads are ----

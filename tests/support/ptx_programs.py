@@ -15,15 +15,34 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pytest
 
 from vgg_cuda import _C
 
 SOURCE = "kernels/example.cuh"
 KERNEL = "example"
 SCHEDULES = ("forward", "reverse", "round_robin", "random")
-ORDERS = list(product(SCHEDULES, (True, False)))
-"""Every legal order that the emulator knows: schedule, lazy."""
-ORDER_IDS = [f"{schedule}-{'lazy' if lazy else 'eager'}" for schedule, lazy in ORDERS]
+ORDERS = {
+    f"{schedule}-{'lazy' if lazy else 'eager'}": (schedule, lazy)
+    for schedule, lazy in product(SCHEDULES, (True, False))
+}
+"""All orders of execution that the emulator offers: schedule and lazy, by name."""
+
+FAST_ORDERS = ["forward-eager", "random-lazy"]
+"""The only two orders that between them find every mutant without the race detector.
+
+In "forward" the warps run one after the other and copies arrive as early as is legal; in "random"
+they alternate and copies arrive as late as is legal. The race detector finds every mutant in any
+order.
+"""
+
+every_order = pytest.mark.parametrize(("schedule", "lazy"), ORDERS.values(), ids=ORDERS)
+OTHER_ORDERS = [order for order in ORDERS if order not in FAST_ORDERS]
+fast_and_other_orders = pytest.mark.parametrize(
+    "orders",
+    [FAST_ORDERS, pytest.param(OTHER_ORDERS, marks=pytest.mark.slow)],
+    ids=["fast", "others"],
+)
 
 MAX_THREADS = 1024
 ALIGNMENT = 256
