@@ -59,6 +59,7 @@ EXPORTS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], Any]] = 
     ),
     "torchvision-448": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 448, (), None),
     "torchvision-64": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 64, (0,), None),
+    "torchvision-32": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 32, (0,), None),
     "timm": (lambda: TimmVGG(SMALL, hidden=8, num_classes=3), 224, (0,), (224, 224)),
     "probabilities": (
         lambda: nn.Sequential(TorchVGG(SMALL, hidden=8, num_classes=3), nn.Softmax(-1)),
@@ -73,8 +74,8 @@ EXPORTS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], Any]] = 
 
 # The newer exporter takes seconds per model. The older one exports an adaptive pool only if its
 # grid divides the image.
-DYNAMO = ("torchvision-bn", "torchvision-64", "timm", "mean-view", "flatten")
-CASES = [(name, False) for name in EXPORTS if name != "torchvision-64"]
+DYNAMO = ("torchvision-bn", "torchvision-64", "torchvision-32", "timm", "mean-view", "flatten")
+CASES = [(name, False) for name in EXPORTS if name not in ("torchvision-64", "torchvision-32")]
 CASES += [(name, True) for name in DYNAMO]
 SLOW = ("timm", "flatten")  # of the newer exporter: make test reads them from the older one
 
