@@ -23,7 +23,7 @@ TYPES = INTEGERS | FLOATS
 
 
 def integers(type_name: str, count: int = 64) -> np.ndarray:
-    """The values at which integer arithmetic goes wrong, and random ones."""
+    """Return values at which integer arithmetic goes wrong, and random ones."""
     dtype = INTEGERS[type_name]
     bits = 8 * dtype.itemsize
     edges = [0, 1, 2, 3, 7, 8, 31, 32, 33, 255, -1, -2, -3, -7, -32, 1 << bits - 1]
@@ -35,7 +35,7 @@ def integers(type_name: str, count: int = 64) -> np.ndarray:
 
 
 def combinations(*columns: np.ndarray) -> list[np.ndarray]:
-    """Every value of each with every value of the others."""
+    """Combine every value of each column with every value of the others."""
     return [grid.ravel() for grid in np.meshgrid(*columns, indexing="ij")]
 
 
@@ -52,11 +52,11 @@ def unsigned(value: int, bits: int = 32) -> int:
 FORMATS = {"f16": (11, -24, 65504.0), "bf16": (8, -133, float(ml_dtypes.finfo("bfloat16").max)),
            "f32": (24, -149, float(np.finfo(np.float32).max)),
            "f64": (53, -1074, float(np.finfo(np.float64).max))}  # fmt: skip
-"""Digits, exponent of the smallest subnormal number, greatest number."""
+"""Significant bits, exponent of the smallest subnormal number, largest number."""
 
 
 def rounded(value: Fraction, type_name: str, mode: str = "rn") -> float:
-    """To the nearest number of that type (rn, ties to even), the one below, above, inside."""
+    """Round to nearest even (rn), down (rm), up (rp) or towards zero (rz)."""
     digits, smallest, greatest = FORMATS[type_name]
     if value == 0:
         return 0.0
@@ -78,7 +78,7 @@ def rounded(value: Fraction, type_name: str, mode: str = "rn") -> float:
 
 
 def floats(type_name: str, count: int = 64) -> np.ndarray:
-    """Zeros, infinities, NaN, subnormal, great and neighbouring numbers, random bits."""
+    """Return zeros, infinities, NaN, subnormal, large and neighbouring numbers, and random bits."""
     dtype = FLOATS[type_name]
     digits, smallest, greatest = FORMATS[type_name]
     step = 2.0 ** (1 - digits)
@@ -93,7 +93,7 @@ def floats(type_name: str, count: int = 64) -> np.ndarray:
 
 
 def assert_same_floats(got: np.ndarray, expected: np.ndarray, *operands: np.ndarray) -> None:
-    """To the bit, signs of zeros included; any NaN is as good as another."""
+    """Check equality, including signs of zeros; every NaN equals every other."""
     with np.errstate(invalid="ignore"):  # signalling NaN
         got64, expected64 = got.astype(np.float64), expected.astype(np.float64)
     same = (got64 == expected64) & (np.signbit(got64) == np.signbit(expected64))
@@ -106,7 +106,7 @@ def assert_same_floats(got: np.ndarray, expected: np.ndarray, *operands: np.ndar
 
 
 def exact_sum(product_of: tuple[float, float], c: float, to: str, mode: str = "rn") -> float:
-    """a b + c, rounded once."""
+    """Return a b + c with one rounding."""
     a, b = product_of
     with np.errstate(all="ignore"):
         ieee = float(np.float64(a) * np.float64(b) + np.float64(c))  # inf, NaN, the sign of zero

@@ -11,26 +11,26 @@ from support.cute_layouts import filled, load, swizzled, table
 from support.ptx_programs import address, read, result, run
 
 TABLES = load("cute_sm90.json")
-MODES = {0: 0, 1: 3, 2: 2, 3: 1}  # bits of the swizzle -> the descriptor's
-BASE = 1024  # the address at which shared memory starts
+MODES = {0: 0, 1: 3, 2: 2, 3: 1}  # swizzle bits -> descriptor's mode
+BASE = 1024  # start address of shared memory
 SHARED = 64 * 1024
 M, K, THREADS = 64, 16, 128
 
 
 @dataclass(frozen=True)
 class Tile:
-    """[rows, 16] elements in shared memory, behind a descriptor."""
+    """[rows, 16] elements in shared memory, described by a descriptor."""
 
     rows: int
-    bits: int = 3  # of the swizzle
+    bits: int = 3  # swizzle bits
     mn_major: bool = False
-    start: int = 0  # bytes, as are the offsets
+    start: int = 0  # in bytes, like the offsets
     leading: int = 0
     stride: int = 0
     base: int = 0
 
     def addresses(self) -> np.ndarray:
-        """[rows, 16] -> byte in shared memory."""
+        """Return the byte in shared memory of each of the [rows, 16] elements."""
         layout = TABLES["mn_major" if self.mn_major else "k_major"][str(self.bits)]
         chunk = int(np.prod([n for n in layout["shape"][0] if isinstance(n, int)]))
         names = {"m": self.rows // chunk, "k": 2, "L": self.leading // 2, "S": self.stride // 2}
@@ -73,11 +73,11 @@ bar.sync 0;
 class Product:
     n: int
     b: Tile
-    a: Tile | None = None  # None: in registers
+    a: Tile | None = None  # None: registers
     dtype: Any = np.float16
     keep: bool = True
     signs: tuple[int, int] = (1, 1)
-    times: int = 1  # K / 16, for tiles whose K slices follow one another
+    times: int = 1  # K / 16, for tiles with consecutive K slices
     options: dict[str, Any] = field(default_factory=dict)
 
     def instruction(self, step: int = 0) -> str:
@@ -92,7 +92,7 @@ class Product:
         )
 
     def run(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
-        """a [64, K], b [N, K], c [64, N]."""
+        """Run the product of a [64, K] and b [N, K], added to c [64, N]."""
         image = np.full(SHARED, 0xFF, np.uint8)  # NaN
         descriptors = []
         for step in range(self.times):
@@ -132,7 +132,7 @@ class Product:
         return got.reshape(self.n, M).T, counters
 
     def check(self) -> dict[str, int]:
-        """With small integers, of which everything is exact."""
+        """Compare with small integers, whose products and sums are exact."""
         rng = np.random.default_rng(0)
         k = K * self.times
         a, b, c = (
