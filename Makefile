@@ -4,16 +4,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Where there is an NVIDIA driver, CuPy is installed too, and everything runs on the GPU.
+# With an NVIDIA driver, CuPy is installed too and everything runs on the GPU.
 GPU := $(shell command -v nvidia-smi 2>/dev/null || ls /proc/driver/nvidia/version 2>/dev/null)
 comma := ,
 WITH_GPU := $(if $(GPU),$(comma)cuda13)
 
-# The tests run the kernels on the CPU, and fail where they cannot. What is installed after them in
-# the same environment keeps what that takes.
+# The tests run the kernels in the emulator and fail without it, so `make test` builds it. Later
+# installs into the same environment keep it.
 EMULATOR = $(if $(findstring test,$*)$(wildcard $(VENV)/.installed-test*),\
   -C cmake.define.VGG_CUDA_EMULATOR=ON)
-# An editable install, once made, stays one.
+# An editable install stays editable.
 EDITABLE := -C cmake.define.VGG_CUDA_EMULATOR=ON -C editable.rebuild=true
 export VGG_CUDA_TESTS_EXPECT_EMULATOR := 1
 
@@ -23,15 +23,17 @@ SOURCES := pyproject.toml CMakeLists.txt README.md \
 .PHONY: help demo test test-slow lint format bench results gpu sass-diff dev clean
 
 help:
-	@echo "make demo       install, classify real images, time VGG-16    (<= 5 min)"
-	@echo "make test       install and run the tests                     (<= 15 min)"
-	@echo "make test-slow  the full-size set that make test leaves out"
-	@echo "make lint       ruff, mypy --strict, clang-format, codespell"
-	@echo "make bench      the CPU beside PyTorch and onnxruntime; bench/results/ and the README"
-	@echo "make gpu        builds, tests and measures on a GPU, with no network; OUT=folder (<= 9 min)"
-	@echo "make results    renders the newest of bench/results/ into the README, and their pictures"
-	@echo "make sass-diff BASE=commit  compares the kernels' machine code with that of a commit"
-	@echo "make dev        editable install that rebuilds csrc/ when it is imported"
+	@echo "make demo       install, classify real images, time VGG-16         (<= 5 min)"
+	@echo "make test       install and run the tests                          (<= 15 min)"
+	@echo "make test-slow  run the full-size tests that make test leaves out"
+	@echo "make lint       run ruff, mypy --strict, clang-format and codespell"
+	@echo "make format     fix what ruff and clang-format can fix"
+	@echo "make dev        install in editable mode; csrc/ is rebuilt when vgg_cuda is imported"
+	@echo "make bench      measure the CPU next to PyTorch and onnxruntime, update bench/results/"
+	@echo "make gpu        build, test and measure on a GPU, without a network; OUT=folder (<= 9 min)"
+	@echo "make results    render the newest results and the plan into README.md, docs/ and pictures"
+	@echo "make sass-diff  compare the kernels' machine code with that of a commit; BASE=commit"
+	@echo "make clean      remove .venv and the build folders"
 
 demo: $(VENV)/.installed-demo$(WITH_GPU)
 	$(BIN)/python examples/demo.py
@@ -51,9 +53,10 @@ bench: $(VENV)/.installed-bench
 
 results: $(VENV)/.installed-bench
 	$(BIN)/python bench/render.py
+	$(BIN)/python docs/render_network.py
 
-# In the PYTHON that the command line or the environment names, else in .venv where there is one, else
-# in python3: it installs nothing there, and fetches nothing.
+# Uses PYTHON if the command line or the environment sets it, else .venv if it exists, else python3.
+# Installs and downloads nothing.
 GPU_PYTHON = $(if $(filter file,$(origin PYTHON)),$(wildcard $(BIN)/python))
 gpu:
 	@PYTHONPATH="bench:$$PYTHONPATH" $(or $(GPU_PYTHON),$(PYTHON)) -m gpu \

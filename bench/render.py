@@ -1,8 +1,8 @@
-"""Renders the newest results under ``bench/results/`` into the README, so that no figure is typed.
+"""Render the newest results under ``bench/results/`` into README.md and docs/.
 
-``python bench/render.py`` rewrites what stands between ``<!-- results: NAME -->`` and ``<!-- end of
-results -->``, and draws the picture beside every report that has none of its own figures;
-``make results`` runs it. Pictures take matplotlib, and only those that are out of date are drawn.
+``python bench/render.py`` rewrites the lines between ``<!-- results: NAME -->`` and ``<!-- end of
+results -->``, and draws each picture that is missing or older than its report; ``make results``
+runs it. Pictures need matplotlib.
 """
 
 from __future__ import annotations
@@ -18,33 +18,35 @@ from vgg_cuda.bench.plot import digest, plot, source_digest
 from vgg_cuda.bench.report import SCHEMA, Report, Result, read
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 RESULTS = ROOT / "bench" / "results"
 MARKED = re.compile(r"(<!-- results: (\w+) -->\n).*?(\n<!-- end of results -->)", re.DOTALL)
 
 
-def render(readme: str, results: Path = RESULTS) -> str:
-    """``readme`` with what stands between markers made from the newest of ``results``."""
+def render(page: str, results: Path = RESULTS, to_root: str = "") -> str:
+    """Return ``page`` with its marked sections rendered from the newest of ``results``.
+
+    ``to_root`` is the path from the page's folder to the root, for links. Raises ``SystemExit`` for
+    an unknown section.
+    """
 
     def section(match: re.Match[str]) -> str:
         if match[2] not in SECTIONS:
-            raise SystemExit(f"README.md: no results {match[2]!r}; known: {', '.join(SECTIONS)}")
-        return match[1] + SECTIONS[match[2]](results) + match[3]
+            raise SystemExit(f"results: expected one of {', '.join(SECTIONS)}, got {match[2]!r}")
+        text = SECTIONS[match[2]](results)
+        return match[1] + text.replace("](bench/", f"]({to_root}bench/") + match[3]
 
-    rendered, found = MARKED.subn(section, readme)
-    if not found:
-        raise SystemExit("README.md: expected the markers <!-- results: cpu --> ...")
-    return rendered
+    return MARKED.sub(section, page)
 
 
 def reports(results: Path = RESULTS) -> dict[Path, Report]:
-    """All reports of ``vgg-cuda bench`` and ``profile``, oldest first."""
+    """Return all reports of ``vgg-cuda bench`` and ``profile``, oldest first."""
     paths = sorted(results.glob("*.json"))
     return {path: read(path) for path in paths if _schema(path) == SCHEMA}
 
 
 def stale_plots(results: Path = RESULTS) -> dict[Path, Report]:
-    """Pictures that are not there, or are not of the report of the same name."""
+    """Return the pictures that are missing or do not show the report of the same name."""
     plots = {path.with_suffix(".svg"): report for path, report in reports(results).items()}
     return {
         path: report
@@ -59,7 +61,7 @@ def _schema(path: Path) -> object:
 
 
 def cpu(results: Path) -> str:
-    """Networks on the CPU, from the newest ``*-cpu.json``."""
+    """Return the table of networks on the CPU, from the newest ``*-cpu.json``."""
     newest = _newest(results, "*-cpu.json")
     if newest is None:
         return "No measurement on a CPU yet."
@@ -67,28 +69,37 @@ def cpu(results: Path) -> str:
 
 
 def gpu(results: Path) -> str:
-    """Networks, then layers, on a GPU: ``*-gpu.json`` and ``*-gpu-kernel.json``."""
-    model, kernel = _newest(results, "*-gpu.json"), _newest(results, "*-gpu-kernel.json")
-    parts = [_model(model)] if model else []
-    parts += [_layers(kernel)] if kernel else []
-    return "\n\n".join(parts) or "No GPU measurement yet."
+    """Return the table of networks on a GPU, from the newest ``*-gpu.json``."""
+    newest = _newest(results, "*-gpu.json")
+    return _model(newest) if newest else "No GPU measurement yet."
+
+
+def layers(results: Path) -> str:
+    """Return the table of layers on a GPU, from the newest ``*-gpu-kernel.json``."""
+    newest = _newest(results, "*-gpu-kernel.json")
+    return _layers(newest) if newest else "No GPU measurement yet."
 
 
 def plan(results: Path) -> str:
-    """What the tiles allow at batch 64, from the newest plan."""
+    """Return one sentence on the predicted time at batch 64, from the newest plan."""
     newest = _newest(results, "*-plan-vgg16-sm_90a-n64.json")
     if newest is None:
         return "No plan yet."
     total = json.loads(newest.read_text(encoding="utf-8"))["total"]
     part = total["floor_us"] / total["tiled_us"]
     return (
-        "By their tiles alone, at the rates that are reported for an H200, these kernels reach "
-        f"{part:.0%} of what VGG-16's\nproducts and bytes allow at batch 64 "
-        f"({_link(newest)}): a prediction, no measurement."
+        "Prediction, not a measurement: with these tiles, and at the rates reported for an H200, "
+        f"the kernels reach {part:.0%} of\nthe speed that VGG-16's products and bytes allow at "
+        f"batch 64 ({_link(newest)})."
     ).replace("%", " %")
 
 
-SECTIONS: dict[str, Callable[[Path], str]] = {"cpu": cpu, "gpu": gpu, "plan": plan}
+SECTIONS: dict[str, Callable[[Path], str]] = {
+    "cpu": cpu,
+    "gpu": gpu,
+    "layers": layers,
+    "plan": plan,
+}
 
 
 def _newest(results: Path, pattern: str) -> Path | None:
@@ -100,7 +111,7 @@ def _link(path: Path) -> str:
 
 
 def _model(path: Path) -> str:
-    """Programs by batches: time and rate of an image, multiples of vgg_cuda's time."""
+    """Return a table of programs by batches: time and rate per image, ratio to vgg_cuda's time."""
     report = read(path)
     by = {(r.peer, r.batch): r for r in report.results}
     programs = list(dict.fromkeys(r.peer for r in report.results))
@@ -129,10 +140,10 @@ def _model(path: Path) -> str:
             "",
             f"![Throughput and latency against batch, {what}](bench/results/{path.stem}.svg)",
             "",
-            f"{what}, on {report.device}, {report.date[:10]}: medians; in brackets, multiples of "
-            f"vgg_cuda's time; error, relative L2 of the logits.",
+            f"{what}, on {report.device}, {report.date[:10]}. Times are medians; brackets hold "
+            f"the ratio to vgg_cuda's time. The error is the relative L2 error of the logits.",
             *(f"{text}." for text in absent(report)),
-            f"From {_link(path)}; `make bench` measures it anew.",
+            f"Source: {_link(path)}; `make bench` measures again.",
         ]
     )
 
@@ -158,17 +169,19 @@ def _layers(path: Path) -> str:
             "",
             f"![Layers under the measured roofline](bench/results/{path.stem}.svg)",
             "",
-            f"Layers on {report.device}, {report.date[:10]}. From {_link(path)}.",
+            f"Layers on {report.device}, {report.date[:10]}. Source: {_link(path)}.",
         ]
     )
 
 
 def main() -> None:
-    """Draws what is out of date, then rewrites the README."""
+    """Draw pictures that are out of date, then rewrite the pages."""
     for path, report in stale_plots().items():
         plot(report, path)
         print(f"drew {path.relative_to(ROOT)}")
-    README.write_text(render(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        to_root = "" if page.parent == ROOT else "../"
+        page.write_text(render(page.read_text(encoding="utf-8"), RESULTS, to_root), "utf-8")
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ class Source:
     arch: str
 
     def text(self) -> str:
-        """The file and everything it includes, without comments and spacing."""
+        """Return the file and everything it includes, without comments and spacing."""
         seen: dict[Path, str] = {}
 
         def read(path: Path) -> None:
@@ -96,7 +96,7 @@ class Source:
 
 
 def find_sources(tree: Path, archs: list[str]) -> Iterator[Source]:
-    """The kernels' sources in CMakeLists.txt, once for each architecture."""
+    """Return the kernels' sources in CMakeLists.txt, once for each architecture."""
     text = (tree / "CMakeLists.txt").read_text()
     for _, front_end, outputs, files in FAMILY.findall(text):
         for arch in outputs.split(";"):

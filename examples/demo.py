@@ -1,7 +1,7 @@
-"""The demonstration that ``make demo`` runs: real scans, the embedded network, then VGG-16.
+"""The program of ``make demo``: classify scanned digits, then time VGG-16 on two photographs.
 
-Writes the held-out fifth of scikit-learn's handwritten digits as PNG files, classifies the folder
-through the command line, and times a full-size VGG-16 on two photographs. Needs scikit-learn.
+It writes the held-out fifth of scikit-learn's handwritten digits as PNG files and classifies them
+with the command line and the network that ships with the package. Needs scikit-learn.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ RUNS = 5
 
 
 def classify_digits() -> None:
-    """Held-out digits as PNG files, through the command line; its accuracy and confusions."""
+    """Classify held-out digits with the command line; print accuracy and confusion matrix."""
     scans, labels = held_out()
     shutil.rmtree(FOLDER, ignore_errors=True)
     for i, (scan, label) in enumerate(zip(scans, labels, strict=True)):
         path = FOLDER / "digits" / str(label) / f"{i:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(scan).save(path)
-    print(f"wrote {len(scans)} handwritten digits that the network has not seen to {FOLDER}/digits")
+    print(f"wrote {len(scans)} handwritten digits, not used in training, to {FOLDER}/digits")
 
     output = FOLDER / "digits.json"
     command = [str(Path(sys.executable).parent / "vgg-cuda"), "classify", str(FOLDER / "digits")]
@@ -50,20 +50,20 @@ def classify_digits() -> None:
         confusion[truth, record["predictions"][0]["index"]] += 1
     right, total = int(np.trace(confusion)), int(confusion.sum())
     print(f"accuracy {100 * right / total:.1f} % ({right} of {total})")
-    print(f"{total / seconds:.0f} images per second, the command's start included")
-    print("\nrow: the digit written; column: the digit read")
+    print(f"{total / seconds:.0f} images per second, including the start of the command")
+    print("\nrows: true digit; columns: predicted digit")
     print("    " + "".join(f"{digit:4d}" for digit in range(10)))
     for digit, row in enumerate(confusion):
         print(f"{digit:4d}" + "".join(f"{n:4d}" if n else "   ." for n in row))
 
 
 def time_vgg16() -> None:
-    """Full-size VGG-16 on two photographs; the weights are random, so the classes mean nothing."""
+    """Time a full-size VGG-16 on two photographs; its weights are random."""
     model = VGG.from_config("vgg16", seed=0)
     names = ("china.jpg", "flower.jpg")
     photographs = [load_sample_image(name) for name in names]
-    print(f"\nVGG-16 at 224x224, {model.dtype} on {model.device}; weights drawn from seed 0,")
-    print("so its classes mean nothing and only its time is shown")
+    print(f"\nVGG-16 at 224x224, {model.dtype} on {model.device}; random weights, so only the")
+    print("times are meaningful, not the classes")
     model.classify(photographs)  # warm-up
     for name, photograph in zip(names, photographs, strict=True):
         times = []
@@ -74,7 +74,7 @@ def time_vgg16() -> None:
         height, width, _ = photograph.shape
         print(
             f"{name} ({width}x{height}): {1e3 * sorted(times)[RUNS // 2]:.0f} ms per image, "
-            f"resizing included (median of {RUNS}); most probable: class {best.label}"
+            f"including resizing (median of {RUNS}); most probable: class {best.label}"
         )
 
 

@@ -1,8 +1,10 @@
-"""VGG-16 as a Keras model, and the same model on this package's kernels: how well they agree.
+"""Run a Keras VGG-16 on vgg_cuda and compare the results.
 
-``python examples/keras_vgg16.py`` builds the network at 224x224; ``--reduced`` one with a sixteenth
-of its channels. Needs Keras 3 with a backend (``pip install keras torch``; KERAS_BACKEND names it,
-torch by default here). The weights are random, so the classes mean nothing.
+    python examples/keras_vgg16.py [--reduced] [--device auto]
+
+``--reduced`` builds a network with a sixteenth of the channels. Needs Keras 3 and a Keras backend
+(``pip install keras torch``); KERAS_BACKEND selects the backend, here PyTorch by default. The
+weights are random, so the classes are meaningless.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # filters, convoluti
 
 
 def vgg16(divisor: int) -> Any:
-    """Configuration D of the paper, its widths divided."""
+    """Return configuration D of the VGG paper, with its widths divided by ``divisor``."""
     layers: list[Any] = []
     for filters, count in BLOCKS:
         layers += [
@@ -44,9 +46,9 @@ def vgg16(divisor: int) -> Any:
 
 
 def main() -> None:
-    """Builds, converts, predicts twice and prints how far apart the results are."""
-    parser = argparse.ArgumentParser(description="a Keras VGG-16 on vgg_cuda")
-    parser.add_argument("--reduced", action="store_true", help="a sixteenth of the channels")
+    """Predict with Keras and with vgg_cuda; print the difference and the times."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--reduced", action="store_true", help="use a sixteenth of the channels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
     options = parser.parse_args()
 
@@ -62,7 +64,7 @@ def main() -> None:
     got = np.asarray(model(x))
     end = time.perf_counter()
     error = np.linalg.norm(np.log(got) - np.log(expected)) / np.linalg.norm(np.log(expected))
-    print(f"classes: {expected.argmax(axis=1)} by Keras, {got.argmax(axis=1)} here")
+    print(f"classes: Keras {expected.argmax(axis=1)}, vgg_cuda {got.argmax(axis=1)}")
     print(f"log-probabilities: relative L2 error {error:.1e}")
     print(f"first calls: Keras {middle - start:.2f} s, vgg_cuda {end - middle:.2f} s")
 

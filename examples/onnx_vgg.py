@@ -1,4 +1,4 @@
-"""ONNX in and out: a PyTorch VGG through its exporter, and the embedded network in onnxruntime.
+"""Import a VGG that PyTorch exported to ONNX, and run an exported network in onnxruntime.
 
 Needs the extras ``onnx`` and ``torch``, and onnxruntime.
 """
@@ -19,7 +19,7 @@ from vgg_cuda.weights import load_weights, save_onnx
 
 
 def from_pytorch(folder: Path) -> None:
-    """Exports a small VGG from PyTorch and runs it here."""
+    """Export a small VGG from PyTorch to ONNX and run it on vgg_cuda."""
     layers: list[nn.Module] = []
     for c, k in ((3, 16), (16, 32), (32, 64)):
         layers += [nn.Conv2d(c, k, 3, padding=1), nn.BatchNorm2d(k), nn.ReLU(), nn.MaxPool2d(2)]
@@ -27,7 +27,7 @@ def from_pytorch(folder: Path) -> None:
     x = torch.randn(4, 3, 64, 64)
     path = folder / "small.onnx"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that this exporter is the older one
+        warnings.simplefilter("ignore")  # the dynamo=False exporter is deprecated
         torch.onnx.export(
             module, (x,), path, input_names=["x"], dynamic_axes={"x": {0: "N"}}, dynamo=False
         )
@@ -36,11 +36,11 @@ def from_pytorch(folder: Path) -> None:
     y = network(x.numpy(), layout="NCHW")
     with torch.no_grad():
         expected = module(x).numpy()
-    print(f"{network}\nPyTorch's probabilities, to {np.abs(y - expected).max():.1e}")
+    print(f"{network}\nlargest difference from PyTorch: {np.abs(y - expected).max():.1e}")
 
 
 def to_onnxruntime(folder: Path) -> None:
-    """Writes the embedded network of digits as ONNX and runs it there."""
+    """Export the digits network to ONNX and run it in onnxruntime."""
     digits = vgg_cuda.VGG.load("digits")
     path = folder / "digits.onnx"
     save_onnx(load_weights("digits"), path)  # or: vgg-cuda convert digits digits.onnx --to onnx
@@ -49,7 +49,8 @@ def to_onnxruntime(folder: Path) -> None:
     images = session.get_inputs()[0]
     x = np.random.default_rng(0).standard_normal((8, 32, 32, 3), dtype=np.float32)
     (y,) = session.run(["logits"], {"images": x.transpose(0, 3, 1, 2)})
-    print(f"{images.name} {images.shape} -> logits, to {np.abs(y - digits(x)).max():.1e}")
+    error = np.abs(y - digits(x)).max()
+    print(f"{images.name} {images.shape} -> logits, largest difference: {error:.1e}")
 
 
 if __name__ == "__main__":

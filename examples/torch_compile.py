@@ -1,9 +1,9 @@
-"""``torch.compile(model, backend="vgg_cuda")``: a VGG, and a network that only partly is one.
+"""Compile a VGG and a residual network with ``torch.compile(model, backend="vgg_cuda")``.
 
     python examples/torch_compile.py [--size 224] [--batch 1] [--runs 5]
 
-Needs the extra ``torch``. Weights are random. Where there is a GPU, PyTorch and this package
-compute there in float16, else on the CPU in float32. In-place updates of weights are noticed; after
+Needs the extra ``torch``. Weights are random. PyTorch and vgg_cuda compute in float16 on a GPU if
+PyTorch finds one, else in float32 on the CPU. In-place updates of weights are detected; after
 writes through ``.data`` call ``vgg_cuda.interop.torch_cache.refresh()``.
 """
 
@@ -21,7 +21,7 @@ VGG16 = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M"
 
 
 def vgg16() -> nn.Sequential:
-    """VGG-16 as torchvision builds it."""
+    """Return VGG-16 with the layers of torchvision's."""
     layers: list[nn.Module] = []
     channels = 3
     for word in VGG16.split():
@@ -37,7 +37,7 @@ def vgg16() -> nn.Sequential:
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions of any width with batch norms, beside what stays PyTorch's."""
+    """A residual block of two 3x3 convolutions, between layers that PyTorch runs."""
 
     def __init__(self, channels: int = 48) -> None:
         super().__init__()
@@ -52,14 +52,14 @@ class Residual(nn.Module):
         self.head = nn.Linear(channels, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x [N,3,H,W] -> [N,10]."""
+        """Return logits [N,10] of x [N,3,H,W]."""
         x = torch.relu(self.stem(x))
         x = torch.relu(self.block(x) + x)
         return self.head(x.mean((2, 3)))
 
 
 def milliseconds(run: Callable[[], object], runs: int) -> float:
-    """Of one call, the median of ``runs`` after one that is not counted."""
+    """Return the median time of ``runs`` calls, after a warm-up call."""
     times = []
     for _ in range(runs + 1):
         start = time.perf_counter()
@@ -71,16 +71,16 @@ def milliseconds(run: Callable[[], object], runs: int) -> float:
 
 
 def main() -> None:
-    """Compiles both, compares them with PyTorch, and times them."""
+    """Compile both models, compare them with PyTorch and time them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--size", type=int, default=224, help="height and width of the images")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=5, help="calls that are timed")
+    parser.add_argument("--runs", type=int, default=5, help="number of timed calls")
     arguments = parser.parse_args()
     device, dtype = ("cuda", torch.float16) if torch.cuda.is_available() else ("cpu", torch.float32)
     torch.manual_seed(0)
     x = torch.randn(arguments.batch, 3, arguments.size, arguments.size)
-    x = x.to(device, dtype, memory_format=torch.channels_last)  # is read as it is
+    x = x.to(device, dtype, memory_format=torch.channels_last)  # read without a copy
     print(f"{tuple(x.shape)}, {dtype} on {device}")
 
     for name, model in (("VGG-16", vgg16()), ("residual", Residual())):

@@ -1,7 +1,7 @@
-"""PyTorch modules on this package's kernels: a VGG-16 of torchvision's shape, and its features.
+"""Run a PyTorch VGG-16 and its perceptual features on vgg_cuda with ``vgg_cuda.from_torch``.
 
-Prints what ``vgg_cuda.from_torch`` changes: the time of a call, and nothing else. Needs PyTorch; a
-model of torchvision or timm does as well as the one below.
+The script compares results and times with PyTorch's. Needs PyTorch; models of torchvision and timm
+can be converted in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VGG16 = [64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 5
 
 
 class VGG(nn.Module):
-    """torchvision/models/vgg.py, configuration D."""
+    """Configuration D of torchvision/models/vgg.py."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ class VGG(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Logits [N,1000] of x [N,3,H,W]."""
+        """Return logits [N,1000] of x [N,3,H,W]."""
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
 def milliseconds(calls: list[Callable[[], object]], runs: int, device: str) -> list[float]:
-    """The median time of each call; they take turns, after one of each to warm up."""
+    """Return the median time of each call; calls alternate, after one warm-up call each."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(runs + 1):
         for call, found in zip(calls, times, strict=True):
@@ -61,21 +61,21 @@ def milliseconds(calls: list[Callable[[], object]], runs: int, device: str) -> l
     return [sorted(found[1:])[runs // 2] for found in times]
 
 
-def compare(what: str, module: nn.Module, x: torch.Tensor, runs: int) -> None:
-    """Both modules' results and times."""
+def compare(name: str, module: nn.Module, x: torch.Tensor, runs: int) -> None:
+    """Print the difference and the times of ``module`` and its conversion."""
     network = vgg_cuda.from_torch(module)  # shares its layers and parameters
     with torch.inference_mode():
         y, expected = network(x), module(x)
         error = float((y - expected).norm() / expected.norm())
         pair = [lambda: module(x), lambda: network(x)]
         eager, ours = milliseconds(pair, runs, x.device.type)
-    print(f"{what}: {tuple(y.shape)}, relative difference {error:.1e}")
+    print(f"{name}: {tuple(y.shape)}, relative difference {error:.1e}")
     print(f"  PyTorch {eager:.1f} ms, vgg_cuda {ours:.1f} ms: {eager / ours:.2f}x")
     print(f"  {network.calls}")
 
 
 def main() -> None:
-    """Classes, then perceptual features, then a call that needs a gradient."""
+    """Compare logits, then perceptual features, then run a call that needs gradients."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=1)
@@ -89,7 +89,7 @@ def main() -> None:
     compare("features[:16], relu3_3", model.features[:16], x, options.runs)
 
     network = vgg_cuda.from_torch(model)
-    network(x).sum().backward()  # the original forward: gradients are PyTorch's own
+    network(x).sum().backward()  # PyTorch runs its own forward, for its gradients
     print(f"with gradients: {network.calls}: {network.why}")
 
 

@@ -11,7 +11,7 @@ from .images.presets import PRESETS, Preset, RangeWarning
 from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError
-from .weights.chain import UnsupportedError
+from .weights.chain.layers import UnsupportedError
 
 if TYPE_CHECKING:
     from .interop.keras import from_keras as from_keras

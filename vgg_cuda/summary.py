@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, dataclass
 
 from .configs import Config, Conv
+from .text import aligned
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,5 @@ def summary_table(
     cells = [(*astuple(row)[:NUMBERS], f"{row.parameters:,}", f"{row.flops:,}") for row in table]
     total = (f"{sum(r.parameters for r in table):,}", f"{sum(r.flops for r in table):,}")
     lines = [HEADINGS, *cells, ("total", *[""] * (NUMBERS - 1), *total)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
-    text = [
-        "  ".join(
-            cell.ljust(widths[i]) if i < NUMBERS else cell.rjust(widths[i])
-            for i, cell in enumerate(line)
-        )
-        for line in lines
-    ]
-    rule = "-" * len(text[0])
-    return "\n".join([text[0], rule, *text[1:-1], rule, text[-1]])
+    text = aligned(lines, left=range(NUMBERS))
+    return "\n".join([*text[:-1], text[1], text[-1]])

@@ -1,8 +1,9 @@
-"""Text for messages: untrusted names on one line, escaped and shortened."""
+"""Text for messages and tables: untrusted names on one line, lists, sizes, columns."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Sequence
 
 
 def plain(text: str) -> str:
@@ -25,3 +26,27 @@ def listed(names: list[str], limit: int = 8) -> str:
     """Return the first ``limit`` of ``names`` for a message, and how many follow."""
     shown = ", ".join(one_line(name, 80) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def format_bytes(nbytes: int) -> str:
+    """Return a number of bytes for a message: "12 bytes", "3.4 MB", "1.5 GB"."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6)):
+        if nbytes >= factor:
+            return f"{nbytes / factor:.1f} {unit}"
+    return f"{nbytes:,} bytes"
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Container[int]) -> list[str]:
+    """Return aligned lines: the headings ``rows[0]``, a rule, and the other rows.
+
+    Columns whose index is in ``left`` are aligned left, the others right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]

@@ -83,7 +83,7 @@ class VGG:
         the CPU, for tests). ``dtype`` is float32 on the CPU; on other devices float16 (default),
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
         default that of the device. Raises ``FileNotFoundError``; ``WeightsError`` (a
-        ``ValueError``) for weights that are not those of a VGG; ``ValueError`` for an unknown
+        ``ValueError``) for weights of another architecture; ``ValueError`` for an unknown
         device, dtype or arch; ``RuntimeError`` for an unavailable device.
         """
         get_backend(device, arch)  # report an unavailable device before a long read

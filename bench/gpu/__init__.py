@@ -1,5 +1,5 @@
-"""``make gpu``: one unattended command that builds, tests and measures on an NVIDIA GPU.
+"""``make gpu``: build, test and measure on an NVIDIA GPU, unattended.
 
-It needs no network, keeps to a deadline and writes what it has after every step. Where there is no
-GPU it goes the same way as far as it can: see :mod:`gpu.__main__`.
+The command needs no network, ends at a deadline and writes its results after every step. Without a
+GPU it does a dry run; see :mod:`gpu.__main__`.
 """

@@ -1,10 +1,10 @@
-"""``make gpu [OUT=folder]``: builds, tests and measures on this machine's GPU, unattended.
+"""Build, test and measure on this machine's GPU, unattended: ``make gpu [OUT=folder]``.
 
-Writes at most eight files, ``FILES``, into OUT (default build/gpu/<date>); everything essential is
-in ``summary.json``. Ends at the deadline with what it has. Exit status 1 where a step failed that
-could run, had no time, or none ran; 2 for bad arguments. Without a GPU it is a dry run of
-everything but the launches there, in the environment that it is run from, where that has the
-package with the emulator (after ``make test``, ``.venv``). Without make and git:
+Writes the files of ``FILES`` into OUT (default build/gpu/<date>); ``summary.json`` has everything
+essential. The run ends at the deadline with the results until then. The exit status is 1 if a step
+failed or had no time, or if no step ran, and 2 for bad arguments. Without a GPU it is a dry run of
+everything except launches on the GPU; it uses the current environment if that has the package with
+the emulator, as ``.venv`` has after ``make test``. Without make and git, run
 ``VGG_CUDA_COMMIT=... PYTHONPATH=bench python3 -m gpu --out folder``.
 """
 
@@ -18,7 +18,6 @@ import os
 import signal
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +33,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def work_folder() -> Path:
-    """Where what is built is kept for the next run; a temporary one where the tree is read-only."""
+    """Return the folder of builds, kept for the next run; a temporary one for a read-only tree."""
     folder = ROOT / "build" / "gpu" / "work"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,13 +44,13 @@ def work_folder() -> Path:
 
 
 def child_environment(work: Path) -> dict[str, str]:
-    """This one's with the tools beside this Python, caches in ``work``, and no network."""
+    """Return the environment of child processes: this Python's tools, local caches, no network."""
     env = dict(os.environ)
     for name in ("PYTHONHOME", "PYTEST_ADDOPTS", "PYTHONWARNINGS"):
         env.pop(name, None)
     beside = os.path.dirname(sys.executable)
     env["PATH"] = os.pathsep.join([beside, env.get("PATH", os.defpath), "/usr/local/cuda/bin"])
-    # without the folder of sources, which has no compiled extension
+    # the source folder has no compiled extension
     given = env.get("PYTHONPATH", "").split(os.pathsep)
     given = [path for path in given if path and Path(path).resolve() not in (ROOT, ROOT / "bench")]
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), *given])
@@ -67,71 +66,58 @@ def child_environment(work: Path) -> dict[str, str]:
 
 
 def fail(text: str) -> NoReturn:
-    """For what the caller can mend."""
+    """Report bad arguments and exit with 2."""
     with contextlib.suppress(OSError, ValueError):
         print(f"gpu: {text}", file=sys.stderr, flush=True)
     raise SystemExit(2)
 
 
-def limit(text: str) -> tuple[str, float]:
-    """``bench=200``, as ``--limit`` takes it."""
-    name, _, seconds = text.partition("=")
-    return name, float(seconds)
-
-
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="gpu", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, help="folder for the results")
-    parser.add_argument("--deadline", type=float, default=DEADLINE_S, help="seconds of everything")
-    parser.add_argument("--build", choices=("auto", "always", "never"), default="auto")
-    parser.add_argument("--only", nargs="+", default=[], help="these steps, and what they need")
     parser.add_argument(
-        "--limit", nargs="+", default=[], type=limit, metavar="STEP=SECONDS", help="of a step"
+        "--deadline", type=float, default=DEADLINE_S, help="seconds of the whole run"
     )
-    parser.add_argument("--dry-run", action="store_true", help="as if there were no GPU")
+    parser.add_argument("--build", choices=("auto", "always", "never"), default="auto")
+    parser.add_argument("--only", nargs="+", default=[], help="these steps and their needs")
+    parser.add_argument("--dry-run", action="store_true", help="do not use a GPU")
     return parser.parse_args(arguments)
 
 
 def interrupt(number: int, frame: Any) -> None:
-    """What has begun is ended, and the summary written; once."""
+    """End the current step by an exception; later signals are ignored."""
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     raise Interrupted(f"interrupted by {signal.Signals(number).name}")
 
 
 def chosen(steps: list[Step], args: argparse.Namespace) -> list[Step]:
-    """Those of ``--only`` and all that they need, with the limits of ``--limit``."""
-    limits = dict(args.limit)
-    if unknown := {*args.only, *limits} - {step.name for step in steps}:
+    """Return the steps of ``--only`` and the steps that they need."""
+    if unknown := {*args.only} - {step.name for step in steps}:
         names = ", ".join(step.name for step in steps)
-        fail(f"no step {', '.join(sorted(unknown))}: expected one of {names}")
-    for name, seconds in [("--deadline", args.deadline), *limits.items()]:
-        if not 0 < seconds < math.inf:
-            fail(f"{name}: expected a positive number of seconds, got {seconds:g}")
+        fail(f"--only: expected some of {names}, got {', '.join(sorted(unknown))}")
+    if not 0 < args.deadline < math.inf:
+        fail(f"--deadline: expected a positive number of seconds, got {args.deadline:g}")
     wanted = {*args.only, "environment"} if args.only else {step.name for step in steps}
-    for step in reversed(steps):  # what one needs is before it
+    for step in reversed(steps):  # a step comes after the steps that it needs
         wanted |= {*step.needs} if step.name in wanted else set()
-    return [
-        replace(step, limit_s=limits.get(step.name, step.limit_s))
-        for step in steps
-        if step.name in wanted
-    ]
+    return [step for step in steps if step.name in wanted]
 
 
 def cleared(out: Path) -> None:
-    """A folder that can be written to, without the files of an earlier run."""
+    """Make the folder of results and remove the files of an earlier run."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             for name in FILES:
                 (out / name).unlink(missing_ok=True)
     except OSError as error:
-        fail(f"{out}: expected a folder for the results: {error.strerror or error}")
+        fail(f"--out: expected a writable folder, got {out}: {error.strerror or error}")
 
 
 def main(arguments: list[str] | None = None, steps: list[Step] | None = None) -> int:
-    """Runs the steps and prints a table."""
+    """Run the steps and print a table."""
     args = parse(arguments)
     todo = chosen(all_steps(args.build) if steps is None else steps, args)
     now = datetime.datetime.now(datetime.timezone.utc)

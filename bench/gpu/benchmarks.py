@@ -1,6 +1,6 @@
-"""The step that measures: ``vgg-cuda bench`` several times, the most important first.
+"""The benchmark step: several runs of ``vgg-cuda bench``, the most important first.
 
-Its reports go into ``bench.json`` as they come, so that what was measured before a timeout stays.
+``bench.json`` is rewritten after every run, so that a timeout keeps the earlier reports.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any
 from .runner import Child, Result, Run, write_json
 
 NETWORK, LAYER_BATCH = "vgg16", 64
-SPARE_S = 10.0  # of the step's time: for what a run does after its budget
-LEAST_S = 10.0  # with less, no further run is begun
-# what is asked for, and which part of the time that is then left it may take
+SPARE_S = 10.0  # of the step's time, for the end of a run after its budget
+MIN_RUN_S = 10.0  # no further run is started with less time left
+# arguments of each run, and its fraction of the time left
 WANTED: list[tuple[list[str], float]] = [
     (["model", NETWORK, "--dtype", "float16", "--batch", "64,1,16,256"], 0.45),
     (["kernel", "--network", NETWORK, "--dtype", "float16", "--batch", str(LAYER_BATCH)], 0.7),
@@ -31,20 +31,28 @@ NO_TIME, LEFT_OUT = "no time", "left out"
 
 
 def benchmark(run: Run) -> Result:
-    """Networks and layers beside PyTorch; ``data`` has what is wrong and what failed."""
+    """Measure networks and layers beside PyTorch; ``data`` lists wrong and failed results."""
     path = run.work / "report.json"
     runs: list[dict[str, Any]] = []
     child = Child(0, "", False)
     for words, part in DRY if run.dry_run else WANTED:
         left = (min(run.left(), DRY_S) if run.dry_run else run.left()) - SPARE_S
-        if left < LEAST_S and runs:
+        if left < MIN_RUN_S and runs:
             runs.append({"asked": words, "report": None, "why": NO_TIME})
             continue
         path.unlink(missing_ok=True)
         limits = ["--budget", f"{max(left, 5.0) * part:.0f}", "--output", str(path)]
         device = [] if run.dry_run else ["--device", "cuda"]
         child = run.python(
-            "-m", "vgg_cuda", "bench", *words, *device, "--peers", "torch", *limits, apart=True
+            "-m",
+            "vgg_cuda",
+            "bench",
+            *words,
+            *device,
+            "--peers",
+            "torch",
+            *limits,
+            separate_stderr=True,
         )
         report = json.loads(path.read_text()) if path.exists() else None
         runs.append({"asked": words, "report": report, "why": why(child)})
@@ -55,16 +63,16 @@ def benchmark(run: Run) -> Result:
 
 
 def why(child: Child) -> str:
-    """How a run ended, where that is not well."""
+    """Return why a run ended badly, or an empty text."""
     if child.timed_out:
         return "killed at the limit"
-    if child.code == 2 and "unknown dtype" in child.last_line():  # without ml_dtypes
+    if child.code == 2 and "dtype: expected" in child.last_line():  # ml_dtypes is not installed
         return f"{LEFT_OUT}: {child.last_line()}"
     return "" if child.code == 0 else f"exit status {child.code}: {child.last_line()}"
 
 
 def judged(runs: list[dict[str, Any]], child: Child) -> Result:
-    """``runs`` in one sentence; fails for a wrong result and for what did not run."""
+    """Summarize ``runs``; wrong results and failed runs fail the step."""
     rows = results(runs)
     wrong = [label(row) for row in rows if row["status"] == "wrong"]
     bad = [
@@ -93,13 +101,13 @@ def judged(runs: list[dict[str, Any]], child: Child) -> Result:
 
 
 def results(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of all reports, each with the ``kind`` of its."""
+    """Return the results of all reports, each with the ``kind`` of its report."""
     reports = [each["report"] for each in runs if each["report"]]
     return [{"kind": r["kind"]} | row for r in reports for row in r["results"]]
 
 
 def beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """How many times PyTorch's speed that is."""
+    """Return the speed relative to PyTorch, or an empty text."""
     same = ("kind", "name", "batch", "dtype")
     for other in rows:
         if other["peer"] == "torch" and all(other[key] == row[key] for key in same):
@@ -108,12 +116,12 @@ def beside(row: dict[str, Any], rows: list[dict[str, Any]]) -> str:
 
 
 def label(row: dict[str, Any]) -> str:
-    """Which result that is."""
+    """Return a name of a result for messages."""
     return f"{row['dtype']} {row['kind']} {row['name']} N={row['batch']} of {row['peer']}"
 
 
 def slowest_layer(path: Path) -> dict[str, Any] | None:
-    """The one of this package's that took longest, from ``bench.json``; None without layers."""
+    """Return this package's slowest layer in ``bench.json``; None if there are no layers."""
     if not path.exists():
         return None
     rows = results(json.loads(path.read_text())["runs"])

@@ -1,4 +1,4 @@
-"""What this machine is; nothing is changed. As a script prints it as two objects of JSON."""
+"""Facts about this machine; run as a script, prints them as two JSON objects."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = (
-    "numpy", "torch", "cupy-cuda13x", "ml_dtypes", "nvidia-cudnn-cu13", "triton", "pytest",
-    "pytest-xdist", "hypothesis", "pybind11", "scikit-build-core", "cmake", "ninja", "pip",
+    "numpy", "msgspec", "torch", "cupy-cuda13x", "ml_dtypes", "nvidia-cudnn-cu13", "triton",
+    "pytest", "pytest-xdist", "hypothesis", "pybind11", "scikit-build-core", "cmake", "ninja",
+    "pip",
 )  # fmt: skip
 QUERY = (
     "name", "driver_version", "memory.total", "compute_cap", "clocks.sm", "clocks.max.sm",
@@ -25,12 +27,12 @@ QUERY = (
 )  # fmt: skip
 COMPUTE_CAPABILITY = (75, 76)  # CUdevice_attribute: major, minor
 DRIVER = Path("/proc/driver/nvidia/version")
-PATIENCE_S = 8  # of each program that is asked: the whole step has 30 s
+TIMEOUT_S = 8  # of each program; the whole step has 30 s
 SOURCES = ("CMakeLists.txt", "pyproject.toml", "build_backend", "cmake", "csrc", "vgg_cuda")
 
 
 def gpus() -> tuple[list[dict[str, Any]], str | None]:
-    """The GPUs that the driver has, without a context on any; else the reason for none."""
+    """Return the driver's GPUs, or the reason why there are none. Makes no CUDA context."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -51,20 +53,26 @@ def gpus() -> tuple[list[dict[str, Any]], str | None]:
     return found, None if found else "the driver has no GPU"
 
 
+def missing_packages(project: Path = ROOT / "pyproject.toml") -> list[str]:
+    """Return the package's dependencies that this Python lacks, by name."""
+    [block] = re.findall(r"(?ms)^dependencies = \[(.*?)^\]", project.read_text(encoding="utf-8"))
+    return [name for name in re.findall(r'"([\w.-]+)', block) if package_version(name) is None]
+
+
 def driver_trace() -> str | None:
-    """What says that there is a GPU, whether CUDA can use it or not; None where nothing does."""
+    """Return a sign of a GPU, even if CUDA cannot use the GPU; None without any sign."""
     program = shutil.which("nvidia-smi")
     return program or (str(DRIVER) if DRIVER.exists() else None)
 
 
 def output(*command: str) -> str | None:
-    """What a program prints; None where it is not there or fails."""
+    """Return the output of a program; None if it is missing or fails."""
     program = shutil.which(command[0])
     if program is None:
         return None
     try:
         run = subprocess.run(
-            [program, *command[1:]], capture_output=True, text=True, timeout=PATIENCE_S, check=True
+            [program, *command[1:]], capture_output=True, text=True, timeout=TIMEOUT_S, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -72,14 +80,14 @@ def output(*command: str) -> str | None:
 
 
 def nvidia_smi() -> dict[str, str]:
-    """Of the first GPU, values as they are printed; empty where it says nothing."""
+    """Query nvidia-smi for the first GPU; empty if it reports nothing."""
     said = output("nvidia-smi", f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader")
     first = said.splitlines()[0].split(", ") if said else []
     return dict(zip(QUERY, first, strict=False))
 
 
 def commit() -> str:
-    """Of the sources; "unknown" without git and without a file that says it."""
+    """Return the commit of the sources; "unknown" without git and without a COMMIT file."""
     sys.path.insert(0, str(ROOT / "build_backend"))
     from vgg_commit import source_commit
 
@@ -87,7 +95,7 @@ def commit() -> str:
 
 
 def sources_sha256() -> str:
-    """Of all that is built, so that a tree without git can be told from others."""
+    """Return a hash of all built sources, which identifies a tree without git."""
     total = hashlib.sha256()
     for top in SOURCES:
         path = ROOT / top
@@ -100,7 +108,7 @@ def sources_sha256() -> str:
 
 
 def package_version(name: str) -> str | None:
-    """Of an installed distribution."""
+    """Return the version of an installed distribution, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -108,13 +116,13 @@ def package_version(name: str) -> str | None:
 
 
 def device() -> dict[str, Any]:
-    """The first GPU, or why there is none; asks the driver alone."""
+    """Return the first GPU, or why there is none; uses only the driver."""
     found, reason = gpus()
     return {"gpu": found[0]["name"] if found else None, "gpus": found, "no_gpu": reason}
 
 
 def facts() -> dict[str, Any]:
-    """Everything else, for ``summary.json``."""
+    """Return all other facts for ``summary.json``."""
     known = commit()
     smi = nvidia_smi()
     nvcc = output("nvcc", "--version") or output("/usr/local/cuda/bin/nvcc", "--version")
@@ -141,5 +149,5 @@ def facts() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    for part in (device, facts):  # the GPU is known where anything else hangs
+    for part in (device, facts):  # the GPU is reported even if the other facts hang
         print(json.dumps(part()), flush=True)

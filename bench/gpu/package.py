@@ -1,7 +1,7 @@
-"""The package under test: built from these sources into a folder of its own, or one that is there.
+"""The package under test: built from these sources into a separate folder, or an installed one.
 
-``pip install --target`` touches no environment, so that it works as root, in one that is managed
-externally, and beside another vgg_cuda; it needs only pip, scikit-build-core, pybind11, CMake,
+``pip install --target`` changes no environment, so it works as root, in an externally managed
+environment, and beside another vgg_cuda. It needs only pip, scikit-build-core, pybind11, CMake,
 Ninja, g++ and nvcc.
 """
 
@@ -27,9 +27,9 @@ print(json.dumps({
 
 
 def command(site: Path, cmake: Path) -> list[str]:
-    """As the package is built for everybody, and the emulator beside it.
+    """Return the command that builds the released package and the emulator.
 
-    Machine code for this GPU alone would save a tenth of the work and test another binary.
+    Machine code for this GPU alone would save a tenth of the time, but test another binary.
     """
     return [
         sys.executable, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input",
@@ -40,30 +40,31 @@ def command(site: Path, cmake: Path) -> list[str]:
 
 
 def probe(run: Run) -> dict[str, Any] | None:
-    """The vgg_cuda that this run's children import; None where they cannot."""
-    child = run.python("-c", PROBE, limit_s=60, apart=True)
+    """Return facts about the vgg_cuda that child processes import; None if they cannot."""
+    child = run.python("-c", PROBE, limit_s=60, separate_stderr=True)
     if child.code or child.timed_out:
         return None
     return next((found for found in child.objects() if "wrappers" in found), None)
 
 
 def build(run: Run, mode: str = "auto") -> Result:
-    """``mode``: "always", "never", or "auto": unless there is no GPU and a package to do without.
+    """Build the package; ``mode`` is "always", "never" or "auto".
 
-    An unfinished build goes on where it was: CMake's folder is kept.
+    "auto" skips the build in a dry run if an installed package has the emulator. CMake's folder is
+    kept, so that an unfinished build continues.
     """
     if mode == "never" or (mode == "auto" and run.dry_run):
         found = probe(run)
         if found and found["emulator"] and found["wrappers"]:
             run.facts["package"] = found
-            return Result("skipped", f"{found['path']} is used as it is", {"built": False})
+            return Result("skipped", f"using {found['path']}", {"built": False})
         if mode == "never":
-            return Result("failed", "there is no vgg_cuda with the emulator of these sources")
+            return Result("failed", "no installed vgg_cuda has the emulator of these sources")
     site, cmake = run.work / "site", run.work / "cmake"
     shutil.rmtree(site, ignore_errors=True)
     built = run.child(command(site, cmake))
     if built.code or built.timed_out:
-        return built.result("pip install; or run make test first", built=False)
+        return built.result("pip install failed; or run make test first", built=False)
     run.env["PYTHONPATH"] = os.pathsep.join([str(site), run.env["PYTHONPATH"]])
     found = probe(run)
     if found is None:
@@ -72,5 +73,5 @@ def build(run: Run, mode: str = "auto") -> Result:
     if not Path(found["path"]).resolve().is_relative_to(site.resolve()):
         return Result("failed", f"{found['path']} is imported instead: an editable install?")
     if not run.dry_run and not found["device"]["available"]:
-        return Result("failed", f"it sees no GPU: {found['device']['reason']}")
+        return Result("failed", f"the built package sees no GPU: {found['device']['reason']}")
     return Result("ok", f"sources {run.facts.get('commit', 'unknown')[:12]}", {"built": True})

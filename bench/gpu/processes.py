@@ -1,4 +1,4 @@
-"""Child processes: that none outlives this one, and that all of a session ends with its leader."""
+"""Child processes: end them with this process, and end all processes of a session."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 GRACE_S = 2.0  # between SIGTERM and SIGKILL
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-# not by preexec_fn, which is unsafe where this process has threads
+# not in preexec_fn, which is unsafe if this process has threads
 ENDS_WITH = f"""
 import ctypes, os, signal, sys
 try:
     ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGKILL, 0, 0, 0)
 except (OSError, AttributeError):  # not Linux
     pass
-if os.getppid() != int(sys.argv[1]):  # it died before
+if os.getppid() != int(sys.argv[1]):  # the parent died before
     sys.exit(1)
 try:
     os.execvp(sys.argv[2], sys.argv[2:])
@@ -31,17 +31,17 @@ except OSError as error:
 
 
 def ends_with_this(command: Sequence[str]) -> list[str]:
-    """``command`` so that it is killed when this process dies, even by SIGKILL; on Linux.
+    """Return ``command`` wrapped so that Linux kills it when this process dies, even by SIGKILL.
 
-    What it has started itself lives on.
+    Processes that the command starts are not killed.
     """
     return [sys.executable, "-I", "-S", "-c", ENDS_WITH, str(os.getpid()), *command]
 
 
 def end_session(process: subprocess.Popen[bytes]) -> None:
-    """Ends what is left of the session that ``process`` leads, whatever groups it made."""
-    for number, patience in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
-        end = time.monotonic() + patience
+    """End all processes of the session that ``process`` leads."""
+    for number, grace in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, GRACE_S)):
+        end = time.monotonic() + grace
         first = True
         while members := session(process.pid):
             if first or number == signal.SIGKILL:
@@ -58,11 +58,11 @@ def end_session(process: subprocess.Popen[bytes]) -> None:
 
 
 def session(leader: int) -> list[int]:
-    """The processes of a session that have not ended."""
+    """Return the running processes of a session."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError, IndexError):
-            # after the name, which may hold anything: state, parent, group, session
+            # after the process name in brackets: state, parent, group, session
             words = stat.read_text(errors="replace").rpartition(")")[2].split()
             if int(words[3]) == leader and words[0] not in "ZX":
                 found.append(int(stat.parent.name))

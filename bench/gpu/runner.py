@@ -1,8 +1,8 @@
-"""Runs steps one after the other within a deadline; a failed one stops none of the others.
+"""Run steps in order within a deadline; a failed step does not stop the others.
 
-Everything that may hang or crash is a child process in a session of its own, killed whole at its
-step's limit or at the deadline. ``summary.json`` is replaced before and after every step, so that
-it is complete up to there whatever happens.
+Everything that can hang or crash runs as a child process in a separate session, which is killed at
+the step's limit or at the deadline. ``summary.json`` is replaced before and after every step, so
+that it is always complete up to the current step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, Literal
 from .processes import end_session, ends_with_this
 
 ROOT = Path(__file__).resolve().parents[2]
-LEAST_S = 3.0  # a step with less time than this is not begun
+MIN_STEP_S = 3.0  # no step is started with less time left
 TAIL = 3000  # characters of a step's output in the summary
 LOG_BYTES = 1 << 20  # of one child's output in the log
 
@@ -43,7 +43,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Step:
-    """``needs``: steps without which this one is skipped; ``optional``: may fail."""
+    """A step; skipped if one of the steps in ``needs`` failed. An ``optional`` step may fail."""
 
     name: str
     limit_s: float
@@ -54,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Child:
-    """A process that has ended; ``output`` is stdout, and stderr unless that was kept apart."""
+    """A process that has ended; ``output`` includes stderr unless that is in ``errors``."""
 
     code: int
     output: str
@@ -62,7 +62,7 @@ class Child:
     errors: str = ""
 
     def result(self, reason: str = "", **data: Any) -> Result:
-        """Fails for a code other than 0 and for a timeout."""
+        """Return a step's result: a timeout, a failure for a nonzero code, or ok."""
         if self.timed_out:
             return Result("timeout", f"killed at its limit; {reason}".rstrip("; "), data)
         if self.code:
@@ -70,7 +70,7 @@ class Child:
         return Result("ok", reason, data)
 
     def objects(self) -> list[dict[str, Any]]:
-        """Those of JSON in ``output`` that begin a line, whatever is around them."""
+        """Return the JSON objects in ``output`` that begin at the start of a line."""
         found = []
         for start in re.finditer(r"^\{", self.output, re.MULTILINE):
             with contextlib.suppress(json.JSONDecodeError):
@@ -78,17 +78,17 @@ class Child:
         return found
 
     def last_line(self) -> str:
-        """What it said last, on stderr where that was kept apart."""
+        """Return the last line of stderr if it is separate and not empty, else of the output."""
         lines = (self.errors.strip() or self.output.strip()).splitlines()
         return lines[-1] if lines else ""
 
 
 class Interrupted(BaseException):
-    """SIGTERM or SIGINT."""
+    """Raised by a signal that asks the run to end."""
 
 
 class Run:
-    """One run: where its files are, what its steps found out (``facts``), how much time is left."""
+    """One run: its folders, the ``facts`` that steps found, and the time left."""
 
     def __init__(
         self, out: Path, work: Path, *, deadline_s: float, dry_run: bool,
@@ -109,11 +109,11 @@ class Run:
             folder.mkdir(parents=True, exist_ok=True)
 
     def left(self) -> float:
-        """Seconds that this step still has."""
+        """Return the seconds left for this step."""
         return max(0.0, self._step_end - time.monotonic())
 
     def steps(self, steps: Sequence[Step]) -> bool:
-        """Runs them; have all passed that could run?"""
+        """Run the steps; return whether all steps that could run have passed."""
         self.rows = [
             {"name": step.name, "status": "pending", "optional": step.optional} for step in steps
         ]
@@ -132,7 +132,7 @@ class Run:
                 elif missing:
                     self._unmet.add(step.name)
                     result = Result("skipped", f"needs {', '.join(missing)}")
-                elif self._end - begun < LEAST_S:
+                elif self._end - begun < MIN_STEP_S:
                     self._unmet.add(step.name)
                     self._late.add(step.name)
                     result = Result("skipped", f"no time: the deadline is {self.deadline_s:.0f} s")
@@ -155,11 +155,11 @@ class Run:
 
     def child(
         self, command: Sequence[str | Path], *, limit_s: float | None = None,
-        env: Mapping[str, str] | None = None, apart: bool = False,
+        env: Mapping[str, str] | None = None, separate_stderr: bool = False,
     ) -> Child:  # fmt: skip
-        """Runs a program in ``work`` until it ends or the time is up, and logs its output.
+        """Run a program in ``work`` until it ends or its time is up, and log its output.
 
-        ``apart``: its ``output`` is stdout alone, for a program to read.
+        With ``separate_stderr``, the child's ``output`` is stdout alone, for parsing.
         """
         words = [str(word) for word in command]
         limit = self.left() if limit_s is None else min(limit_s, self.left())
@@ -168,34 +168,34 @@ class Run:
             process = subprocess.Popen(
                 ends_with_this(words), cwd=self.work, env=self.env | dict(env or {}),
                 stdin=subprocess.DEVNULL, stdout=file,
-                stderr=errors if apart else subprocess.STDOUT, start_new_session=True,
+                stderr=errors if separate_stderr else subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
             timed_out = False
             try:
                 process.wait(limit)
             except subprocess.TimeoutExpired:
                 timed_out = True
-            finally:  # also what it left running, and where this process was interrupted
+            finally:  # also after an interruption, and for processes that the child left running
                 end_session(process)
         texts = [path.read_bytes()[-LOG_BYTES:].decode(errors="replace") for path in paths]
         with (self.out / "log.txt").open("a", encoding="utf-8") as log:
             log.write(f"$ {shlex.join(words)}\n{''.join(texts)}\n")
         self._said += "".join(texts)
-        code = process.returncode  # None for what not even SIGKILL ends
+        code = process.returncode  # None if not even SIGKILL ended it
         return Child(-signal.SIGKILL if code is None else code, texts[0], timed_out, texts[1])
 
     def python(self, *arguments: str | Path, **options: Any) -> Child:
-        """As ``child``, of this Python."""
+        """Run this Python with ``arguments``; the options are as for ``child``."""
         return self.child([sys.executable, *arguments], **options)
 
     def passed(self) -> bool:
-        """Has everything that could run, and must? Not where nothing ran, or time ran out."""
+        """Return whether required steps passed or were skipped in time, and at least one ran."""
         needed = {row["name"]: row["status"] for row in self.rows if not row["optional"]}
         states = set(needed.values())
         return states <= {"ok", "skipped"} and "ok" in states and not self._late & set(needed)
 
     def write_summary(self) -> None:
-        """What there is, as ``summary.json``."""
+        """Write the current state as ``summary.json``."""
         states = [row["status"] for row in self.rows]
         summary = {
             "schema": 1,
@@ -210,7 +210,7 @@ class Run:
         write_json(self.out / "summary.json", summary)
 
     def table(self) -> str:
-        """For a person."""
+        """Return a table of the steps as text."""
         width = max(len(row["name"]) for row in self.rows)
         return "\n".join(
             f"{row['name']:{width}}  {row['status']:8} {row.get('seconds', 0):6.1f} s  "
@@ -220,10 +220,10 @@ class Run:
 
 
 def say(text: str) -> None:
-    """Prints it where somebody reads; nothing depends on that."""
+    """Print ``text``; a closed standard output is no error."""
     try:
         print(text, flush=True)
-    except (OSError, ValueError):  # closed: what is still in its buffer has to go somewhere
+    except (OSError, ValueError):  # redirect the closed output, which Python flushes at exit
         with contextlib.suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
@@ -231,7 +231,7 @@ def say(text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all."""
+    """Write ``value`` as JSON, completely or not at all."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.replace(path)

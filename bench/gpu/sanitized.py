@@ -1,9 +1,9 @@
-"""Every kernel once, on small ragged shapes through the public operations: for compute-sanitizer.
+"""Run every kernel once on small ragged shapes, for compute-sanitizer.
 
 ``python -m gpu.sanitized --device cuda --seconds 40``, with ``bench`` and ``tests`` on the
-PYTHONPATH. On a GPU, memory comes straight from the driver, so that a tool knows where each array
-ends. Prints how many of the build's kernels ran so far before each case, so that a killed run tells
-where it was; at the end also which could not.
+PYTHONPATH. On a GPU, memory comes directly from the driver, so that the tool knows the bounds of
+each array. Before each case the number of kernels that ran is printed, which shows where a killed
+run ended.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vgg_cuda.backends import get_backend
 
 
 def reduced(cases: list[Case]) -> dict[str, Case]:
-    """For every kernel the case that has the fewest multiply-adds."""
+    """Return for every kernel the case with the fewest multiply-adds."""
     found: dict[str, tuple[int, Case]] = {}
     for case in cases:
         plan = case.plan()
@@ -33,7 +33,7 @@ def reduced(cases: list[Case]) -> dict[str, Case]:
 
 
 def on_device(device: str) -> Callable[[np.ndarray], Any]:
-    """Moves arrays to where they are computed."""
+    """Return a function that copies arrays to the device."""
     if not device.startswith("cuda"):
         return lambda x: x
     import cupy
@@ -43,7 +43,7 @@ def on_device(device: str) -> Callable[[np.ndarray], Any]:
 
 
 def runnable(case: Case, device: str) -> bool:
-    """Can the device run its plan, and hold its dtypes?"""
+    """Return whether the device can run the case's plan and hold its dtypes."""
     dtypes = {case.dtype, getattr(case, "x_dtype", "") or case.dtype}
     if not dtypes <= {*get_backend(device).precisions, "uint8"}:
         return False
@@ -54,7 +54,7 @@ def runnable(case: Case, device: str) -> bool:
 
 
 def unable(cases: dict[str, Case], device: str) -> str:
-    """How many kernels of bfloat16 are left out, where the device's arrays cannot hold it."""
+    """Return how many bfloat16 kernels are left out if the device's arrays lack bfloat16."""
     left = [kernel for kernel in _C.kernels() if kernel not in cases and "_bf16" in kernel]
     if not left or "bfloat16" in get_backend(device).precisions:
         return ""
@@ -62,7 +62,7 @@ def unable(cases: dict[str, Case], device: str) -> str:
 
 
 def main() -> None:
-    """Runs them until the time is up."""
+    """Run the cases until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--seconds", type=float, default=40)

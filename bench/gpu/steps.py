@@ -1,4 +1,4 @@
-"""The steps of a run, in order. With no GPU each does all but the launches there."""
+"""The steps of a run, in order. Without a GPU, they do everything except launches there."""
 
 from __future__ import annotations
 
@@ -15,38 +15,46 @@ from .runner import ROOT, Result, Run, Step, write_json
 from .tools import profile, sanitizer
 
 WRAPPERS = ROOT / "tests" / "kernels" / "test_ptx_wrappers.py"
-WORKERS = 8  # of pytest-xdist, where there is one
-# of a worker: 8 with as many as there are cores each get in one another's way
+WORKERS = 8  # of pytest-xdist, if it is installed
+# of each worker; 8 workers with a thread per core would compete for the cores
 FEW_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
 PYTEST_ENDED = (0, 1, 5)  # passed, failed, nothing collected
 
 
 def environment(run: Run) -> Result:
-    """GPU, driver, versions, commit; decides whether this is a dry run.
+    """Record GPU, driver, versions and commit; without a GPU, make this a dry run.
 
-    A GPU that CUDA cannot use is a failure, and no reason for a dry run.
+    A GPU that CUDA cannot use fails the step.
     """
-    child = run.python("-m", "gpu.machine", apart=True)
+    child = run.python("-m", "gpu.machine", separate_stderr=True)
     for found in child.objects():
         run.facts |= found
     gpu, why = run.facts.get("gpu"), run.facts.get("no_gpu", "the driver did not answer")
     if gpu is None and not run.dry_run:
         trace = machine.driver_trace()
         if trace is not None:
-            return Result("failed", f"there is a GPU ({trace}), but {why}; see --dry-run")
+            return Result("failed", f"found a GPU ({trace}), but {why}; see --dry-run")
         run.dry_run = True
+    if missing := machine.missing_packages():
+        names = " ".join(missing)
+        return Result(
+            "failed",
+            f"missing packages: {names}; on a machine without a network, bring a folder made by "
+            f"`pip install --target packages --no-deps {names}` for this Python, and set "
+            "PYTHONPATH=packages",
+        )
     said = str(gpu) if gpu else f"no GPU: {why}"
     result = child.result(f"{said}; a dry run" if run.dry_run else said)
     if result.status == "ok" and "commit" not in run.facts:
-        return Result("failed", f"gpu.machine said nothing: {child.last_line()}")
+        return Result("failed", f"gpu.machine reported nothing: {child.last_line()}")
     return result
 
 
 def pytest(run: Run, name: str, arguments: list[str], files: list[Path]) -> Result:
-    """Runs tests and writes ``name``.json, a row per test, however they end.
+    """Run tests and write ``name``.json with a row per test.
 
-    Plugins that happen to be installed are left out, and warnings are not errors: this environment
-    is not the one that the project chose.
+    Installed plugins are not loaded and warnings are not errors, because this environment is not
+    the project's test environment.
     """
     report = run.work / f"{name}.jsonl"
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "gpu.pytest_report"]
@@ -78,7 +86,7 @@ def pytest(run: Run, name: str, arguments: list[str], files: list[Path]) -> Resu
 
 
 def ptx(run: Run) -> Result:
-    """Every PTX wrapper: emulator against NumPy, GPU against both."""
+    """Test every PTX wrapper: the emulator against NumPy, and the GPU against both."""
     result = pytest(run, "ptx", [], [WRAPPERS])
     if result.status == "ok" and not run.dry_run and result.data["skipped"]:
         return Result("failed", f"not all ran: {result.reason}", result.data)
@@ -86,7 +94,7 @@ def ptx(run: Run) -> Result:
 
 
 def gpu_tests(run: Run) -> Result:
-    """Those with the marker; where there is no GPU they are collected."""
+    """Run the tests marked ``gpu``, or collect them in a dry run."""
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [f for f in files if "mark.gpu" in f.read_text(encoding="utf-8") and f != WRAPPERS]
     arguments = ["-m", "gpu", *["--collect-only"] * run.dry_run]
@@ -100,9 +108,9 @@ def gpu_tests(run: Run) -> Result:
 
 
 def verify(run: Run) -> Result:
-    """Every layer that a forward launches beside float64, the most telling networks first.
+    """Verify every layer of several networks against float64.
 
-    One at 224x224 is the second, so that what hangs there is seen early.
+    A network at 224x224 comes second, so that a hang at that size is found early.
     """
     digits, vgg16 = ["--weights", "digits"], ["--network", "vgg16", "--size", "224", "--uint8"]
     asked = [(digits, "float16"), (vgg16, "float16")]
@@ -118,7 +126,7 @@ def verify(run: Run) -> Result:
     for options, dtype in asked:
         name = f"{options[1]} {dtype}"
         words = ["--device", device, *options, "--dtype", dtype, "--json"]
-        child = run.python("-m", "vgg_cuda", "verify", *words, apart=True)
+        child = run.python("-m", "vgg_cuda", "verify", *words, separate_stderr=True)
         if child.timed_out:
             late = name
             break
@@ -140,11 +148,11 @@ def verify(run: Run) -> Result:
 
 
 def all_steps(build: str) -> list[Step]:
-    """The most important first. Limits in seconds are caps: what a step leaves, later ones have.
+    """Return the steps, the most important first, with limits in seconds.
 
-    The build takes some 300 s of CPU time. Where that is 110 s, all that must run has its limit
-    within the 540 s of ``make gpu``; where it is longer, the last steps have what is left. Optional
-    ones run in what the others did not need.
+    A step that ends early leaves its time to later steps. The build takes about 300 s of CPU time.
+    If it takes 110 s, all required steps fit into the 540 s of ``make gpu``; if it takes longer,
+    the last steps get less. Optional steps run in the time that is left.
     """
     needs = ("build",)
     return [

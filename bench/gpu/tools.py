@@ -1,4 +1,4 @@
-"""Steps that run a program of the CUDA toolkit: compute-sanitizer and Nsight Compute."""
+"""Steps that run compute-sanitizer and Nsight Compute."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NCU_LINES = 400
 
 
 def sanitizer(run: Run, tool: str) -> Result:
-    """All kernels under one tool of compute-sanitizer."""
+    """Run all kernels under one tool of compute-sanitizer."""
     path = os.pathsep.join([run.env["PYTHONPATH"], str(ROOT / "tests")])
     script = ["-m", "gpu.sanitized", "--seconds", f"{max(run.left() - 15, 5):.0f}"]
     if run.dry_run:
@@ -26,11 +26,11 @@ def sanitizer(run: Run, tool: str) -> Result:
         return counted(child.output, child.result())
     program = find("compute-sanitizer")
     if program is None:
-        return Result("skipped", "there is no compute-sanitizer")
+        return Result("skipped", "compute-sanitizer is not installed")
     child = run.child(
         [
             program, "--tool", tool, "--error-exitcode", "99", "--target-processes", "all",
-            # CuPy asks for what may fail, and copes
+            # CuPy handles failed API calls
             *(("--report-api-errors", "no") if tool == "memcheck" else ()),
             "--print-limit", "20", sys.executable, *script,
         ],
@@ -41,7 +41,7 @@ def sanitizer(run: Run, tool: str) -> Result:
 
 
 def judged(output: str, result: Result) -> Result:
-    """What a tool's output says; ``result`` is what its exit status says."""
+    """Return the step's result from a tool's output and the ``result`` of its exit status."""
     if "Device not supported" in output:
         return Result("skipped", "compute-sanitizer does not support this device")
     summaries = re.findall(r"(?:ERROR|RACECHECK) SUMMARY: .*", output)
@@ -57,13 +57,13 @@ def judged(output: str, result: Result) -> Result:
 
 
 def counted(output: str, result: Result) -> Result:
-    """What gpu.sanitized says of the kernels that ran; ``result``: how it ended.
+    """Return the step's result from the output of ``gpu.sanitized`` and its exit ``result``.
 
-    All must, but those that it could not run and those that there was no time for.
+    All kernels must run, except kernels that the device cannot run. A timeout is reported as such.
     """
     counts = re.findall(r"(\d+) of (\d+) kernels ran", output)
     ran, known = (int(number) for number in counts[-1]) if counts else (0, 0)
-    said = [f"{ran} of {known} kernels ran"] if counts else ["no kernel is known to have run"]
+    said = [f"{ran} of {known} kernels ran"] if counts else ["no kernel ran"]
     unable = re.findall(r"(\d+) left out: .*", output)
     said += re.findall(r"\d+ left out: .*", output)
     late = known - ran - sum(int(number) for number in unable)
@@ -78,7 +78,7 @@ def counted(output: str, result: Result) -> Result:
 
 
 def profile(run: Run) -> Result:
-    """Nsight Compute on the slowest layer's kernel."""
+    """Profile the slowest layer's kernel with Nsight Compute."""
     slowest = slowest_layer(run.out / "bench.json")
     if slowest is None:
         return Result("skipped", "no layer was measured")
@@ -86,7 +86,7 @@ def profile(run: Run) -> Result:
         return Result("skipped", f"no GPU; it would be {slowest['name']}")
     program = find("ncu")
     if program is None:
-        return Result("skipped", "there is no ncu")
+        return Result("skipped", "ncu is not installed")
     sections = ("SpeedOfLight", "MemoryWorkloadAnalysis", "Occupancy", "WarpStateStats")
     child = run.child(
         [
@@ -94,7 +94,7 @@ def profile(run: Run) -> Result:
             "--profile-from-start", "off", "--kernel-name", slowest["kernels"][-1],
             "--launch-count", "1",
             *(word for section in sections for word in ("--section", section)),
-            sys.executable, "-m", "vgg_cuda.bench.once", "--network", NETWORK,
+            sys.executable, "-m", "gpu.one_layer", "--network", NETWORK,
             "--layer", slowest["name"], "--batch", str(slowest["batch"]),
             "--dtype", slowest["dtype"], "--device", "cuda",
         ]
@@ -108,11 +108,11 @@ def profile(run: Run) -> Result:
 
 
 def find(program: str) -> str | None:
-    """Where a tool of the CUDA toolkit is."""
+    """Return the path of a tool of the CUDA toolkit, or None."""
     return shutil.which(program) or shutil.which(f"/usr/local/cuda/bin/{program}")
 
 
 def append(path: Path, text: str) -> None:
-    """More of a text file."""
+    """Append a line to a text file."""
     with path.open("a", encoding="utf-8") as file:
         file.write(text + "\n")

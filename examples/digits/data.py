@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as 8-bit images, split once into training and held-out parts.
+"""scikit-learn's handwritten digits as 8-bit images, split into training and held-out parts.
 
 Source: UCI "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, 1998
 (https://doi.org/10.24432/C50P49), CC BY 4.0; scikit-learn carries its 1,797 test scans.
@@ -15,13 +15,13 @@ Digits = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 
 def training() -> Digits:
-    """The part to train and select on: images [1437,8,8], 0 for background, and labels [1437]."""
+    """Return the training part: images [1437,8,8], background 0, and labels [1437]."""
     images, _, labels, _ = _split()
     return images, labels
 
 
 def held_out() -> Digits:
-    """The fifth that nothing was fitted to or selected on: images [360,8,8], labels [360]."""
+    """Return the held-out part, unused in training: images [360,8,8] and labels [360]."""
     _, images, _, labels = _split()
     return images, labels
 

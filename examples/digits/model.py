@@ -1,4 +1,4 @@
-"""The digits network in PyTorch, with batch norm while training and none once exported."""
+"""The digits network in PyTorch; its batch norms are folded into the convolutions on export."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vgg_cuda.weights.fold import fold_batch_norm
 
 LABELS = tuple("0123456789")
 
-# mean and std are those of the training scans at 32 x 32
+# mean and standard deviation of the training scans at 32 x 32
 PRESET = Preset(
     "digits", resize=(32, 32), crop=None, resample="bilinear", mean=(0.31,) * 3, std=(0.32,) * 3
 )
 
-# VGG-13 at an eighth of its width; 32 x 32 pixels leave a single cell after five pools
+# VGG-13 at an eighth of its width; five pools reduce 32 x 32 pixels to a single cell
 CONFIG = Config(
     "vgg",
     widths=(8, 8, "M", 16, 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"),
@@ -58,12 +58,12 @@ class DigitsNet(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits [N,10] of prepared images x [N,3,32,32]."""
+        """Return logits [N,10] of preprocessed images x [N,3,32,32]."""
         return self.dense(self.features(x))
 
 
 def export(net: DigitsNet) -> Weights:
-    """The canonical weights of ``net``: batch norms folded, filters [K,3,3,C]."""
+    """Return the canonical weights of ``net``: batch norms folded, filters [K,3,3,C]."""
     convs = [m for m in net.features if isinstance(m, nn.Conv2d)]
     norms = [m for m in net.features if isinstance(m, nn.BatchNorm2d)]
     linears = [m for m in net.dense if isinstance(m, nn.Linear)]
@@ -80,7 +80,7 @@ def export(net: DigitsNet) -> Weights:
             epsilon=norm.eps,
         )
         tensors |= {f"{layer.name}.weight": folded, f"{layer.name}.bias": bias}
-    # pool5 is one cell here, so that fc6 needs no reordering from CHW to HWC
+    # pool5 has a single cell, so fc6 needs no reordering from CHW to HWC
     for layer, linear in zip(net.config.dense, linears, strict=True):
         tensors[f"{layer.name}.weight"] = _host(linear.weight)
         tensors[f"{layer.name}.bias"] = _host(linear.bias)

@@ -1,4 +1,4 @@
-"""Trains the digits network that ships with the package: ``python examples/digits/train.py``."""
+"""Train the digits network that ships with the package: ``python examples/digits/train.py``."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from vgg_cuda.weights import Weights, save
 
 OUTPUT = Path(__file__).resolve().parents[2] / "vgg_cuda" / "data" / "digits.safetensors"
 SEED = 0
-THREADS = 1  # their number decides the order of sums; more gain little on tensors this small
+THREADS = 1  # fixed, because it decides the order of sums; more gain little on such small tensors
 
 EPOCHS = 40
 BATCH = 64
 PEAK_RATE = 4e-3
 WEIGHT_DECAY = 0.02
 LABEL_SMOOTHING = 0.05
-EMA_DECAY = 0.99  # about the last hundred of some 900 steps
+EMA_DECAY = 0.99  # averages about the last 100 of some 900 steps
 
 MAX_ROTATION = 15.0  # degrees
 MAX_SHEAR = 0.3
 MAX_SCALE = 0.12
 MAX_SHIFT = 0.125  # of the side: one pixel of the 8 x 8 scan
-MAX_NOISE = 0.6  # standard deviation, of normalised inputs
+MAX_NOISE = 0.6  # standard deviation, in units of normalized inputs
 
 
 def prepare(images: np.ndarray) -> Tensor:
-    """uint8 scans [N,8,8] -> inputs [N,3,32,32], by the very code that ``VGG.classify`` runs."""
+    """Return uint8 scans [N,8,8] as inputs [N,3,32,32], preprocessed as by ``VGG.classify``."""
     x = np.stack([PRESET(open_image(image)) for image in images])
     return torch.from_numpy(x).permute(0, 3, 1, 2).contiguous()
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """x [N,3,32,32], each image under its own small affine map, with noise of its own strength."""
+    """Return x [N,3,32,32] with a random affine map and random noise per image."""
     n = len(x)
 
     def uniform(limit: float, *shape: int) -> Tensor:
@@ -63,17 +63,17 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
         1,
     )  # [N,2,3]
     grid = nn.functional.affine_grid(rows, list(x.shape), align_corners=False)
-    # outside the scan lies background, which is 0 before normalisation only
+    # pad with background, which is 0 before normalization only
     background = torch.from_numpy(PRESET.normalize(np.zeros((1, 1, 3), np.uint8)))
     background = background.permute(2, 0, 1)  # [3,1,1]
     x = nn.functional.grid_sample(x - background, grid, align_corners=False) + background
     strength = torch.rand(n, 1, 1, 1, generator=generator) * MAX_NOISE
-    noise = torch.randn(n, 1, *x.shape[2:], generator=generator)  # grey: the same in all channels
+    noise = torch.randn(n, 1, *x.shape[2:], generator=generator)  # grey: equal in all channels
     return x + strength * noise
 
 
 def fit(x: Tensor, labels: Tensor, epochs: int, seed: int = SEED) -> DigitsNet:
-    """A network trained for ``epochs`` on x [N,3,32,32] and labels [N]; its averaged weights."""
+    """Train on x [N,3,32,32] and labels [N] and return a network with averaged weights."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     net = DigitsNet(CONFIG)
@@ -97,14 +97,14 @@ def fit(x: Tensor, labels: Tensor, epochs: int, seed: int = SEED) -> DigitsNet:
 
 
 def accuracy(weights: Weights, images: np.ndarray, labels: np.ndarray) -> str:
-    """What the package itself makes of scans [N,8,8] and labels [N]: "355 of 360 (98.61 %)"."""
+    """Return the accuracy of ``VGG.classify`` on scans [N,8,8] as text: "355 of 360 (98.61 %)"."""
     found = VGG(weights, device="cpu").classify(list(images), top_k=1)
     correct = sum(best.index == label for [best], label in zip(found, labels, strict=True))
     return f"{correct} of {len(labels)} ({100 * correct / len(labels):.2f} %)"
 
 
 def digest(weights: Weights) -> str:
-    """SHA-256 over the tensors in the order of their names; the file's header is not in it."""
+    """Return the SHA-256 of all tensors, in the order of their names."""
     total = hashlib.sha256()
     for name in sorted(weights.tensors):
         total.update(name.encode() + weights.tensors[name].tobytes())
@@ -112,7 +112,7 @@ def digest(weights: Weights) -> str:
 
 
 def main() -> None:
-    """Validates the settings inside the training part, trains on all of it, tests once, saves."""
+    """Validate the settings within the training part, train on all of it, test once and save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     output = parser.parse_args().output

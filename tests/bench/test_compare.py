@@ -14,9 +14,10 @@ from support import bench_reports
 from typer.testing import CliRunner
 
 from vgg_cuda.bench.compare import Comparison, compare, interval
-from vgg_cuda.bench.compare_command import compare_command
-from vgg_cuda.bench.compare_text import as_dict, text
+from vgg_cuda.bench.output import write
 from vgg_cuda.bench.report import Ceiling, Report, Result
+from vgg_cuda.cli.bench import compare as compare_command
+from vgg_cuda.cli.bench_compare import as_dict, text
 from vgg_cuda.cli.main import app as cli
 
 PAIRS = 300
@@ -62,37 +63,37 @@ RUNS = {
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_slowdown_of_10_percent_is_caught(run: str) -> None:
+def test_compare_finds_10_percent_slowdown(run: str) -> None:
     assert part(pairs(1.10, *RUNS[run], drift=0.01)) >= 0.93
 
 
 @pytest.mark.parametrize("run", [*RUNS, "loud-27", "loud-6"])
-def test_noise_is_left_alone(run: str) -> None:
+def test_compare_ignores_noise(run: str) -> None:
     noise, samples = {**RUNS, "loud-27": (0.10, 27), "loud-6": (0.06, 6)}[run]
     assert part(pairs(1.0, noise, samples, drift=0.01)) <= 0.01
 
 
 @pytest.mark.parametrize(("samples", "least"), [(1, 1.778), (2, 1.778), (3, 1.226), (5, 1.226)])
-def test_few_samples_are_believed_less(samples: int, least: float) -> None:
+def test_compare_widens_few_samples(samples: int, least: float) -> None:
     assert part(pairs(1.0, 0.05, samples)) <= 0.02
     assert part(pairs(2.5, 0.05, samples)) >= 0.93
     (pair,) = compare(*two(exact(1.0, samples=samples), exact(1.2, samples=samples))).pairs
     assert pair.verdict == "same"
-    assert pair.least == pytest.approx(least, abs=5e-4)  # exp(hypot(f, f, 1.05)) of logarithms
+    assert pair.limit == pytest.approx(least, abs=5e-4)  # exp(hypot(f, f, 1.05)) of logarithms
 
 
-def test_the_noise_alone_decides_where_the_threshold_is_0() -> None:
+def test_compare_zero_threshold_uses_noise_alone() -> None:
     """The interval of the ratio holds 1 in at least 95 % of all cases, so 2.5 % lie above."""
     assert part(pairs(1.0, 0.1, 40, threshold=0.0)) <= 0.05
 
 
-def test_what_is_called_slower_is_beyond_its_least() -> None:
+def test_slower_means_beyond_the_limit() -> None:
     for found in pairs(1.08, 0.1, 27):
         (pair,) = found.pairs
         assert pair.ratio is not None
-        assert pair.least is not None
-        assert (pair.verdict == "slower") == (pair.ratio > pair.least)
-        assert pair.least >= 1.05
+        assert pair.limit is not None
+        assert (pair.verdict == "slower") == (pair.ratio > pair.limit)
+        assert pair.limit >= 1.05
 
 
 def exact(median: float, **fields: Any) -> Result:
@@ -127,7 +128,7 @@ def failed(status: Any) -> Result:
 
 
 @pytest.mark.parametrize("status", ["wrong", "failed", "timeout"])
-def test_what_no_longer_works_is_a_regression(status: str) -> None:
+def test_broken_result_is_a_regression(status: str) -> None:
     found = compare(*two(exact(1.0), failed(status)))
     assert [pair.verdict for pair in found.regressions] == ["broken"]
     assert f"{status}: it says why" in text(found)
@@ -137,7 +138,7 @@ def test_what_no_longer_works_is_a_regression(status: str) -> None:
     ]
 
 
-def test_what_only_one_has_is_named_and_no_regression() -> None:
+def test_unpaired_results_are_listed() -> None:
     absent = replace(failed("n/a"), peer="jax")
     old = bench_reports.report([exact(1.0), exact(1.0, batch=8), exact(1.0, peer="jax")])
     new = bench_reports.report([exact(1.0), exact(1.0, batch=16), absent])
@@ -200,13 +201,13 @@ def test_another_way_of_calling_is_told() -> None:
     assert "vgg_cuda: plain calls, then CUDA graph" in found.notes
 
 
-def test_another_state_of_the_machine_is_told() -> None:
+def test_machine_changes_are_noted() -> None:
     old, new = two(exact(1.0), exact(1.2))
     new.ceilings = {**old.ceilings, "copy": Ceiling(median_s=0.012, samples=9, bytes_per_s=1e10)}
     new.versions = {**old.versions, "torch": "2.14.0"}
     new.driver, new.interrupted = "580.1", True
     notes = "\n".join(compare(old, new).notes)
-    assert "its copy took 1.20 times as long" in notes
+    assert "copy took 1.20 times as long" in notes
     assert "matmul" not in notes
     assert "torch 2.13.0+cpu, then 2.14.0" in notes
     assert "the new run was interrupted" in notes
@@ -217,13 +218,19 @@ def test_another_state_of_the_machine_is_told() -> None:
     ("change", "message"),
     [
         ({"kind": "kernel"}, "expected two reports of one kind, got model and kernel"),
-        ({"device": "another"}, "measured on different devices, AMD EPYC, 2 cores and another"),
-        ({"device_kind": "cuda"}, "measured on different devices"),
-        ({"results": []}, "no result is in both"),
-        ({"results": [exact(1.0, dtype="tf32")]}, "no result is in both"),
+        (
+            {"device": "another"},
+            "expected two reports of one device, got AMD EPYC, 2 cores and another",
+        ),
+        ({"device_kind": "cuda"}, "expected two reports of one device"),
+        ({"results": []}, "expected a result with the same name, peer, batch, size, dtype"),
+        (
+            {"results": [exact(1.0, dtype="tf32")]},
+            "expected a result with the same name, peer, batch, size, dtype",
+        ),
     ],
 )
-def test_what_cannot_be_compared_is_refused(change: dict[str, Any], message: str) -> None:
+def test_incomparable_reports_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         compare(bench_reports.model((1,)), replace(bench_reports.model((1,)), **change))
 
@@ -266,11 +273,11 @@ def files(tmp_path: Path) -> tuple[str, str]:
     rng = np.random.default_rng(3)
     for name, factor in (("old", 1.0), ("slow", 1.1)):
         times = bench_reports.noisy(0.17 * factor, 0.03, 40, rng)
-        bench_reports.report([bench_reports.timed(times)]).write(tmp_path / f"{name}.json")
+        write(bench_reports.report([bench_reports.timed(times)]), tmp_path / f"{name}.json")
     return str(tmp_path / "old.json"), str(tmp_path / "slow.json")
 
 
-def test_the_command_exits_with_1_for_a_planted_slowdown(files: tuple[str, str]) -> None:
+def test_compare_command_slowdown_exits_with_1(files: tuple[str, str]) -> None:
     found = run(*files)
     assert found.exit_code == 1, found.output
     assert "slower" in found.output
@@ -305,19 +312,19 @@ def test_the_command_refuses_other_files(
         assert "bad.json" in found.stderr
 
 
-def test_names_steer_no_terminal() -> None:
+def test_control_characters_are_escaped() -> None:
     old, new = two(exact(1.0, name="a\x1b[2J"), exact(1.0, name="a\x1b[2J"))
     new.versions = {**new.versions, "torch": "\x9b31m"}
     assert "\x1b" not in text(compare(old, new))
     assert "\x9b" not in text(compare(old, new))
 
 
-def test_reports_of_other_work_alone_are_told(tmp_path: Path) -> None:
+def test_reports_without_common_work_fail(tmp_path: Path) -> None:
     old, new = two(exact(1.0, **LAYER), exact(1.0, **LAYER | {"flops": 3e9}), kind="kernel")
     for name, report in (("old", old), ("new", new)):
-        report.write(tmp_path / f"{name}.json")
+        write(report, tmp_path / f"{name}.json")
     result = CliRunner().invoke(
         cli, ["bench", "compare", str(tmp_path / "old.json"), str(tmp_path / "new.json")]
     )
     assert result.exit_code == 2
-    assert "is the same work as in" in result.stderr
+    assert "measures the same work as" in result.stderr

@@ -34,7 +34,7 @@ def test_torch_has_every_core() -> None:
 
 
 @needs("onnxruntime")
-def test_onnxruntime_has_every_core_and_leaves_it_to_others(
+def test_onnxruntime_uses_all_cores_without_spinning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None of its threads may spin in another program's turn."""
@@ -78,7 +78,7 @@ def test_the_product_has_every_core() -> None:
     assert made.stdout.decode().split() == [str(cores())]
 
 
-def test_samples_settle_after_others_had_their_turn(tmp_path: Path) -> None:
+def test_first_call_of_a_slice_is_untimed(tmp_path: Path) -> None:
     """Unless a call takes several slices: that is not made twice."""
     calls: list[int] = []
     found = Session()

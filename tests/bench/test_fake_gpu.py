@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.bench_fakes import TINY, locally, tiny_file
-from support.bench_programs import EMULATED, checked, needs, whole
+from support.bench_programs import checked, needs, whole
 
 from vgg_cuda.arrays import numpy_dtype
 from vgg_cuda.bench import inputs, peers
@@ -60,7 +60,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield SimpleNamespace(log=log, ticks=ticks, cupy=cupy)
 
 
-@EMULATED
+@pytest.mark.emulator
 @pytest.mark.parametrize("graph", [True, False], ids=["graph", "plain"])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "tf32", "bfloat16"])
 def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -> None:
@@ -84,7 +84,7 @@ def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -
     assert ended["peak_bytes"] == 77  # what was held before the program is not its own
 
 
-@EMULATED
+@pytest.mark.emulator
 @pytest.mark.parametrize("graph", [True, False], ids=["graph", "plain"])
 @pytest.mark.parametrize("which", ["conv2_1", "fc7"])
 @pytest.mark.parametrize("dtype", ["float16", "tf32"])
@@ -116,7 +116,7 @@ def _noted(before: Any, cleared: list[int], i: int) -> None:
     cleared.append(i)
 
 
-@EMULATED
+@pytest.mark.emulator
 def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
     job = Job("cuda:0", "float16", weights=tiny_file(tmp_path))
     error, bound, found = checked(job, OURS, whole(TINY, 2, kind="profile"), tmp_path)
@@ -130,7 +130,7 @@ def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
     assert reply["times"] == [pytest.approx(0.001 * len(steps))]
 
 
-@EMULATED
+@pytest.mark.emulator
 @pytest.mark.parametrize(("needed", "made"), [(0, 16), (50, 16 + 32 + 64), (10**6, 496)])
 def test_a_profile_does_not_time_launches(
     gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needed: int, made: int
@@ -154,8 +154,8 @@ def test_a_profile_does_not_time_launches(
     assert sum(fills) == made
 
 
-def test_the_host_s_memory_is_no_gpu_s() -> None:
-    """Of a program that cannot tell what it holds there, nothing is reported."""
+def test_host_memory_is_not_reported_for_gpu() -> None:
+    """A program that does not know its GPU memory reports none."""
     found = Session()
     found._peer, found._job = SimpleNamespace(versions={}), Job("cuda:0", "float16")  # type: ignore[assignment]
     found._program = peers.Program(lambda i: None, lambda: None, HostClock())
@@ -166,8 +166,8 @@ def test_the_host_s_memory_is_no_gpu_s() -> None:
     "name", [pytest.param(name, marks=needs(name), id=name) for name in ("onnxruntime", "jax")]
 )
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_the_cache_is_cleared_before_a_layer_of_others(name: str, tmp_path: Path) -> None:
-    """What is for a GPU, here in the host's memory: networks take copies of x in turn instead."""
+def test_peers_clear_the_cache_before_a_layer(name: str, tmp_path: Path) -> None:
+    """The code for a GPU, run in host memory; networks use copies of x in turn instead."""
     weights = tiny_file(tmp_path)
     peer: Any = peers.start(name, Job("cpu", "float32", weights=weights))
     peer.job, peer.place = Job("cuda:0", "float32", weights=weights), ("cpu", 0)
@@ -183,7 +183,7 @@ def test_the_cache_is_cleared_before_a_layer_of_others(name: str, tmp_path: Path
     assert alone.result().shape == layer.out_shape(shape)
 
 
-def test_ceilings_are_those_of_the_gpu_that_is_asked_for(gpu: Any) -> None:
+def test_ceilings_use_the_requested_gpu(gpu: Any) -> None:
     from vgg_cuda.bench.peers import ceilings
 
     ran: list[int] = []
@@ -197,19 +197,7 @@ def test_ceilings_are_those_of_the_gpu_that_is_asked_for(gpu: Any) -> None:
     assert (ran, gpu.log.device) == ([3], 0)
 
 
-@EMULATED
-def test_memory_of_a_gpu_is_predicted_without_it(gpu: Any, tmp_path: Path) -> None:
-    from vgg_cuda import VGG
-    from vgg_cuda.bench import memory
-
-    work = whole(TINY, 4)
-    job = Job("cuda:0", "float16", weights=tiny_file(tmp_path))
-    expected = VGG.load(str(job.weights), device="cuda").memory(work.shape, "float16").total
-    needed = memory.needs(work, job, ("vgg_cuda",), TINY)
-    assert expected <= needed <= expected + 17 * 4 * 32 * 32 * 3 * 2 + 4096
-
-
-@EMULATED
+@pytest.mark.emulator
 @pytest.mark.parametrize("kind", ["model", "kernel", "profile"])
 def test_a_whole_run_on_a_gpu(gpu: Any, tmp_path: Path, kind: Any) -> None:
     """From options to a report; the fake has no products for the ceilings."""

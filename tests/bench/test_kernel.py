@@ -6,21 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu import one_layer
 from support.bench_fakes import locally, tiny_file
-from support.bench_programs import EMULATED
 from typer.testing import CliRunner
 
 from vgg_cuda.backends.threads import cores
-from vgg_cuda.bench import command, once, options, suite
+from vgg_cuda.bench import options, suite
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
-from vgg_cuda.bench.measure import Taken
+from vgg_cuda.bench.measure import Measurements
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Ceiling, read
-from vgg_cuda.bench.reporting import ceiling, empty_report
-from vgg_cuda.bench.results import floor, result, with_ratios
+from vgg_cuda.bench.results import ceiling, empty_report, floor, result, with_ratios
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Work
+from vgg_cuda.cli import bench as command
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import get_config
 
@@ -71,7 +71,7 @@ def test_layers_by_name(tmp_path: Path) -> None:
         assert each.images_per_s is None
 
 
-def test_settings_say_how_many_threads() -> None:
+def test_settings_contain_threads() -> None:
     asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), device="cpu", peers=()))
     assert empty_report(asked).settings["threads"] == cores()
 
@@ -102,7 +102,7 @@ def test_shapes(tmp_path: Path, more: list[str]) -> None:
     assert first.flops == 2 * 2 * 9 * 6 * 9 * 5 * 7
 
 
-@EMULATED
+@pytest.mark.emulator
 def test_the_emulator_counts(tmp_path: Path) -> None:
     output = tmp_path / "r.json"
     given = ["--shape", "1,8,8,16,16", "--device", "emulator", "--dtype", "float16"]
@@ -140,13 +140,13 @@ def test_a_wrong_kernel_has_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "wrong" in ended.stdout
 
 
-def test_a_layer_once_for_a_profiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_layer_for_a_profiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["--network", tiny_file(tmp_path), "--layer", "conv2_1", "--size", "32"]
-    monkeypatch.setattr("sys.argv", ["once", *words, "--device", "cpu", "--batch", "2"])
-    once.main()
+    monkeypatch.setattr("sys.argv", ["one_layer", *words, "--device", "cpu", "--batch", "2"])
+    one_layer.main()
 
 
-def test_stopped_runs_exit_as_the_signal_says(
+def test_interrupted_run_exits_with_signal_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what was measured on the screen and in the file."""
@@ -185,7 +185,7 @@ WORKS = [
 ]
 
 
-def test_floors_are_of_the_ceiling_that_binds() -> None:
+def test_floor_uses_the_binding_ceiling() -> None:
     conv, dense = WORKS[1], WORKS[-1]
     low = floor(conv, "float32", CEILINGS)
     assert low == (pytest.approx(conv.nbytes("float32") / 1e9), "memory")
@@ -198,10 +198,10 @@ def test_floors_are_of_the_ceiling_that_binds() -> None:
     assert total[0] >= sum(part[0] for part in parts if part)
 
 
-def test_a_gpu_has_device_and_host_times_apart() -> None:
-    taken = Taken(
+def test_gpu_results_separate_device_and_host() -> None:
+    taken = Measurements(
         times=[0.002, 0.001, 0.003] * 3, enqueue=[1e-5, 3e-5, 2e-5], relative_error=1e-4,
-        said={"how": "CUDA graph", "host_to_device_s": 0.5, "peak_bytes": 7, "kernels": ["k"]},
+        info={"how": "CUDA graph", "host_to_device_s": 0.5, "peak_bytes": 7, "kernels": ["k"]},
     )  # fmt: skip
     found = result(
         WORKS[0], "vgg_cuda", taken, dtype="float16", size=224, ceilings=CEILINGS, load_s=2.0
@@ -209,7 +209,7 @@ def test_a_gpu_has_device_and_host_times_apart() -> None:
     assert (found.median_s, found.device_s, found.enqueue_s) == (0.002, 0.002, 2e-5)
     assert (found.host_to_device_s, found.how, found.load_s) == (0.5, "CUDA graph", 2.0)
     torch = result(
-        WORKS[0], "torch", Taken(times=[0.004] * 6, relative_error=1e-4), dtype="float16",
+        WORKS[0], "torch", Measurements(times=[0.004] * 6, relative_error=1e-4), dtype="float16",
         size=224, ceilings={}, load_s=None,
     )  # fmt: skip
     assert torch.of_floor is torch.of_compute is torch.device_s is None
@@ -220,14 +220,14 @@ def test_a_gpu_has_device_and_host_times_apart() -> None:
 
 
 def test_ceilings_are_the_rates_of_the_fastest_sample() -> None:
-    taken = Taken(times=[0.5, 0.25, 2.0])
+    taken = Measurements(times=[0.5, 0.25, 2.0])
     copy = ceiling(Work("ceiling", "copy", (1000,)), taken, "float32")
     assert (copy.bytes_per_s, copy.median_s) == (2 * 1000 / 0.25, 0.5)
     product = ceiling(Work("ceiling", "matmul", (10, 10, 10)), taken, "float32")
     assert (product.flops_per_s, product.median_s) == (2 * 1000 / 0.25, 0.5)
 
 
-def test_help_names_what_there_is() -> None:
+def test_help_lists_commands() -> None:
     for words in (["bench", "--help"], ["bench", "kernel", "--help"], ["profile", "--help"]):
         ended = CliRunner().invoke(app, words)
         assert ended.exit_code == 0

@@ -1,4 +1,4 @@
-"""How benchmarks measure: statistics, clocks, turns, what is right, what fits into memory."""
+"""How benchmarks measure: statistics, clocks, turns, correctness."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 from support.bench_fakes import FLAT, TINY, Scripted
 
 from vgg_cuda import reference
-from vgg_cuda.bench import inputs, machine, memory, truth
+from vgg_cuda.bench import inputs, machine, truth
 from vgg_cuda.bench.clock import EventClock, HostClock
-from vgg_cuda.bench.connection import Lost
 from vgg_cuda.bench.layers import Layer, network_layers, parse_shape, selected
-from vgg_cuda.bench.measure import LEAST_LATE, Patience, Taken, measure
+from vgg_cuda.bench.measure import MIN_LATE, Measurements, Timeouts, measure
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Ceiling
 from vgg_cuda.bench.results import profile_results
-from vgg_cuda.bench.samples import LEAST, MOST, enough, interval, summarize
-from vgg_cuda.bench.work import Job, Work
+from vgg_cuda.bench.samples import MAX_SAMPLES, MIN_SAMPLES, enough, interval, summarize
+from vgg_cuda.bench.work import Work
+from vgg_cuda.bench.workers import WorkerDied
 from vgg_cuda.configs import Config, get_config
 from vgg_cuda.weights import he_weights
 
@@ -33,7 +33,7 @@ from vgg_cuda.weights import he_weights
     [(1, 1, 1), (5, 1, 5), (6, 1, 6), (8, 1, 8), (9, 2, 8), (10, 2, 9), (20, 6, 15), (100, 40, 61)],
 )
 def test_interval_of_the_median(n: int, first: int, last: int) -> None:
-    """As tables of the sign test have it (Conover, Practical Nonparametric Statistics, A3)."""
+    """Compare with tables of the sign test (Conover, Practical Nonparametric Statistics, A3)."""
     assert interval(n) == (first - 1, last - 1)
 
 
@@ -65,25 +65,25 @@ def test_summary() -> None:
 
 
 def test_enough() -> None:
-    steady = [1.0] * LEAST
+    steady = [1.0] * MIN_SAMPLES
     assert not enough(steady[:-1], 0.5)
     assert enough(steady, 0.001)
     wild = [1.0, 2.0] * 10
     assert not enough(wild, 0.03)
     assert enough(wild, 2.0)
-    assert enough([1.0, 2.0] * (MOST // 2), 0.001)
+    assert enough([1.0, 2.0] * (MAX_SAMPLES // 2), 0.001)
 
 
 # ---- Clocks ----
 
 
-def test_a_host_clock_reads_twice() -> None:
+def test_host_clock_reads_twice() -> None:
     readings = iter([10.0, 10.25])
     assert HostClock(lambda: next(readings)).time(lambda: None).total_s == 0.25
 
 
 class FakeGpu:
-    """A stream whose work takes as long as it is told, and the events on it."""
+    """A stream with given durations of work, and its events."""
 
     def __init__(self) -> None:
         self.host = self.busy_until = 0.0
@@ -117,8 +117,8 @@ class FakeGpu:
         return EventClock(self.event, elapsed_ms, "a stream", lambda: self.host)
 
 
-def test_events_time_the_device_and_the_host_apart() -> None:
-    """What was enqueued before hides the enqueueing, and is not in the time."""
+def test_event_clock_separates_device_and_host() -> None:
+    """Earlier work hides the enqueueing, and is not in the time."""
     gpu = FakeGpu()
     clock = gpu.clock()
     gpu.enqueue(5.0)  # clearing a cache
@@ -137,36 +137,36 @@ def test_events_time_the_device_and_the_host_apart() -> None:
 # ---- Turns ----
 
 WORK = Work("model", "net", (2, 32, 32, 3))
-PATIENT = Patience(timeout=10.0, prepare=60.0, grace=5.0)
+TIMEOUTS = Timeouts(sampling=10.0, prepare=60.0, grace=5.0)
 
 
 def run(*workers: Any, **options: Any) -> dict[str, Any]:
     given: dict[str, Any] = {"exact": "exact.npy", "bound": 1e-5, "noise": 0.01}
-    return measure(WORK, workers, patience=PATIENT, **given | options)
+    return measure(WORK, workers, timeouts=TIMEOUTS, **given | options)
 
 
-def test_programs_take_turns_and_stop_when_they_are_known() -> None:
+def test_programs_take_turns_until_precise() -> None:
     log: list[tuple[str, str]] = []
     steady = Scripted("steady", [1.0] * 100, log=log)
     noisy = Scripted("noisy", [1.0, 1.3] * 4 + [1.0] * 100, log=log)
     found = run(steady, noisy, noise=0.1, now=lambda: 0.0)
-    assert len(found["steady"].times) == LEAST
+    assert len(found["steady"].times) == MIN_SAMPLES
     assert found["noisy"].status == "ok"
-    assert LEAST + 5 < len(found["noisy"].times) < 30
+    assert MIN_SAMPLES + 5 < len(found["noisy"].times) < 30
     assert summarize(found["noisy"].times).noise <= 0.1
     samples = [name for name, do in log if do == "sample"]
-    assert samples[: 2 * LEAST] == ["steady", "noisy"] * LEAST
-    assert set(samples[2 * LEAST :]) == {"noisy"}
+    assert samples[: 2 * MIN_SAMPLES] == ["steady", "noisy"] * MIN_SAMPLES
+    assert set(samples[2 * MIN_SAMPLES :]) == {"noisy"}
     checks = [do for _, do in log[:4]]
     assert checks == ["prepare", "check"] * 2  # both before anything is timed
     assert [name for name, do in log if do == "finish"] == ["steady", "noisy"]
 
 
-def test_time_is_up() -> None:
+def test_sampling_stops_at_timeout() -> None:
     now = [0.0]
     slow = Scripted("slow", [4.0, 5.0] * 50, now=now)
     found = run(slow, now=lambda: now[0])
-    assert len(found["slow"].times) == LEAST_LATE
+    assert len(found["slow"].times) == MIN_LATE
     now = [0.0]
     noisy = Scripted("noisy", [1.0, 2.0] * 50, now=now)
     found = run(noisy, now=lambda: now[0])
@@ -179,10 +179,10 @@ def test_time_is_up() -> None:
     [
         (1e-6, "ok", None),
         (2e-5, "wrong", "relative L2 error 2.0e-05 exceeds 1.0e-05"),
-        (None, "wrong", "the result is not finite, or of another size"),
+        (None, "wrong", "the result is not finite or has another size"),
     ],
 )
-def test_a_wrong_result_is_not_timed(error: Any, status: str, reason: str | None) -> None:
+def test_wrong_result_is_not_timed(error: Any, status: str, reason: str | None) -> None:
     worker = Scripted("x", itertools.repeat(1.0), error=error)  # type: ignore[arg-type]
     taken = run(worker)["x"]
     assert (taken.status, taken.reason, taken.relative_error) == (status, reason, error)
@@ -192,32 +192,32 @@ def test_a_wrong_result_is_not_timed(error: Any, status: str, reason: str | None
 
 @pytest.mark.parametrize("when", ["prepare", "check", "warm", "sample", "finish"])
 @pytest.mark.parametrize("status", ["failed", "timeout"])
-def test_a_program_that_is_lost_stops_no_other(when: str, status: str) -> None:
-    lost = Scripted("lost", [1.0] * 100, lost={when: Lost(status, "planted")})
+def test_dead_program_does_not_stop_others(when: str, status: str) -> None:
+    lost = Scripted("lost", [1.0] * 100, lost={when: WorkerDied(status, "planted")})
     fine = Scripted("fine", [1.0] * 100)
     found = run(lost, fine)
     assert (found["lost"].status, found["lost"].reason) == (status, "planted")
     assert not found["lost"].times
     assert found["fine"].status == "ok"
-    assert len(found["fine"].times) == LEAST
+    assert len(found["fine"].times) == MIN_SAMPLES
 
 
-def test_patience_ends_a_hang() -> None:
+def test_timeouts_end_a_hang() -> None:
     worker = Scripted("x", [1.0] * 100)
     run(worker)
-    asked = dict(worker.patience)
+    asked = dict(worker.timeouts)
     assert asked["prepare"] == asked["check"] == 60
     assert asked["warm"] == 15
     assert asked["sample"] == pytest.approx(15.003)
 
 
-def test_counters_are_in_place_of_times() -> None:
+def test_counters_replace_times() -> None:
     worker = Scripted("x", [], said={"counters": {"mma": 3}})
     taken = run(worker)["x"]
-    assert (taken.status, taken.times, taken.said["counters"]) == ("ok", [], {"mma": 3})
+    assert (taken.status, taken.times, taken.info["counters"]) == ("ok", [], {"mma": 3})
 
 
-# ---- What is right ----
+# ---- Correctness ----
 
 
 @pytest.mark.parametrize("config", [TINY, FLAT], ids=lambda config: config.name)
@@ -231,7 +231,7 @@ def test_truth_is_the_reference(config: Any) -> None:
 
 
 @pytest.mark.parametrize(("dtype", "digits"), [("float16", 11), ("bfloat16", 8), ("tf32", 11)])
-def test_the_bound_follows_the_precision(dtype: str, digits: int) -> None:
+def test_error_bound_follows_precision(dtype: str, digits: int) -> None:
     layers = network_layers(TINY)
     tensors = he_weights(TINY, 1).tensors
     x = inputs.pictures((2, 32, 32, 3), 0)
@@ -269,7 +269,7 @@ def test_relative_error_of_repeated_images() -> None:
     assert math.isnan(truth.relative_l2(got[:2], exact))
 
 
-def test_of_large_results_images_are_compared_here_and_there(
+def test_large_results_compare_some_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(truth, "MAX_COMPARED", 40)
@@ -282,7 +282,7 @@ def test_of_large_results_images_are_compared_here_and_there(
 # ---- Inputs ----
 
 
-def test_pictures_are_no_noise_and_no_zeros() -> None:
+def test_pictures_resemble_photographs() -> None:
     x = inputs.pictures((7, 32, 40, 3), 0)
     assert x.shape == (7, 32, 40, 3)
     assert x.dtype == np.float32
@@ -295,7 +295,7 @@ def test_pictures_are_no_noise_and_no_zeros() -> None:
     assert not (x == inputs.pictures((7, 32, 40, 3), 1)).all()
 
 
-def test_copies_do_not_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copies_exceed_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "cache_bytes", lambda: 1 << 20)
     assert inputs.copies(1 << 18, False) == 8
     assert inputs.copies(1 << 30, False) == 1
@@ -305,7 +305,7 @@ def test_copies_do_not_fit_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not np.shares_memory(first, second)
 
 
-def test_the_cache_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_size_is_read_from_sys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inputs, "CACHES", tmp_path)
     assert inputs.cache_bytes() == inputs.DEFAULT_CACHE_BYTES
     for i, text in enumerate(["48K", "2M", "odd", "1024K"]):
@@ -317,7 +317,7 @@ def test_the_cache_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 # ---- Layers ----
 
 
-def test_layers_count_what_a_direct_convolution_does() -> None:
+def test_flops_count_direct_convolutions() -> None:
     config = get_config("vgg16")
     work = Work("model", "vgg16", (1, 224, 224, 3), tuple(network_layers(config)))
     assert work.flops() == 2 * 15_470_264_320
@@ -330,11 +330,6 @@ def test_layers_count_what_a_direct_convolution_does() -> None:
     assert conv1_2 == (Layer("conv1_2", "conv", 64, 64, True, True), (1, 224, 224, 64))
     assert conv1_2[0].out_shape(conv1_2[1]) == (1, 112, 112, 64)
     assert work.shapes()[-3][1] == (1, 25088)
-
-
-def test_works_survive_their_message() -> None:
-    work = Work("kernel", "conv1_1", (2, 7, 5, 3), (Layer("conv1_1", "conv", 3, 8, True),))
-    assert Work.from_json(work.as_json()) == work
 
 
 def test_layers_by_name() -> None:
@@ -360,13 +355,13 @@ def test_shapes() -> None:
 
 @pytest.mark.parametrize("kernel", ["maxpool", "maxpool2x2"])
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_pools_that_are_not_fused_have_their_layers_names(kernel: str, pooling: Any) -> None:
+def test_unfused_pools_have_layer_names(kernel: str, pooling: Any) -> None:
     config = Config("pools", (8, "M", "M", "M", 8), (), pool_grid=2, pooling=pooling)
     work = Work("profile", "pools", (2, 32, 32, 3), tuple(network_layers(config)))
     last = {"avg": "avgpool", "max": "adaptive_maxpool"}[pooling]
     steps = [["conv1_1", "conv1_1 pool1"], *[[None, kernel]] * 2, ["conv4_1"] * 2, [None, last]]
     said = {"steps": [{"layers": [a] if a else [], "name": b} for a, b in steps]}
-    taken = Taken(said=said, times=[5.0], parts=[[1.0] * 5], relative_error=0.0)
+    taken = Measurements(info=said, times=[5.0], parts=[[1.0] * 5], relative_error=0.0)
     ceilings = {
         "copy": Ceiling(median_s=1.0, samples=6, bytes_per_s=1e9),
         "matmul": Ceiling(median_s=1.0, samples=6, flops_per_s=1e9),
@@ -379,65 +374,10 @@ def test_pools_that_are_not_fused_have_their_layers_names(kernel: str, pooling: 
     assert rows[2].bound == "memory"
 
 
-# ---- Memory ----
-
-
-def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Job("cpu", "float32")
-    layers = tuple(network_layers(get_config("vgg16")))
-    small, large = (Work("model", "vgg16", (n, 224, 224, 3), layers) for n in (1, 64))
-    monkeypatch.setattr(memory, "available", lambda job: 8 << 30)
-    programs = ("vgg_cuda", "torch", "onnxruntime")
-    memory.check([small], job, programs, None)
-    with pytest.raises(ValueError, match=r"vgg16, batch 64: needs about \d+.\d GB for .* are free"):
-        memory.check([small, large], job, programs, None)
-    monkeypatch.setattr(memory, "available", lambda job: None)
-    memory.check([large], job, programs, None)
-    with pytest.raises(ValueError, match="expected less than 2\\^31 pixels"):
-        memory.check([large.of_batch(10**6)], job, programs, None)
-
-
-@pytest.mark.parametrize(
-    ("program", "least"), [("vgg_cuda", 1.1e9), ("torch", 1.1e9), ("onnxruntime", 2.2e9)]
-)
-@pytest.mark.parametrize("batch", [1, 4])
-def test_the_prediction_is_near_what_is_held(program: str, least: float, batch: int) -> None:
-    """By each program and by the command's own process, as measured: to twice that."""
-    config = get_config("vgg16")
-    work = Work("model", "vgg16", (batch, 224, 224, 3), tuple(network_layers(config)))
-    job = Job("cpu", "float32")
-    own = memory.needs(work, job, (), config)
-    assert 2.0e9 < own < 3.0e9
-    assert least < memory.needs(work, job, (program,), config) - own < 2 * least
-    kernel = Work("kernel", "conv1_1", (batch, 224, 224, 3), work.layers[:1])
-    assert 0.55e9 < memory.needs(kernel, job, (), config) < 1.0e9  # all weights are drawn
-
-
-def test_free_memory_is_the_least_that_anybody_allows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "MEMINFO")
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    job = Job("cpu", "float32")
-    assert memory.available(job) is None
-    (tmp_path / "MEMINFO").write_text("MemTotal: 9 kB\nMemAvailable:   2048 kB\n")
-    assert memory.available(job) == 2 << 20
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available(job) == 2 << 20
-    (tmp_path / "memory.max").write_text("4096\n")
-    assert memory.available(job) == 4096
-    (tmp_path / "memory.current").write_text("1100\n")
-    assert memory.available(job) == 2996
-    (tmp_path / "memory.stat").write_text("anon 1000\ninactive_file 100\nactive_file 5\n")
-    assert memory.available(job) == 3096
-    (tmp_path / "memory.current").write_text("9999\n")
-    assert memory.available(job) == 0
-
-
 # ---- The machine ----
 
 
-def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvidia_smi_fields(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     assert set(machine.nvidia_smi(0).values()) == {None}
@@ -454,7 +394,7 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "--id=GPU-b " in (tmp_path / "nvidia-smi.asked").read_text()
     for broken in ("exit 3", "echo one, two", "sleep 9"):
         script.write_text(f"#!/bin/sh\n{broken}\n")
-        monkeypatch.setattr(machine, "PATIENCE_S", 0.3)
+        monkeypatch.setattr(machine, "TIMEOUT_S", 0.3)
         assert set(machine.nvidia_smi(0).values()) == {None}
 
 
@@ -469,8 +409,8 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"size": 31}, "--size: vgg16: expected H and W >= 32"),
         ({"network": "vgg15"}, "unknown network 'vgg15': expected one of vgg11"),
         ({"dtype": "float8"}, "float8"),
-        ({"dtype": "float16", "device": "cpu"}, "unknown dtype 'float16' on cpu"),
-        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"dtype": "float16", "device": "cpu"}, "dtype: expected float32 on cpu, got 'float16'"),
+        ({"device": "tpu"}, "got 'tpu'"),
         ({"peers": ("tensorrt",)}, "--peers: expected some of torch, compile, onnxruntime, jax"),
         ({"peers": ("vgg_cuda",)}, "--peers: expected some of"),
         ({"peers": ("no.such.module",)}, "got 'no.such.module'"),
@@ -484,7 +424,7 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         ({"timeout": math.nan}, "--timeout: expected a positive number, got nan"),
         ({"kind": "kernel", "layers": ("conv9_9",)}, "--layer: vgg16 has no layer 'conv9_9'"),
-        ({"kind": "kernel", "pool": True}, "--pool and --relu: expected beside --shape"),
+        ({"kind": "kernel", "pool": True}, "--pool and --relu: expected with --shape"),
         ({"kind": "kernel", "shapes": ("1,2,3",)}, "--shape: expected n,h,w,c,k"),
         (
             {"kind": "kernel", "shapes": ("1,8,8,3,8",), "layers": ("fc6",)},
@@ -492,13 +432,12 @@ def test_what_the_driver_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ),
         (
             {"kind": "kernel", "shapes": ("1,8,8,3,8",), "batches": (2,)},
-            "--shape: expected no --batch and no --size beside it",
+            "--shape: expected no --batch or --size with it",
         ),
         ({"batches": (10**6,)}, "pixels"),
-        ({"kind": "kernel", "shapes": ("1,65536,65536,64,64",)}, "GB are free on this machine"),
     ],
 )
-def test_what_a_user_can_mend_is_refused(given: dict[str, Any], said: str) -> None:
+def test_bad_options_are_refused(given: dict[str, Any], said: str) -> None:
     options = Options(**{"kind": "model", "device": "cpu"} | given)
     with pytest.raises(ValueError, match=r"(?s).*") as error:
         resolve(options)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from support import bench_reports
 
-from vgg_cuda.bench import output, table
+from vgg_cuda.bench import output
 from vgg_cuda.bench.columns import cells, significant
 from vgg_cuda.bench.report import Result, read
+from vgg_cuda.cli import bench_table as table
 
 REPORTS = {
     "model": bench_reports.model(),
@@ -37,7 +38,7 @@ def test_columns_are_aligned(name: str) -> None:
         assert row[:end].endswith(f" {result.batch}")
 
 
-def test_what_is_not_measured_says_why() -> None:
+def test_missing_results_have_a_reason() -> None:
     text = table.text(cells(bench_reports.model()))
     assert "jax, batch 1, 8: n/a (not installed: pip install jax)" in text
     wrong = Result(
@@ -60,9 +61,9 @@ def test_counters_stand_in_for_times() -> None:
     assert "conv3_2: mma 36,864, ldmatrix 18,432" in cells(report).notes
 
 
-def test_interrupted_runs_and_versions_are_told() -> None:
+def test_notes_name_interruption_and_versions() -> None:
     found = cells(bench_reports.model(interrupted=True))
-    assert found.notes[0] == "interrupted: what was measured until then"
+    assert found.notes[0] == "interrupted: the measurements until then"
     assert "torch 2.13.0+cpu; commit 0123456789ab" in found.notes[-1]
 
 
@@ -79,7 +80,7 @@ def test_more_than_100_percent_is_explained(bound: Any, why: str) -> None:
     assert why not in " ".join(cells(within).notes)
 
 
-def test_columns_that_differ_are_shown() -> None:
+def test_varying_columns_are_shown() -> None:
     base = bench_reports.model((1,)).results[0]
     found = cells(bench_reports.report([base, replace(base, dtype="bfloat16", size=64)]))
     assert {"dtype", "size"} <= set(found.headings)
@@ -90,7 +91,7 @@ def test_columns_that_differ_are_shown() -> None:
     ("value", "text"),
     [(1234.56, "1,235"), (1.23456, "1.235"), (12.3456, "12.35"), (0.012345, "0.0123"), (None, "")],
 )
-def test_four_digits_that_matter(value: float | None, text: str) -> None:
+def test_four_significant_digits(value: float | None, text: str) -> None:
     assert significant(value) == text
 
 
@@ -98,7 +99,7 @@ HOSTILE = "vgg\x1b[31m16\n| `x` <b>"
 
 
 @pytest.mark.parametrize("show", [table.text, output.markdown_table], ids=["text", "markdown"])
-def test_names_steer_no_terminal(show: Any) -> None:
+def test_control_characters_are_escaped(show: Any) -> None:
     report = bench_reports.model((1,))
     report.results = [
         replace(r, name=HOSTILE, peer=f"p\x9b{i}") for i, r in enumerate(report.results)
@@ -145,7 +146,7 @@ def test_csv_lists_and_counters() -> None:
 
 @pytest.mark.parametrize("suffix", [".json", ".csv", ".md", ".JSON"])
 @pytest.mark.parametrize("name", REPORTS)
-def test_the_ending_chooses_the_format(name: str, suffix: str, tmp_path: Path) -> None:
+def test_ending_selects_the_format(name: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"r{suffix}"
     output.write(REPORTS[name], path)
     text = path.read_text(encoding="utf-8")
@@ -163,7 +164,7 @@ def test_other_endings_are_refused(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+def test_unwritable_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(OSError, match="is a folder"):
         output.check_output(tmp_path / "folder.json")
@@ -176,12 +177,12 @@ def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "r.json").exists()
 
 
-def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text("old")
     report = bench_reports.model((1,))
     report.results[0] = replace(report.results[0], load_s=float("inf"))
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="load_s: expected `float` < 1e"):
         output.write(report, path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -196,7 +197,7 @@ def test_piped_output_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "kernel"])
 @pytest.mark.parametrize("width", [200, 80, 40, 20])
-def test_a_terminal_gets_whole_figures(
+def test_terminal_table_truncates_no_figures(
     kind: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -217,14 +218,14 @@ def test_a_terminal_gets_whole_figures(
 
 
 @pytest.mark.parametrize("kind", ["kernel", "profile"])
-def test_layers_have_the_name_of_their_network(kind: str) -> None:
+def test_title_names_the_network(kind: str) -> None:
     report = replace(REPORTS[kind], settings={"network": "folder/vgg\x1b16"})
     expected = "profile, vgg\\x1b16," if kind == "profile" else "kernel benchmark, vgg\\x1b16,"
     assert cells(report).title.startswith(expected)
     assert "None" not in cells(replace(report, settings={"network": None})).title
 
 
-def test_why_there_is_no_ceiling() -> None:
+def test_missing_ceiling_note() -> None:
     environment = {"no_ceilings": {"copy": "failed (killed by SIGKILL)"}}
     found = cells(replace(REPORTS["kernel"], environment=environment))
-    assert "no ceiling of a copy: failed (killed by SIGKILL)" in found.notes
+    assert "no copy ceiling: failed (killed by SIGKILL)" in found.notes

@@ -114,17 +114,17 @@ def test_compiled_graphs_copy_neither_weights_nor_x(
 
 
 @needs("onnxruntime")
-def test_pools_that_onnxruntime_has_not(tmp_path: Path) -> None:
+def test_onnxruntime_refuses_uneven_pools(tmp_path: Path) -> None:
     job = Job("cpu", "float32", weights=tiny_file(tmp_path, FLAT))
     found = Session()
-    found.handle({"do": "open", "peer": "onnxruntime", "job": vars(job)})
-    assert "how" in found.handle({"do": "prepare", "work": whole(FLAT, 1, side=40).as_json()})
-    reply = found.handle({"do": "prepare", "work": whole(FLAT, 1, side=38).as_json()})
+    found.handle({"do": "open", "peer": "onnxruntime", "job": job})
+    assert "how" in found.handle({"do": "prepare", "work": whole(FLAT, 1, side=40)})
+    reply = found.handle({"do": "prepare", "work": whole(FLAT, 1, side=38)})
     assert reply["absent"] == "onnxruntime has no pool of 9 x 9 to 2 cells"
 
 
 @pytest.mark.parametrize("name", ["torch", "compile", "onnxruntime", "jax"])
-def test_absent_programs_say_why(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_programs_give_a_reason(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("torch", "onnx", "onnxruntime", "jax"):
         monkeypatch.setitem(__import__("sys").modules, library, None)
     with pytest.raises(Absent, match="is not installed: pip install"):
@@ -132,7 +132,7 @@ def test_absent_programs_say_why(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", PROGRAMS[1:])
-def test_none_but_ours_runs_on_the_emulator_or_an_absent_gpu(name: str) -> None:
+def test_peers_are_absent_on_emulator_or_missing_gpu(name: str) -> None:
     with pytest.raises(Absent, match="this package's kernels alone"):
         peers.start(name, Job("emulator", "float16"))
     if why_missing("cuda") is not None:
@@ -140,7 +140,7 @@ def test_none_but_ours_runs_on_the_emulator_or_an_absent_gpu(name: str) -> None:
             peers.start(name, Job("cuda:0", "float16"))
 
 
-def test_weights_and_inputs_are_those_of_everybody(tmp_path: Path) -> None:
+def test_weights_and_inputs_are_deterministic(tmp_path: Path) -> None:
     job = Job("cpu", "float32", weights=tiny_file(tmp_path), seed=7)
     work = whole(TINY, 2)
     tensors = work.tensors(job)

@@ -17,7 +17,7 @@ from support import bench_reports
 pytest.importorskip("matplotlib")
 
 from vgg_cuda.bench.plot import check_plot, digest, figure, plot, source_digest
-from vgg_cuda.bench.plot_parts import looks, series_names
+from vgg_cuda.bench.plot.parts import looks, series_names
 from vgg_cuda.bench.report import Result
 
 
@@ -70,13 +70,13 @@ def test_labels_of_batches_do_not_overlap(count: int, factor: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["kernel", "profile"])
-def test_layers_have_the_name_of_their_network(kind: str) -> None:
+def test_title_names_the_network(kind: str) -> None:
     report = bench_reports.layers(kind)
     report.settings = {"network": "/folder/digits.safetensors"}
     assert "digits.safetensors: layers " in texts(figure(report))
 
 
-def test_device_date_and_who_is_absent_are_told() -> None:
+def test_plot_shows_device_date_and_absent_programs() -> None:
     found = texts(figure(bench_reports.model(interrupted=True)))
     assert "vgg16, 224x224, float32" in found
     assert "AMD EPYC, 2 cores  ·  2026-11-28" in found
@@ -109,10 +109,10 @@ def test_a_point_for_every_layer_under_the_roof(kind: str, peers: tuple[str, ...
     assert [b / a for a, b in zip(x, y, strict=True)] == pytest.approx([12.0] * len(x))
     assert set(roof["matmul"].get_ydata()) == {110.0}
     assert roof["copy"].get_xdata()[-1] == pytest.approx(110 / 12)
-    assert "Without FLOPs, so not shown: prob." in texts(axes.figure)
+    assert "Without FLOPs, not shown: prob." in texts(axes.figure)
 
 
-def test_every_layer_is_in_the_list_with_its_part_of_the_floor() -> None:
+def test_roofline_table_lists_every_layer() -> None:
     report = bench_reports.layers()
     found = texts(figure(report)).split("\n")
     for result in report.results[:-1]:
@@ -121,12 +121,12 @@ def test_every_layer_is_in_the_list_with_its_part_of_the_floor() -> None:
 
 
 @pytest.mark.parametrize("left_out", ["copy", "matmul", "both"])
-def test_no_roof_where_it_was_not_measured(left_out: str) -> None:
+def test_unmeasured_ceiling_is_not_drawn(left_out: str) -> None:
     report = bench_reports.layers()
     report.ceilings = {k: v for k, v in report.ceilings.items() if left_out not in (k, "both")}
     drawn = figure(report)
     assert {line.get_gid() for line in drawn.axes[0].lines} - {None} == set(report.ceilings)
-    assert "No roof where its ceiling was not measured" in texts(drawn)
+    assert "A ceiling that was not measured is not drawn" in texts(drawn)
 
 
 NOTHING = Result(
@@ -135,10 +135,10 @@ NOTHING = Result(
 
 
 @pytest.mark.parametrize("kind", ["model", "kernel", "profile"])
-def test_where_nothing_was_measured_the_picture_says_so(kind: str, tmp_path: Path) -> None:
+def test_plot_without_measurements_says_so(kind: str, tmp_path: Path) -> None:
     report = bench_reports.report([NOTHING], kind=kind)
     found = texts(figure(report))
-    assert "Nothing here has a time" in found
+    assert "No result has a time to plot" in found
     assert "failed (no memory)" in found
     plot(report, tmp_path / "p.svg")
 
@@ -196,7 +196,7 @@ def test_names_are_shown_as_they_are(name: str, tmp_path: Path) -> None:
         xml.etree.ElementTree.fromstring(path.read_bytes())
 
 
-def test_results_that_differ_in_more_than_the_program_have_names_of_their_own() -> None:
+def test_series_names_include_differing_fields() -> None:
     base = bench_reports.model((1,)).results[0]
     both = [base, replace(base, dtype="bfloat16"), replace(base, peer="torch")]
     assert series_names(both) == ["vgg_cuda float32", "vgg_cuda bfloat16", "torch float32"]
@@ -219,7 +219,7 @@ def test_any_number_of_layers(count: int, tmp_path: Path) -> None:
     plot(report, tmp_path / "k.svg")
 
 
-def test_pyplot_and_the_users_settings_stay_out(tmp_path: Path) -> None:
+def test_plot_ignores_pyplot_and_user_settings(tmp_path: Path) -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)
@@ -232,17 +232,13 @@ def test_pyplot_and_the_users_settings_stay_out(tmp_path: Path) -> None:
     assert ("matplotlib.pyplot" in sys.modules) == pyplot
 
 
-def test_a_missing_matplotlib_is_told_before_the_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_missing_matplotlib_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r'plots need matplotlib: pip install "vgg-cuda\[plot\]"'):
         check_plot(tmp_path / "p.svg")
 
 
-def test_a_broken_matplotlib_is_told_before_the_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_broken_matplotlib_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "matplotlib").mkdir()
     (tmp_path / "matplotlib" / "__init__.py").write_text("raise OSError('libfoo.so\\nmissing')\n")
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
@@ -252,9 +248,9 @@ def test_a_broken_matplotlib_is_told_before_the_run(
         check_plot(tmp_path / "p.svg")
 
 
-def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+def test_unwritable_paths_are_refused(tmp_path: Path) -> None:
     for name in ("p", "p.pdf", "p.json"):
-        with pytest.raises(ValueError, match=r"expected a name ending in \.png or \.svg"):
+        with pytest.raises(ValueError, match=r"expected a name ending in \.png, \.svg"):
             check_plot(tmp_path / name)
     with pytest.raises(OSError, match="there is no folder"):
         check_plot(tmp_path / "none" / "p.svg")

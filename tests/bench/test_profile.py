@@ -80,10 +80,10 @@ def test_maxima_to_a_grid_are_an_operation(tmp_path: Path) -> None:
 
 
 def test_parts_of_a_large_batch_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a call has them on the CPU; the result is that of the call."""
+    """The parts are the same as in a call on the CPU, and give its result."""
     model = VGG.load(tiny_file(tmp_path), device="cpu")
     x = np.random.default_rng(0).standard_normal((5, 32, 32, 3), dtype=np.float32)
-    monkeypatch.setattr(profiling, "most_images", lambda *_: 2)
+    monkeypatch.setattr(profiling, "max_images", lambda *_: 2)
     ticks = iter(range(10**6))
     steps = profiling._EagerSteps(model, x, lambda: float(next(ticks)))
     assert [each["layers"] for each in steps.described][-1] == ["fc7"]

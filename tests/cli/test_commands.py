@@ -1,4 +1,4 @@
-"""The command line, as a process where it matters and in this process for the rest."""
+"""The subcommands info, summary and classify, run in this process and once as a process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vgg_cuda.cli.main import app
 from vgg_cuda.weights import load_weights, save
 
 RUNNER = CliRunner()
-NO_GPU = pytest.mark.skipif(why_missing("cuda") is None, reason="there is a GPU")
+NO_GPU = pytest.mark.skipif(why_missing("cuda") is None, reason="a GPU is present")
 
 
 def run(*args: object):  # type: ignore[no-untyped-def]
@@ -29,7 +29,7 @@ def run(*args: object):  # type: ignore[no-untyped-def]
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    folder = tmp_path / "bilder"
+    folder = tmp_path / "pictures"
     folder.mkdir()
     for i, name in enumerate(["a.png", "ü.png", "c.jpg"]):
         pixels = np.random.default_rng(i).integers(0, 256, (9, 8, 3), dtype=np.uint8)
@@ -37,7 +37,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
-def test_info() -> None:
+def test_info_lists_backends() -> None:
     result = run("info", "--json")
     assert result.exit_code == 0
     info = json.loads(result.stdout)
@@ -53,7 +53,7 @@ def test_info() -> None:
         assert word in plain.stdout
 
 
-def test_summary() -> None:
+def test_summary_prints_the_layers() -> None:
     result = run("summary", "vgg16")
     assert result.exit_code == 0
     assert "138,357,544" in result.stdout
@@ -104,12 +104,12 @@ def test_skipped_images_are_named(pictures: Path) -> None:
     result = run("classify", pictures, "--weights", "digits")
     assert result.exit_code == 3
     assert "zero.png: the file is empty" in result.stderr
-    assert "b.jpg: no image" in result.stderr
+    assert "b.jpg: expected an image" in result.stderr
     assert "2 of 5 images were skipped" in result.stderr
     assert len(result.stdout.splitlines()) == 3
 
 
-def test_strict_stops_at_the_first(pictures: Path, tmp_path: Path) -> None:
+def test_strict_stops_at_the_first_broken_image(pictures: Path, tmp_path: Path) -> None:
     (pictures / "b.png").touch()
     out = tmp_path / "r.json"
     result = run("classify", pictures, "--weights", "digits", "--strict", "--output", out)
@@ -122,7 +122,10 @@ def test_strict_stops_at_the_first(pictures: Path, tmp_path: Path) -> None:
 BAD = {
     "missing path": (["gone.png", "--weights", "digits"], "gone.png"),
     "empty folder": (["empty", "--weights", "digits"], "no images in the folder 'empty'"),
-    "weights": (["a.png", "--weights", "gone.safetensors"], "no weights at 'gone.safetensors'"),
+    "weights": (
+        ["a.png", "--weights", "gone.safetensors"],
+        "gone.safetensors: expected the path of a ",
+    ),
     "not weights": (["a.png", "--weights", "a.png"], "a.png: not a readable safetensors file"),
     "device": (["a.png", "--weights", "digits", "--device", "tpu"], 'expected "auto", "cpu"'),
     "dtype": (
@@ -131,19 +134,19 @@ BAD = {
     ),
     "arch": (
         ["a.png", "--weights", "digits", "--device", "cpu", "--arch", "sm_80"],
-        "the cpu runs no kernels of GPUs",
+        "the cpu, which runs no GPU kernels",
     ),
     "output format": (["a.png", "--weights", "digits", "--output", "r.txt"], "ending in .json or"),
     "output folder": (["a.png", "--weights", "digits", "--output", "no/r.json"], "no/"),
     "output is a folder": (["a.png", "--weights", "digits", "--output", "d.json"], "is a folder"),
     "top k": (["a.png", "--weights", "digits", "--top-k", "0"], "--top-k"),
     "no weights": (["a.png"], "Missing option '--weights'"),
-    "no head": (["a.png", "--weights", "headless.safetensors"], "no dense head"),
+    "no head": (["a.png", "--weights", "headless.safetensors"], "with a dense head"),
 }
 
 
 @pytest.mark.parametrize(("args", "text"), BAD.values(), ids=BAD.keys())
-def test_mistakes_exit_with_2(
+def test_invalid_arguments_exit_with_2(
     args: list[str], text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -164,14 +167,14 @@ def test_mistakes_exit_with_2(
 
 
 @NO_GPU
-def test_a_missing_gpu_is_explained(pictures: Path) -> None:
+def test_missing_gpu_is_explained(pictures: Path) -> None:
     result = run("classify", pictures, "--weights", "digits", "--device", "cuda")
     assert result.exit_code == 2
     assert f"'cuda' is not available: {why_missing('cuda')}" in result.stderr
 
 
-def test_as_a_process(pictures: Path, tmp_path: Path) -> None:
-    """The installed command: no progress bar without a terminal, no warning."""
+def test_classify_runs_as_a_process(pictures: Path, tmp_path: Path) -> None:
+    """The installed command shows no progress bar without a terminal, and no warning."""
     command = [str(Path(sys.executable).parent / "vgg-cuda"), "classify", str(pictures)]
     env = {**os.environ, "PYTHONWARNINGS": "error"}
     done = subprocess.run(
@@ -183,7 +186,7 @@ def test_as_a_process(pictures: Path, tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
-def test_weights_from_a_file(pictures: Path, tmp_path: Path) -> None:
+def test_classify_loads_weights_from_a_file(pictures: Path, tmp_path: Path) -> None:
     path = tmp_path / "copy.safetensors"
     save(load_weights("digits"), path)
     by_name = run("classify", pictures, "--weights", "digits")

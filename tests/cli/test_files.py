@@ -1,4 +1,4 @@
-"""Writing a file as a whole: links, modes, devices, folders, failures."""
+"""Atomic file output: links, modes, devices, folders, failures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from vgg_cuda.files import check_writable, replacing
 
 
-def test_a_link_is_followed_and_a_mode_kept(tmp_path: Path) -> None:
+def test_replacing_follows_links_and_keeps_modes(tmp_path: Path) -> None:
     real, link = tmp_path / "real.json", tmp_path / "link.json"
     real.write_text("old")
     real.chmod(0o600)
@@ -24,7 +24,7 @@ def test_a_link_is_followed_and_a_mode_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link.json", "real.json"]
 
 
-def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
+def test_check_writable_refuses_devices_and_pipes(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, "/dev/null"):
@@ -34,16 +34,16 @@ def test_devices_and_pipes_are_refused(tmp_path: Path) -> None:
         assert stat.S_IFMT(os.stat(path).st_mode) == stat.S_IFMT(before.st_mode)
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_check_writable_names_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"r\.json: there is no folder .*gone"):
         check_writable(tmp_path / "gone" / "r.json")
 
 
-def test_the_longest_names_can_be_written(tmp_path: Path) -> None:
+def test_check_writable_accepts_long_names(tmp_path: Path) -> None:
     check_writable(tmp_path / ("n" * 250 + ".json"))
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path) -> None:
+def test_replacing_keeps_the_old_file_on_failure(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     path.write_text("old")
 

@@ -1,4 +1,4 @@
-"""What the command line reads and writes: patterns, features, converted weights, interruptions."""
+"""Files that the command line reads and writes: images, features, weights, partial files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from safetensors import safe_open
 from typer.testing import CliRunner
 
 from vgg_cuda import VGG, __version__
-from vgg_cuda.cli.batch_jobs import FeatureSink, image_paths
+from vgg_cuda.cli.batch_jobs import FeatureSink
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import Config
 from vgg_cuda.images.batches import open_image
@@ -47,15 +47,6 @@ def pictures(tmp_path: Path) -> list[Path]:
     ]
 
 
-def test_patterns_folders_and_files(tmp_path: Path, pictures: list[Path]) -> None:
-    deep = picture(tmp_path / "in" / "more" / "d.png")
-    assert image_paths([tmp_path / "in" / "*.png"]) == [pictures[0]]
-    assert image_paths([str(tmp_path / "**" / "*.png")]) == [pictures[0], deep]
-    assert image_paths([tmp_path / "in"]) == [*pictures, deep]
-    odd = picture(tmp_path / "[x].png")  # a name that looks like a pattern
-    assert image_paths([odd]) == [odd]
-
-
 def test_every_bad_path_is_named(tmp_path: Path, pictures: list[Path]) -> None:
     (tmp_path / "empty").mkdir()
     bad = [tmp_path / "gone.png", tmp_path / "*.xyz", tmp_path / "empty"]
@@ -67,7 +58,7 @@ def test_every_bad_path_is_named(tmp_path: Path, pictures: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_features(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
+def test_features_equal_the_model(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
     out = tmp_path / f"f{suffix}"
     options = ("--weights", "digits", "--layers", "relu3_2, fc1,bn1_1", "--batch-size", 2)
     result = run("features", *pictures, *options, "--output", out)
@@ -76,7 +67,7 @@ def test_features(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
     x = np.stack([model.preset(open_image(path)) for path in pictures])
     expected = model.features(x, ["relu3_2", "fc1", "bn1_1"])
     if suffix == ".npz":
-        with np.load(out) as file:  # without pickles
+        with np.load(out) as file:  # np.load refuses pickles
             found = {name: file[name] for name in file.files}
         paths = list(found.pop("paths"))
     else:
@@ -90,7 +81,7 @@ def test_features(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [out.name, "in"]
 
 
-def test_features_skip_and_strict(tmp_path: Path, pictures: list[Path]) -> None:
+def test_features_skip_broken_images(tmp_path: Path, pictures: list[Path]) -> None:
     (tmp_path / "in" / "zero.png").touch()
     out = tmp_path / "f.npz"
     options = ("--weights", "digits", "--layers", "pool5", "--output", out)
@@ -158,7 +149,7 @@ def test_convert_round_trips(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [there]
 
 
-def test_an_empty_sink_writes_empty_arrays(tmp_path: Path) -> None:
+def test_empty_sink_writes_empty_arrays(tmp_path: Path) -> None:
     sink = FeatureSink(["pool5"], tmp_path)
     sink.write(tmp_path / "f.npz", ".npz")
     sink.close()
@@ -167,39 +158,36 @@ def test_an_empty_sink_writes_empty_arrays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["interrupt", "terminate"])
-@pytest.mark.parametrize("delay", [0, 0.1, 0.5])  # at once, in an import, while it computes
-def test_an_interrupted_run_leaves_no_half_file(
-    tmp_path: Path, number: signal.Signals, delay: float
+@pytest.mark.parametrize(
+    ("sign_of_life", "delay"),
+    [(".*.part", 0.0), (".*.part", 0.1), (".features.*/relu1_1", 0.0)],
+    ids=["at-once", "in-an-import", "computing"],
+)
+def test_interrupted_run_leaves_no_partial_file(
+    tmp_path: Path, number: signal.Signals, sign_of_life: str, delay: float
 ) -> None:
-    for i in range(500):
-        picture(tmp_path / "in" / f"{i:03d}.png", i)
-    out = tmp_path / "f.npz"
-    command = [
-        COMMAND,
-        "features",
-        str(tmp_path / "in"),
-        "--weights",
-        "digits",
-        "--batch-size",
-        "1",
-    ]
-    command += ["--layers", "relu1_1", "--output", str(out)]
+    for i in range(20):
+        picture(tmp_path / "in" / f"{i}.png", i)
+    options = ("--weights", "digits", "--batch-size", "1", "--layers", "relu1_1")
+    # 20,000 images: the run must not end before the signal
+    command = [COMMAND, "features", *[str(tmp_path / "in")] * 1000, *options]
+    command += ["--output", str(tmp_path / "f.npz")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
-    stop = time.monotonic() + 60
-    while not list(tmp_path.glob(".*.part")):  # it has begun
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(sign_of_life)):
         assert process.poll() is None
-        assert time.monotonic() < stop
+        assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(delay)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
 
 
-def test_odd_formats_beside_broken_files(tmp_path: Path) -> None:
-    """The whole promise: a dozen odd images classified, three broken ones named, exit code 3."""
+def test_classify_reads_unusual_formats(tmp_path: Path) -> None:
+    """A dozen unusual images are classified, three broken ones named; the exit code is 3."""
     folder = tmp_path / "in"
     folder.mkdir()
     rgb = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
@@ -236,7 +224,7 @@ def test_odd_formats_beside_broken_files(tmp_path: Path) -> None:
         assert name in result.stderr
 
 
-def test_names_and_labels_cannot_steer_the_terminal(tmp_path: Path) -> None:
+def test_names_and_labels_are_escaped(tmp_path: Path) -> None:
     labels = ("a\x1b]0;x\x07\nerror: b", *"123456789")
     path = tmp_path / "w.safetensors"
     save(replace(load_weights("digits"), labels=labels), path)
@@ -248,12 +236,12 @@ def test_names_and_labels_cannot_steer_the_terminal(tmp_path: Path) -> None:
     assert len(result.stdout.splitlines()) == 1
 
 
-def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+def test_names_outside_utf8_are_written(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xff.png")
     try:
         picture(tmp_path / "in" / name)
     except OSError:
-        pytest.skip("the file system takes UTF-8 alone")
+        pytest.skip("the file system accepts only UTF-8")
     for output in ("r.json", "r.csv", "f.npz", "f.safetensors"):
         command = ["classify"] if output.startswith("r") else ["features", "--layers", "pool5"]
         options = ("--weights", "digits", "--output", tmp_path / output)
@@ -261,18 +249,18 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())[0]["path"].endswith("\\xff.png")
 
 
-def test_images_too_small_for_the_network_are_skipped(tmp_path: Path) -> None:
+def test_too_small_images_are_skipped(tmp_path: Path) -> None:
     picture(tmp_path / "in" / "small.png")
     picture(tmp_path / "in" / "large.png", size=(40, 40))
     options = ("--weights", "digits", "--preset", "lpips")
     result = run("classify", tmp_path / "in", *options)
     assert result.exit_code == 3
-    assert "small.png: as preset 'lpips' leaves it: expected H and W >= 32" in result.stderr
+    assert "small.png: after preset 'lpips': expected H and W >= 32" in result.stderr
     assert len(result.stdout.splitlines()) == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_full_disk_is_reported(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     command = [COMMAND, "classify", str(tmp_path / "a.png"), "--weights", "digits"]
     with Path("/dev/full").open("w") as full:
@@ -282,13 +270,13 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_version() -> None:
+def test_version_is_printed() -> None:
     command = [sys.executable, "-m", "vgg_cuda", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == __version__
 
 
-def test_a_progress_bar_takes_nothing_from_a_redirected_output(tmp_path: Path) -> None:
+def test_progress_bar_leaves_redirected_output(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     terminal, side = pty.openpty()
     command = [COMMAND, "classify", str(tmp_path / "a.png"), "--weights", "digits"]
@@ -300,7 +288,7 @@ def test_a_progress_bar_takes_nothing_from_a_redirected_output(tmp_path: Path) -
 
 @pytest.fixture
 def unusual(tmp_path: Path) -> dict[str, Path]:
-    """Files of networks that read one channel, and images of one size."""
+    """Weights of a network with one input channel, and of one with a fixed input size."""
     configs = {
         "grey": Config("vgg", (8, "M"), (3,), in_channels=1, pool_grid=1),
         "small": Config("vgg", (8, "M"), (3,), pooling="none", input_size=(8, 8)),
@@ -310,22 +298,20 @@ def unusual(tmp_path: Path) -> dict[str, Path]:
     return {name: tmp_path / f"{name}.safetensors" for name in configs}
 
 
-def test_images_are_for_networks_of_three_channels(
+def test_networks_without_three_channels_are_refused(
     unusual: dict[str, Path], pictures: list[Path], tmp_path: Path
 ) -> None:
     features = ["--layers", "relu1_1", "--output", tmp_path / "f.npz"]
     for command in (["classify"], ["features", *features]):
         result = run(command[0], pictures[0], "--weights", unusual["grey"], *command[1:])
         assert result.exit_code == 2
-        assert "reads 1 channels, images have 3" in result.stderr
+        assert "expected a network with 3 input channels" in result.stderr
 
 
-def test_images_in_a_size_that_the_network_cannot_take_are_skipped(
-    unusual: dict[str, Path], pictures: list[Path]
-) -> None:
+def test_images_of_a_wrong_size_are_skipped(unusual: dict[str, Path], pictures: list[Path]) -> None:
     small = ["--weights", unusual["small"]]
     result = run("classify", pictures[0], *small, "--preset", "keras")
     assert result.exit_code == 3
-    assert "as preset 'keras' leaves it: expected H = 8 and W = 8" in result.stderr
+    assert "after preset 'keras': expected H = 8 and W = 8" in result.stderr
     assert run("verify", *small).exit_code == 0
     assert "expected H = 8 and W = 8" in run("verify", *small, "--size", 9).stderr

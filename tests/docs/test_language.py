@@ -7,10 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PATHS = ["vgg_cuda", "bench", "build_backend", "examples", "csrc", "cmake", "docs", "README.md"]
-PATHS += ["CONTRIBUTING.md", "CHANGELOG.md", "CMakeLists.txt"]
+PATHS += ["CONTRIBUTING.md", "CHANGELOG.md", "CMakeLists.txt", "Makefile", ".ci/run"]
 C, SHELL = r'//.*|"[^"]*"', r'#.*|"[^"]*"'  # comments and strings on one line
 PROSE = dict.fromkeys((".cpp", ".h", ".cu", ".cuh", ".def"), C) | {".md": r"^(?!#).*"}
-PROSE |= {".txt": SHELL, ".cmake": SHELL, ".py": r"\Z.", ".pyi": r"\Z."}
+PROSE |= {"": SHELL, ".txt": SHELL, ".cmake": SHELL, ".py": r"\Z.", ".pyi": r"\Z."}
 OPENERS = r"""Of|As|Those|The same|Whose|What|Nothing that|All that|That which|By the names of
 Where (?:an?|the|there|it|this|that|one|no)"""  # but in questions and headings
 PHRASES = r"""nobody|somebody|anybody|(?:that|what|where) there (?:is|are|was|were)|anew|mends?
@@ -34,7 +34,7 @@ def findings(path: Path) -> list[str]:
 
 def test_prose_avoids_listed_habits(paths=()) -> None:  # type: ignore[no-untyped-def]  # noqa: PT028
     tops = [Path(path) for path in paths] or [ROOT / path for path in PATHS]
-    files = {file for top in tops for file in (top, *top.rglob("*")) if file.suffix in PROSE}
+    files = {f for top in tops for f in (top, *top.rglob("*")) if f.is_file() and f.suffix in PROSE}
     assert not (found := [s for file in sorted(files) for s in findings(file)]), "\n".join(found)
 
 

@@ -23,12 +23,11 @@ from support.ptx_programs import (
     result,
     run,
     scratch,
-    skip_without_emulator,
 )
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 # ---- Global memory ----
 
@@ -119,7 +118,7 @@ GLOBAL_MEMORY = [
         "FAULT // HERE",
         "st.global.u32 [%x], 1;",
         "ld.global.u32 %r1, [%x];",
-        ("@ 0 0 writes x[0:4] of a buffer that is only to be read",),
+        ("@ 0 0 writes x[0:4], but the buffer is read-only",),
         lambda: [read("x", WORDS)],
     ),
     Pair(
@@ -165,10 +164,7 @@ GLOBAL_MEMORY = [
         STORE,
         "red.global.add.u32 [%rd2], 1;",
         "st.global.u32 [%rd2], 1;",
-        (
-            "@ 0 0 updates out[0:4] atomically; the launch gives the buffer for other use "
-            "(not Access::any)",
-        ),
+        ("@ 0 0 updates out[0:4] atomically: expected a buffer with Access::any",),
         lambda: [result("out", 32)],
     ),
 ]
@@ -728,7 +724,7 @@ COPIES = [
         cp.async.wait_all;""",
         "mov.u32 %r9, 9;",
         "mov.u32 %r9, 7;",
-        ("@ 0 0 the source size exceeds the size of the copy",),
+        ("@ 0 0 the source size exceeds the copy size",),
         source,
     ),
 ]
@@ -751,7 +747,7 @@ def divergent(name: str, setup: str, collective: str) -> list[Pair]:
             "@%p1 ret;",
             "",
             (
-                "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs every thread of the "
+                "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs all threads of the "
                 "warp, but lanes 0-15 "
                 "exited ({THERE})",
             ),
@@ -782,7 +778,7 @@ BARRIERS = [
         "@%p1 ret;",
         "",
         (
-            "block (0,0,0), warp 1 (threads 32-63), {THERE}: exits while others wait for it "
+            "block (0,0,0), warp 1 (threads 32-63), {THERE}: exits while other warps wait for it "
             "at barrier 0 ({HERE})",
             "block (0,0,0), warp 0 (threads 0-31), {HERE}: waits at barrier 0, but warp 1 "
             "has exited ({THERE})",
@@ -823,11 +819,10 @@ BARRIERS = [
         "mov.u32 %r9, 64;",
         (
             "block (0,0,0), warp 1 (threads 32-63), {HERE}: waits at barrier 1 for 96 "
-            "threads; others wait there "
+            "threads; other warps wait there "
             "for 64 ({HERE})",
             "block (0,0,0), warp 0 (threads 0-31), {HERE}: waits at barrier 1 for 64 "
-            "threads; others "
-            "wait there for 96 ({HERE})",
+            "threads; other warps wait there for 96 ({HERE})",
         ),
         launch={"block": 64},
     ),
@@ -836,7 +831,10 @@ BARRIERS = [
         "FAULT // HERE",
         "bar.sync 1, 48;",
         "bar.sync 1, 32;",
-        ("block (0,0,0), warp 0 (threads 0-31), {HERE}: the thread count is no multiple of 32",),
+        (
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: "
+            "expected a multiple of 32 threads, got 48",
+        ),
     ),
     Pair(
         "no-such-barrier",
@@ -845,7 +843,7 @@ BARRIERS = [
         bar.sync %r9, 32; // HERE""",
         "mov.u32 %r9, 16;",
         "mov.u32 %r9, 15;",
-        ("block (0,0,0), warp 0 (threads 0-31), {HERE}: barrier 16 of 16",),
+        ("block (0,0,0), warp 0 (threads 0-31), {HERE}: expected a barrier from 0 to 15, got 16",),
     ),
     Pair(
         "barrier-number-differs-between-lanes",
@@ -854,7 +852,7 @@ BARRIERS = [
         bar.sync %r9, 32; // HERE""",
         "and.b32 %r9, %tid, 1;",
         "mov.u32 %r9, 1;",
-        ("@ 0 1 operands differ between threads of a warp",),
+        ("@ 0 1 the operands differ between threads of the warp",),
     ),
     *divergent("barrier", "", "bar.sync 0;"),
     *divergent("mma", "", MMA),
@@ -865,7 +863,7 @@ BARRIERS = [
         "@%p1",
         "",
         (
-            "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs every thread of the warp, "
+            "block (0,0,0), warp 0 (threads 0-31), {HERE}: needs all threads of the warp, "
             "but lanes 16-31 "
             "exited (*)",
         ),
@@ -904,7 +902,7 @@ BARRIERS = [
         shfl.sync.bfly.b32 %r1, %tid, 16, 31, -1; // HERE""",
         "@%p1 ret;",
         "",
-        ("@ 0 16 reads from lane 0, which is not here",),
+        ("@ 0 16 reads from lane 0, which is not active",),
     ),
     Pair(
         "shuffle-from-a-lane-that-is-no-member",
@@ -915,16 +913,16 @@ BARRIERS = [
         END:""",
         "shfl.sync.bfly.b32 %r1, %tid, 16, 31, 0xffff;",
         "shfl.sync.bfly.b32 %r1, %tid, 8, 31, 0xffff;",
-        ("@ 0 0 reads from lane 16, which is not here",),
+        ("@ 0 0 reads from lane 16, which is not active",),
     ),
     Pair(
         "members-without-oneself",
         "FAULT // HERE",
         "shfl.sync.bfly.b32 %r1, %tid, 1, 31, 0xffff;",
         "shfl.sync.bfly.b32 %r1, %tid, 1, 31, -1;",
-        ("@ 0 16 the member mask does not name the thread itself",),
+        ("@ 0 16 the member mask does not contain the thread itself",),
     ),
-    Pair("trap", HALF + "FAULT // HERE", "@!%p1 trap;", "", ("@ 0 16 trap",)),
+    Pair("trap", HALF + "FAULT // HERE", "@!%p1 trap;", "", ("@ 0 16 executes trap",)),
 ]
 
 # ---- Local memory and parameters ----
@@ -1020,8 +1018,11 @@ def test_a_thread_in_three_dimensions_is_named_by_its_number() -> None:
         ({"grid": (1, 0, 1)}, "kernel example: launch with an empty grid"),
         ({"block": 0}, "kernel example: launch with 0 threads in a block"),
         ({"block": 1025}, "kernel example: launch with 1025 threads in a block"),
-        ({"extra_bytes": b"1234"}, "kernel example: launch with 12 bytes of parameters, it has 8"),
-        ({"smem": 64}, "launch with dynamic shared memory, which it does not declare"),
+        (
+            {"extra_bytes": b"1234"},
+            "kernel example: launch with 12 bytes of parameters, but it has 8",
+        ),
+        ({"smem": 64}, "launch with dynamic shared memory, which the kernel does not declare"),
         ({"smem": -1}, "kernel example: launch with negative dynamic shared memory"),
     ],
     ids=["grid", "grid-y", "no-threads", "threads", "parameters", "shared", "negative-shared"],

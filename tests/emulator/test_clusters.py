@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, read, result, run, skip_without_emulator
+from support.ptx_programs import Buffer, address, read, result, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
 PAIR: dict[str, Any] = {"grid": 2, "cluster": (2, 1, 1)}
@@ -184,7 +184,7 @@ RACES = (
 )
 ENDS = (
     "block (*,0,0), warp 0 (threads 0-31), *: ends its block while warp 0 of block (*,0,0) may "
-    "still access its shared memory (*): a barrier.cluster is to come in between",
+    "still access its shared memory (*): a barrier.cluster is missing in between",
     "block (*,0,0), warp 0 * shared memory of block (*,0,0), which has ended",
 )
 FAULTS = [
@@ -192,11 +192,11 @@ FAULTS = [
     exchange("relaxed-barrier-before", "BEFORE", RELAXED, *RACES),
     exchange("no-barrier-after", "AFTER", "", *ENDS),
     exchange("arrives-twice", "AFTER", "barrier.cluster.arrive; barrier.cluster.arrive;",
-             "@ * * arrives at the barrier of its cluster again, without barrier.cluster.wait",
-             "block (*,0,0), warp 0 * arrives at the barrier of its cluster again, without "
+             "@ * * arrives at barrier.cluster again without barrier.cluster.wait",
+             "block (*,0,0), warp 0 * arrives at barrier.cluster again without "
              "barrier.cluster.wait"),
     exchange("waits-without-arriving", "AFTER", "barrier.cluster.wait;",
-             "block (*,0,0), warp 0 * waits at the barrier of its cluster without "
+             "block (*,0,0), warp 0 * waits at barrier.cluster without "
              "barrier.cluster.arrive"),
     exchange("one-block-does-not-arrive", "BEFORE",
              f"setp.eq.u32 %p5, %r10, 1; @%p5 bra W; {SYNC} W: bar.sync 0;",
@@ -204,7 +204,8 @@ FAULTS = [
     Pair("no-such-block", EXCHANGE.replace("LOAD", LOADS["shared"]).replace("AFTER", SYNC)
          .replace("BEFORE", SYNC + "FAULT // HERE"),
          "add.u32 %r12, %r12, 5;", "",
-         ("block (*,0,0), warp 0 lane 0 (thread 0), *: asks for block * of a cluster of 2",),
+         ("block (*,0,0), warp 0 lane 0 (thread 0), *: maps an address to block * of a cluster of "
+          "2",),
          outputs, PAIR),
     Pair("initialisation-not-shown", STORE.replace("AWAIT", WAIT).replace("START", "FAULT // HERE"),
          "", SYNC,
@@ -224,8 +225,8 @@ FAULTS = [
          outputs, PAIR),
     Pair("multicast-to-nobody", MULTICAST.replace("START", SYNC).replace("mov.u16 %h1, 3;",
          "FAULT // HERE\n"), "mov.u16 %h1, 5;", "mov.u16 %h1, 3;",
-         ("block (0,0,0), warp 0 lane 0 (thread 0), *: copies to blocks that a cluster of 2 does "
-          "not have",), x_outputs, PAIR),
+         ("block (0,0,0), warp 0 lane 0 (thread 0), *: copies to blocks outside its cluster of "
+          "2",), x_outputs, PAIR),
     Pair("multicast-before-the-mbarrier", MULTICAST.replace("START", "FAULT // HERE"), "", SYNC,
          ("block (*,0,0), warp 0 * uses an mbarrier at byte 256 that is not initialised",
           "block (*,0,0), warp 0 * uses the mbarrier at byte 256 that * initialised (*) without a "
@@ -233,9 +234,9 @@ FAULTS = [
     Pair("multicast-that-is-missed", MULTICAST.replace("START", SYNC).replace("mov.u16 %h1, 3;",
          "FAULT // HERE\n"), "mov.u16 %h1, 1;", "mov.u16 %h1, 3;",
          ("* block (1,0,0): deadlock: * at the mbarrier at byte 256 (phase 0: 1 of 1 arrivals, 128 "
-          "bytes to come), *",
+          "bytes missing), *",
           "block (1,0,0): deadlock: * at the mbarrier at byte 256 (phase 0: 1 of 1 arrivals, 128 "
-          "bytes to come), *"), x_outputs, PAIR),
+          "bytes missing), *"), x_outputs, PAIR),
 ]  # fmt: skip
 
 
@@ -254,12 +255,12 @@ def test_no_alarm_where_it_is_done_right(pair: Pair, schedule: str, lazy: bool) 
 @pytest.mark.parametrize(
     ("launch", "message"),
     [
-        ({"grid": 3, "cluster": (2, 1, 1)}, "a grid that is no multiple of its clusters"),
+        ({"grid": 3, "cluster": (2, 1, 1)}, "a grid that is not a multiple of the cluster size"),
         ({"grid": 32, "cluster": (32, 1, 1)}, "clusters of 32 blocks"),
         ({"grid": 2, "cluster": (0, 1, 1)}, "clusters of 0 blocks"),
         (
             {"grid": 4, "cluster": (4, 1, 1), "directives": ".reqnctapercluster 2, 1, 1"},
-            "clusters of another size than its .reqnctapercluster",
+            "a cluster size that differs from its .reqnctapercluster",
         ),
     ],
     ids=["grid", "32", "0", "directive"],

@@ -15,10 +15,9 @@ from support.ptx_programs import (
     result,
     run,
     scratch,
-    skip_without_emulator,
 )
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 THREADS = 64  # of a block; two blocks
 X = np.arange(2 * THREADS, dtype=np.uint32)
@@ -99,8 +98,8 @@ FAULTS = [
     too_early("bulk-copy", BULK.replace("FROM", "%x"), "", "reads x[*:*]"),
     too_early("one-thread", "setp.eq.u32 %p4, %tid, 10; @%p4 " + READ, "", "reads x[*:*]"),
     Pair("no-wait", program(waits="FAULT", later="bra END; // HERE") + "END:\n", "", WAIT,
-         ("block (*,0,0), warp * ends its block, of a launch that began early, without "
-          "griddepcontrol.wait: the launch behind it would not wait for those before it",),
+         ("block (*,0,0), warp * ends its block without griddepcontrol.wait in an early "
+          "launch: the next launch would not wait for the launches before this one",),
          lambda: [read("x", X), constant("w", X), scratch("out", X)], EARLY),
     Pair("one-block-does-not-wait",
          program(waits="setp.eq.u32 %p5, %block, 1; FAULT griddepcontrol.wait; // HERE"),
@@ -108,8 +107,8 @@ FAULTS = [
          (f"block (0,0,0), warp * lane * (thread *), *: reads x[*:*] {BEFORE}",), buffers, EARLY),
     Pair("a-constant-is-written", program(later="FAULT"),
          "st.global.u32 [%rd2], %r2; // HERE", "",
-         ("block (*,0,0), warp * lane * (thread *), {HERE}: writes w[*:*] of a buffer that is only "
-          "to be read",), buffers, EARLY),
+         ("block (*,0,0), warp * lane * (thread *), {HERE}: writes w[*:*], but the buffer is "
+          "read-only",), buffers, EARLY),
 ]  # fmt: skip
 
 

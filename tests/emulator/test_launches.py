@@ -1,4 +1,4 @@
-"""Launches that do not end, that are interrupted, and that find no threads."""
+"""Launches that never end, that are interrupted, and that cannot start their CPU threads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ import time
 import pytest
 
 from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
+pytestmark = pytest.mark.emulator
 
 ENDLESS = """
 .version 9.0
@@ -34,17 +31,17 @@ def endless(**options: int) -> None:
     )
 
 
-def test_an_endless_loop_is_an_error() -> None:
-    with pytest.raises(_C.EmulatorError, match=r"kernel endless: .* an endless loop\?"):
+def test_launch_with_endless_loop_is_an_error() -> None:
+    with pytest.raises(_C.EmulatorError, match=r"kernel endless: .*an endless loop\?"):
         endless(instruction_limit=10_000)
 
 
-def test_control_c_ends_a_launch() -> None:
+def test_launch_ends_at_control_c() -> None:
     program = f"""
 import signal, sys
 sys.path[:0] = {sys.path!r}
-from test_emulator_launches import endless
-signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
+from emulator.test_launches import endless
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it
 print("started", flush=True)
 endless(instruction_limit=2**62)
 """
@@ -57,15 +54,15 @@ endless(instruction_limit=2**62)
             time.sleep(0.5)  # into the launch
             process.send_signal(signal.SIGINT)
             start = time.monotonic()
-            _, told = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert "KeyboardInterrupt" in told
+    assert "KeyboardInterrupt" in stderr
     assert time.monotonic() - start < 10
 
 
-def test_no_thread_to_be_had() -> None:
-    """The launch goes on with the threads that there are; the process lives."""
+def test_launch_without_room_for_threads() -> None:
+    """The launch continues with the threads that could start, and the process survives."""
     program = f"""
 import sys
 sys.path[:0] = {sys.path!r}
@@ -79,7 +76,7 @@ resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20,) * 2)
 try:
     with ops.emulator_options(workers=200):
         assert (ops.relu(x, device="emulator") == x).all()
-except MemoryError:  # a thread that was had found no memory
+except MemoryError:  # a thread that did start found no memory
     pass
 print("alive")
 """

@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 from support.cute_layouts import load, table
-from support.ptx_programs import address, compute, read, result, run, skip_without_emulator
+from support.ptx_programs import address, compute, read, result, run
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 TABLES = load("cute_sm80.json")
 MMA: dict[str, dict[str, Any]] = TABLES["mma"]

@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, compute, read, result, run, skip_without_emulator
+from support.ptx_programs import Buffer, address, compute, read, result, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
 WORDS = np.arange(256, dtype=np.uint32)
@@ -212,17 +212,25 @@ def test_more_registers_than_there_are(schedule: str, lazy: bool) -> None:
 @every_order
 def test_registers_of_a_part_of_a_warpgroup(schedule: str, lazy: bool) -> None:
     body = "setp.lt.u32 %p1, %warp, 3; @%p1 bra END; setmaxnreg.dec.sync.aligned.u32 40; END:"
-    with pytest.raises(_C.EmulatorError, match=r"setmaxnreg is for all warps of a warpgroup"):
+    with pytest.raises(_C.EmulatorError, match=r"all warps of a warpgroup must execute setmaxnreg"):
         run(body, block=128, directives=DIRECTIVES, schedule=schedule, lazy=lazy)
 
 
 @pytest.mark.parametrize(
     ("body", "directives", "message"),
     [
-        ("setmaxnreg.inc.sync.aligned.u32 240;", "", "needs .maxnreg, or .maxntid"),
-        ("setmaxnreg.dec.sync.aligned.u32 44;", DIRECTIVES, "a multiple of 8 from 24 to 256"),
-        ("setmaxnreg.dec.sync.aligned.u32 240;", ".maxnreg 128", "lowers its registers from 128"),
-        ("setmaxnreg.inc.sync.aligned.u32 24;", ".maxnreg 128", "raises its registers from 128"),
+        ("setmaxnreg.inc.sync.aligned.u32 240;", "", "expected .maxnreg, or .maxntid"),
+        (
+            "setmaxnreg.dec.sync.aligned.u32 44;",
+            DIRECTIVES,
+            "a multiple of 8 registers from 24 to 256",
+        ),
+        (
+            "setmaxnreg.dec.sync.aligned.u32 240;",
+            ".maxnreg 128",
+            "decreases its registers from 128",
+        ),
+        ("setmaxnreg.inc.sync.aligned.u32 24;", ".maxnreg 128", "increases its registers from 128"),
     ],
     ids=["unknown", "44", "dec", "inc"],
 )
@@ -284,7 +292,7 @@ FAULTS = [
         mbarrier.init.shared.b64 [bar], 2; // HERE""",
         "",
         "mbarrier.inval.shared.b64 [bar];",
-        ("@ 0 0 initialises the mbarrier at byte 0 again, without mbarrier.inval ({THERE})",),
+        ("@ 0 0 initialises the mbarrier at byte 0 again without mbarrier.inval ({THERE})",),
         launch={"block": 1},
     ),
     Pair(
@@ -293,8 +301,8 @@ FAULTS = [
         "33",
         "1",
         (
-            "@ 0 0 arrives 33 times at the mbarrier at byte 2048, which expects 32 of 32 arrivals "
-            "more in this phase",
+            "@ 0 0 arrives 33 times at the mbarrier at byte 2048, which expects 32 more of 32 "
+            "arrivals in this phase",
         ),
     ),
     Pair(
@@ -302,7 +310,7 @@ FAULTS = [
         ".shared .align 8 .b8 bar[16]; mbarrier.init.shared.b64 [bar], FAULT; // HERE",
         "0",
         "1048575",
-        ("@ 0 0 initialises the mbarrier at byte 0 for 0 arrivals: 1 to 1048575",),
+        ("@ 0 0 initialises the mbarrier at byte 0: expected 1 to 1048575 arrivals, got 0",),
         launch={"block": 1},
     ),
     Pair(
@@ -404,14 +412,14 @@ FAULTS = [
         "[%r2], 256;\n",
         "[%r2], 512;\n",
         "block (0,0,0): deadlock: * at the mbarrier at byte 2048 (phase 0: 1 of 1 arrivals, 256 "
-        "bytes to come), kernels/example.cuh:*",
+        "bytes missing), kernels/example.cuh:*",
     ),
     in_round_trip(
         "fewer-bytes-expected",
         "[%r2], 256;\n",
         "[%r2], 128;\n",
         "block (0,0,0): deadlock: * at the mbarrier at byte 2048 (phase 0: 1 of 1 arrivals, 128 "
-        "bytes more than expected have come), kernels/example.cuh:*",
+        "bytes more than expected), kernels/example.cuh:*",
     ),
     in_round_trip(
         "mbarrier-not-shown-to-the-async-proxy",
@@ -425,7 +433,7 @@ FAULTS = [
         "size",
         "[%r1], [%rd2], 256, [%r2];",
         "[%r1], [%rd2], 248, [%r2];",
-        "@ 0 0 copies 248 bytes: the size must be a multiple of 16",
+        "@ 0 0 copies 248 bytes: expected a multiple of 16",
     ),
     in_round_trip(
         "shared-address",
@@ -438,7 +446,7 @@ FAULTS = [
         "global-address",
         "[%r1], [%rd2], 256, [%r2];",
         "[%r1], [%rd2+8], 256, [%r2];",
-        "@ 0 0 a bulk copy at a global address that is no multiple of 16",
+        "@ 0 0 copies at a global address that is not a multiple of 16",
     ),
     in_round_trip(
         "out-of-bounds",

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from support.cute_layouts import swizzled
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, read, result, run, scratch, skip_without_emulator
+from support.ptx_programs import Buffer, read, result, run, scratch
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 SHARED = 32 * 1024
 ALIGN = 64
@@ -270,7 +270,7 @@ IM2COL = ((-1, -1), (-1, -1), 64, 128)
         ({"address": 4104}, "address: expected a multiple of 16, got 4104"),
         ({"address": 0}, "address: expected a multiple of 16, got 0"),
         ({"dims": ()}, "rank: expected 1 to 5, got 0"),
-        ({"dims": (8,) * 6}, "dims: at most 5 numbers"),
+        ({"dims": (8,) * 6}, "dims: expected at most 5 numbers, got 6"),
         ({"dims": (64, 0, 8, 2)}, "dims[1]: expected 1 to 4294967296, got 0"),
         ({"dims": (64, 2**32 + 1, 8, 2)}, "dims[1]: expected 1 to 4294967296"),
         ({"strides": (136, 1024, 8192)}, "strides[1]: expected a multiple of 16 bytes below 2^40"),
@@ -284,10 +284,10 @@ IM2COL = ((-1, -1), (-1, -1), 64, 128)
         ({"element_strides": (1, 9, 1, 1)}, "element_strides[1]: expected 1 to 8, got 9"),
         ({"element_strides": (1, 0, 1, 1)}, "element_strides[1]: expected 1 to 8, got 0"),
         ({"dtype": "float8"}, "dtype: expected one of"),
-        ({"dtype": "uint16", "fill": "nan"}, "fill: expected NaN for floats only"),
+        ({"dtype": "uint16", "fill": "nan"}, "fill: expected zero for integer types, got nan"),
         ({"im2col": ((-129, 0), (0, 0), 64, 64)}, "lower_corner[0]: expected -128 to 127"),
         ({"im2col": ((0, 0), (0, 128), 64, 64)}, "upper_corner[1]: expected -128 to 127"),
-        ({"im2col": ((0, 0), (-8, 0), 64, 64)}, "upper_corner[0]: expected a box of pixels"),
+        ({"im2col": ((0, 0), (-8, 0), 64, 64)}, "upper_corner[0]: expected a non-empty box"),
         ({"im2col": ((0, 0), (0, 0), 257, 64)}, "channels_per_pixel: expected 1 to 256, got 257"),
         ({"im2col": ((0, 0), (0, 0), 64, 1025)}, "pixels_per_column: expected 1 to 1024, got 1025"),
         ({"im2col": IM2COL, "dims": (64, 8), "strides": (128,)}, "rank: expected 3 to 5, got 2"),
@@ -326,18 +326,18 @@ FAULTS = [
           f"@ 0 0 copies to shared memory bytes {SHARED - 256} to {SHARED + 256}, outside "
           f"the block's {SHARED + 8}"),
     fault("dimensions", RIGHT.replace(".2d", ".3d").replace("{8, 5}", "{8, 5, 0}"),
-          "@ 0 0 copies in 3 dimensions by a map of 2"),
+          "@ 0 0 copies in 3 dimensions, but its tensor map has 2"),
     fault("no-map", "add.s64 %rd10, %rd10, -64; " + RIGHT,
-          "@ 0 0 128 bytes that are no tensor map (of the emulator's)"),
+          "@ 0 0 uses 128 bytes that are not a tensor map encoded for the emulator"),
     fault("map-alignment", "add.s64 %rd10, %rd10, 16; " + RIGHT,
-          "@ 0 0 a tensor map at an address that is no multiple of 64"),
+          "@ 0 0 uses a tensor map at an address that is not a multiple of 64"),
     fault("map-outside", "add.s64 %rd10, %rd10, 64; " + RIGHT,
-          "@ 0 0 a tensor map outside the kernel's parameters"),
+          "@ 0 0 uses a tensor map outside the kernel's parameters"),
     fault("uninitialised-mbarrier", RIGHT.replace("[%r2]", "[%r1+1024]"),
           "@ 0 0 uses an mbarrier at byte 1024 that is not initialised"),
     fault("half-a-box", "mbarrier.expect_tx.relaxed.cta.shared::cta.b64 [%r2], 16;" + RIGHT,
           "block (0,0,0): deadlock: * at the mbarrier at byte * (phase 0: 1 of 1 arrivals, 16 "
-          "bytes to come), kernels/example.cuh:*"),
+          "bytes missing), kernels/example.cuh:*"),
 ]  # fmt: skip
 
 
@@ -365,7 +365,9 @@ def test_pixels_that_im2col_does_not_have() -> None:
     copy += "[%r1], [%rd10, {0, 6, 0, 0}], [%r2], {0, 0};"
     body = LOAD.replace("COPY", copy).replace("BYTES", "4096").replace("WORDS", "0")
     launch = with_map(2, case.map.encode(x.array))
-    with pytest.raises(_C.EmulatorError, match=r"starts at pixel 6 of dimension 1: base pixels"):
+    with pytest.raises(
+        _C.EmulatorError, match=r"starts at pixel 6 of dimension 1: expected a base pixel"
+    ):
         run(body, x, scratch("out", np.zeros(1)), **launch)
 
 

@@ -11,24 +11,21 @@ import struct
 import numpy as np
 import pytest
 from support.ptx_programs import (
-    ORDER_IDS,
-    ORDERS,
     address,
     aligned,
     compute,
+    every_order,
     read,
     result,
     run,
     scratch,
-    skip_without_emulator,
 )
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 LANE = np.arange(32)
-every_order = pytest.mark.parametrize(("schedule", "lazy"), ORDERS, ids=ORDER_IDS)
 
 
 # ---- Where threads are ----

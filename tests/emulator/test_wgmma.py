@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from support.cute_layouts import filled, load, swizzled, table
 from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, compute, read, result, run, skip_without_emulator
+from support.ptx_programs import Buffer, address, compute, read, result, run
 
 from vgg_cuda import _C
 
-skip_without_emulator()
+pytestmark = pytest.mark.emulator
 
 TABLES = load("cute_sm90.json")
 MODES = {0: 0, 1: 3, 2: 2, 3: 1}  # bits of the swizzle -> the descriptor's
@@ -346,7 +346,7 @@ FAULTS = [
         "SECOND",
         MMA.replace("n8", "n16")
         + "{%f0, %f1, %f2, %f3, %f8, %f9, %f10, %f11}, %rd20, %rd21, %p2, 1, 1, 0, 0;",
-        WARPGROUP + "{HERE}: accumulates in other registers, or of another shape, than those that "
+        WARPGROUP + "{HERE}: accumulates in a register of another tile that "
         "a wgmma.mma_async in flight uses (*)",
     ),
     fault(
@@ -368,7 +368,7 @@ FAULTS = [
         "SECOND",
         f"setp.eq.u32 %p3, %warp, 2; @%p3 bra OTHER; {PARTS['SECOND']} bra MET;\n"
         f"OTHER: {PARTS['SECOND']}\nMET:",
-        WARPGROUP + "kernels/example.cuh:*: divergent warpgroup: other warps of it are at "
+        WARPGROUP + "kernels/example.cuh:*: divergent warpgroup: its other warps are at "
         "kernels/example.cuh:*",
     ),
     fault(
@@ -383,21 +383,21 @@ FAULTS = [
         "FIRST",
         "cvt.u64.u32 %rd30, %warp; shl.b64 %rd30, %rd30, 6; add.s64 %rd20, %rd20, %rd30;"
         + PARTS["FIRST"],
-        "block (0,0,0), warp 1 lane 0 (thread 32), {HERE}: descriptors differ between threads of "
-        "the warpgroup",
+        "block (0,0,0), warp 1 lane 0 (thread 32), {HERE}: the descriptors differ between threads "
+        "of the warpgroup",
     ),
     fault(
         "inside-the-pattern",
         "FIRST",
         "add.s64 %rd20, %rd20, 8;" + PARTS["FIRST"],
-        WARPGROUP + "{HERE}: a descriptor that starts inside the pattern of its swizzle, at byte "
-        "128: its base offset says where that begins",
+        WARPGROUP + "{HERE}: the descriptor starts at byte 128, inside the pattern of its swizzle: "
+        "set its base offset",
     ),
     fault(
         "reserved-bits",
         "FIRST",
         "or.b64 %rd20, %rd20, 0x4000;" + PARTS["FIRST"],
-        WARPGROUP + "{HERE}: a descriptor with bits that are reserved",
+        WARPGROUP + "{HERE}: the descriptor has reserved bits set",
     ),
     fault(
         "tile-out-of-bounds",
@@ -409,7 +409,7 @@ FAULTS = [
         "not-waited-for",
         "AFTER1",
         "ret;",
-        WARPGROUP + "{HERE}: exits with a wgmma.mma_async that it has not waited for (*)",
+        WARPGROUP + "{HERE}: exits without waiting for a wgmma.mma_async (*)",
     ),
 ]
 

@@ -1,9 +1,9 @@
-"""Mutates small image files for a while: ``open_image`` gives RGB or ImageError, nothing else.
+"""Fuzz ``open_image`` with mutated image files: it must return RGB or raise ImageError.
 
     python tests/fuzz/fuzz_images.py --seconds 3600 [--seed N] [--keep FOLDER]
 
-Deterministic: the n-th file of a seed is always the same. What fails is written to FOLDER and
-ends the run with its name. Memory is bounded by a low limit of pixels and checked at the end.
+Deterministic: the n-th file of a seed is always the same. The first failure ends the run; its file
+is written to FOLDER. A low pixel limit bounds the memory, whose growth is checked at the end.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from PIL import Image, features
 
 from vgg_cuda.images.batches import ImageError, open_image
 
-MAX_PIXELS = 1_000_000  # so that a header may lie about the size and cost no more than 8 MB
+MAX_PIXELS = 1_000_000  # a header with a false size costs at most 8 MB
 MAX_GROWTH_MIB = 400
 INTERESTING = [0, 1, 2, 4, 7, 8, 16, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 
 
 def corpus() -> dict[str, bytes]:
-    """Small valid files of every kind, by name; the same bytes every time."""
+    """Return small valid files of every format by name; deterministic."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (12, 17, 3), dtype=np.uint8))
     grey16 = Image.fromarray(rng.integers(0, 65536, (12, 17), dtype=np.uint16))
@@ -78,20 +78,20 @@ def corpus() -> dict[str, bytes]:
 
 
 def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
-    """``data`` after one to six random edits; ``other`` is what pieces are borrowed from."""
+    """Return ``data`` after one to six random edits; some insert pieces of ``other``."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 3, 6))):
         if not out:
             break
         at = rng.randrange(len(out))
-        if rng.random() < 0.5:  # headers decide most
+        if rng.random() < 0.5:  # prefer headers, which decide most
             at = min(at, rng.randrange(64))
         kind = rng.randrange(7)
         if kind == 0:
             out[at] ^= 1 << rng.randrange(8)
         elif kind == 1:
             out[at] = rng.randrange(256)
-        elif kind == 2:  # a number of 1, 2 or 4 bytes, in either order
+        elif kind == 2:  # an integer of 1, 2 or 4 bytes, in either byte order
             width, order = rng.choice((1, 2, 4)), rng.choice("<>")
             value = rng.choice(INTERESTING) % (1 << 8 * width)
             out[at : at + width] = struct.pack(order + {1: "B", 2: "H", 4: "I"}[width], value)
@@ -108,7 +108,7 @@ def mutated(data: bytes, other: bytes, rng: random.Random) -> bytes:
 
 
 def examine(path: Path) -> bool:
-    """True where the file was read, False for ImageError. Raises ``AssertionError`` otherwise."""
+    """Return whether the file is read; raise ``AssertionError`` for anything but ImageError."""
     try:
         image = open_image(path)
     except ImageError as error:
@@ -124,7 +124,7 @@ def examine(path: Path) -> bool:
 
 
 def fuzz(seconds: float, seed: int, keep: Path | None = None) -> tuple[int, int]:
-    """Number of files tried and of those that were read; stops at the first that fails."""
+    """Return how many files were tried and how many of them read; raise at the first failure."""
     files = corpus()
     names = sorted(files)
     tried = read = 0
@@ -133,11 +133,11 @@ def fuzz(seconds: float, seed: int, keep: Path | None = None) -> tuple[int, int]
     end = time.monotonic() + seconds
     try:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("error")  # a warning that leaks is a failure
+            warnings.simplefilter("error")  # a warning is a failure
             path = Path(folder) / "fuzzed.png"
             for name in names:
                 path.write_bytes(files[name])
-                assert examine(path), f"the corpus' own {name} is not read"
+                assert examine(path), f"the unmodified {name} is not read"
             while time.monotonic() < end:
                 rng = random.Random(f"{seed} {tried}")
                 name = names[tried % len(names)]
@@ -156,7 +156,7 @@ def fuzz(seconds: float, seed: int, keep: Path | None = None) -> tuple[int, int]
     finally:
         Image.MAX_IMAGE_PIXELS = limit
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    assert grown < MAX_GROWTH_MIB, f"the peak of memory grew by {grown:.0f} MiB"
+    assert grown < MAX_GROWTH_MIB, f"peak memory grew by {grown:.0f} MiB"
     return tried, read
 
 

@@ -1,4 +1,4 @@
-"""Mutates weight files and loads them: nothing but WeightsError may come out.
+"""Fuzz target: mutated weight files may only raise WeightsError.
 
     python tests/fuzz/fuzz_weights.py --seconds 3600 --seed 1
 
@@ -35,7 +35,7 @@ from vgg_cuda.weights import HeadDroppedWarning, WeightsError, load_weights
 from vgg_cuda.weights.metadata import KEY
 
 MEMORY_KIB = 100_000
-"""How much memory one file may take."""
+"""Limit of the memory for one file."""
 
 TINY = "1 M 1 M 2 M 1 1 M 2 M"
 INTERESTING = (0, 1, -1, 7, 127, 128, 255, 256, 32767, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**62)
@@ -51,7 +51,7 @@ TOKENS = (
 
 @cache
 def corpus() -> dict[str, bytes]:
-    """The seeds: every format, wrapped and bare, as small as networks get."""
+    """Return the seeds: every format, wrapped and bare, as small as possible."""
     seeds: dict[str, bytes] = {}
     for kind in (TorchVGG, TimmVGG):
         for bn in (False, True):
@@ -76,7 +76,7 @@ def corpus() -> dict[str, bytes]:
 
 
 def mutated(rng: random.Random) -> bytes:
-    """One file: a seed with a few mutations, half of them where the structure is."""
+    """Return a seed with a few mutations, half of them in its structure."""
     name = rng.choice(sorted(corpus()))
     data = bytearray(corpus()[name])
     if name.endswith(".pth") and data[:2] == b"PK" and rng.random() < 0.4:
@@ -91,7 +91,7 @@ def mutated(rng: random.Random) -> bytes:
 
 
 def _in_the_pickle(rng: random.Random, data: bytes) -> bytes:
-    """A zip whose checksums fit, so that the mutation gets as far as the unpickler."""
+    """Return a zip with valid checksums, so that the mutation reaches the unpickler."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
         for entry in old.namelist():
@@ -107,7 +107,7 @@ def _mutate(rng: random.Random, data: bytearray) -> None:
         if not data:
             return
         at = rng.randrange(len(data))
-        if rng.random() < 0.5:  # headers, pickles and directories stand at the ends
+        if rng.random() < 0.5:  # headers, pickles and directories are at the ends
             at = rng.choice((at % 2048, -1 - at % 1024)) % len(data)
         size = rng.choice((1, 2, 4, 8))
         choice = rng.randrange(8)
@@ -136,7 +136,7 @@ def _mutate(rng: random.Random, data: bytearray) -> None:
 
 
 def check(data: bytes, path: Path) -> str | None:
-    """How ``data`` breaks the rule, or None."""
+    """Return how ``data`` breaks the rule, or None."""
     reset_peak()
     before = peak_kib()
     path.write_bytes(data)
@@ -156,7 +156,7 @@ def check(data: bytes, path: Path) -> str | None:
 
 
 def run(seconds: float, seed: int, keep: Path, limit: int | None = None) -> tuple[int, list[Path]]:
-    """Runs for ``seconds`` or ``limit`` inputs; how many were tried, and what broke the rule."""
+    """Run for ``seconds`` or ``limit`` inputs; return their number and the failures."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         tried = 0
@@ -175,7 +175,7 @@ def _inputs(seed: int, end: float, limit: int | None) -> Iterator[bytes]:
     yield from corpus().values()
     number = 0
     while time.monotonic() < end and (limit is None or number < limit):
-        yield mutated(random.Random(f"{seed}-{number}"))  # each alone can be made again
+        yield mutated(random.Random(f"{seed}-{number}"))  # each input is reproducible
         number += 1
 
 

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 from support.bench_fakes import TINY, locally, tiny_file
 
-from vgg_cuda.backends import why_missing
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.suite import Suite
 
-MISSING = why_missing("cuda")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(autouse=True)

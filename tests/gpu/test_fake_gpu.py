@@ -25,11 +25,10 @@ from support.fake_cupy import (
 from support.kernel_reference import draw
 
 from vgg_cuda import VGG, ops
-from vgg_cuda.backends import DeviceError, cuda, get_backend, recording, why_missing
+from vgg_cuda.backends import DeviceError, cuda, get_backend, recording
 from vgg_cuda.weights import load_weights
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+pytestmark = pytest.mark.emulator
 
 
 @pytest.fixture
@@ -94,23 +93,23 @@ def test_out_and_in_place(log: Log) -> None:
     assert same(out, ops.relu(X, device="emulator"))
     assert ops.relu(x, out=x) is x
     assert same(x, out)
-    with pytest.raises(TypeError, match=r"expected x's kind of array, cupy\.ndarray, got numpy"):
+    with pytest.raises(TypeError, match=r"expected an array like x, cupy\.ndarray, got numpy"):
         ops.relu(x, out=np.empty_like(X))
     with pytest.raises(
-        ValueError, match="out: expected an array beside x on cuda:0, got one on cuda:1"
+        ValueError, match="out: expected an array on cuda:0, like x, got one on cuda:1"
     ):
         ops.relu(x, out=on(1, X))
-    with pytest.raises(ValueError, match="overlaps x"):
+    with pytest.raises(ValueError, match="must not overlap x"):
         ops.softmax(x.reshape(12, 96)[:6], out=x.reshape(12, 96)[1:7])
 
 
 def test_nothing_is_moved_unasked(log: Log) -> None:
-    with pytest.raises(ValueError, match=r"relu: x: is in host memory.*'cuda'.*cupy\.asarray"):
+    with pytest.raises(ValueError, match=r"x: expected an array on cuda, got .*cupy\.asarray"):
         ops.relu(X, device="cuda")
     for device in ("cpu", "emulator"):
-        with pytest.raises(ValueError, match=rf"relu: x: is on cuda:0.*{device}.*cupy\.asnumpy"):
+        with pytest.raises(ValueError, match=rf"relu: x: .* device {device}, got .*cupy\.asnumpy"):
             ops.relu(on(0, X), device=device)
-    with pytest.raises(ValueError, match=r"x: is on cuda:0, but device is 'cuda:1'.*Device\(1\)"):
+    with pytest.raises(ValueError, match=r"x: .* device cuda:1, got one on cuda:0.*Device\(1\)"):
         ops.relu(on(0, X), device="cuda:1")
     assert ops.relu(on(1, X), device="cuda").gpu == 1
     with pytest.raises(
@@ -126,7 +125,7 @@ def test_nothing_is_moved_unasked(log: Log) -> None:
 def test_arch(log: Log) -> None:
     _, stats = ops.relu(on(0, X), arch="sm_80", return_stats=True)
     assert stats["plan"]["arch"] == "sm_80"
-    with pytest.raises(ValueError, match="relu: arch 'sm_90': GPU 1 is sm_86 and cannot run it"):
+    with pytest.raises(ValueError, match=r"relu: arch: expected .* GPU 1 \(sm_86\), got 'sm_90'"):
         ops.relu(on(1, X), arch="sm_90")
     with pytest.raises(ValueError, match=r"relu: .*sm_80"):
         ops.relu(on(0, X), arch="hopper")
@@ -198,7 +197,7 @@ def test_devices_are_described_once(log: Log) -> None:
 def test_out_over_a_view_of_x(log: Log) -> None:
     memory = on(0, np.zeros((4, 8), np.float16))
     for x in (memory[:, ::2], memory[::-1][:, :4]):  # copied before they are read
-        with pytest.raises(ValueError, match="overlaps x"):
+        with pytest.raises(ValueError, match="must not overlap x"):
             ops.softmax(x, out=memory.reshape(-1)[:16].reshape(4, 4))
     odd = np.zeros(X.nbytes + 1, np.uint8)[1:].view(np.float16).reshape(X.shape)
     with pytest.raises(ValueError, match="out: expected an address that is a multiple of 2"):

@@ -11,12 +11,11 @@ from support.kernel_reference import draw
 from support.tolerance import relative_l2
 
 from vgg_cuda import VGG
-from vgg_cuda.backends import recording, why_missing
+from vgg_cuda.backends import recording
 from vgg_cuda.configs import Config
 from vgg_cuda.weights import he_weights
 
-MISSING = why_missing("cuda")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
+pytestmark = pytest.mark.gpu
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 SHAPE = (4, 64, 48, 3)

@@ -20,12 +20,8 @@ from gpu import benchmarks, machine, package, processes, pytest_report, runner, 
 from gpu.runner import Child, Result, Run, Step
 
 from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
 
 ROOT = Path(__file__).parents[2]
-EMULATED = pytest.mark.skipif(
-    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
-)
 HANGS = "import time, subprocess, sys; print('begun', flush=True); {}; time.sleep(60)"
 
 
@@ -35,7 +31,7 @@ def fresh(tmp_path: Path, deadline_s: float = 60, dry_run: bool = True) -> Run:
 
 
 def state(pid: int) -> str:
-    """Of a process, as /proc has it; X where it is gone."""
+    """Return the state of a process from /proc; X if it has ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -54,7 +50,7 @@ def raises(run: Run) -> Result:
     raise ValueError("planted")
 
 
-def test_a_failing_step_stops_no_other(tmp_path: Path) -> None:
+def test_failed_step_does_not_stop_others(tmp_path: Path) -> None:
     run = fresh(tmp_path)
     fails = Step("fails", 20, lambda run: run.python("-c", "print('why'); exit(3)").result())
     needing = Step("needing", 20, fine, needs=("fails",))
@@ -73,7 +69,7 @@ def test_a_failing_step_stops_no_other(tmp_path: Path) -> None:
     assert "why" in (run.out / "log.txt").read_text()
 
 
-def test_a_run_passes_where_something_ran_and_nothing_was_late(tmp_path: Path) -> None:
+def test_run_passes_if_a_step_ran_in_time(tmp_path: Path) -> None:
     def skipped(run: Run) -> Result:
         return Result("skipped", "no GPU")
 
@@ -81,7 +77,7 @@ def test_a_run_passes_where_something_ran_and_nothing_was_late(tmp_path: Path) -
     assert not run.steps([Step("skipped", 20, skipped)])
     assert not summary(run)["passed"]
     assert run.steps([Step("skipped", 20, skipped), Step("fine", 20, fine)])
-    run = fresh(tmp_path, deadline_s=runner.LEAST_S + 0.5)
+    run = fresh(tmp_path, deadline_s=runner.MIN_STEP_S + 0.5)
 
     def slow(run: Run) -> Result:
         time.sleep(0.6)
@@ -99,12 +95,12 @@ def test_an_optional_step_may_fail(tmp_path: Path) -> None:
     assert summary(run)["passed"]
 
 
-def test_the_deadline_kills_a_step_and_all_that_it_started(
+def test_deadline_kills_a_step_and_its_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also a process in another group, and one that ignores SIGTERM."""
     monkeypatch.setattr(processes, "GRACE_S", 0.3)
-    monkeypatch.setattr(runner, "LEAST_S", 0.5)
+    monkeypatch.setattr(runner, "MIN_STEP_S", 0.5)
     stubborn = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(60)"
     more = f"p = subprocess.Popen([sys.executable, '-c', {stubborn!r}], process_group=0)"
     if sys.version_info < (3, 11):
@@ -122,7 +118,7 @@ def test_the_deadline_kills_a_step_and_all_that_it_started(
     assert state(int(hangs["tail"].split()[1])) in "ZX"
 
 
-def test_a_step_has_a_limit_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "GRACE_S", 0.3)
     run = fresh(tmp_path)
     hangs = Step("hangs", 1, lambda run: run.python("-c", HANGS.format("0")).result())
@@ -169,26 +165,40 @@ def test_the_summary_is_whole_after_a_kill(tmp_path: Path, number: signal.Signal
         time.sleep(0.05)
 
 
-def test_json_is_found_among_what_else_is_printed(tmp_path: Path) -> None:
+def test_json_is_found_in_other_output(tmp_path: Path) -> None:
     run = fresh(tmp_path)
     program = (
         "import json, sys; print('{noise'); print(json.dumps({'a': {'b': 1}}, indent=1), 'more')\n"
         "print('{\"c\": 2}'); print('{\"d\": 3}', file=sys.stderr)"
     )
-    child = run.python("-c", program, apart=True)
+    child = run.python("-c", program, separate_stderr=True)
     assert child.objects() == [{"a": {"b": 1}}, {"c": 2}]
     assert child.last_line() == '{"d": 3}'
     assert '"d"' not in child.output
     assert '"d"' in (run.out / "log.txt").read_text()
-    assert run.python("-c", "print('{cut')", apart=True).objects() == []
+    assert run.python("-c", "print('{cut')", separate_stderr=True).objects() == []
 
 
-def test_a_program_that_is_not_there_fails_in_one_line(tmp_path: Path) -> None:
+def test_missing_program_fails_in_one_line(tmp_path: Path) -> None:
     child = fresh(tmp_path).child(["no-such-program", "x"])
     assert (child.code, child.output) == (1, "no-such-program: No such file or directory\n")
 
 
-def test_a_closed_stdout_ends_nothing(tmp_path: Path) -> None:
+def test_missing_packages_fail_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease of a GPU is short: the run does not go on to fail at each step."""
+    assert machine.missing_packages() == []
+    project = tmp_path / "pyproject.toml"
+    project.write_text('dependencies = [\n  "numpy>=1.26",\n  "no-such.package>=1",\n]\n')
+    missing = machine.missing_packages(project)
+    monkeypatch.setattr(machine, "missing_packages", lambda: missing)
+    result = steps.environment(fresh(tmp_path))
+    assert result.status == "failed"
+    assert "missing packages: no-such.package; " in result.reason
+
+
+def test_closed_stdout_is_ignored(tmp_path: Path) -> None:
     program = PROGRAM.format(hangs="print('done')").replace("main([", "main(['--only', 'hangs', ")
     env = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}
     words = [sys.executable, "-c", program, str(tmp_path)]
@@ -231,7 +241,7 @@ def test_a_read_only_tree_is_built_elsewhere(
     assert command.work_folder().parent == tmp_path
 
 
-def test_the_build_needs_no_network_and_touches_no_environment(tmp_path: Path) -> None:
+def test_build_is_offline_and_isolated(tmp_path: Path) -> None:
     words = package.command(tmp_path / "site", tmp_path / "cmake")
     assert {"--no-index", "--no-deps", "--no-build-isolation", "--isolated"} <= set(words)
     assert words[words.index("--target") + 1] == str(tmp_path / "site")
@@ -271,7 +281,7 @@ SOME = "60 of 100 kernels ran"
         (RAN + HAZARDS.format(0), 0, "ok", "100 of 100"),
         (RAN + HAZARDS.format(2), 0, "failed", "2 hazards"),
         (RAN + "========= ERROR SUMMARY: 3 errors\n", 99, "failed", "3 errors"),
-        (CLEAN, 0, "failed", "no kernel is known to have run"),
+        (CLEAN, 0, "failed", "no kernel ran"),
         (RAN, 0, "failed", "no summary"),
         (RAN + CLEAN, 1, "failed", "exit status 1"),
         ("========= Error: Device not supported\n", 1, "skipped", "not support"),
@@ -284,15 +294,17 @@ SOME = "60 of 100 kernels ran"
         ("", None, "timeout", "no kernel"),
     ],
 )
-def test_what_a_sanitizer_says(output: str, code: int | None, status: str, reason: str) -> None:
+def test_sanitizer_output_is_judged(
+    output: str, code: int | None, status: str, reason: str
+) -> None:
     child = Child(-9 if code is None else code, output, code is None)
     result = tools.judged(output, child.result())
     assert (result.status, reason in result.reason) == (status, True), result.reason
 
 
-@EMULATED
+@pytest.mark.emulator
 def test_every_kernel_runs_under_a_sanitizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those of tf32; without bfloat16 in CuPy all but its own."""
+    """All kernels run, tf32 included; without bfloat16 in CuPy, its kernels are left out."""
     from gpu import sanitized
     from support.kernel_cases import all_cases
 
@@ -351,7 +363,7 @@ def test_the_machine_is_described_without_git(
     assert machine.facts()["commit"] == "abc123"
 
 
-def test_nvidia_smi_is_asked_once_and_not_for_long(
+def test_nvidia_smi_is_queried_once_with_a_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "nvidia-smi"
@@ -362,9 +374,9 @@ def test_nvidia_smi_is_asked_once_and_not_for_long(
     found = machine.facts()
     assert found["driver"] == "1.2"
     assert len((tmp_path / "nvidia-smi.log").read_text().splitlines()) == 1
-    assert next(s.limit_s for s in steps.all_steps("auto")) > machine.PATIENCE_S * 3
+    assert next(s.limit_s for s in steps.all_steps("auto")) > machine.TIMEOUT_S * 3
     monkeypatch.setenv("WAIT", "20")
-    monkeypatch.setattr(machine, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(machine, "TIMEOUT_S", 0.2)
     begun = time.monotonic()
     assert machine.nvidia_smi() == {}
     assert time.monotonic() - begun < 10
@@ -376,9 +388,7 @@ def says(*objects: dict[str, Any], code: int = 0, timed_out: bool = False) -> An
     return lambda *_, **__: Child(code, f"hello\n{printed}bye", timed_out, "the end")
 
 
-def test_a_gpu_that_cuda_cannot_use_is_no_dry_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unusable_gpu_is_no_dry_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def environment(answer: Any, trace: str | None, dry_run: bool = False) -> tuple[Result, Run]:
         run = fresh(tmp_path, dry_run=dry_run)
         monkeypatch.setattr(run, "python", answer)
@@ -389,9 +399,7 @@ def test_a_gpu_that_cuda_cannot_use_is_no_dry_run(
     some, facts = {"gpu": "X", "gpus": [], "no_gpu": None}, {"commit": "abc"}
     result, run = environment(says(none, facts), "/proc/driver/nvidia/version")
     assert (result.status, run.dry_run) == ("failed", False)
-    assert (
-        "there is a GPU (/proc/driver/nvidia/version), but cuInit: CUDA error 999" in result.reason
-    )
+    assert "found a GPU (/proc/driver/nvidia/version), but cuInit: CUDA error 999" in result.reason
     result, run = environment(says(none, facts), None)
     assert (result.status, run.dry_run) == ("ok", True)
     result, run = environment(says(none, facts), "/bin/nvidia-smi", dry_run=True)
@@ -402,10 +410,10 @@ def test_a_gpu_that_cuda_cannot_use_is_no_dry_run(
     result, run = environment(says(some, timed_out=True), "/bin/nvidia-smi")
     assert (result.status, run.dry_run, run.facts["gpu"]) == ("timeout", False, "X")
     result, run = environment(says(), None)
-    assert (result.status, result.reason) == ("failed", "gpu.machine said nothing: the end")
+    assert (result.status, result.reason) == ("failed", "gpu.machine reported nothing: the end")
 
 
-def test_what_a_gpu_leaves_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_driver_traces_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(machine, "DRIVER", tmp_path / "version")
     assert machine.driver_trace() is None
@@ -429,7 +437,7 @@ def test_limits_fit_the_deadline() -> None:
     machine.gpus()[1] is None or machine.driver_trace() is not None,
     reason="there is a GPU: make gpu is what runs there",
 )
-@EMULATED
+@pytest.mark.emulator
 def test_dry_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,7 +474,7 @@ def test_dry_run(
 
 
 def verified(*verdicts: str | None) -> list[Child]:
-    """What ``vgg-cuda verify`` prints in turn, with warnings around it; None: it hangs."""
+    """Return a fake of ``vgg-cuda verify`` that prints verdicts with warnings; None hangs."""
     answers = []
     for verdict in verdicts:
         if verdict is None:
@@ -496,14 +504,14 @@ def verified(*verdicts: str | None) -> list[Child]:
         ),
     ],
 )  # fmt: skip
-def test_what_is_verified(
+def test_verify_step_result(
     tmp_path: Path, verdicts: list[str | None], status: str, reason: str, verified_n: int
 ) -> None:
     run = fresh(tmp_path, dry_run=False)
     answers, asked = verified(*verdicts), []
 
     def python(*words: str, **options: Any) -> Child:
-        assert options["apart"]
+        assert options["separate_stderr"]
         asked.append(words)
         return answers.pop(0)
 
@@ -531,7 +539,7 @@ BROKEN = measured("model", {"median_s": 0.002}, {
     "peer": "torch", "status": "failed", "reason": "out of memory",
 })  # fmt: skip
 LATE = measured("model", {"status": "n/a", "reason": "no time: the budget is 9 s"})
-NO_ARRAYS = Child(2, "", False, "error: unknown dtype 'bfloat16' on cuda:0: expected float16")
+NO_ARRAYS = Child(2, "", False, "error: dtype: expected float16 on cuda:0, got 'bfloat16'")
 FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: error: no"}
 
 
@@ -550,7 +558,9 @@ FAILED = {"asked": ["model", "vgg16"], "report": None, "why": "exit status 2: er
         ([OURS, "left out"], False, "ok", "float16 N=64: 2.000 ms"),
     ],
 )
-def test_what_is_measured(reports: list[Any], timed_out: bool, status: str, reason: str) -> None:
+def test_benchmark_step_result(
+    reports: list[Any], timed_out: bool, status: str, reason: str
+) -> None:
     left_out = {**FAILED, "why": benchmarks.why(NO_ARRAYS)}
     kinds: dict[Any, Any] = {None: FAILED, "left out": left_out}
     runs = [
@@ -565,7 +575,7 @@ def test_what_is_measured(reports: list[Any], timed_out: bool, status: str, reas
 
 
 def test_runs_share_the_time(tmp_path: Path) -> None:
-    """What has none is listed; what is killed ends the step, and its report stays."""
+    """Runs without time are listed; a killed run ends the step, and its report stays."""
     run = fresh(tmp_path, dry_run=False)
     asked: list[tuple[Any, ...]] = []
     left = [100.0, 60.0, 25.0, 12.0]
@@ -617,23 +627,19 @@ def test_the_slowest_layer_is_profiled(tmp_path: Path, monkeypatch: pytest.Monke
     assert words[words.index("--layer") + 1] == "fc6"
 
 
-def test_wrong_arguments_get_one_line_and_touch_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_arguments_print_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     earlier, file = tmp_path / "summary.json", tmp_path / "file"
     earlier.write_text("of an earlier run")
     file.touch()
     (tmp_path / "taken" / "log.txt").mkdir(parents=True)
     for words, said in (
-        (["--only", "tests2"], "no step tests2: expected one of environment, build"),
-        (["--limit", "bench2=3"], "no step bench2: expected one of environment, build"),
-        (["--limit", "bench=-1"], "bench: expected a positive number of seconds, got -1"),
+        (["--only", "tests2"], "--only: expected some of environment, build"),
         (["--deadline", "0"], "--deadline: expected a positive number of seconds, got 0"),
         (["--deadline", "nan"], "--deadline: expected a positive number of seconds, got nan"),
-        (["--out", str(file)], f"{file}: expected a folder for the results: File exists"),
-        (["--out", str(file / "x")], f"{file / 'x'}: expected a folder for the results: Not a"),
-        (["--out", str(tmp_path / "taken")], "expected a folder for the results: Is a directory"),
-        (["--out", "/proc/here"], "/proc/here: expected a folder for the results: "),
+        (["--out", str(file)], f"--out: expected a writable folder, got {file}: File exists"),
+        (["--out", str(file / "x")], f"expected a writable folder, got {file / 'x'}: Not a"),
+        (["--out", str(tmp_path / "taken")], "expected a writable folder, got"),
+        (["--out", "/proc/here"], "expected a writable folder, got /proc/here: "),
     ):
         with pytest.raises(SystemExit) as ended:
             command.main(["--out", str(tmp_path), *words])
@@ -650,12 +656,10 @@ def test_only_runs_what_the_steps_need() -> None:
     assert names("--only", "ncu") == ["environment", "build", "bench", "ncu"]
     assert names("--only", "environment") == ["environment"]
     assert len(names()) == len(steps.all_steps("auto"))
-    (step,) = command.chosen([Step("a", 3, fine)], command.parse(["--limit", "a=7"]))
-    assert step.limit_s == 7
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
-def test_a_python_that_is_named_wins(tmp_path: Path) -> None:
+def test_make_prefers_the_named_python(tmp_path: Path) -> None:
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.touch()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kernel_cases import Case, ConvCase, LinearCase, SimpleCase, all_cases, dtypes
 from support.kernel_reference import FACTOR, assert_within, draw, numpy_dtype, rounded_forward
 from support.tolerance import LOGITS, relative_l2
 
@@ -14,12 +15,7 @@ from vgg_cuda import _C, VGG, ops, reference
 from vgg_cuda.backends import get_backend, why_missing
 from vgg_cuda.weights import load_weights
 
-MISSING = why_missing("cuda")
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
-if not _C.built_with_cuda():
-    pytest.skip("built without CUDA", allow_module_level=True)
-
-from support.kernel_cases import Case, ConvCase, LinearCase, SimpleCase, all_cases, dtypes  # noqa: E402
+pytestmark = pytest.mark.gpu
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +105,7 @@ def test_out_and_in_place(cupy: Any, dtype: str) -> None:
     expected = cupy.asnumpy(ops.relu(x))
     assert ops.relu(x, out=x) is x
     assert cupy.asnumpy(x).tobytes() == expected.tobytes()
-    with pytest.raises(TypeError, match="expected x's kind of array"):
+    with pytest.raises(TypeError, match="expected an array like x"):
         ops.relu(x, out=np.empty(x.shape, x.dtype))
 
 
@@ -143,9 +139,9 @@ def test_kinds(cupy: Any) -> None:
     assert cupy.asnumpy(y).tobytes() == cupy.asnumpy(ops.relu(x)).tobytes()
     for device in ("cpu", "emulator"):
         if why_missing(device) is None:
-            with pytest.raises(ValueError, match=r"x: is on cuda:0.*cupy.asnumpy"):
+            with pytest.raises(ValueError, match=r"got one on cuda:0.*cupy.asnumpy"):
                 ops.relu(x, device=device)
-    with pytest.raises(ValueError, match=r"x: is in host memory.*cupy.asarray"):
+    with pytest.raises(ValueError, match=r"x: expected an array on cuda, got .*cupy.asarray"):
         ops.relu(cupy.asnumpy(x), device="cuda")
 
 
@@ -159,7 +155,7 @@ def test_too_large_a_batch(cupy: Any) -> None:
 def test_an_arch_that_this_gpu_cannot_run(cupy: Any) -> None:
     others = [name for name in _C.arch_names() if not runnable(name)]
     for name in others:
-        with pytest.raises(ValueError, match=r"cannot run it; expected one of .*sm_80"):
+        with pytest.raises(ValueError, match=r"arch: expected one of .*sm_80.* got"):
             ops.relu(cupy.zeros(3), arch=name)
 
 

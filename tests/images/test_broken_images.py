@@ -1,4 +1,4 @@
-"""Broken, hostile and missing image files: one clear ImageError each, and no warning."""
+"""Broken, hostile and missing image files: each raises one clear ImageError and no warning."""
 
 from __future__ import annotations
 
@@ -29,20 +29,26 @@ TEXT_BOMB = (b"zTXt", b"k\0\0" + zlib.compress(bytes(50_000_000), 9))
 GIF_FRAME = b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + bytes([8, 1, 1, 0])
 BROKEN = {
     "zero": (b"", "the file is empty"),
-    "text": (b"no picture at all", "no image that Pillow can identify as PNG, JPEG"),
-    "text-of-a-page": (b"All work and no play makes Jack a dull boy.\n" * 99, "no image"),
-    "eps": (EPS, "no image that Pillow can identify"),
+    "text": (b"no picture at all", "expected an image in one of the formats PNG, JPEG"),
+    "text-of-a-page": (b"All work and no play makes Jack a dull boy.\n" * 99, "expected an image"),
+    "eps": (EPS, "expected an image"),
     "truncated-png": (encoded("PNG")[:-400], "truncated"),
     "truncated-jpeg": (encoded("JPEG")[:-400], "truncated"),
     "truncated-progressive": (encoded("JPEG", progressive=True)[:-400], "truncated"),
     "header-only": (encoded("PNG")[:40], ""),
     "signature-only": (encoded("PNG")[:8], ""),
     "no-width": (png(ihdr(0, 5), IEND), ""),
-    "bomb": (png(ihdr(60000, 60000), IEND), "safe from decompression bombs"),
-    "bomb-that-Pillow-warns-of": (png(ihdr(10000, 10000), IEND), "10000 x 10000 .* bombs"),
+    "bomb": (
+        png(ihdr(60000, 60000), IEND),
+        "got more than twice as many: possibly a decompression bomb",
+    ),
+    "bomb-that-Pillow-warns-of": (png(ihdr(10000, 10000), IEND), "got 10000 x 10000: .* bomb"),
     "text-bomb": (png(ihdr(2, 2), TEXT_BOMB, idat(RGB[:2, :2]), IEND), "decompression bomb"),
     "bmp-bomb": (encoded("BMP")[:18] + struct.pack("<ii", 60000, 60000), ""),
-    "gif-bomb": (b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(3) + GIF_FRAME, "bombs"),
+    "gif-bomb": (
+        b"GIF89a" + struct.pack("<HH", 65535, 65535) + bytes(3) + GIF_FRAME,
+        "decompression bomb",
+    ),
 }
 
 
@@ -62,29 +68,29 @@ def test_eps_never_reaches_ghostscript(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args: started.append(args))
     for name in ("x.eps", "x.png", "x.jpg"):
         (tmp_path / name).write_bytes(EPS)
-        with pytest.raises(ImageError, match="no image"):
+        with pytest.raises(ImageError, match="expected an image"):
             open_image(tmp_path / name)
     assert not started
     assert not {".eps", ".ico", ".icns", ".wmf", ".pdf"} & set(EXTENSIONS)
 
 
-def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+def test_paths_without_a_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     os.mkfifo(tmp_path / "pipe.png")
     for name, text in {
-        "folder.png": "a folder, not a file",
+        "folder.png": "expected a file, got a folder",
         "link.png": "no such file",
         "loop.png": "too many levels of symbolic links",
-        "pipe.png": "no regular file",
+        "pipe.png": "expected a regular file",
         "gone.png": "no such file",
         "a\0b.png": "embedded null",
         "n" * 300: "file name too long",
     }.items():
         with pytest.raises(ImageError, match=text):
             open_image(tmp_path / name)
-    with pytest.raises(ImageError, match="/dev/zero: no regular file"):
+    with pytest.raises(ImageError, match="/dev/zero: expected a regular file"):
         open_image("/dev/zero")
 
 
@@ -98,7 +104,7 @@ def test_forbidden_files_are_named(tmp_path: Path) -> None:
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
     path = saved(tmp_path, Image.fromarray(RGB[..., 0].astype(np.float32)), "f.tif")
-    with pytest.raises(ImageError, match=r"f\.tif: floating-point"):
+    with pytest.raises(ImageError, match=r"f\.tif: .*floating-point"):
         open_image(path)
 
 
@@ -107,23 +113,25 @@ def test_pillow_images_that_fail_are_named(tmp_path: Path) -> None:
     path.write_bytes(encoded("PNG")[:-400])
     with Image.open(path) as image, pytest.raises(ImageError, match=r"cut\.png: .*truncated"):
         open_image(image)
-    with pytest.raises(ImageError, match="Pillow image: no pixels"):
+    with pytest.raises(ImageError, match="Pillow image: expected at least one pixel, got 0 x 5"):
         open_image(Image.new("RGB", (0, 5)))
 
 
-def test_the_limit_of_pixels_is_pillows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pixel_limit_is_that_of_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, Image.new("1", (200, 100)), "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 15_000)
-    with pytest.raises(ImageError, match=r"bomb\.png: 200 x 100 pixels; at most 15,000 pixels"):
+    with pytest.raises(
+        ImageError, match=r"bomb\.png: expected at most 15,000 pixels, got 200 x 100"
+    ):
         open_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert open_image(path).size == (200, 100)
 
 
-ODD = png(ihdr(2, 2), (b"acTL", bytes(8)), idat(RGB[:2, :2]), IEND)  # animated, with no frames
+ODD = png(ihdr(2, 2), (b"acTL", bytes(8)), idat(RGB[:2, :2]), IEND)  # an animation without frames
 
 
-def test_pillows_warnings_do_not_escape(tmp_path: Path) -> None:
+def test_pillow_warnings_are_suppressed(tmp_path: Path) -> None:
     path = tmp_path / "odd.png"
     path.write_bytes(ODD)
     with pytest.warns(UserWarning, match="Invalid APNG"), Image.open(path):
@@ -135,5 +143,5 @@ def test_pillows_warnings_do_not_escape(tmp_path: Path) -> None:
         warnings.simplefilter("always")
         open_image(path)
     assert not caught
-    with pytest.raises(UserWarning, match="mine"):  # and nobody else's are dropped
+    with pytest.raises(UserWarning, match="mine"):  # warnings of other code still appear
         warnings.warn("mine", stacklevel=1)

@@ -1,4 +1,4 @@
-"""Presets against their libraries' recipes, spelled out with Pillow, NumPy and torch; panoramas."""
+"""Presets equal the recipes of their libraries, written out here in Pillow, NumPy and PyTorch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def resize_shorter(image: Image.Image, size: int) -> Image.Image:
 
 
 def center_crop(pixels: np.ndarray, size: int) -> np.ndarray:
-    """torchvision.transforms.functional.center_crop on [H,W,3], padding included."""
+    """torchvision.transforms.functional.center_crop on [H,W,3], with its padding."""
     height, width = pixels.shape[:2]
     if size > width or size > height:
         left = (size - width) // 2 if size > width else 0
@@ -117,7 +117,9 @@ def test_presets_equal_their_recipes(name: str, size: tuple[int, int]) -> None:
     height=st.integers(1, 400),
     seed=st.integers(0, 9),
 )
-def test_any_size_equals_the_recipe(name: str, width: int, height: int, seed: int) -> None:
+def test_presets_equal_their_recipes_at_any_size(
+    name: str, width: int, height: int, seed: int
+) -> None:
     image = picture(width, height, seed)
     np.testing.assert_array_equal(PRESETS[name](image), RECIPES[name](image))
 
@@ -132,7 +134,9 @@ def test_crops_pad_as_torchvision_does(width: int, height: int, crop: int) -> No
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), resample=st.sampled_from(RESAMPLE), mode=st.sampled_from(["RGB", "F"]))
-def test_windows_equal_pillow_to_the_bit(data: st.DataObject, resample: str, mode: str) -> None:
+def test_resized_window_is_bit_identical_to_pillow(
+    data: st.DataObject, resample: str, mode: str
+) -> None:
     source, size = (
         (data.draw(st.integers(1, 60)), data.draw(st.integers(1, 200))) for _ in range(2)
     )
@@ -150,10 +154,13 @@ def test_windows_equal_pillow_to_the_bit(data: st.DataObject, resample: str, mod
         np.testing.assert_array_equal(expected, image.resize(size, method).crop(window))
     got = resized_window(image, size, window, resample)
     assert got.mode == mode
-    if resample == "nearest":  # Pillow sums steps; a window computes each position
+    if resample == "nearest":  # Pillow accumulates steps; a window computes each position
         return
     got, expected = np.asarray(got), np.asarray(expected)
-    if resample in ("hamming", "lanczos"):  # NumPy's sine and the C library's differ by a bit
+    if resample in (
+        "hamming",
+        "lanczos",
+    ):  # NumPy's sine and the C library's differ in the last bit
         assert np.abs(got.astype(float) - expected).max() <= (1e-6 if mode == "F" else 1)
     else:
         np.testing.assert_array_equal(got, expected)
@@ -163,9 +170,11 @@ PANORAMAS = [(700, 3), (3, 700), (999, 7), (5, 1001), (13000, 200), (201, 13001)
 
 
 @pytest.mark.parametrize("size", PANORAMAS, ids=lambda size: "{}x{}".format(*size))
-def test_panoramas_equal_the_plain_path(size: tuple[int, int]) -> None:
+def test_panoramas_equal_the_recipe(size: tuple[int, int]) -> None:
     image = picture(*size)
-    assert 256 * 256 * max(size) // min(size) > PANORAMA * 224**2  # so it is the window's path
+    assert (
+        256 * 256 * max(size) // min(size) > PANORAMA * 224**2
+    )  # takes the path of resized_window
     x = torchvision_recipe(image, *IMAGENET)
     np.testing.assert_array_equal(PRESETS["torchvision"](image), x)
 
@@ -187,23 +196,23 @@ for size in ([300, 300], *sizes):
 """
 
 
-def test_panoramas_cost_no_gigabytes(tmp_path: Path) -> None:
+def test_panoramas_need_little_memory(tmp_path: Path) -> None:
     sizes = [(2000, 3), (20000, 3), (3, 20000), (60000, 2), (1, 30000), (65000, 1)]
     command = [sys.executable, "-c", MEMORY, json.dumps(sizes)]
     done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
-    lines = done.stdout.splitlines()[1:]  # the first size pays for imports
+    lines = done.stdout.splitlines()[1:]  # the first size includes the imports
     grown = [float(part) for line in lines for part in line.split("]")[1].split()]
     assert len(grown) == 2 * len(sizes)
-    assert max(grown) < 40, f"MiB that the peak grew by: {done.stdout}"
+    assert max(grown) < 40, f"growth of peak memory in MiB: {done.stdout}"
 
 
-def test_a_panorama_without_a_crop_is_refused() -> None:
+def test_panorama_without_a_crop_is_refused() -> None:
     preset = Preset("no-crop", 256, None)
-    with pytest.raises(ImageError, match=r"20000 x 3 pixels become 1706666 x 256 .* no crop"):
+    with pytest.raises(ImageError, match=r"got 1706666 x 256 from 20000 x 3: .* no crop"):
         preset(picture(20000, 3))
 
 
-def test_channel_order_and_exact_sizes() -> None:
+def test_preset_orders_channels_and_sizes() -> None:
     image = picture(30, 20)
     preset = Preset("x", (24, 40), None, "nearest", "BGR", 1.0, (1.0, 2.0, 3.0), (1.0, 1.0, 2.0))
     x = preset(image)
@@ -215,7 +224,7 @@ def test_channel_order_and_exact_sizes() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name: str) -> None:
     values = json.loads(json.dumps(PRESETS[name].to_dict()))
-    assert ("center" in values) == (name == "lpips")  # older files have none
+    assert ("center" in values) == (name == "lpips")  # older files have no center
     assert Preset.from_dict(values) == PRESETS[name]
 
 

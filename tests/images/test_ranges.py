@@ -1,4 +1,4 @@
-"""Float images, and the one warning for values that hardly come from a preset."""
+"""Float images, and the warning for values that do not fit a preset."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def fresh(name: str) -> Preset:
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("size", [(300, 260), (20, 30), (3, 700)], ids=str)
-def test_float_images_follow_the_8_bit_path(name: str, size: tuple[int, int]) -> None:
+def test_float_images_equal_8_bit_images(name: str, size: tuple[int, int]) -> None:
     preset = fresh(name)
     image = picture(*size)
     floats = np.asarray(image) / preset.divisor - preset.center  # in pixel_range
     kept = floats.copy()
-    level = 1 / preset.divisor / min(preset.std)  # what one grey level becomes
+    level = 1 / preset.divisor / min(preset.std)  # one grey level in the network's input
     expected = preset(image)
     for dtype, slack in (("f8", 1e-3), ("f4", 1e-3), ("f2", 0.5)):
         got = preset(floats.astype(dtype))
         assert (got.dtype, got.shape) == (np.float32, expected.shape)
-        # two roundings to 8 bits, one per pass, that the float path does without
+        # The 8-bit path rounds once per pass; the float path does not round.
         bound = 1.001 if preset.resample == "bilinear" and preset.resize else 0
         assert np.abs(got - expected).max() <= (bound + slack) * level
     np.testing.assert_array_equal(floats, kept)
@@ -58,7 +58,7 @@ def test_float_images_follow_the_8_bit_path(name: str, size: tuple[int, int]) ->
         ("lpips", 0, 1, r"-1 to 1 .*got 0 to 1.*pixels in \[0, 1\]"),
     ],
 )
-def test_float_images_of_another_range_warn_once(
+def test_float_images_outside_their_range_warn_once(
     name: str, low: float, high: float, text: str
 ) -> None:
     preset = fresh(name)
@@ -84,7 +84,7 @@ def test_float_images_of_another_range_warn_once(
         ("lpips", 0, 1),
     ],
 )
-def test_inputs_that_are_raw_pixels_warn_once(name: str, low: float, high: float) -> None:
+def test_raw_pixels_as_input_warn_once(name: str, low: float, high: float) -> None:
     preset = fresh(name)
     x = np.linspace(low, high, 96, dtype=np.float32).reshape(1, 4, 8, 3)
     guess = rf"\[{low}, {high}\]"
@@ -95,7 +95,7 @@ def test_inputs_that_are_raw_pixels_warn_once(name: str, low: float, high: float
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_what_a_preset_makes_is_in_its_range(name: str) -> None:
+def test_preset_outputs_are_in_range(name: str) -> None:
     preset = fresh(name)
     for value in ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255)):
         preset.check_range(preset(Image.new("RGB", (64, 64), value)))
@@ -119,17 +119,17 @@ def test_what_a_preset_makes_is_in_its_range(name: str) -> None:
     ],
     ids=["zeros", "nan", "some-nan", "empty", "noise", "not-numpy"],
 )
-def test_nothing_to_warn_about(x: object) -> None:
+def test_plausible_inputs_do_not_warn(x: object) -> None:
     fresh("torchvision").check_range(x)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, 1e9])
-def test_nan_hides_nothing(value: float) -> None:
+def test_nan_does_not_hide_other_values(value: float) -> None:
     with pytest.warns(RangeWarning, match="x: expected"):
         fresh("torchvision").check_range(np.array([np.nan, 0.5, value], np.float32))
 
 
-def test_many_threads_warn_once() -> None:
+def test_threads_warn_once() -> None:
     preset = fresh("torchvision")
     x = np.full(1000, 255, np.float32)
     with warnings.catch_warnings(record=True) as caught:
@@ -145,7 +145,7 @@ def test_many_threads_warn_once() -> None:
 @pytest.mark.parametrize(
     "x", [np.zeros((4, 4)), np.zeros((4, 4, 4)), np.zeros((0, 4, 3)), np.zeros((4, 4, 3), int)]
 )
-def test_other_arrays_are_refused(x: np.ndarray) -> None:
+def test_arrays_of_other_shapes_are_refused(x: np.ndarray) -> None:
     with pytest.raises(TypeError, match=r"image: expected a float array \[H, W, 3\], got"):
         fresh("torchvision")(x)
 
@@ -154,5 +154,5 @@ def test_other_arrays_are_refused(x: np.ndarray) -> None:
 def test_nan_pixels_are_refused(value: float) -> None:
     pixels = np.zeros((4, 4, 3))
     pixels[1, 2, 0] = value
-    with pytest.raises(ImageError, match="NaN or infinite"):
+    with pytest.raises(ImageError, match="NaN or infinity"):
         fresh("torchvision")(pixels)

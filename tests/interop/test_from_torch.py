@@ -1,4 +1,4 @@
-"""``vgg_cuda.from_torch`` beside the module it was given: the same results, on our kernels."""
+"""Results of ``vgg_cuda.from_torch`` compared with the original module's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.call_cases import NEEDS_EMULATOR
 from support.tolerance import assert_close
 from support.torch_modules import (
     FORWARDS,
@@ -40,7 +39,7 @@ def _seed() -> None:
 
 
 def check(network: Any, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """A call that ran on our kernels and gave what ``module`` gives."""
+    """Call ``network`` on kernels and compare its result with ``module``'s."""
     before, was = network.calls, x.clone()
     with torch.inference_mode():
         y = network(x)
@@ -77,16 +76,16 @@ def test_timm(batch_norm: bool, num_classes: int) -> None:
         check(network, module, torch.randn(shape))
 
 
-def test_the_whole_of_timm() -> None:
+def test_timm_with_its_own_head() -> None:
     module = WholeTimm()
     network: Any = from_torch(module)
     for size in (224, 64, 224, 160):
         check(network, module, torch.randn(2, 3, size, size))
-    x = torch.randn(1, 3, 256, 256)  # a mean over several dense layers, after their ReLUs
+    x = torch.randn(1, 3, 256, 256)  # timm averages over several positions of its dense layers
     assert torch.equal(network(x), module(x))
     assert "on 8 x 8 pixels" in network.why
     assert isinstance(network, WholeTimm)
-    features = network.forward_features(x)  # the methods of its class are there
+    features = network.forward_features(x)  # a method of the original class
     assert torch.equal(features, module.forward_features(x))
     headless = WholeTimm(num_classes=0)
     check(from_torch(headless), headless, torch.randn(2, 3, 64, 64))
@@ -98,7 +97,7 @@ def test_slices_of_features(batch_norm: bool) -> None:
     x = torch.randn(2, 3, 37, 50)
     for end in range(1, len(features) + 1):
         part = features[:end]
-        assert part.training  # a new container says so; its layers do not
+        assert part.training  # a new container's flag; its layers are in eval()
         check(from_torch(part), part, x)
 
 
@@ -109,7 +108,7 @@ def test_sequentials(case: str) -> None:
     check(from_torch(module), module, torch.randn(shape))
 
 
-def test_a_size_that_dense_layers_have() -> None:
+def test_dense_layers_decide_the_image_size() -> None:
     module = SEQUENTIALS["flatten, not square"][0]()
     network = from_torch(module)
     for shape in ((2, 3, 12, 8), (2, 3, 8, 12), (1, 3, 4, 24), (2, 3, 13, 9)):
@@ -125,14 +124,14 @@ def test_forwards(how: str) -> None:
     check(network, module, torch.randn(1, 3, 32, 32))
 
 
-def test_branches_are_taken_anew_in_every_call() -> None:
+def test_branches_are_taken_in_every_call() -> None:
     module = Reader(FORWARDS["a branch"])
     network = from_torch(module)
     for size, rank in ((32, 2), (48, 4), (32, 2), (40, 4)):
         assert check(network, module, torch.randn(2, 3, size, size)).ndim == rank
 
 
-def test_an_attribute_that_the_forward_reads() -> None:
+def test_forward_that_reads_an_attribute() -> None:
     module = Reader(lambda m, x: m.features(x) * m.scale if m.scale != 1 else m.features(x))
     module.scale = 1
     network: Any = from_torch(module)
@@ -145,7 +144,7 @@ def test_an_attribute_that_the_forward_reads() -> None:
     check(network, module, x)
 
 
-def test_a_subclass_with_another_forward() -> None:
+def test_subclass_with_another_forward() -> None:
     class Doubled(type(torchvision_vgg())):  # type: ignore[misc]
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return super().forward(self.features[1](x))
@@ -199,7 +198,7 @@ def test_batches() -> None:
         check(network, module, torch.randn(n, 3, 32, 32))
 
 
-def test_images_in_any_range_are_the_callers(recwarn: pytest.WarningsRecorder) -> None:
+def test_any_range_of_values_is_accepted(recwarn: pytest.WarningsRecorder) -> None:
     module = torchvision_vgg()
     network = from_torch(module)
     for scale in (255, 1, 1e-3):
@@ -242,10 +241,10 @@ def test_other_precisions() -> None:
     assert network.why == "no kernels compute in torch.float64 on cpu"
 
 
-@NEEDS_EMULATOR
+@pytest.mark.emulator
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_a_gpus_kernels(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What happens on a GPU, with host memory: half precision in and out, spatial and not."""
+def test_gpu_kernels_in_half_precision(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a GPU's path on host memory: half precision, spatial results and vectors."""
 
     def on_emulator(weights: Any, *, device: str, dtype: str) -> VGG:
         assert device == "cpu"
@@ -269,7 +268,7 @@ def test_a_gpus_kernels(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_sequentials_of_sequentials() -> None:
-    """Slices of an accelerated module are accelerated."""
+    """Check that slices of an accelerated module are accelerated."""
     features: Any = from_torch(torchvision_vgg().features)
     part = features[:5].eval()
     x = torch.randn(1, 3, 16, 16)
@@ -281,7 +280,7 @@ def test_sequentials_of_sequentials() -> None:
     assert again.calls == (0, 0)
 
 
-def test_an_outer_module() -> None:
+def test_accelerated_part_of_a_module() -> None:
     module = torchvision_vgg()
     outer = nn.Sequential(from_torch(module.features), nn.ReLU()).eval()
     x = torch.randn(1, 3, 32, 32)
@@ -290,7 +289,7 @@ def test_an_outer_module() -> None:
 
 
 @pytest.mark.slow
-def test_the_example() -> None:
+def test_example_runs() -> None:
     script = Path(__file__).parents[2] / "examples" / "torch_module.py"
     command = [sys.executable, str(script), "--size", "64", "--runs", "1"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout

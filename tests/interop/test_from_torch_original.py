@@ -1,4 +1,4 @@
-"""Where a module of ``vgg_cuda.from_torch`` must run its original forward: the same bits."""
+"""Calls in which a module of ``vgg_cuda.from_torch`` must run its original forward."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.torch_modules import torchvision_vgg as vgg
 from torch import nn
 from torch.autograd import forward_ad
 
-from vgg_cuda.interop import torch_watched
+from vgg_cuda.interop import torch_conditions
 from vgg_cuda.interop.torch_module import from_torch
 
 # ---- Gradients ----
@@ -23,7 +23,7 @@ from vgg_cuda.interop.torch_module import from_torch
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_gradients(training: bool) -> None:
-    """Bit for bit the original's, with the same dropout."""
+    """Compare gradients bit for bit, with the same dropout."""
     module = vgg(batch_norm=True)
     twin = copy.deepcopy(module)
     network: Any = from_torch(module)
@@ -40,7 +40,7 @@ def test_gradients(training: bool) -> None:
     kernels(network.eval(), twin.eval())
 
 
-def test_what_needs_a_gradient() -> None:
+def test_calls_that_need_a_gradient() -> None:
     module = vgg()
     network: Any = from_torch(module)
     original(
@@ -75,7 +75,7 @@ def test_training() -> None:
         kernels(network, module)  # with the statistics of two batches
 
 
-def test_a_module_in_training_mode_may_be_given() -> None:
+def test_module_in_training_mode_is_accepted() -> None:
     module = vgg().train()
     flags = [m.training for m in module.modules()]
     network: Any = from_torch(module)
@@ -83,7 +83,7 @@ def test_a_module_in_training_mode_may_be_given() -> None:
     kernels(network.eval(), module.eval())
 
 
-# ---- What PyTorch follows ----
+# ---- Modes, transforms and hooks ----
 
 
 def _modes() -> dict[str, tuple[Callable[[], AbstractContextManager[Any]], str]]:
@@ -113,13 +113,13 @@ def test_modes(mode: str) -> None:
     kernels(network, module)
 
 
-def test_a_captured_cuda_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_captured_cuda_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
-    assert torch_watched.why_watched("cuda") == "a CUDA graph is captured"
-    assert torch_watched.why_watched("cpu") is None
+    assert torch_conditions.why_watched("cuda") == "a CUDA graph is captured"
+    assert torch_conditions.why_watched("cpu") is None
 
 
-def test_a_default_device_changes_nothing() -> None:
+def test_default_device_is_accepted() -> None:
     module = vgg()
     with torch.device("cpu"):
         network: Any = from_torch(module)
@@ -188,7 +188,7 @@ def test_jit_trace() -> None:
     with torch.no_grad():
         traced = torch.jit.trace(network, X)
         assert torch.equal(traced(X), module(X))
-    with pytest.raises(ValueError, match=r"torch\.jit; pass the module it was made from"):
+    with pytest.raises(ValueError, match=r"torch\.jit; pass the original module"):
         from_torch(traced)
 
 
@@ -210,7 +210,7 @@ def test_hooks() -> None:
         handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
         original(network, module, X, "hooks are registered for all modules")
         handle.remove()
-        # the module's own are called as ever, with what goes in and comes out
+        # hooks of the module itself see its input and its result
         for one in (network, module):
             with one.register_forward_hook(lambda m, x, y: y * 2):
                 assert_close(network(X), 2 * network.forward(X))
@@ -218,7 +218,7 @@ def test_hooks() -> None:
         kernels(network, module)
 
 
-def test_hooks_that_are_there_before() -> None:
+def test_hooks_registered_before_from_torch() -> None:
     module = vgg()
     calls: list[Any] = []
     handle = module.features[0].register_forward_hook(lambda m, x, y: calls.append(y.sum()))
@@ -248,8 +248,8 @@ def test_hooks_that_are_there_before() -> None:
     ],
     ids=["float64", "float16", "uint8", "channels", "small", "2d", "meta", "list", "none"],
 )
-def test_inputs_that_pytorch_refuses(x: Any, error: str) -> None:
-    """With its own words."""
+def test_inputs_refused_by_pytorch(x: Any, error: str) -> None:
+    """Check that PyTorch's own error is raised."""
     network: Any = from_torch(vgg())
     with (
         torch.no_grad(),
@@ -259,16 +259,16 @@ def test_inputs_that_pytorch_refuses(x: Any, error: str) -> None:
     assert network.calls == (0, 1)
 
 
-def test_inputs_that_are_no_batch() -> None:
+def test_inputs_other_than_batches() -> None:
     module = vgg().features
     network: Any = from_torch(module)
     with torch.no_grad():
-        original(network, module, X[:0], "no batch")
-        original(network, module, X[0], "no batch")
+        original(network, module, X[:0], "expected a batch")
+        original(network, module, X[0], "expected a batch")
 
         class Image(torch.Tensor):
             pass
 
         y = network(X.as_subclass(Image))
         assert type(y) is Image
-        assert network.why == "the input is a Image, no plain tensor"
+        assert network.why == "expected a plain tensor as input, got Image"

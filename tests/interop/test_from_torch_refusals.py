@@ -1,4 +1,4 @@
-"""What ``vgg_cuda.from_torch`` refuses, by name and reason, and forwards that do more."""
+"""Modules that ``vgg_cuda.from_torch`` refuses, and forwards with side effects."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import nn
 from vgg_cuda.backends import DeviceError
 from vgg_cuda.interop.torch_module import accelerated, from_torch, runtime
 
-# ---- Forwards that do more ----
+# ---- Forwards with side effects ----
 
 
-def test_a_forward_that_keeps_a_tensor() -> None:
+def test_forward_that_keeps_a_tensor() -> None:
     def how(m: Any, x: torch.Tensor) -> torch.Tensor:
         y = m.features(x)
         if m.keep:
@@ -42,7 +42,7 @@ def _doubles_after(m: Any, x: torch.Tensor) -> torch.Tensor:
     return y
 
 
-def test_a_forward_that_writes_weights_after_it_used_them() -> None:
+def test_forward_that_writes_weights_after_use() -> None:
     module = Reader(_doubles_after)
     module.late = True
     text = r"^Reader: forward: a tensor of features\.1\.0 is written after it was used$"
@@ -53,10 +53,10 @@ def test_a_forward_that_writes_weights_after_it_used_them() -> None:
     network.late = module.late = True
     with torch.no_grad():
         network(X)
-    assert network.why == "forward: a tensor of conv is written after it was used"
+    assert network.why == "forward: a tensor of a layer is written after it was used"
 
 
-def test_a_forward_that_writes_weights_before_it_uses_them() -> None:
+def test_forward_that_writes_weights_before_use() -> None:
     def how(m: Any, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             m.features[1][0].weight.mul_(m.factor)
@@ -103,7 +103,7 @@ def test_forwards_that_are_refused(how: Any, why: str) -> None:
         from_torch(Reader(how))
 
 
-def test_a_forward_whose_module_is_not_called_self() -> None:
+def test_forward_with_another_name_for_self() -> None:
     class Named(Reader):
         def forward(module, x: torch.Tensor) -> Any:  # noqa: N805
             kernel = module.features[0][0].weight * 2
@@ -121,8 +121,8 @@ def _swallowed(bad: Callable[[], Any], good: Callable[[Any], Any], x: Any) -> An
         return good(x)
 
 
-def test_a_sum_that_turns_up_later() -> None:
-    """Also where the forward goes on after a failure."""
+def test_unsupported_operation_in_a_later_call() -> None:
+    """Check it even if the forward catches the failure and goes on."""
 
     def how(m: Any, x: torch.Tensor) -> torch.Tensor:
         if m.late:
@@ -202,7 +202,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "identity": (lambda: Reader(lambda m, x: x), "expected 3x3 convolutions, found none"),
     "compiled": (
         lambda: torch.compile(vgg(), backend="eager"),
-        r"by torch\.compile; pass the module before",
+        r"by torch\.compile; pass the original module",
     ),
     "3d": (layers(nn.Conv3d(3, 8, 3, padding=1)), "expected 3x3 convolutions, found none"),
 }
@@ -219,7 +219,7 @@ def test_refusals(case: str) -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(TypeError, match=r"from_torch: expected a torch\.nn\.Module, got dict"):
         from_torch({})  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown dtype 'int8': expected float32 or tf32"):
+    with pytest.raises(ValueError, match=r"dtype: expected float32 or tf32 .* got 'int8'"):
         from_torch(vgg(), dtype=torch.int8)
     module = vgg()
     module.forward = lambda x: x  # type: ignore[method-assign]
@@ -231,8 +231,8 @@ def test_bad_arguments() -> None:
         from_torch(module)
 
 
-def test_gpus_that_are_not_there() -> None:
-    """Parameters on a device without kernels: the original, and why."""
+def test_device_without_kernels() -> None:
+    """Check that the original forward runs, and the reason."""
     module = vgg().to("meta")
     network: Any = from_torch(module)
     with torch.no_grad():
@@ -240,8 +240,8 @@ def test_gpus_that_are_not_there() -> None:
     assert "no kernels compute in torch.float32 on meta" in network.why
 
 
-def test_a_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told at once; after a module was moved, the original runs."""
+def test_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check that from_torch raises, and that a module moved later runs the original forward."""
     module = vgg()
     network: Any = from_torch(module)
     text = "device 'cuda:0' is not available: it needs CuPy"
@@ -258,8 +258,8 @@ def test_a_gpu_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
             original(network, module, X, text)
 
 
-def test_what_a_forward_counts() -> None:
-    """Its Python code runs once in a call, whichever way its tensors are computed."""
+def test_side_effects_happen_once_per_call() -> None:
+    """Check that a call runs the forward's Python code once, on kernels or not."""
 
     def how(m: Any, x: torch.Tensor) -> torch.Tensor:
         m.count += 1

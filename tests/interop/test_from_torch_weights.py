@@ -84,16 +84,16 @@ def test_changed_weights_are_noticed(change: str) -> None:
     assert network.__dict__["_vgg_cuda_runtime"].packed._found is found  # packed once
 
 
-def test_memory_at_an_old_address_is_not_taken_for_the_old() -> None:
+def test_reused_address_is_noticed() -> None:
     module = sequential(nn.Conv2d(3, 8, 3, padding=1)).requires_grad_(False)
     network = from_torch(module)
-    for value in range(8):  # the allocator gives the same memory again
+    for value in range(8):  # the allocator reuses the memory
         module[0].weight.data = torch.full((8, 3, 3, 3), float(value))
         assert_close(network(X), module(X))
 
 
-def test_statistics_that_nothing_counts() -> None:
-    """``F.batch_norm`` writes a module's buffers without its ``num_batches_tracked``."""
+def test_statistics_without_a_counter() -> None:
+    """Update statistics by ``F.batch_norm``, which does not count in ``num_batches_tracked``."""
     module = sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)).requires_grad_(False)
     network = from_torch(module)
     kernels(network, module)
@@ -108,10 +108,10 @@ def test_statistics_that_nothing_counts() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:1"])
-def test_a_gpus_memory_is_freed_after_its_kernels(
+def test_gpu_memory_is_freed_after_its_kernels(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those on any stream: a network reads its weights from memory that others get next."""
+    """Check the wait for all streams before the weights' memory is reused."""
     network: Any = from_torch(vgg())
     packed = network.__dict__["_vgg_cuda_runtime"].packed
     packed._found.device = device
@@ -130,7 +130,7 @@ def test_data_needs_refresh() -> None:
     before = network(X)
     for p in module.parameters():
         p.data.mul_(1.1)
-    assert torch.equal(network(X), before)  # none of them, not some
+    assert torch.equal(network(X), before)  # consistently the old weights
     network.refresh()
     kernels(network, module)
     assert not torch.equal(network(X), before)
@@ -146,7 +146,7 @@ def test_inference_tensors() -> None:
 
 
 def test_swapped_tensors() -> None:
-    """With PyTorch's other way to convert modules, which dislikes weak references."""
+    """Convert modules by swapping tensors, which fails for tensors with weak references."""
     module = vgg()
     network: Any = from_torch(module)
     kernels(network, module)
@@ -159,7 +159,7 @@ def test_swapped_tensors() -> None:
     kernels(network, module)
 
 
-def test_weights_that_are_not_finite() -> None:
+def test_weights_with_nan_or_infinity() -> None:
     module = vgg()
     network: Any = from_torch(module)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite() -> None:
 
 
 def test_lazy_layers() -> None:
-    """They have hooks that make them ordinary ones in the first call."""
+    """Lazy layers have hooks that initialise them in the first call."""
     module = nn.Sequential(nn.LazyConv2d(8, 3, padding=1), nn.ReLU()).eval()
     network: Any = from_torch(module)
     with torch.no_grad():
@@ -183,8 +183,8 @@ def test_lazy_layers() -> None:
     kernels(network, module)
 
 
-def test_batch_norms_that_do_not_count() -> None:
-    """PyTorch does not tell when it updates their statistics."""
+def test_batch_norms_without_a_counter() -> None:
+    """Without ``num_batches_tracked``, updates of the statistics cannot be detected."""
     module = vgg(batch_norm=True)
     module.features[4].num_batches_tracked = None
     with pytest.raises(ValueError, match=r"features\.4: expected batch norms with num_batches"):
@@ -244,7 +244,7 @@ def test_pickles(tmp_path: Path) -> None:
     kernels(network, module)
 
 
-def test_the_same_threads_and_forks() -> None:
+def test_threads_and_forks() -> None:
     module = vgg()
     network: Any = from_torch(module)
     network.refresh()
@@ -262,7 +262,7 @@ def test_the_same_threads_and_forks() -> None:
     assert len(results) == 16
     assert all(torch.equal(y, results[0]) for y in results)
     assert network.calls == (16, 0)
-    with network.__dict__["_vgg_cuda_runtime"].packed._lock:  # as another thread would
+    with network.__dict__["_vgg_cuda_runtime"].packed._lock:  # as if held by another thread
         child = os.fork()
         if child == 0:
             os._exit(0 if network.__dict__["_vgg_cuda_runtime"].packed._lock.acquire(False) else 1)

@@ -1,4 +1,4 @@
-"""Packed PyTorch weights: noticed when they change, gone with their tensors, never another's."""
+"""Cache of packed PyTorch weights: changes, identity and lifetime of tensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vgg_cuda.interop.torch_cache import PackedCache
 
 
 class Packed:
-    """What a test packs: a copy of the values."""
+    """A copy of the values, in place of packed weights."""
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self.values = [tensor.detach().clone() for tensor in tensors]
@@ -35,7 +35,7 @@ def parameter(*shape: int) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.randn(shape or (4,)))
 
 
-# ---- What counts as a change ----
+# ---- Changes ----
 
 
 def test_unchanged_tensors_are_packed_once() -> None:
@@ -127,7 +127,7 @@ def test_changes_are_noticed(change: Callable[[torch.nn.Parameter], None], secon
     assert len(cache) == 1
 
 
-def test_a_transposed_view_of_the_same_storage_is_another() -> None:
+def test_transposed_view_is_another_tensor() -> None:
     cache, w = PackedCache(), torch.nn.Parameter(torch.randn(3, 3))
     stale = packed(cache, w)
     w.data = w.data.t()  # the same address, shape and version
@@ -143,7 +143,7 @@ def test_writes_through_data_need_a_refresh() -> None:
     assert_close(torch_ops.conv3x3(x, w), F.conv2d(x, w, padding=1))
 
 
-def test_inference_tensors_are_packed_anew() -> None:
+def test_inference_tensors_are_always_packed() -> None:
     cache = PackedCache()
     with torch.inference_mode():
         w = torch.ones(4)
@@ -154,19 +154,19 @@ def test_inference_tensors_are_packed_anew() -> None:
     assert len(cache) == 0
 
 
-def test_a_write_while_packing_is_noticed_afterwards() -> None:
+def test_write_during_packing_is_noticed() -> None:
     cache, w = PackedCache(), torch.ones(4)
 
     def pack() -> Packed:
         found = Packed(w)
-        w.mul_(2)  # another thread's
+        w.mul_(2)  # as by another thread
         return found
 
     cache.get((w,), "", pack)
     assert torch.equal(packed(cache, w).values[0], w)
 
 
-def test_what_pack_raises_is_raised_and_nothing_kept() -> None:
+def test_error_of_pack_leaves_no_entry() -> None:
     cache, w = PackedCache(), parameter()
     with pytest.raises(ZeroDivisionError):
         cache.get((w,), "", lambda: 1 // 0)
@@ -174,8 +174,8 @@ def test_what_pack_raises_is_raised_and_nothing_kept() -> None:
     assert packed(cache, w) is packed(cache, w)
 
 
-def test_values_that_are_compared() -> None:
-    """A batch norm writes its statistics without a word."""
+def test_compared_values() -> None:
+    """A batch norm updates its statistics without a new version."""
     cache, w, norm = PackedCache(), parameter(), torch.nn.BatchNorm1d(4)
     mean = norm.running_mean
 
@@ -194,7 +194,7 @@ def test_values_that_are_compared() -> None:
 
 
 def test_swapped_tensors() -> None:
-    """PyTorch's other way to convert modules, which refuses tensors with weak references."""
+    """Convert modules by swapping tensors, which fails for tensors with weak references."""
     cache, a, b = PackedCache(), parameter(), parameter()
     of_a = packed(cache, a)
     torch.utils.swap_tensors(a, b)
@@ -205,7 +205,7 @@ def test_swapped_tensors() -> None:
 
 
 def test_another_tensor_of_the_same_memory() -> None:
-    """``w.data`` is a new one each time, often at the same address, that has no version to tell."""
+    """``w.data`` is a new tensor each time, often at the same address, with version 0."""
     cache, w, seen = PackedCache(), torch.randn(4), set()
     for _ in range(8):
         seen.add(id(data := w.data))
@@ -218,11 +218,11 @@ def test_another_tensor_of_the_same_memory() -> None:
 @pytest.mark.parametrize(
     "kind", [torch.nn.Parameter, torch.Tensor.clone], ids=["parameter", "tensor"]
 )
-def test_tensors_that_were_packed_are_saved_and_copied(kind: Callable[..., torch.Tensor]) -> None:
+def test_packed_tensors_are_saved_and_copied(kind: Callable[..., torch.Tensor]) -> None:
     cache, w, file = PackedCache(), kind(torch.randn(4)), io.BytesIO()
     first = packed(cache, w)
     torch.save(w, file)
-    assert b"vgg_cuda.interop" not in file.getvalue()  # others can read it
+    assert b"vgg_cuda.interop" not in file.getvalue()  # readable without this package
     file.seek(0)
     for twin in (torch.load(file, weights_only=True), copy.deepcopy(w)):
         assert torch.equal(twin, w)
@@ -235,7 +235,7 @@ def test_tensors_that_were_packed_are_saved_and_copied(kind: Callable[..., torch
 
 
 @pytest.mark.parametrize("dies", [0, 1], ids=["w", "bias"])
-def test_entries_go_with_any_of_their_tensors(dies: int) -> None:
+def test_entry_is_dropped_with_any_of_its_tensors(dies: int) -> None:
     cache, tensors = PackedCache(), [parameter(), parameter()]
     here = weakref.ref(packed(cache, *tensors))
     gc.collect()
@@ -245,8 +245,8 @@ def test_entries_go_with_any_of_their_tensors(dies: int) -> None:
     assert len(cache) == 0
 
 
-def test_the_cache_keeps_no_memory_of_tensors() -> None:
-    """Dense layers are packed without a copy; their storage is let go all the same."""
+def test_cache_holds_no_storage() -> None:
+    """Dense layers are packed without a copy; their storage must be freed even so."""
     w = parameter(8, 8).requires_grad_(False)
     torch_ops.linear(torch.randn(2, 8), w)
     storage = torch.multiprocessing.reductions.StorageWeakRef(w.untyped_storage())
@@ -255,7 +255,7 @@ def test_the_cache_keeps_no_memory_of_tensors() -> None:
     assert storage.expired()
 
 
-def test_tensors_at_an_old_address_are_new() -> None:
+def test_tensor_at_a_reused_address_is_new() -> None:
     x, seen, reused = torch.randn(1, 3, 6, 6), set(), 0
     for seed in range(60):
         w = torch.randn(16, 3, 3, 3, generator=torch.Generator().manual_seed(seed))
@@ -266,8 +266,8 @@ def test_tensors_at_an_old_address_are_new() -> None:
     assert reused, "the allocator gave no address twice: nothing was tested"
 
 
-def test_a_parameter_whose_new_storage_is_at_the_old_address() -> None:
-    """Neither its version nor its address changes when its storage is replaced twice."""
+def test_new_storage_at_the_old_address() -> None:
+    """A storage replaced twice may have the old version and address."""
     cache, w = PackedCache(), parameter(1000)
     reused = 0
     for _ in range(60):
@@ -280,7 +280,7 @@ def test_a_parameter_whose_new_storage_is_at_the_old_address() -> None:
     assert reused, "the allocator gave no address twice: nothing was tested"
 
 
-def test_the_least_recently_used_go_first() -> None:
+def test_least_recently_used_entry_is_dropped() -> None:
     cache = PackedCache(max_entries=2)
     a, b, c = parameter(), parameter(), parameter()
     first, second = packed(cache, a), packed(cache, b)
@@ -294,7 +294,7 @@ def test_the_least_recently_used_go_first() -> None:
 # ---- Threads and processes ----
 
 
-def test_threads_see_no_others_weights() -> None:
+def test_threads_get_their_own_weights() -> None:
     cache, shared, errors = PackedCache(max_entries=5), parameter(), []
     start = Barrier(4)
 
@@ -318,7 +318,7 @@ def test_threads_see_no_others_weights() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_child_forked_while_the_lock_is_held() -> None:
+def test_fork_while_the_lock_is_held() -> None:
     w = parameter(4, 4).requires_grad_(False)
     cache = torch_cache._cache
     held, done = Barrier(2), Barrier(2)
@@ -333,7 +333,7 @@ def test_a_child_forked_while_the_lock_is_held() -> None:
     held.wait()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(30)  # instead of waiting for ever
+        signal.alarm(30)  # instead of blocking forever
         packed(cache, w)
         os._exit(0)
     done.wait()

@@ -1,4 +1,4 @@
-"""``torch.compile(model, backend="vgg_cuda")`` beside PyTorch itself: whole networks and calls."""
+"""``torch.compile(model, backend="vgg_cuda")`` compared with PyTorch, on whole networks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CL = torch.channels_last
 
 
 def narrow(name: str) -> str:
-    """The network's layers with an eighth of the channels."""
+    """Return the network's layers with an eighth of the channels."""
     words = CONFIGS[name].split()
     return " ".join(word if word == "M" else str(int(word) // 8) for word in words)
 
@@ -50,14 +50,14 @@ def network(name: str = SMALL, batch_norm: bool = False, seed: int = 0) -> Torch
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["", "bn"])
 @pytest.mark.parametrize("name", CONFIGS)
 @torch.no_grad()
-def test_the_networks(name: str, batch_norm: bool) -> None:
+def test_published_networks(name: str, batch_norm: bool) -> None:
     model, x = network(narrow(name), batch_norm), picture(2, 3, 40, 33)
     assert_like(compiled(model)(x), model(x))
     assert counts() == (sum(word != "M" for word in CONFIGS[name].split()) + 3, 0)
 
 
 @torch.no_grad()
-def test_timms_network() -> None:
+def test_timm_network() -> None:
     model, x = TimmVGG(narrow("vgg11"), num_classes=10, hidden=32), picture(2, 3, 64, 64)
     assert_like(compiled(model)(x), model(x))
     assert counts() == (8 + 1, 0)
@@ -71,7 +71,7 @@ def test_batches_change(dynamic: bool | None) -> None:
     for batch in (2, 1, 3, 5):
         x = picture(batch, 3, 32, 32, seed=batch)
         assert_like(run(x), model(x))
-    # automatically: the first size, then any; PyTorch keeps 1 apart
+    # automatic: one graph for the first size, one for all others, one for a batch of 1
     assert counters["stats"]["unique_graphs"] <= 3
     assert counts() == (PARTS * counters["stats"]["unique_graphs"], 0)
 
@@ -88,7 +88,7 @@ def test_sizes_change() -> None:
 
 
 @torch.no_grad()
-def test_a_batch_that_is_marked_dynamic() -> None:
+def test_batch_marked_dynamic() -> None:
     model, x = network(), picture(3, 3, 32, 32)
     torch._dynamo.mark_dynamic(x, 0)
     run = compiled(model)
@@ -99,7 +99,7 @@ def test_a_batch_that_is_marked_dynamic() -> None:
 
 
 @torch.no_grad()
-def test_an_empty_batch_is_pytorchs() -> None:
+def test_empty_batch_runs_in_pytorch() -> None:
     model, x = network(), picture(0, 3, 32, 32)
     assert_like(compiled(model)(x), model(x))
     assert reasons() == {"an empty batch": 1}
@@ -123,7 +123,7 @@ def tapped(features: nn.Sequential, taps: tuple[int, ...]) -> Callable[..., Any]
 @pytest.mark.parametrize("weights", [torch.contiguous_format, CL], ids=["", "filters"])
 @torch.no_grad()
 def test_features_have_pytorchs_memory_format(layout: Any, weights: Any) -> None:
-    """Before and after activations and pools, down to one pixel."""
+    """Compare formats before and after activations and pools, down to one pixel."""
     model = network("4 2 M 6 M 5 M").to(memory_format=weights)
     taps = tapped(model.features, (0, 1, 3, 4, 5, 7, 8, 10))
     run = compiled(taps)
@@ -136,8 +136,8 @@ def test_features_have_pytorchs_memory_format(layout: Any, weights: Any) -> None
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["", "in place"])
 @torch.no_grad()
-def test_memory_formats_that_pytorch_has_by_chance(inplace: bool) -> None:
-    """One channel: channels_last and contiguous at once. What follows may be either."""
+def test_ambiguous_memory_formats(inplace: bool) -> None:
+    """A tensor of one channel is channels_last and contiguous; later results may be either."""
     model = network("4 1 6").features
     for module in model:
         if isinstance(module, nn.ReLU):
@@ -146,7 +146,7 @@ def test_memory_formats_that_pytorch_has_by_chance(inplace: bool) -> None:
     for layout in (torch.contiguous_format, CL):
         x = picture(2, 3, 8, 8).to(memory_format=layout)
         assert_like(run(x), model(x))
-    assert reasons() == {"a memory format by chance": 1}
+    assert reasons() == {"an ambiguous memory format": 1}
 
 
 # ---- Modes ----
@@ -162,11 +162,11 @@ def test_no_gradients(mode: Callable[[], AbstractContextManager[Any]]) -> None:
 
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["", "bn"])
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_gradients_are_pytorchs(training: bool, batch_norm: bool) -> None:
+def test_gradients_equal_pytorchs(training: bool, batch_norm: bool) -> None:
     model, reference = (network(batch_norm=batch_norm).train(training) for _ in range(2))
     run, found = compiled(model), []
     for each in (run, reference):
-        torch.manual_seed(0)  # of the dropouts
+        torch.manual_seed(0)  # for dropout
         x = picture(4, 3, 32, 32).requires_grad_()
         y = each(x)
         y.square().sum().backward()
@@ -185,8 +185,8 @@ def test_gradients_are_pytorchs(training: bool, batch_norm: bool) -> None:
 
 
 @torch.no_grad()
-def test_a_training_network_without_gradients() -> None:
-    """Batch norms take the batch's own mean, and dropouts drop."""
+def test_training_network_without_gradients() -> None:
+    """Batch norms use the batch's statistics, and dropout is active."""
     model, reference = (network(batch_norm=True).train() for _ in range(2))
     x, run = picture(4, 3, 32, 32), compiled(model)
     for _ in range(2):
@@ -212,7 +212,7 @@ def test_eval_after_train() -> None:
                 assert_like(got, model(x))
 
 
-def test_a_gradient_of_the_input_alone() -> None:
+def test_gradient_of_the_input_only() -> None:
     model = network().requires_grad_(False)
     run, found = compiled(model), []
     for each in (run, model):
@@ -223,7 +223,7 @@ def test_a_gradient_of_the_input_alone() -> None:
     assert reasons() == {"a gradient is needed": 1}
 
 
-def test_a_frozen_network_in_a_training_one_is_accelerated() -> None:
+def test_frozen_part_of_a_training_network() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -243,7 +243,7 @@ def test_a_frozen_network_in_a_training_one_is_accelerated() -> None:
     assert counts() == (CONVOLUTIONS, 0)
 
 
-def test_no_grad_inside_of_the_graph() -> None:
+def test_no_grad_inside_the_graph() -> None:
     model, x = network().features, picture(2, 3, 32, 32)
 
     def run(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -259,7 +259,7 @@ def test_no_grad_inside_of_the_graph() -> None:
 
 @pytest.mark.parametrize("inside", [False, True], ids=["around", "inside"])
 @torch.no_grad()
-def test_autocast_is_pytorchs(inside: bool) -> None:
+def test_autocast_runs_in_pytorch(inside: bool) -> None:
     model, x = network().features, picture(2, 3, 32, 32)
     autocast = torch.autocast("cpu", dtype=torch.bfloat16)
 
@@ -276,7 +276,7 @@ def test_autocast_is_pytorchs(inside: bool) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 @torch.no_grad()
-def test_other_dtypes_are_pytorchs(dtype: torch.dtype) -> None:
+def test_other_dtypes_run_in_pytorch(dtype: torch.dtype) -> None:
     model, x = network().to(dtype), picture(2, 3, 32, 32).to(dtype)
     assert torch.equal(compiled(model)(x), model(x))
     assert reasons() == {f"{dtype} on cpu": 1}
@@ -289,19 +289,19 @@ def test_graph_breaks() -> None:
     def forward(x: torch.Tensor) -> torch.Tensor:
         x = model.features[:3](x)
         torch._dynamo.graph_break()
-        x = model.features[3:6](x)  # up to a convolution, without its ReLU
+        x = model.features[3:6](x)  # ends at a convolution, before its ReLU
         torch._dynamo.graph_break()
         x = model.features[6:](x)
         torch._dynamo.graph_break()
         return model.classifier(torch.flatten(model.avgpool(x), 1))
 
     assert_like(compiled(forward)(x), model(x))
-    assert counts() == (PARTS + 1, 0)  # the pool behind the lone ReLU is one, too
+    assert counts() == (PARTS + 1, 0)  # the pool after the separate ReLU is a part, too
     assert counters["stats"]["unique_graphs"] == 4
 
 
 @torch.no_grad()
-def test_freezing_gives_weights_as_attributes() -> None:
+def test_frozen_weights_are_attributes() -> None:
     model, x = network(batch_norm=True), picture(2, 3, 32, 32)
     with torch._dynamo.config.patch(prepare_freezing=True):
         run = compiled(model)
@@ -313,7 +313,7 @@ def test_freezing_gives_weights_as_attributes() -> None:
 
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @torch.no_grad()
-def test_transforms_see_pytorchs_operators() -> None:
+def test_transforms_run_in_pytorch() -> None:
     model, x = network().features, picture(3, 2, 3, 32, 32)
     assert_like(compiled(torch.vmap(model))(x), torch.vmap(model)(x))
     _, derivative = torch.func.jvp(model, (x[0],), (x[1],))
@@ -322,7 +322,7 @@ def test_transforms_see_pytorchs_operators() -> None:
 
 
 @torch.no_grad()
-def test_a_mode_that_watches_operators_sees_them() -> None:
+def test_modes_that_follow_operators() -> None:
     model, x = network(), picture(2, 3, 32, 32)
     run = compiled(lambda x: model(x))
     run(x)
@@ -334,7 +334,7 @@ def test_a_mode_that_watches_operators_sees_them() -> None:
     assert totals[0] == totals[1] > 0
 
 
-def test_subclasses_of_tensors_are_pytorchs() -> None:
+def test_subclasses_of_tensors_run_in_pytorch() -> None:
     class Tagged(torch.Tensor):
         pass
 
@@ -418,7 +418,7 @@ def test_weights_made_in_inference_mode() -> None:
 
 
 @torch.no_grad()
-def test_weights_that_are_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_swapped_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.__future__, "_swap_module_params_on_conversion", True)
     model, x = network(batch_norm=True), picture(1, 3, 32, 32)
     run = compiled(model)
@@ -431,7 +431,7 @@ def test_weights_that_are_swapped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.no_grad()
-def test_packed_weights_go_with_the_model() -> None:
+def test_packed_weights_are_freed_with_the_model() -> None:
     torch_cache.refresh()
     model = network(batch_norm=True)
     run = compiled(model)
@@ -475,14 +475,14 @@ def test_threads() -> None:
     assert counts()[1] == 4
 
 
-def test_the_backend_is_an_entry_point() -> None:
+def test_backend_is_an_entry_point() -> None:
     assert "vgg_cuda" in torch._dynamo.list_backends(exclude_tags=())
     (entry,) = entry_points(group="torch_dynamo_backends", name="vgg_cuda")
     assert entry.load() is torch_compile.backend
 
 
 @pytest.mark.slow
-def test_the_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     script = Path(__file__).parents[2] / "examples" / "torch_compile.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--size", "32", "--runs", "1"])
     runpy.run_path(str(script), run_name="__main__")
@@ -491,27 +491,27 @@ def test_the_example(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixt
     assert "residual: {'matched': 3, 'fallback': 0}" in printed
 
 
-def test_there_are_no_options() -> None:
+def test_options_are_refused() -> None:
     model, x = network().features, picture(2, 3, 32, 32)
     with pytest.raises(Exception, match="backend vgg_cuda has no options, got layout"):
         compiled(model, options={"layout": "NHWC"})(x)
 
 
 @torch.no_grad()
-def test_modes_mean_nothing() -> None:
+def test_mode_has_no_effect() -> None:
     model, x = network().features, picture(2, 3, 32, 32)
     assert_like(compiled(model, mode="reduce-overhead")(x), model(x))
     assert counts() == (CONVOLUTIONS, 0)
 
 
-def test_a_graph_without_anything_is_left_as_it_is() -> None:
+def test_graph_without_matches_is_unchanged() -> None:
     assert_close(compiled(torch.sin)(torch.ones(3)), torch.ones(3).sin())
     assert counts() == (0, 1)
     assert reasons() == {"nothing matched": 1}
 
 
 @torch.no_grad()
-def test_pytorchs_own_errors() -> None:
+def test_pytorchs_errors_are_raised() -> None:
     layer = nn.Conv2d(4, 8, 3, padding=1)
     with pytest.raises(RuntimeError):
         compiled(layer)(picture(1, 3, 8, 8))

@@ -1,4 +1,4 @@
-"""What of a graph is replaced: every spelling of a layer, and nothing that is another."""
+"""Parts of a graph that are replaced: every spelling of a layer, and no other operation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def conv(x: torch.Tensor) -> torch.Tensor:
 def check(
     f: Callable[..., Any], *inputs: torch.Tensor, matched: int, why: str | None = None
 ) -> None:
-    """f compiled and f agree, in what they return and in what they leave in their inputs."""
+    """Compare f with f compiled: their results, and their inputs after the call."""
     given = [[x.clone() for x in inputs] for _ in range(2)]
     with torch.no_grad():
         found, expected = compiled(f, fullgraph=True)(*given[0]), f(*given[1])
@@ -138,7 +138,7 @@ def test_batch_norms_are_folded(bias: torch.Tensor | None, affine: bool) -> None
     check(f, picture(2, C, 8, 8), matched=1)
 
 
-# ---- What does not match, or not together ----
+# ---- Operations that do not match, or not together ----
 
 UNMATCHED = {
     "padding 0": lambda x: F.conv2d(x, W),
@@ -168,7 +168,7 @@ UNMATCHED = {
 
 
 @pytest.mark.parametrize("name", UNMATCHED)
-def test_what_is_not_the_networks(name: str) -> None:
+def test_other_operations_are_unchanged(name: str) -> None:
     check(UNMATCHED[name], picture(2, C, 9, 8), matched=0, why="nothing matched")
 
 
@@ -283,17 +283,17 @@ TOGETHER: dict[Callable[..., Any], int] = {
 
 
 @pytest.mark.parametrize("f", TOGETHER, ids=lambda f: f.__name__)
-def test_what_is_fused_with_what(f: Callable[..., Any]) -> None:
+def test_fused_operations(f: Callable[..., Any]) -> None:
     for layout in (torch.contiguous_format, torch.channels_last):
         torch._dynamo.utils.counters.clear()
         check(f, picture(2, C, 9, 8).to(memory_format=layout), matched=TOGETHER[f])
 
 
-def test_weights_that_are_inputs() -> None:
+def test_weights_as_inputs() -> None:
     check(lambda x, w: F.relu(F.conv2d(x, w, padding=1)), picture(2, C, 6, 6), W, matched=1)
 
 
-def test_weights_that_the_graph_writes() -> None:
+def test_weights_written_by_the_graph() -> None:
     def f(x: torch.Tensor, w: torch.Tensor) -> Any:
         y = F.conv2d(x, w, padding=1)
         w.mul_(2)
@@ -302,7 +302,7 @@ def test_weights_that_the_graph_writes() -> None:
     check(f, picture(2, C, 6, 6), W, matched=2)
 
 
-# ---- Networks of which parts match ----
+# ---- Networks with parts that match ----
 
 
 class Residual(nn.Module):
@@ -341,14 +341,14 @@ def _seeded() -> None:
 
 @pytest.mark.usefixtures("_seeded")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["", "cl"])
-def test_a_network_of_which_parts_match(layout: torch.memory_format) -> None:
+def test_network_with_parts_that_match(layout: torch.memory_format) -> None:
     net = Residual().eval()
     x = picture(2, 3, 32, 24).to(memory_format=layout)
     check(net, x, matched=4)
 
 
 @pytest.mark.usefixtures("_seeded")
-def test_its_gradients_are_pytorchs() -> None:
+def test_gradients_of_a_partly_matched_network() -> None:
     net = Residual().eval()
     x, run = picture(2, 3, 32, 24), compiled(net)
     found = []
@@ -363,11 +363,11 @@ def test_its_gradients_are_pytorchs() -> None:
 # ---- Inputs at run time ----
 
 
-def test_an_image_without_a_batch() -> None:
+def test_image_without_a_batch() -> None:
     check(lambda x: F.relu(conv(x)), picture(C, 8, 8), matched=1, why="input of rank 3")
 
 
-def test_a_pool_that_leaves_nothing() -> None:
+def test_pool_of_an_empty_image() -> None:
     def f(x: torch.Tensor) -> torch.Tensor:
         return F.max_pool2d(x[:, :, :0], 2)
 
@@ -376,7 +376,7 @@ def test_a_pool_that_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("view", ["sliced", "expanded", "flipped", "permuted", "negative"])
-def test_inputs_that_are_views(view: str) -> None:
+def test_views_as_inputs(view: str) -> None:
     x = picture(2, C, 8, 16)
     x = {
         "sliced": x[..., 1::2],
@@ -391,7 +391,7 @@ def test_inputs_that_are_views(view: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_finite_stays_so(value: float) -> None:
+def test_nan_and_infinity_propagate(value: float) -> None:
     x = picture(1, C, 9, 9)
     x[0, 0, 4, 4] = value
     f = lambda x: conv(x)  # noqa: E731

@@ -11,18 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.kernel_reference import assert_same_bits
-from support.ptx_programs import skip_without_emulator
-
-from vgg_cuda import _C
-from vgg_cuda.backends import why_missing
-
-skip_without_emulator()
-
-from support import ptx_wrappers, ptx_wrappers_sm90  # noqa: E402
-from support.ptx_wrappers import (  # noqa: E402
+from support.ptx_wrappers import (
     CSRC,
     MODULES,
     SM90,
+    WRAPPERS,
     Wrapper,
     entries,
     on_emulator,
@@ -31,13 +24,15 @@ from support.ptx_wrappers import (  # noqa: E402
     sources,
 )
 
-WRAPPERS = [*ptx_wrappers.WRAPPERS, *ptx_wrappers_sm90.WRAPPERS]
+from vgg_cuda import _C
+
+pytestmark = pytest.mark.emulator
+
 NAMES = [f"{wrapper.kernel}-{i}" for i, wrapper in enumerate(WRAPPERS)]
 each = pytest.mark.parametrize("wrapper", WRAPPERS, ids=NAMES)
-MISSING = why_missing("cuda")
 
 
-def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
+def test_wrappers_have_kernels_and_entries() -> None:
     functions = set().union(*sources().values())
     every: set[str] = set()
     for module in MODULES:
@@ -49,11 +44,11 @@ def test_every_wrapper_has_a_kernel_and_every_kernel_an_entry() -> None:
         called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
         assert called == {name.partition("<")[0] for name in covered}, f"what {module}.cu calls"
         every |= covered
-    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers*.py"
+    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers/"
     assert functions - every == set(), f"add a kernel of each to {where}"
 
 
-def test_a_wrapper_without_a_kernel_is_found(
+def test_wrapper_without_kernel_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "ptx").mkdir()
@@ -62,12 +57,12 @@ def test_a_wrapper_without_a_kernel_is_found(
         "general(T x);\ntemplate <>\n__device__ __forceinline__ int general<int>(int x) { f(x); }\n"
         "__device__ __forceinline__ const float* one(float (&acc)[4]) { return acc; }\n"
     )
-    monkeypatch.setattr("support.ptx_wrappers.CSRC", tmp_path)
+    monkeypatch.setattr("support.ptx_wrappers.wrapper.CSRC", tmp_path)
     assert sources() == {"more.cuh": {"general<int>", "one"}}
 
 
 def assert_right(y: np.ndarray, wrapper: Wrapper, inputs: dict[str, np.ndarray], what: str) -> None:
-    """NaN is NaN in a product, whose bits PTX leaves open."""
+    """Compare bits or errors; any NaN is right in a product, as PTX leaves its bits open."""
     expected = wrapper.expected(**inputs)
     if wrapper.bound is None:
         if wrapper.kernel.startswith(("ptx_mma", "ptx_wgmma")):
@@ -79,14 +74,14 @@ def assert_right(y: np.ndarray, wrapper: Wrapper, inputs: dict[str, np.ndarray],
 
 
 @each
-def test_on_the_emulator(wrapper: Wrapper) -> None:
+def test_wrapper_on_the_emulator(wrapper: Wrapper) -> None:
     inputs = wrapper.arrays()
     assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
 
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    """A module of the emulator's PTX, by its name, as the driver compiles it for this GPU."""
+    """Compile a module of the emulator's PTX, by name, with this GPU's driver."""
     import cupy
 
     @cache
@@ -100,9 +95,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 
 @each
 @pytest.mark.gpu
-@pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
-    """As on the emulator; of sums that are rounded, both are within the bound of the exact one."""
+def test_wrapper_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
+    """A GPU gives the emulator's bits; rounded sums of both are within the bound."""
     capability = _C.device_info()["devices"][0]["compute_capability"]
     if wrapper.module == SM90 and capability != (9, 0):
         pytest.skip(f"for compute capability 9.0, this GPU has {capability}")
@@ -111,9 +105,3 @@ def test_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
     assert_right(y, wrapper, inputs, "GPU")
     if wrapper.bound is None:
         assert_right(on_emulator(wrapper, inputs), wrapper, inputs, "emulator")
-
-
-@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
-def test_no_tensor_map_for_a_gpu_without_a_driver() -> None:
-    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
-        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

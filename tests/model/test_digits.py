@@ -1,4 +1,4 @@
-"""The network that ships: what it was measured at, and that any image goes through it."""
+"""The shipped digits network: its accuracy, and predictions for files, arrays and photos."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def predictions(model, held_out):
     return [best for [best] in model.classify(list(images), top_k=1)]
 
 
-def test_the_split_is_whole_and_stratified(held_out):
+def test_split_is_complete_and_stratified(held_out):
     images, labels = held_out
     more_images, more_labels = digits_data().training()
     assert images.shape == (360, 8, 8)
@@ -53,18 +53,18 @@ def test_the_split_is_whole_and_stratified(held_out):
     assert not {i.tobytes() for i in images} & {i.tobytes() for i in more_images}
 
 
-def test_held_out_accuracy(predictions, held_out):
+def test_accuracy_on_held_out_images(predictions, held_out):
     correct = np.array([p.index for p in predictions]) == held_out[1]
     wrong = np.flatnonzero(~correct)
     assert correct.mean() >= 0.985, f"{len(wrong)} of {len(correct)} wrong: {wrong.tolist()}"
 
 
-def test_labels_are_the_digits(model, predictions):
+def test_labels_are_digits(model, predictions):
     assert model.labels == tuple("0123456789")
     assert all(p.label == str(p.index) for p in predictions)
 
 
-def test_it_is_a_small_vgg(model):
+def test_shipped_network_architecture(model):
     assert model.preset.name == "digits"
     assert model.preset.resize == (32, 32)
     assert model.activation is None
@@ -75,7 +75,7 @@ def test_it_is_a_small_vgg(model):
     assert len(file.read_bytes()) <= 1_500_000
 
 
-def test_files_and_arrays_agree(model, held_out, predictions, tmp_path):
+def test_files_and_arrays_classify_equally(model, held_out, predictions, tmp_path):
     images, _ = held_out
     paths = [tmp_path / f"{i:03}.png" for i in range(len(images))]
     for path, image in zip(paths, images, strict=True):
@@ -83,7 +83,7 @@ def test_files_and_arrays_agree(model, held_out, predictions, tmp_path):
     assert [best for [best] in model.classify(paths, top_k=1)] == predictions
 
 
-def test_any_photo_gives_probabilities(model):
+def test_photo_gives_probabilities(model):
     [classes] = model.classify(load_sample_image("china.jpg"), top_k=10)
     probabilities = [c.probability for c in classes]
     assert sorted(c.index for c in classes) == list(range(10))

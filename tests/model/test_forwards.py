@@ -1,11 +1,10 @@
-"""Whole forwards where kernels are launched: their memory, batches that do not fit, graphs."""
+"""Planned forwards: their arenas, memory limits and split batches."""
 
 from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
-from concurrent import futures
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from types import SimpleNamespace
@@ -13,22 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.fake_cupy import FakeTensor, Log, OutOfMemoryError, Stream, asarray, fake_gpus, ndarray
+from support.fake_cupy import Log, OutOfMemoryError, asarray, fake_gpus, ndarray
 from support.kernel_reference import draw
 
 from vgg_cuda import VGG, ops, reference
-from vgg_cuda.backends import get_backend, recording, why_missing
+from vgg_cuda.backends import get_backend, recording
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Spec
 from vgg_cuda.configs import Config, get_config
+from vgg_cuda.forward.eager import Eager
+from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, assign_offsets, plan_forward
 from vgg_cuda.layers import taps
 from vgg_cuda.weights import he_weights, load_weights
 
-MISSING = why_missing("emulator")
-pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
-if MISSING is None:
-    from vgg_cuda.backends.emulator import EmulatorBackend
-    from vgg_cuda.backends.operations import Spec
-    from vgg_cuda.forward.eager import Eager
-    from vgg_cuda.forward.plan import INPUT, Forward, Recorder, Value, lay_out, plan_forward
+pytestmark = pytest.mark.emulator
 
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 8))
 WEIGHTS = he_weights(SMALL, 3)
@@ -50,14 +47,14 @@ def same(y: Any, expected: np.ndarray) -> bool:
     return np.asarray(y.view(np.ndarray)).tobytes() == expected.tobytes()
 
 
-def test_an_adaptive_maximum_in_both_kinds_of_forward(model: VGG) -> None:
+def test_adaptive_maxpool_eager_and_planned(model: VGG) -> None:
     x = draw((2, 9, 5, 16), "float32")
     eager = Eager(VGG(WEIGHTS, device="cpu")._network)
     np.testing.assert_array_equal(eager.adaptive_maxpool(x, 2), reference.adaptive_maxpool(x, 2))
     on, recorder = get_backend("emulator"), Recorder(model._network, get_backend("emulator").plan)
     value = recorder.adaptive_maxpool(Value(INPUT, Spec(x.shape, "float32")), 2)
     y = np.empty(value.shape, np.float32)
-    forward = lay_out(recorder.steps, {value.source: "pooled"})
+    forward = assign_offsets(recorder.steps, {value.source: "pooled"})
     forward.run(on, x, np.empty(forward.arena_bytes, np.uint8), {"pooled": y})
     np.testing.assert_array_equal(y, reference.adaptive_maxpool(x, 2))
 
@@ -66,7 +63,7 @@ def test_an_adaptive_maximum_in_both_kinds_of_forward(model: VGG) -> None:
 
 
 def regions(forward: Forward, i: int) -> list[tuple[int, int]]:
-    """Where step i's x, y and workspace lie in the arena: first byte, and behind the last."""
+    """Return the byte ranges of step i's x, y and workspace in the arena, ends excluded."""
     step = forward.steps[i]
     found = []
     source = forward.steps[step.x.source] if step.x.source >= 0 else None
@@ -88,7 +85,7 @@ def regions(forward: Forward, i: int) -> list[tuple[int, int]]:
         (2, 64, "all"),
     ],
 )  # fmt: skip
-def test_tensors_in_use_never_share_memory(n: int, size: int, wanted: Any, dtype: str) -> None:
+def test_arena_tensors_do_not_overlap(n: int, size: int, wanted: Any, dtype: str) -> None:
     config = get_config("vgg13")
     names = set(taps(config)) if wanted == "all" else wanted
     convs = {c.name: SimpleNamespace(out_channels=c.out_channels) for c in config.convs}
@@ -112,7 +109,7 @@ def test_tensors_in_use_never_share_memory(n: int, size: int, wanted: Any, dtype
         assert forward.arena_bytes == max(needs)
 
 
-def test_a_forward_allocates_nothing(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_does_not_allocate(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
     x = draw((2, 36, 40, 3), "float16")
     expected = model(x)
     run = Forward.run
@@ -134,7 +131,7 @@ def test_a_forward_allocates_nothing(model: VGG, monkeypatch: pytest.MonkeyPatch
         model(x)
 
 
-def test_results_are_the_callers_own(model: VGG) -> None:
+def test_results_survive_the_next_call(model: VGG) -> None:
     one, two = draw((1, 32, 32, 3), "float16"), draw((1, 32, 32, 3), "float16", seed=1)
     names = ["conv1_1", "pool2", "relu6", "fc8"]
     first = model.features(one, names)
@@ -144,7 +141,7 @@ def test_results_are_the_callers_own(model: VGG) -> None:
     assert model.features(one, []) == {}
 
 
-def test_an_average_of_single_pixels_is_left_out() -> None:
+def test_avgpool_of_single_pixels_is_skipped() -> None:
     config = Config("grid1", SMALL.widths, SMALL.head, pool_grid=1)
     model = VGG(he_weights(config, 3), device="emulator")
     x = draw((2, 32, 32, 3), "float16")
@@ -157,7 +154,7 @@ def test_an_average_of_single_pixels_is_left_out() -> None:
     assert [k for k in kernels[1] if "avgpool" not in k] == kernels[0] != kernels[1]
 
 
-def test_threads_have_arenas_of_their_own(model: VGG) -> None:
+def test_threads_do_not_share_arenas(model: VGG) -> None:
     images = [draw((1, 32 + 4 * i, 32, 3), "float16", seed=i) for i in range(4)]
     expected = [model(x).tobytes() for x in images]
     with ThreadPoolExecutor(4) as pool:
@@ -165,7 +162,7 @@ def test_threads_have_arenas_of_their_own(model: VGG) -> None:
             assert list(found) == expected
 
 
-def test_a_model_is_gone_when_nobody_has_it() -> None:
+def test_model_is_freed_without_collection() -> None:
     gc.collect()
     gc.disable()
     try:
@@ -180,7 +177,7 @@ def test_a_model_is_gone_when_nobody_has_it() -> None:
         gc.enable()
 
 
-def test_no_images(model: VGG, log: Log) -> None:
+def test_empty_batch_gives_empty_results(model: VGG, log: Log) -> None:
     gpu = VGG(WEIGHTS, device="cuda")
     x = draw((0, 32, 40, 3), "float32")
     for y in (model(x), gpu(x), gpu(asarray(x))):
@@ -188,12 +185,12 @@ def test_no_images(model: VGG, log: Log) -> None:
     assert model.features(x, "pool1")["pool1"].shape == (0, 16, 20, 16)
 
 
-# ---- Memory, predicted and too little ----
+# ---- Memory limits ----
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
 @pytest.mark.parametrize("shape", [(1, 32, 32, 3), (5, 40, 36, 3)])
-def test_memory_is_what_a_call_takes(log: Log, shape: tuple[int, ...], dtype: str) -> None:
+def test_memory_predicts_peak_of_call(log: Log, shape: tuple[int, ...], dtype: str) -> None:
     model = VGG(WEIGHTS, device="cuda")
     loaded = log.memory.used
     memory = model.memory(shape, dtype)
@@ -214,7 +211,7 @@ def parts_of(model: VGG, x: np.ndarray, sizes: list[int]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("on_gpu", [False, True])
-def test_a_batch_that_does_not_fit_is_split_evenly(log: Log, on_gpu: bool) -> None:
+def test_oversized_batch_is_split_evenly(log: Log, on_gpu: bool) -> None:
     model, x = VGG(WEIGHTS, device="cuda"), draw((11, 32, 32, 3), "float16")
     expected = parts_of(VGG(WEIGHTS, device="emulator", arch="sm_90"), x, [4, 4, 3])
     given: Any = asarray(x) if on_gpu else x
@@ -233,21 +230,21 @@ def test_a_batch_that_does_not_fit_is_split_evenly(log: Log, on_gpu: bool) -> No
     assert sum("first" in e["kernel"] for e in entries) == 1
 
 
-def test_a_device_that_promised_too_much(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_is_halved_after_failed_allocation(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = VGG(WEIGHTS, device="cuda"), draw((8, 32, 32, 3), "float16")
     most = model.memory((3, 32, 32, 3))
     log.capacity = log.memory.used + most.total - most.weights
     monkeypatch.setattr(type(log), "free", property(lambda _: 10**12, lambda *_: None), False)
-    monkeypatch.setattr("fake_cupy.LOG.allocator", object())  # nobody says what is free
+    monkeypatch.setattr("support.fake_cupy.LOG.allocator", object())  # free memory is unknown
     expected = parts_of(VGG(WEIGHTS, device="emulator", arch="sm_90"), x, [2, 2, 2, 2])
     assert same(model(x), expected)
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_an_image_that_does_not_fit(log: Log, told: bool) -> None:
+@pytest.mark.parametrize("reported", [True, False])
+def test_oversized_image_raises_memory_error(log: Log, reported: bool) -> None:
     model, x = VGG(WEIGHTS, device="cuda"), draw((4, 64, 64, 3), "float16")
     log.capacity = log.memory.used + 4 * x[0].nbytes
-    if not told:
+    if not reported:
         log.allocator = None
     with pytest.raises(MemoryError, match=r"a forward of \[1, 64, 64, 3\]: needs .* for the tens"):
         model(x)
@@ -257,7 +254,7 @@ def test_an_image_that_does_not_fit(log: Log, told: bool) -> None:
     assert log.launched_on == []
 
 
-def test_results_that_do_not_fit(log: Log) -> None:
+def test_oversized_results_raise_memory_error(log: Log) -> None:
     model, x = VGG(WEIGHTS, device="cuda"), asarray(draw((6, 64, 64, 3), "float16"))
     one = model.features(x[:1], "relu1_1")["relu1_1"].nbytes
     log.capacity = log.memory.used + 4 * one
@@ -265,7 +262,7 @@ def test_results_that_do_not_fit(log: Log) -> None:
         model.features(x, "relu1_1")
 
 
-def test_more_pixels_than_a_launch_counts(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_is_split_at_pixel_limit(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vgg_cuda.forward.MAX_PIXELS", 2 * 32 * 32 + 5)
     monkeypatch.setattr(EmulatorBackend, "batch_limit", None)
     x = draw((5, 32, 32, 3), "float16")
@@ -276,28 +273,8 @@ def test_more_pixels_than_a_launch_counts(model: VGG, monkeypatch: pytest.Monkey
         assert y.tobytes() == parts_of(model, x, [2, 2, 1]).tobytes()
 
 
-# ---- Graphs ----
-
-
-def test_a_graph_is_the_call_again(model: VGG) -> None:
-    graph = model.capture((2, 32, 40, 3))
-    assert repr(graph) == "<CapturedForward [2, 32, 40, 3] float16 -> [2, 8] float16>"
-    for seed in range(3):
-        x = draw((2, 32, 40, 3), "float16", seed=seed)
-        y = graph(x)
-        assert y is graph.y
-        assert y.tobytes() == model(x).tobytes()
-    graph.x[...] = draw((2, 32, 40, 3), "float16", seed=1)
-    again = graph()
-    assert again.tobytes() == model(graph.x).tobytes()
-    digits = VGG.load("digits", device="emulator")
-    pixels = draw((3, 32, 32, 3), "uint8")
-    probabilities = digits.capture(pixels.shape, np.uint8)(pixels)
-    assert probabilities.tobytes() == digits(pixels).tobytes()
-
-
-def test_the_first_launch_of_a_forward_begins_when_all_before_it_has_ended(log: Log) -> None:
-    """Who makes the weights, which early launches read at once, is before it."""
+def test_first_launch_waits_for_earlier_work(log: Log) -> None:
+    """Early launches read the weights at once, so packing them must have ended."""
     model, x = VGG(WEIGHTS, device="cuda"), draw((2, 32, 32, 3), "float16")
     del log.early[:]
     model(x)
@@ -310,111 +287,7 @@ def test_the_first_launch_of_a_forward_begins_when_all_before_it_has_ended(log: 
     assert not log.early[-1]
 
 
-def test_a_graph_on_a_gpu(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = VGG(WEIGHTS, device="cuda"), draw((2, 32, 32, 3), "float16")
-    expected = model(x)
-    before, loaded = log.synchronized, log.memory.used
-    graph = model.capture((2, 32, 32, 3))
-    assert log.synchronized > before  # what it uses may have been in use
-    assert {stream for _, stream in log.launched_on[-10:]} == {2048}
-    assert log.memory.used - loaded == graph.memory.total - graph.memory.weights
-    waited, launched, held = log.synchronized, len(log.launched_on), log.memory.used
-    on_device = asarray(x)
-    for given in (on_device, x):
-        graph.y[...] = 0
-        y = graph(given)
-        assert isinstance(y, ndarray)
-        assert y is graph.y
-        assert same(y, expected)
-    with Stream(64):
-        graph(on_device)
-    assert log.graphs_launched_on == [(0, 0), (0, 0), (0, 64)]
-    assert (log.synchronized, len(log.launched_on)) == (waited, launched)
-    assert log.memory.used == held + on_device.nbytes
-    del graph, y
-    assert log.memory.used == loaded + on_device.nbytes
-
-
-def test_nobody_waits_for_a_gpu_that_captures(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = VGG(WEIGHTS, device="cuda")
-    begin = Stream.begin_capture
-    others = ThreadPoolExecutor(2)
-    waiting = []
-
-    def slowly(stream: Stream) -> None:
-        begin(stream)
-        waiting.append(others.submit(VGG, WEIGHTS, device="cpu"))
-        waiting.append(others.submit(model._backend.synchronize))
-        assert waiting[0].result(60)
-        with pytest.raises(futures.TimeoutError):
-            waiting[1].result(0.1)
-
-    monkeypatch.setattr(Stream, "begin_capture", slowly)
-    model.capture((1, 32, 32, 3))
-    assert waiting[1].result(60) is None
-
-
-def test_a_graph_and_pytorch(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    from support.fake_cupy import fake_torch
-
-    monkeypatch.setitem(sys.modules, "torch", fake_torch())
-    model, x = VGG(WEIGHTS, device="cuda"), draw((2, 32, 32, 3), "float16")
-    y = model.capture(x.shape)(FakeTensor(x))
-    assert isinstance(y, FakeTensor)
-    assert y.array.tobytes() == model(x).tobytes()
-    assert log.graphs_launched_on == [(0, 1000)]
-
-
-@pytest.mark.parametrize("what", ["memory", "capture"])
-def test_what_cannot_be_planned(model: VGG, what: str) -> None:
-    ask: Callable[..., Any] = getattr(model, what)
-    for shape in ((2, 32, 32), (0, 32, 32, 3), (1, 31, 32, 3), (1, 3, 32, 32), 5, (1.5, 32, 32, 3)):
-        with pytest.raises(ValueError, match=rf"{what}: shape: expected \(N, H, W, 3\) .*, got"):
-            ask(shape)
-    for n in (2**21, 10**30):
-        with pytest.raises(ValueError, match=f"{what}: shape: expected at most N = 2097150 .*{n}"):
-            ask((n, 32, 32, 3))
-    with pytest.raises(ValueError, match=f"{what}: dtype: expected uint8 or float32 or float16"):
-        ask((1, 32, 32, 3), "float64")
-    with pytest.raises(ValueError, match=rf"{what}: expected a model on a GPU .* on the cpu"):
-        getattr(VGG(WEIGHTS, device="cpu"), what)((1, 32, 32, 3))
-
-
-def test_what_a_graph_refuses(model: VGG) -> None:
-    graph = model.capture((2, 32, 32, 3))
-    with pytest.raises(ValueError, match=r"x: expected \[2, 32, 32, 3\], as captured, got"):
-        graph(draw((1, 32, 32, 3), "float16"))
-    with pytest.raises(TypeError, match="x: expected float16, as captured, got"):
-        graph(draw((2, 32, 32, 3), "float32"))
-    with pytest.raises(TypeError, match="expected an array"):
-        graph([[1]])
-    with pytest.raises(AttributeError):
-        graph.x = draw((2, 32, 32, 3), "float16")  # it would go on reading the old one
-
-
-def test_too_little_memory_for_a_graph(log: Log) -> None:
-    model = VGG(WEIGHTS, device="cuda")
-    memory = model.memory((4, 32, 32, 3))
-    log.capacity = memory.total - 1
-    with pytest.raises(MemoryError, match=r"a graph of \[4, 32, 32, 3\]: needs .* free on cuda:0"):
-        model.capture((4, 32, 32, 3))
-    log.capacity = memory.total
-    model.capture((4, 32, 32, 3))
-
-
-def test_a_graph_and_memory_of_tf32(log: Log) -> None:
-    x = draw((2, 32, 32, 3), "float32")
-    model = VGG(WEIGHTS, device="cuda", dtype="tf32")
-    memory = model.memory(x.shape)
-    assert memory == model.memory(x.shape, "float32")
-    assert memory.input == x.nbytes
-    graph = model.capture(x.shape)
-    assert same(graph(x), VGG(WEIGHTS, device="emulator", dtype="tf32", arch="sm_90")(x))
-
-
-def test_digits_in_probabilities(log: Log) -> None:
+def test_digits_probabilities_on_fake_gpu(log: Log) -> None:
     weights = load_weights("digits")
     pixels = draw((5, 32, 32, 3), "uint8")
     expected = VGG(weights, device="emulator", arch="sm_90")(pixels)

@@ -1,4 +1,4 @@
-"""Names of layers, their aliases, and what fusing does to a tap."""
+"""Names and aliases of layers, and taps inside fused layers."""
 
 from __future__ import annotations
 
@@ -48,20 +48,22 @@ def images(n: int = 2) -> np.ndarray:
         ("vgg16", False, "conv5_3", "conv5_3"),
     ],
 )
-def test_aliases(network: str, batch_norm: bool, name: str, canonical: str) -> None:
+def test_alias_resolves_to_canonical_tap(
+    network: str, batch_norm: bool, name: str, canonical: str
+) -> None:
     published = get_config(network)
     config = Config(network, published.widths, published.head, batch_norm=batch_norm)
     assert resolve_layer(config, name) == canonical
 
 
 @pytest.mark.parametrize("name", ["features.0", "conv1_1"])
-def test_taps_before_a_folded_batch_norm_are_refused(name: str) -> None:
+def test_tap_before_folded_batch_norm_is_rejected(name: str) -> None:
     config = Config("vgg16", tuple(CONFIGS["vgg16"]), batch_norm=True)
     with pytest.raises(ValueError, match=r"no longer exists.*'bn1_1'.*'relu1_1'"):
         resolve_layer(config, name)
 
 
-def test_unknown_names_get_the_closest(model: VGG) -> None:
+def test_unknown_layer_suggests_close_names(model: VGG) -> None:
     with pytest.raises(ValueError, match=r"did you mean.*relu1_2"):
         model.features(images(), "relu_1_2")
     with pytest.raises(ValueError, match=r"has no layer 'conv3_3'"):
@@ -70,22 +72,22 @@ def test_unknown_names_get_the_closest(model: VGG) -> None:
         model.features(images(), [3])  # type: ignore[list-item]
 
 
-def test_names_stay_as_asked_for(model: VGG) -> None:
+def test_features_keep_requested_names(model: VGG) -> None:
     found = model.features(images(), ["block1_conv2", "features.3", "relu1_2"])
     assert list(found) == ["block1_conv2", "features.3", "relu1_2"]
     np.testing.assert_array_equal(found["features.3"], found["relu1_2"])
 
 
 @pytest.mark.parametrize("tap", taps(SMALL))
-def test_every_tap_alone_equals_the_tap_among_all(model: VGG, tap: str) -> None:
-    """Asking for one tensor un-fuses other layers than asking for all; the values must not move."""
+def test_single_tap_equals_tap_among_all(model: VGG, tap: str) -> None:
+    """One tap and all taps fuse different layers, but give equal values."""
     everything = model.features(images(), taps(SMALL))
     alone = model.features(images(), tap)
     assert list(alone) == [tap]
     np.testing.assert_array_equal(alone[tap], everything[tap])
 
 
-def test_stops_after_the_deepest_layer(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_stop_after_deepest_layer(model: VGG, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     original = CpuBackend.conv3x3
 
@@ -103,7 +105,7 @@ def test_stops_after_the_deepest_layer(model: VGG, monkeypatch: pytest.MonkeyPat
     assert not calls
 
 
-def test_every_alias_resolves_to_a_tap() -> None:
+def test_aliases_resolve_to_taps() -> None:
     for network in CONFIGS:
         config = get_config(network)
         for name in aliases(config):

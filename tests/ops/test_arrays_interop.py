@@ -1,7 +1,4 @@
-"""Arrays of other libraries, in and out: DLPack old and new, lifetimes, read-only memory, streams.
-
-What calls do with NumPy's and PyTorch's arrays otherwise is in test_calls.py and test_bad_calls.py.
-"""
+"""Arrays of other libraries: DLPack versions, lifetimes and read-only memory."""
 
 from __future__ import annotations
 
@@ -15,20 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.call_cases import NEEDS_EMULATOR, OPS, X, draw
+from support.call_cases import OPS, X, draw
 
 from vgg_cuda import ops
 
 VERSIONED = np.lib.NumpyVersion(np.__version__) >= "2.1.0"  # NumPy's DLPack is 1.0
 
 
-@pytest.fixture(params=["cpu", pytest.param("emulator", marks=NEEDS_EMULATOR)])
-def device(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 class Foreign:
-    """An array of a library that shares memory through DLPack alone, as ``kwargs`` it takes."""
+    """An array that supports only DLPack; ``takes`` names the keywords of ``__dlpack__``."""
 
     def __init__(self, array: Any, device_type: int = 1, takes: tuple[str, ...] = ()) -> None:
         self.array = np.asarray(array)
@@ -60,7 +52,7 @@ NEW = ("max_version", "dl_device", "copy")
 @pytest.mark.parametrize("takes", [(), pytest.param(NEW, marks=pytest.mark.skipif(not VERSIONED,
                          reason="NumPy's DLPack is older"))], ids=["0.8", "1.0"])  # fmt: skip
 @pytest.mark.parametrize("device_type", [1, 3], ids=["host", "pinned"])
-def test_any_version_of_dlpack(device: str, device_type: int, takes: tuple[str, ...]) -> None:
+def test_dlpack_versions(device: str, device_type: int, takes: tuple[str, ...]) -> None:
     for op, x in OPS.values():
         y = op(Foreign(x, device_type, takes), device=device)
         assert isinstance(y, Foreign)
@@ -68,7 +60,7 @@ def test_any_version_of_dlpack(device: str, device_type: int, takes: tuple[str, 
 
 
 @pytest.mark.parametrize("device_type", [4, 7, 8, 10, 14])
-def test_dlpack_devices_that_are_none_of_ours(device_type: int) -> None:
+def test_unknown_dlpack_device_is_rejected(device_type: int) -> None:
     with pytest.raises(
         TypeError, match=f"relu: x: expected .* got DLPack device type {device_type}"
     ):
@@ -77,7 +69,7 @@ def test_dlpack_devices_that_are_none_of_ours(device_type: int) -> None:
 
 @pytest.mark.parametrize("error", [AttributeError, KeyError, NotImplementedError, AssertionError])
 @pytest.mark.parametrize("method", ["__dlpack__", "__dlpack_device__"])
-def test_what_other_libraries_raise(method: str, error: type[Exception]) -> None:
+def test_foreign_errors_become_type_errors(method: str, error: type[Exception]) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error("not today")
 
@@ -88,7 +80,7 @@ def test_what_other_libraries_raise(method: str, error: type[Exception]) -> None
         ops.linear(draw(2, 8), draw(3, 8), x)
 
 
-def test_what_cannot_even_say_what_it_is() -> None:
+def test_objects_with_failing_properties_are_rejected() -> None:
     class Broken:
         @property
         def shape(self) -> Any:
@@ -105,12 +97,12 @@ def test_what_cannot_even_say_what_it_is() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "bool", "complex64", "float64"])
-def test_dtypes_of_other_libraries_that_are_refused(dtype: str) -> None:
+def test_foreign_array_with_bad_dtype_is_rejected(dtype: str) -> None:
     with pytest.raises(TypeError, match=rf"relu: x: expected .*{dtype}"):
         ops.relu(Foreign(X.astype(dtype)))
 
 
-def test_no_dimensions_and_no_elements(device: str) -> None:
+def test_scalar_and_empty_arrays(device: str) -> None:
     for value in (-2.5, 3.0):
         point = np.array(value, np.float32)
         for x in (point, torch.tensor(value), Foreign(point)):
@@ -125,7 +117,7 @@ def test_no_dimensions_and_no_elements(device: str) -> None:
             assert y.shape == shape
 
 
-def test_any_strides_and_offsets(device: str) -> None:
+def test_strides_and_offsets(device: str) -> None:
     whole = draw(6, 8, 10)
     for part in (whole[1:, ::-2, 3:], whole.T, whole[::-1, ::-1, ::-1], whole[:, 2:3]):
         expected = ops.relu(np.ascontiguousarray(part), device=device)
@@ -141,7 +133,7 @@ def test_any_strides_and_offsets(device: str) -> None:
 # ---- Lifetimes ----
 
 
-def test_a_result_outlives_what_it_was_made_of(device: str) -> None:
+def test_result_outlives_input(device: str) -> None:
     makers: list[Callable[[], Any]] = [
         lambda: torch.from_numpy(X.copy()),
         lambda: Foreign(X.copy()),
@@ -153,14 +145,14 @@ def test_a_result_outlives_what_it_was_made_of(device: str) -> None:
         del x
         gc.collect()
         assert owner() is None, "something holds the input"
-        for _ in range(4):  # what was freed is likely to be given out, and written, again
+        for _ in range(4):  # likely reuses and overwrites freed memory
             np.full(X.shape, np.nan, np.float32)
         expected = ops.maxpool2x2(X, device=device)
         np.testing.assert_array_equal(getattr(y, "array", y), expected)
 
 
-def test_results_are_not_given_out_again() -> None:
-    """The CPU's large buffers are used again; another library's view of one counts, too."""
+def test_results_in_use_are_not_reused() -> None:
+    """The CPU backend reuses large buffers, but not while another library has a view."""
     x, w = draw(1, 64, 80, 64), draw(64, 3, 3, 64, seed=1)
     expected = ops.conv3x3(x, w)
     assert expected.nbytes > 1 << 20
@@ -198,20 +190,20 @@ def frozen(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.skipif(not VERSIONED, reason="NumPy's DLPack cannot say that memory is read-only")
-def test_out_of_another_library(device: str) -> None:
+def test_out_from_foreign_library(device: str) -> None:
     x, out = Foreign(X, takes=NEW), Foreign(np.zeros_like(X), takes=NEW)
     assert ops.relu(x, out=out, device=device) is out
     np.testing.assert_array_equal(out.array, np.maximum(X, 0))
     np.testing.assert_array_equal(
         ops.relu(Foreign(frozen(X), takes=NEW), device=device).array, np.maximum(X, 0)
     )
-    for kept in (Foreign(frozen(X), takes=NEW), Foreign(X.copy())):  # old DLPack does not say
+    for kept in (Foreign(frozen(X), takes=NEW), Foreign(X.copy())):  # old DLPack has no flag
         with pytest.raises(ValueError, match="out: expected a writable array, got a read-only one"):
             ops.relu(x, out=kept, device=device)
         np.testing.assert_array_equal(kept.array, X)
 
 
-def test_out_of_a_subclass_or_its_base(device: str) -> None:
+def test_out_of_subclass_or_base(device: str) -> None:
     class Rows(np.ndarray):
         pass
 
@@ -228,13 +220,13 @@ def test_out_of_a_subclass_or_its_base(device: str) -> None:
         assert ops.relu(x, out=out, device=device) is out
         np.testing.assert_array_equal(np.asarray(out), np.maximum(X, 0))
     for x, out in ((X, torch.zeros(X.shape)), (tensor, np.zeros_like(X)), (X, Foreign(X))):
-        with pytest.raises(TypeError, match="out: expected x's kind of array"):
+        with pytest.raises(TypeError, match="out: expected an array like x"):
             ops.relu(x, out=out, device=device)
 
 
-def test_out_that_negates_another_tensor(device: str) -> None:
-    """Its values would be written to a copy, and lost."""
+def test_out_with_lazy_negation_is_rejected(device: str) -> None:
+    """Results would be written to a copy and lost."""
     other = torch.zeros(X.shape)
-    with pytest.raises(ValueError, match="out: expected a tensor that holds its values"):
+    with pytest.raises(ValueError, match="out: expected a tensor without PyTorch's lazy negation"):
         ops.relu(torch.from_numpy(X), out=torch._neg_view(other), device=device)
     assert not other.any()

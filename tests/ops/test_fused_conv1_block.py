@@ -1,4 +1,4 @@
-"""The first two convolutions and their pool: one operation, in one kernel where there is one."""
+"""The fused first block: two convolutions and their pool in one operation."""
 
 from __future__ import annotations
 
@@ -7,38 +7,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.kernel_cases import BlockCase, ConvCase
 from support.kernel_reference import assert_same_bits, draw
 
 from vgg_cuda import _C, VGG, ops
-from vgg_cuda.backends import get_backend, recording, why_missing
+from vgg_cuda.backends import get_backend, recording
+from vgg_cuda.backends.emulator import EmulatorBackend
+from vgg_cuda.backends.operations import Planner, Spec
 from vgg_cuda.backends.options import SCHEDULES
 from vgg_cuda.configs import Config, get_config
+from vgg_cuda.forward.graph import fused_conv1_block
 from vgg_cuda.weights import he_weights
 
-MISSING = why_missing("emulator")
-if MISSING:
-    pytest.skip(MISSING, allow_module_level=True)
-
-from support.kernel_cases import BlockCase, ConvCase  # noqa: E402 (asks the build for its kernels)
-
-from vgg_cuda.backends.emulator import EmulatorBackend  # noqa: E402
-from vgg_cuda.backends.operations import Planner, Spec  # noqa: E402
-from vgg_cuda.forward.graph import fused_conv1_block  # noqa: E402
+pytestmark = pytest.mark.emulator
 
 HOPPER: dict[str, Any] = {"device": "emulator", "arch": "sm_90a"}
-BLOCK = (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M")  # of VGG-13 to 19, little behind it
+# The first block of VGG-13 to VGG-19, then small layers
+BLOCK = (64, 64, "M", 8, "M", 8, "M", 8, "M", 8, "M")
 
 
 def few_sms(count: int) -> Any:
-    """As a GPU with so few SMs that each block has several tiles."""
+    """Return a backend for a GPU with ``count`` SMs, so that each block has several tiles."""
     backend: Any = EmulatorBackend("sm_90a")
     backend.plan = Planner(_C.device_arch(9, 0, count))
     return backend
 
 
 @pytest.mark.parametrize("sms", [1, 2, 3])
-def test_a_block_that_computes_several_tiles(sms: int) -> None:
-    """Buffers change hands from tile to tile, in every legal order."""
+def test_persistent_block_computes_several_tiles(sms: int) -> None:
+    """Tiles reuse the buffers, in every legal order."""
     case = BlockCase(1, 31, 34, "float16" if sms % 2 else "bfloat16")
     y, stats = case.run(lambda x: x, device=few_sms(sms), return_stats=True)
     plan = stats["plan"]
@@ -54,7 +51,7 @@ def test_a_block_that_computes_several_tiles(sms: int) -> None:
 @pytest.mark.parametrize(
     "case", [BlockCase(1, 28, 32, "float16"), BlockCase(2, 43, 50, "bfloat16")]
 )
-def test_it_does_what_its_plan_says(case: BlockCase) -> None:
+def test_counters_match_plan(case: BlockCase) -> None:
     _, stats = case.run(lambda x: x, return_stats=True, **HOPPER)
     plan, counters = stats["plan"], stats["counters"]
     assert counters["mma_macs"] + counters["wgmma_macs"] == plan["issued_macs"]
@@ -64,13 +61,13 @@ def test_it_does_what_its_plan_says(case: BlockCase) -> None:
     assert abs(loaded - plan["load_bytes"]) < 0.1 * loaded
 
 
-def test_little_is_wasted_on_a_gpu() -> None:
-    """Of the multiply-adds that 64 images take, and of the SMs' time."""
-    for size, least in ((224, 0.97), (225, 0.97), (32, 0.4)):
+def test_plan_is_efficient() -> None:
+    """Few multiply-adds and little time of the SMs are wasted for 64 images."""
+    for size, low in ((224, 0.97), (225, 0.97), (32, 0.4)):
         plan = BlockCase(64, size, size, "float16", "uint8").plan().as_dict()
         waves = -(-plan["tiles"] // 132)
         efficiency = plan["macs"] / plan["issued_macs"] * plan["tiles"] / (132 * waves)
-        assert least < efficiency < 1, size
+        assert low < efficiency < 1, size
         assert plan["macs"] == 64 * 64 * (27 * size**2 + 576 * (size // 2 * 2) ** 2)
 
 
@@ -89,8 +86,8 @@ def both(x: np.ndarray, weights: Any, preset: str | None, **where: Any) -> np.nd
     ],
     ids=lambda case: case.id,
 )
-def test_the_two_convolutions_to_the_bit(case: BlockCase) -> None:
-    """They add in the same orders; so do those of other architectures, less the second's."""
+def test_result_matches_two_convolutions(case: BlockCase) -> None:
+    """Both ways add in the same order, so results are equal to the bit."""
     x, weights = case.x, case.weights
     y, stats = case.run(lambda x: x, return_stats=True, **HOPPER)
     assert stats["kernel"].startswith("fused_conv1_block_")
@@ -103,7 +100,7 @@ def test_the_two_convolutions_to_the_bit(case: BlockCase) -> None:
     assert_same_bits(y, both(x, weights, case.preset, **older), case.id)
 
 
-def test_who_has_no_kernel_takes_two_convolutions() -> None:
+def test_unsupported_cases_run_two_convolutions() -> None:
     x = draw((1, 6, 8, 3), "float32")
     w1, w2 = draw((8, 3, 3, 3), "float32", seed=1), draw((5, 3, 3, 8), "float32", seed=2)
     expected = both(x, (w1, None, w2, None), None, device="cpu")
@@ -125,7 +122,7 @@ def test_who_has_no_kernel_takes_two_convolutions() -> None:
     y, stats = ops.fused_conv1_block(x, *wide, dtype="float16", return_stats=True, **HOPPER)
     assert stats["plan"]["op"] == "fused_conv1_block"
     older = both(x.astype(np.float16), wide, None, device="emulator", arch="sm_80")
-    assert_same_bits(out, older)  # by the kernels for any address, which all GPUs have
+    assert_same_bits(out, older)  # kernels for any address are the same on all GPUs
     assert y.shape == out.shape
     assert ops.fused_conv1_block(x[:0], *wide, dtype="float16", **HOPPER).shape == (0, 3, 4, 64)
 
@@ -137,7 +134,7 @@ def test_packed_weights() -> None:
     first, second = ops.pack_conv3x3(on, w1, bias1), ops.pack_conv3x3(on, w2, bias2)
     y = ops.fused_conv1_block(case.x, first, None, second, None, device=on)
     assert y.tobytes() == case.run(lambda x: x, **HOPPER).tobytes()
-    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None beside packed"):
+    with pytest.raises(ValueError, match="fused_conv1_block: bias2: expected None for packed"):
         ops.fused_conv1_block(case.x, first, None, second, bias2, device=on)
     with pytest.raises(
         ValueError, match=r"fused_conv1_block: w2: expected 64 input channels, .* got 3"
@@ -154,14 +151,7 @@ W1, W2 = draw((4, 3, 3, 3), "float32"), draw((5, 3, 3, 4), "float32")
 @pytest.mark.parametrize(
     ("x", "w1", "bias1", "w2", "bias2", "text"),
     [
-        (
-            (1, 4, 4, 4),
-            W1,
-            None,
-            W2,
-            None,
-            r"x: expected \[N, H, W, 3\] \(NHWC\), got \(1, 4, 4, 4",
-        ),
+        ((1, 4, 4, 4), W1, None, W2, None, r"x: expected \[N, H, W, 3\] \(NHWC\), got"),
         ((1, 1, 4, 3), W1, None, W2, None, "x: expected .* H, W >= 2 .* got"),
         ((1, 4, 4, 3), W2, None, W2, None, r"w1: expected \[5, 3, 3, 3\] \(KRSC\), got"),
         ((1, 4, 4, 3), W1, None, W1, None, r"w2: expected \[4, 3, 3, 4\] \(KRSC\), got"),
@@ -169,20 +159,20 @@ W1, W2 = draw((4, 3, 3, 3), "float32"), draw((5, 3, 3, 4), "float32")
         ((1, 4, 4, 3), W1, None, W2, np.zeros(4), r"bias2: expected \[5\], got"),
     ],
 )
-def test_bad_shapes(x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, text: str) -> None:
+def test_bad_shapes_are_rejected(
+    x: Any, w1: Any, bias1: Any, w2: Any, bias2: Any, text: str
+) -> None:
     for device in ("cpu", "emulator"):
         with pytest.raises(ValueError, match=f"fused_conv1_block: {text}"):
             ops.fused_conv1_block(draw(x, "float32"), w1, bias1, w2, bias2, device=device)
-    with pytest.raises(
-        TypeError, match="fused_conv1_block: preset: expected x of uint8 beside one"
-    ):
+    with pytest.raises(TypeError, match="fused_conv1_block: preset: expected uint8 x"):
         ops.fused_conv1_block(
             draw((1, 4, 4, 3), "float32"), W1, None, W2, None, preset="torchvision"
         )
 
 
-def test_nan_and_infinity_spread_as_far_as_the_filters() -> None:
-    """And no further: zeros outside the image are zeros whatever stands beside them."""
+def test_nan_and_infinity_reach_filter_size() -> None:
+    """They spread no further: padding stays zero next to them."""
     case = BlockCase(1, 20, 40, "float16")
     x = case.x
     x[0, 0, 0, 1], x[0, 19, 21, 2] = np.nan, np.inf
@@ -193,7 +183,7 @@ def test_nan_and_infinity_spread_as_far_as_the_filters() -> None:
     bad = ~np.isfinite(y).all(axis=3)[0]
     assert bad.any()
     assert not bad[2:8, :8].any()
-    large = np.full((1, 4, 4, 3), 30000, np.float16)  # in between beyond float16
+    large = np.full((1, 4, 4, 3), 30000, np.float16)  # the tensor between overflows
     w1 = np.ones((64, 3, 3, 3), np.float16)
     y = ops.fused_conv1_block(large, w1, None, case.weights[2], None, **HOPPER)
     np.testing.assert_array_equal(y, both(large, (w1, None, case.weights[2], None), None, **HOPPER))
@@ -204,25 +194,25 @@ def test_nan_and_infinity_spread_as_far_as_the_filters() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_a_forward_gives_the_same_bits(dtype: str) -> None:
-    """With the block in one kernel, and in two as where somebody wants a tensor inside."""
+def test_forward_matches_unfused_forward(dtype: str) -> None:
+    """The block is one kernel, or two kernels if a tensor inside is requested."""
     weights = he_weights(Config("block", BLOCK, (16, 16, 8)), 3)
     model = VGG(weights, dtype=dtype, **HOPPER)
     for x in (draw((2, 33, 46, 3), "uint8"), draw((1, 32, 32, 3), "float32")):
         with recording() as fused:
             y = model(x)
-        with recording() as apart:
+        with recording() as unfused:
             found = model.features(x, ["relu1_1", "pool1", "fc8"])
         assert [each["plan"]["op"] for each in fused][:2] == ["fused_conv1_block", "conv3x3"]
-        assert [each["plan"]["op"] for each in apart][:3] == ["conv3x3"] * 3
-        assert len(apart) == len(fused) + 1
+        assert [each["plan"]["op"] for each in unfused][:3] == ["conv3x3"] * 3
+        assert len(unfused) == len(fused) + 1
         assert found["fc8"].tobytes() == y.tobytes()
         assert model.capture(x.shape, x.dtype)(x).tobytes() == y.tobytes()
         pool1 = model.features(x, "pool1")["pool1"]
         assert pool1.tobytes() == found["pool1"].tobytes()
 
 
-def test_vgg16_gives_the_same_bits() -> None:
+def test_vgg16_matches_unfused_forward() -> None:
     config = get_config("vgg16")
     weights = he_weights(Config(config.name, config.widths, (64, 64, 8)), 5)
     model = VGG(weights, **HOPPER)
@@ -235,7 +225,7 @@ def test_vgg16_gives_the_same_bits() -> None:
     assert y.tobytes() == found.tobytes()
 
 
-def test_when_a_forward_has_it() -> None:
+def test_forward_fuses_supported_blocks() -> None:
     config = get_config("vgg16")
     assert fused_conv1_block(config, {"pool1", "fc8"}) == ("conv1_1", "conv1_2")
     for inside in ("conv1_1", "relu1_1", "conv1_2", "relu1_2"):

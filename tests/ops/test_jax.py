@@ -1,6 +1,6 @@
-"""JAX arrays in, JAX arrays out, where JAX is installed: jax_arrays.py in a process of its own.
+"""JAX arrays, if JAX is installed: jax_arrays.py runs in its own process.
 
-Once JAX is in a process, every fork there is a warning, and other tests fork.
+JAX makes every later fork of a process a warning, and other tests fork.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 
 
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
-def test_jax() -> None:
+def test_jax_arrays_in_own_process() -> None:
     path = Path(__file__).parents[1] / "support" / "jax_arrays.py"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(path)]
     ran = subprocess.run(

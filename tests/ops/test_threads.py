@@ -1,11 +1,14 @@
-"""Workers and the limit on BLAS, when things go wrong around them."""
+"""Workers and the BLAS limit: interruptions, forks and exits."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -13,20 +16,40 @@ from vgg_cuda.backends import threads
 from vgg_cuda.backends.threads import blas_libraries, run_blocks
 
 
+@pytest.fixture(autouse=True)
+def _two_blas_threads() -> Iterator[None]:
+    """Leave something to limit, whatever OMP_NUM_THREADS says.
+
+    Only the thread that sets a limit first can change it: the one that the backend has for it.
+    """
+
+    def limit(limits: Any) -> None:
+        controller = threads._controller()
+        threads._blas_limit._thread.submit(controller.limit, limits=limits).result()
+
+    before = [{key: each[key] for key in ("filepath", "num_threads")} for each in blas_libraries()]
+    assert before
+    limit({"blas": 2})
+    assert counts() == [2] * len(before)
+    yield
+    limit(before)
+
+
 def counts() -> list[int]:
     return [library["num_threads"] for library in blas_libraries()]
 
 
 def run(program: str) -> None:
-    # Python 3.12 warns of any fork beside threads: that is what is tested
+    # Python 3.12 warns of forks beside threads, which are tested here
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    env = os.environ | {"OMP_NUM_THREADS": "2"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Error" not in done.stderr, done.stderr
 
 
-def test_the_limit_is_held_and_lifted() -> None:
-    """From any thread: threadpoolctl ignores all but the first thread that sets a limit."""
+def test_blas_limit_is_held_and_lifted() -> None:
+    """threadpoolctl ignores all but the first thread that sets a limit."""
     before = counts()
     inside: list[list[int]] = []
     for _ in range(2):
@@ -38,7 +61,7 @@ def test_the_limit_is_held_and_lifted() -> None:
     assert inside == [[1] * len(before)] * 8
 
 
-def test_an_interrupted_entry_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_entry_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = counts()
     submit = threads._blas_limit._thread.submit
 
@@ -58,7 +81,7 @@ def test_an_interrupted_entry_is_undone(monkeypatch: pytest.MonkeyPatch) -> None
     assert counts() == before
 
 
-def test_what_a_job_raises_is_raised() -> None:
+def test_error_of_job_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
         run_blocks(lambda n: 1 // n, [1, 0])
 
@@ -81,12 +104,12 @@ def child(body):
 """
 
 
-def test_a_forked_child_computes() -> None:
-    """Data loaders fork workers; a child has none of its parent's threads."""
+def test_forked_child_computes() -> None:
+    """Data loaders fork workers; threads of the parent do not exist in a child."""
     run(SETUP + "child(lambda: (ops.conv3x3(x, w) == expected).all())")
 
 
-def test_a_child_forked_in_the_middle_of_a_forward() -> None:
+def test_child_forked_during_forward_computes() -> None:
     run(
         SETUP
         + textwrap.dedent("""
@@ -109,7 +132,7 @@ def test_a_child_forked_in_the_middle_of_a_forward() -> None:
     )
 
 
-def test_a_thread_that_outlives_the_main_one_computes() -> None:
+def test_thread_outliving_main_thread_computes() -> None:
     run(
         SETUP
         + textwrap.dedent("""

@@ -1,7 +1,7 @@
-"""What plans for Hopper promise of VGG-16 at 64 images; tests of kernels hold them to it.
+"""Design goals of the Hopper plans for VGG-16 with 64 images.
 
-tests/kernels/test_kernels.py counts, in the emulator, that a launch issues as many multiply-adds
-and loads as many bytes as its plan says.
+tests/kernels/test_kernels.py checks in the emulator that launches issue the multiply-adds and load
+the bytes that their plans state.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ each_convolution = pytest.mark.parametrize("p", CONVOLUTIONS, ids=lambda p: p.la
 each_dense = pytest.mark.parametrize("p", DENSE, ids=lambda p: p.layer)
 
 
-def test_the_fused_conv1_block_is_one_launch() -> None:
-    """The tensor between its convolutions, 224x224x64, is never in memory."""
+def test_fused_conv1_block_is_one_launch() -> None:
+    """The tensor between its convolutions, 224x224x64, is never written to memory."""
     first = CONVOLUTIONS[0]
     assert first.layer == "conv1_1 conv1_2 pool1"
     assert len(first.kernels) == 1
@@ -35,8 +35,8 @@ def test_the_fused_conv1_block_is_one_launch() -> None:
 
 
 @each_convolution
-def test_little_is_wasted(p: LayerPlan) -> None:
-    """Parts of the multiply-adds that are useful, and of the time that SMs have a tile."""
+def test_tiles_waste_little(p: LayerPlan) -> None:
+    """Most multiply-adds are useful, and SMs have a tile most of the time."""
     block = int(p.layer.removeprefix("conv")[0])
     assert p.useful is not None
     assert p.wave_efficiency is not None
@@ -45,27 +45,29 @@ def test_little_is_wasted(p: LayerPlan) -> None:
 
 
 @each_convolution
-def test_matrix_products_run_in_warpgroups(p: LayerPlan) -> None:
+def test_convolutions_run_in_one_launch(p: LayerPlan) -> None:
     assert all("_first_" not in kernel and "gemm" not in kernel for kernel in p.kernels)
     assert p.split_k == 1
     assert p.workspace_bytes == 0
     assert len(p.kernels) == 1
-    assert p.early == [p is not CONVOLUTIONS[0]]  # which waits for what is not of the forward
+    assert p.early == [p is not CONVOLUTIONS[0]]  # which waits for work outside the forward
     assert p.block == 384
-    assert p.smem_bytes > 180_000  # rings as deep as they can be
+    assert p.smem_bytes > 180_000  # rings have as many stages as fit
 
 
 @pytest.mark.parametrize("p", CONVOLUTIONS[1:], ids=lambda p: p.layer)
 def test_halos_are_loaded_once(p: LayerPlan) -> None:
-    """An im2col product of the same tile loads each pixel for each of nine taps."""
+    """An im2col matrix product of the same tile loads each pixel for each of nine taps."""
     assert p.im2col_load_bytes is not None
     assert p.load_bytes <= 0.6 * p.im2col_load_bytes
 
 
 @each_dense
 def test_weights_are_streamed_once(p: LayerPlan) -> None:
-    """Memory moves every array once, and no partial sums; each tile of 128 features loads all
-    images, half as much as its weights, from the L2 cache. fc8 has two tiles of images.
+    """Every array is moved once, with few partial sums.
+
+    Each tile of 128 features loads all images from the L2 cache, which is half as much as its
+    weights. fc8 has two tiles of images.
     """
     assert p.bytes / (p.bytes + 2 * p.workspace_bytes) >= 0.85
     assert p.load_bytes <= (2.6 if p.layer == "fc8" else 1.55) * p.bytes
@@ -74,6 +76,6 @@ def test_weights_are_streamed_once(p: LayerPlan) -> None:
     assert p.early == [True]
 
 
-def test_the_forward_is_near_its_floor() -> None:
-    """Times of both follow from the tiles: what they waste is a tenth at most."""
+def test_forward_is_near_its_floor() -> None:
+    """Ragged tiles and idle SMs cost at most a tenth of the time."""
     assert PLAN.floor_us / PLAN.tiled_us >= 0.9

@@ -1,4 +1,4 @@
-"""``vgg-cuda plan``: every layer, its true sizes, and floors that follow from them."""
+"""``vgg-cuda plan``: every layer with its sizes, and the time bounds that follow from them."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def test_every_layer_is_planned_once(network: str, batch: int, dtype: str, arch:
     assert found.roofline_us < found.floor_us < found.tiled_us
 
 
-def test_the_floor_is_the_arrays_moved_once_or_the_products() -> None:
-    """By hand: conv3_2 of VGG-16 at N = 2 is bound by products, fc6 by its weights."""
+def test_floor_is_memory_or_arithmetic_time() -> None:
+    """Computed by hand: at N = 2, VGG-16's conv3_2 is bound by arithmetic, fc6 by its weights."""
     layers = {layer.layer: layer for layer in plan(batch=2).layers}
     conv, fc6 = layers["conv3_2"], layers["fc6"]
     assert conv.bytes == 2 * (2 * 2 * 56 * 56 * 256 + 9 * 256 * 256) + 4 * 256
@@ -64,8 +64,8 @@ def test_the_floor_is_the_arrays_moved_once_or_the_products() -> None:
     assert fc6.floor_us == pytest.approx(1e6 * fc6.bytes / 4.3e12)
 
 
-def test_tiles_cost_what_they_waste() -> None:
-    """sm_80, N = 1: 98 tiles of conv2_1 on 108 SMs; conv5_1 adds sums of several splits."""
+def test_tiled_time_includes_waste() -> None:
+    """On sm_80 with N = 1, conv2_1 has 98 tiles for 108 SMs, and conv5_1 is split."""
     layers = {layer.layer: layer for layer in plan(batch=1, arch="sm_80").layers}
     conv2, conv5 = layers["conv2_1"], layers["conv5_1"]
     assert conv2.tiles == 98
@@ -76,7 +76,7 @@ def test_tiles_cost_what_they_waste() -> None:
     assert conv5.kernels[1].startswith("reduce_")
 
 
-def test_pixels_are_a_quarter_of_floats() -> None:
+def test_uint8_input_has_a_quarter_of_the_bytes() -> None:
     floats, pixels = (plan(x_dtype=x).layers[0] for x in ("float32", "uint8"))
     assert floats.bytes - pixels.bytes == 64 * 224 * 224 * 3 * 3
 
@@ -90,7 +90,7 @@ def test_json_is_plain_and_complete() -> None:
     assert (read["network"], read["batch"], read["arch"]) == ("vgg16", 3, "sm_90a")
 
 
-def test_the_table_has_a_line_a_layer() -> None:
+def test_table_has_a_line_per_layer() -> None:
     found = plan(batch=3, arch="sm_80")
     lines = table(found).splitlines()
     assert [line.split()[0] for line in lines[2 : 2 + len(found.layers)]] == [
@@ -103,17 +103,17 @@ def test_the_table_has_a_line_a_layer() -> None:
     ("options", "message"),
     [
         ({"arch": "sm_70"}, "arch: expected one of sm_80, .* got 'sm_70'"),
-        ({"arch": "sm_121"}, "arch: expected one whose rates are known .*, got 'sm_121'"),
+        ({"arch": "sm_121"}, "arch: expected one with known rates .*, got 'sm_121'"),
         ({"dtype": "int8"}, "dtype: expected one of float16, .* got 'int8'"),
         ({"x_dtype": "float64"}, "x_dtype: expected one of uint8, float32, got 'float64'"),
         ({"size": 31}, "size: expected H and W >= 32 .*, got H = 31 and W = 31"),
         ({"batch": 10**8}, r"conv3x3: N\*H\*W must be less than"),
-        ({"batch": 10**20}, r"batch: expected 1 or more, below 2\^31, got 1000"),
-        ({"batch": 0}, r"batch: expected 1 or more, below 2\^31, got 0"),
-        ({"size": 10**20}, r"size: expected 1 or more, below 2\^31, got 1000"),
+        ({"batch": 10**20}, r"batch: expected 1 to 2\^31 - 1, got 1000"),
+        ({"batch": 0}, r"batch: expected 1 to 2\^31 - 1, got 0"),
+        ({"size": 10**20}, r"size: expected 1 to 2\^31 - 1, got 1000"),
     ],
 )
-def test_what_cannot_be_planned(options: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plan(**options)
 
@@ -122,11 +122,11 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vgg_cuda", "plan", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False,
-        cwd=Path(__file__).parent,  # not the clone, whose package is not the installed one
+        cwd=Path(__file__).parent,  # a clone's package would hide the installed one
     )  # fmt: skip
 
 
-def test_command() -> None:
+def test_command_prints_json_and_a_table() -> None:
     done = run("vgg16", "--batch", "64", "--arch", "sm_90a", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout) == json.loads(json.dumps(plan().as_dict()))

@@ -1,8 +1,7 @@
-"""Plans: they fit the GPU, cover the work exactly, and refuse what does not fit; no GPU needed."""
+"""Plans fit the GPU, cover the work exactly, and refuse unsupported sizes; no GPU needed."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pytest
@@ -13,33 +12,18 @@ if not _C.built_with_cuda():
     pytest.skip("built without CUDA", allow_module_level=True)
 
 from support.kernel_cases import dtypes, precisions, vgg_layers
-from support.kernel_reference import numpy_dtype
+from support.plans import ceil_div, conv, layer_id
 
 ARCHES = _C.arch_names()
 BATCHES = (
-    *range(1, 65),
-    72,
-    96,
-    100,
-    127,
-    128,
-    129,
-    192,
-    255,
-    256,
-    257,
-    300,
-    384,
-    511,
-    512,
-    600,
-    668,
+    *(*range(1, 65), 72, 96, 100, 127, 128, 129, 192),
+    *(255, 256, 257, 300, 384, 511, 512, 600, 668),
 )
 EVERY_BATCH = tuple(range(1, 669))
 
 
 def batches(name: str) -> tuple[int, ...]:
-    """Every N on the first of the architectures with the same limits, a choice on the others."""
+    """Return all batch sizes for the first architecture with its limits, else a selection."""
     arch = _C.arch(name)
     first = next(n for n in ARCHES if limits(_C.arch(n)) == limits(arch))
     return EVERY_BATCH if first == name else BATCHES
@@ -58,16 +42,8 @@ TILING = {
 }
 
 
-def layer_id(layer: tuple[int, int, int, bool]) -> str:
-    return "h{}-c{}-k{}".format(*layer) + "-pool" * layer[3]
-
-
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def check_launches(plan: _C.Plan, arch: _C.Arch) -> dict[str, Any]:
-    """What holds for every plan; returns it as a dict."""
+    """Check the launches of any plan and return the plan as a dict."""
     found = plan.as_dict()
     assert found["op"] == plan.op
     assert found["arch"] == plan.arch == arch.name
@@ -85,14 +61,14 @@ def check_launches(plan: _C.Plan, arch: _C.Arch) -> dict[str, Any]:
 
 
 def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int) -> None:
-    """``m``: rows at least, ``pixels``: at most (with the odd ones that a pool drops)."""
+    """Check a matrix product of ``m`` to ``pixels`` rows; a pool drops odd rows and columns."""
     found = check_launches(plan, arch)
     tiling = found["tiling"]
     assert m <= tiling["gemm_m"] <= pixels
     assert (tiling["gemm_n"], tiling["gemm_k"]) == (n, k)
     grid, cluster = found["launches"][0]["grid"], found["launches"][0]["cluster"]
     tiles = ceil_div(tiling["gemm_m"], tiling["block_m"]) * ceil_div(n, tiling["block_n"])
-    if tiling["walk"] == "csr":  # persistent blocks, of slabs that may be ragged
+    if tiling["walk"] == "csr":  # persistent blocks of slabs that may be ragged
         assert (arch.name, n % tiling["block_n"], k % tiling["block_k"]) == ("sm_90a", 0, 0)
         units = found["tiles"] // tiling["split_k"] // cluster[0]
         assert units * cluster[0] >= tiles
@@ -104,7 +80,7 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     columns = tiling["steps"] * tiling["block_k"]
     assert tiling["steps"] >= 1
     assert tiling["split_k"] * columns >= k  # all of GEMM_K
-    assert (tiling["split_k"] - 1) * columns < k  # and no split without a part of it
+    assert (tiling["split_k"] - 1) * columns < k  # and no empty split
     assert tiling["partial_sum"] >= 0
     dense = "_dense_" in plan.kernel  # clusters add the splits
     if tiling["walk"] == "rsc":
@@ -118,23 +94,18 @@ def check_gemm(plan: _C.Plan, arch: _C.Arch, m: int, n: int, k: int, pixels: int
     assert plan.macs == m * n * k
 
 
-def conv(n: int, h: int, c: int, k: int, arch: _C.Arch, **given: Any) -> _C.Plan:
-    options: dict[str, Any] = {"dtype": "float16", "relu": True, "pool": False, "aligned": True}
-    options.update(given)
-    options.setdefault("x_dtype", numpy_dtype(options["dtype"]).name)
-    return _C.plan_conv3x3(n, h, h, c, k, arch=arch, **options)
-
-
-def test_the_table_of_layers() -> None:
+def test_vgg_layers_cover_first_and_last() -> None:
     assert (224, 3, 64, False) in vgg_layers()
-    assert (224, 3, 64, True) in vgg_layers()  # of VGG-11
+    assert (224, 3, 64, True) in vgg_layers()  # from VGG-11
     assert (14, 512, 512, True) in vgg_layers()
 
 
 @pytest.mark.parametrize("name", ARCHES)
 @pytest.mark.parametrize("dtype", precisions())
 @pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
-def test_convolutions(name: str, dtype: str, layer: tuple[int, int, int, bool]) -> None:
+def test_convolution_plans_cover_the_work(
+    name: str, dtype: str, layer: tuple[int, int, int, bool]
+) -> None:
     arch = _C.arch(name)
     size, c, k, pool = layer
     for n in batches(name):
@@ -149,7 +120,7 @@ def test_convolutions(name: str, dtype: str, layer: tuple[int, int, int, bool]) 
 
 @pytest.mark.parametrize("name", ARCHES)
 @pytest.mark.parametrize("dtype", precisions())
-def test_dense_layers(name: str, dtype: str) -> None:
+def test_dense_plans_cover_the_work(name: str, dtype: str) -> None:
     arch = _C.arch(name)
     for n in batches(name):
         for c, k in ((25088, 4096), (4096, 4096), (4096, 1000), (7, 5)):
@@ -159,7 +130,7 @@ def test_dense_layers(name: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHES)
 @pytest.mark.parametrize("dtype", dtypes())
-def test_the_rest(name: str, dtype: str) -> None:
+def test_plans_of_other_operations_fit(name: str, dtype: str) -> None:
     arch = _C.arch(name)
     known: dict[str, Any] = {"dtype": dtype, "arch": arch}
     for n in batches(name):
@@ -174,7 +145,7 @@ def test_the_rest(name: str, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", precisions())
-def test_ragged_sizes(dtype: str) -> None:
+def test_ragged_convolutions_are_planned(dtype: str) -> None:
     arch = _C.arch(ARCHES[0])
     for h in (1, 2, 7, 15):
         for c in (1, 3, 5, 8, 12, 72):
@@ -185,149 +156,6 @@ def test_ragged_sizes(dtype: str) -> None:
                     tiling = plan.as_dict()["tiling"]
                     assert rows <= tiling["gemm_m"] <= 3 * h * h
                     check_launches(plan, arch)
-
-
-@pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
-def test_hopper_layers(layer: tuple[int, int, int, bool]) -> None:
-    """Tiles waste little of what is computed and load less than an im2col matrix product of the
-    same tiles; of 14x14 there are too few for all SMs to end at once.
-    """
-    size, c, k, pool = layer
-    arch = _C.arch("sm_90a")
-    for dtype in ("float16", "bfloat16"):
-        plan = conv(64, size, c, k, arch, dtype=dtype, pool=pool).as_dict()
-        tiling, launch = plan["tiling"], plan["launches"][0]
-        assert (tiling["walk"] == "csr") == (c > 3)
-        assert launch["kernel"].endswith("_pool") == pool
-        if c > 3:
-            assert launch["smem_bytes"] > 180_000  # rings as deep as they can be
-            places = arch.sm_count // launch["cluster"][0] * launch["cluster"][0]
-            useful = plan["macs"] / plan["issued_macs"]
-            assert useful >= (0.95 if size > 28 else 0.90)
-            busy = plan["tiles"] / places / ceil_div(plan["tiles"], places)
-            assert useful * busy >= (0.90 if size > 14 else 0.79)
-            m, n = tiling["block_m"], tiling["block_n"]
-            assert plan["load_bytes"] <= 0.6 * plan["issued_macs"] / (m * n) * (m + n) * 2
-        for other in ("tf32", "float32"):
-            plan = conv(64, size, c, k, arch, dtype=other, pool=pool).as_dict()
-            assert plan["tiling"]["walk"] == "rsc"
-
-
-@pytest.mark.parametrize("layer", vgg_layers(), ids=layer_id)
-def test_hopper_layers_of_one_image(layer: tuple[int, int, int, bool]) -> None:
-    """Most SMs have something to do, once; where images are small, C is split for that."""
-    size, c, k, pool = layer
-    if c == 3:
-        return
-    arch = _C.arch("sm_90a")
-    plan = conv(1, size, c, k, arch, pool=pool).as_dict()
-    grid, split_k = plan["launches"][0]["grid"], plan["tiling"]["split_k"]
-    assert plan["tiles"] == grid[0] * grid[1]
-    assert 0.7 * arch.sm_count <= plan["tiles"] <= arch.sm_count
-    assert (split_k > 1) == (size <= 56)
-    assert plan["workspace_bytes"] == (split_k > 1) * split_k * size * size * k * 4
-
-
-def test_variants() -> None:
-    """Any that can be used may be asked for; others are refused, with the reason."""
-    for name, known in (("sm_90a", {"halo_m256n128_c2", "m64n64"}), ("sm_80", {"m64n64"})):
-        arch = _C.arch(name)
-        for pool in (False, True):
-            given: dict[str, Any] = {"dtype": "float16", "x_dtype": "float16", "relu": True}
-            given |= {"pool": pool, "aligned": True, "arch": arch}
-            names = _C.conv3x3_variants(2, 9, 9, 64, 128, **given)
-            assert known <= set(names)
-            assert len(set(names)) == len(names)
-            kernels = [_C.plan_conv3x3(2, 9, 9, 64, 128, **given, variant=v).kernel for v in names]
-            assert _C.plan_conv3x3(2, 9, 9, 64, 128, **given).kernel in kernels
-            for variant, kernel in zip(names, kernels, strict=True):
-                assert variant.startswith(re.sub("conv3x3_f16_|_pool", "", kernel))
-            for wrong in ("halo_m128n256_c2", "m128n128_pool", ""):
-                with pytest.raises(ValueError, match="conv3x3: variant: expected "):
-                    _C.plan_conv3x3(2, 9, 9, 64, 128, **given, variant=wrong)
-    reason = r"expected halo_\w+, .*, m64n64, got halo_m128n256_c2, which needs K to be a multiple "
-    with pytest.raises(ValueError, match=reason + "of 256, got K = 128"):
-        conv(1, 9, 64, 128, _C.arch("sm_90a"), variant="halo_m128n256_c2")
-    with pytest.raises(ValueError, match="which needs 2 SMs, there is 1"):
-        conv(1, 9, 64, 256, _C.device_arch(9, 0, 1), variant="halo_m128n256_c2")
-    with pytest.raises(ValueError, match="variant: expected none, got m64n64"):
-        conv(1, 9, 3, 64, _C.arch("sm_80"), variant="m64n64")
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize(("c", "k"), [(25088, 4096), (4096, 4096), (4096, 1000)])
-def test_hopper_dense_layers(c: int, k: int, dtype: str) -> None:
-    """Few images take little more than reading w once, which most SMs share."""
-    arch = _C.arch("sm_90a")
-    for n in range(1, 257):
-        plan = _C.plan_linear(n, c, k, dtype=dtype, relu=True, aligned=True, arch=arch).as_dict()
-        [launch], tiling = plan["launches"], plan["tiling"]
-        assert "_dense_" in launch["kernel"]
-        blocks = launch["grid"][0] * launch["grid"][1]
-        assert blocks <= arch.sm_count  # they run at the same time: w leaves memory once
-        assert blocks >= 0.9 * arch.sm_count or tiling["split_k"] == 8
-        once = 2 * (n * c + c * k + n * k) + 4 * k
-        assert once / (once + 2 * plan["workspace_bytes"]) >= 0.85
-        if n <= 64:
-            features = ceil_div(k, 128) * 128
-            images = ceil_div(n, tiling["block_m"])
-            assert plan["load_bytes"] <= 2 * c * features * (images + 0.5)
-            assert 2 * launch["smem_bytes"] + 2048 <= arch.smem_per_sm_bytes  # beside the next one
-    for other in ("tf32", "float32"):
-        plan = _C.plan_linear(1, c, k, dtype=other, relu=True, aligned=True, arch=arch).as_dict()
-        assert "_dense_" not in plan["launches"][0]["kernel"]
-
-
-def test_hopper_dense_layers_that_tma_cannot_copy() -> None:
-    arch = _C.arch("sm_90a")
-    known: dict[str, Any] = {"dtype": "float16", "relu": True, "arch": arch}
-    assert "_dense_" in _C.plan_linear(3, 64, 5, aligned=True, **known).kernel
-    assert "_dense_" not in _C.plan_linear(3, 65, 8, aligned=True, **known).kernel
-    assert "_dense_" not in _C.plan_linear(3, 64, 5, aligned=False, **known).kernel
-
-
-def test_few_images_split_on_hopper() -> None:
-    """14x14 has fewer tiles of 16 images than there are SMs."""
-    for pool in (False, True):
-        arch = _C.arch("sm_90a")
-        plan = conv(16, 14, 512, 512, arch, pool=pool)
-        found = plan.as_dict()
-        assert found["tiling"]["split_k"] > 1
-        assert found["tiles"] >= 0.8 * arch.sm_count
-        whole = conv(16, 14, 512, 512, arch, pool=pool, variant="swap_ab_rows2").as_dict()
-        assert found["macs"] == whole["macs"]
-        assert found["issued_macs"] == whole["issued_macs"]
-        assert found["tiling"]["steps"] * found["tiling"]["split_k"] == whole["tiling"]["steps"]
-
-
-def test_variants_of_swapped_operands() -> None:
-    arch = _C.arch("sm_90a")
-    for variant in (
-        "swap_ab_rows2",
-        "swap_ab_rows2_c2",
-        "swap_ab_rows1_c2_split4",
-        "swap_ab_rows2_split3",
-    ):
-        assert (
-            conv(8, 14, 512, 512, arch, variant=variant)
-            .as_dict()["launches"][0]["kernel"]
-            .endswith(variant.split("_split")[0])
-        )
-    for k, pool, variant, why in (
-        (
-            192,
-            False,
-            "swap_ab_rows2",
-            "swap_ab_rows2, which needs K to be a multiple of 128, got K = 192",
-        ),
-        (128, True, "swap_ab_rows1", "swap_ab_rows1, which needs no pool, or "),
-        (128, False, "swap_ab_rows2_split5", "swap_ab_rows2_split2, .*, got swap_ab_rows2_split5$"),
-        (128, False, "swap_ab_rows3", "swap_ab_rows1, .*, got swap_ab_rows3$"),
-    ):
-        with pytest.raises(ValueError, match=f"conv3x3: variant: expected .*{why}"):
-            conv(8, 14, 128, k, arch, pool=pool, variant=variant)
-    with pytest.raises(ValueError, match="swap_ab_rows2_c2, which needs 2 SMs, there is 1"):
-        conv(8, 14, 128, 128, _C.device_arch(9, 0, 1), variant="swap_ab_rows2_c2")
 
 
 def test_plans_are_plain_data() -> None:
@@ -359,7 +187,7 @@ BIG = 2**31
     ],
     ids=str,
 )
-def test_what_does_not_fit_is_refused(op: str, sizes: tuple[int, ...]) -> None:
+def test_sizes_that_overflow_are_refused(op: str, sizes: tuple[int, ...]) -> None:
     options: dict[str, Any] = {"dtype": "float16", "aligned": True, "arch": _C.arch("sm_80")}
     if op != "softmax":
         options["relu"] = True
@@ -369,7 +197,7 @@ def test_what_does_not_fit_is_refused(op: str, sizes: tuple[int, ...]) -> None:
         getattr(_C, f"plan_{op}")(*sizes, **options)
 
 
-def test_architectures() -> None:
+def test_architectures_have_their_limits() -> None:
     assert {"sm_80", "sm_90"} <= set(ARCHES)
     with pytest.raises(ValueError, match="sm_80"):
         _C.arch("sm_75")
@@ -390,7 +218,7 @@ def test_architectures() -> None:
     assert not _C.can_run(_C.arch("sm_90"), 8, 0)
 
 
-def test_tf32_is_for_matrix_products_alone() -> None:
+def test_tf32_is_refused_outside_matrix_products() -> None:
     sm80 = _C.arch("sm_80")
     known: dict[str, Any] = {"dtype": "tf32", "arch": sm80}
     for refused in (
@@ -418,9 +246,9 @@ def test_tf32_is_for_matrix_products_alone() -> None:
         conv(1, 8, 8, 8, sm80, dtype="uint8")
 
 
-@pytest.mark.skipif("tf32" not in precisions(), reason="no kernels of tf32")
-def test_kernels_of_tf32() -> None:
-    """Its own, less the one that adds splits: sums are float32, and so is y."""
+@pytest.mark.skipif("tf32" not in precisions(), reason="no tf32 kernels")
+def test_tf32_plans_use_tf32_kernels() -> None:
+    """Splits are added by the float32 kernel, because sums and y are float32."""
     sm80, known = _C.arch("sm_80"), {"dtype": "tf32"}
     assert conv(32, 56, 128, 256, sm80, **known, pool=True).kernel == "conv3x3_tf32_m128n128_pool"
     assert conv(1, 224, 3, 64, sm80, **known, x_dtype="uint8").kernel == "conv3x3_first_tf32"
@@ -432,7 +260,7 @@ def test_kernels_of_tf32() -> None:
     assert (plan["tiling"]["block_k"], plan["tiling"]["partial_sum"]) == (32, 0)
 
 
-def test_packing() -> None:
+def test_packed_sizes_are_padded() -> None:
     assert [_C.packed_columns(k, "float16") for k in (1, 8, 27, 72)] == [8, 8, 32, 72]
     for dtype in ("float32", "tf32"):
         assert [_C.packed_columns(k, dtype) for k in (1, 8, 27, 72)] == [4, 8, 28, 72]

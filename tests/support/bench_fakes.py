@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from vgg_cuda.bench.connection import Lost, Message
 from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.session import Session
+from vgg_cuda.bench.workers import Message, WorkerDied
 from vgg_cuda.configs import Config
 from vgg_cuda.weights import he_weights, save
 
@@ -25,6 +25,8 @@ ADAPTERS = {
     "hangs_early": "time.sleep(600)",
     "crashes": "program.call = lambda i: os.kill(os.getpid(), signal.SIGSEGV)",
     "raises": "raise RuntimeError('planted: out of memory')",
+    "memory": "np.empty(1 << 60, np.uint8)",
+    "killed": "program.call = lambda i: os.kill(os.getpid(), signal.SIGKILL)",
     "unable": "raise Absent('not for such networks')",
     "prints": "print('{\"absent\": \"noise\"}', flush=True); os.system('echo more noise')",
     "spawns": "program.call = lambda i: spawn()",
@@ -75,7 +77,7 @@ def tiny_file(folder: Path, config: Config = TINY) -> str:
 
 
 class Local:
-    """A worker whose session is in this process; ``log``: what it was told, by name."""
+    """A worker whose session is in this process; ``log`` lists its messages."""
 
     def __init__(self, name: str, log: list[tuple[str, str]]) -> None:
         self.name, self.alive, self._log = name, True, log
@@ -85,7 +87,7 @@ class Local:
     def send(self, message: Message) -> None:
         self._message = message
 
-    def receive(self, patience: float) -> Message:
+    def receive(self, timeout: float) -> Message:
         self._log.append((self.name, self._message["do"]))
         try:
             return self._session.handle(self._message)
@@ -97,19 +99,19 @@ class Local:
 
 
 def locally(log: list[tuple[str, str]]) -> Callable[[str, Interruption], Any]:
-    """What starts those, for ``Suite``."""
+    """Return a function that starts local workers, for ``Suite``."""
     return lambda name, stop: Local(name, log)
 
 
 class Scripted:
-    """A worker that answers as it is told: seconds for samples, or what it raises.
+    """A worker with scripted replies: sample times, or errors in ``lost``.
 
-    ``said`` of a preparation, ``opened`` of loading.
+    ``said`` is the reply to "prepare", ``opened`` the reply to "open".
     """
 
     def __init__(
         self, name: str, times: Iterable[float], *, error: float | None = 1e-7,
-        lost: dict[str, Lost] | None = None, log: list[tuple[str, str]] | None = None,
+        lost: dict[str, WorkerDied] | None = None, log: list[tuple[str, str]] | None = None,
         now: list[float] | None = None, per_slice: int = 1, said: Message | None = None,
         opened: Message | None = None,
     ) -> None:  # fmt: skip
@@ -119,15 +121,15 @@ class Scripted:
         self._now, self._per_slice, self._said = now, per_slice, said or {}
         self._opened = {"load_s": 0.1, "versions": {}} if opened is None else opened
         self._do = ""
-        self.patience: list[tuple[str, float]] = []
+        self.timeouts: list[tuple[str, float]] = []
 
     def send(self, message: Message) -> None:
         self._do = message["do"]
 
-    def receive(self, patience: float) -> Message:
+    def receive(self, timeout: float) -> Message:
         do = self._do
         self.log.append((self.name, do))
-        self.patience.append((do, patience))
+        self.timeouts.append((do, timeout))
         if do in self._lost:
             self.alive = False
             raise self._lost[do]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgg_cuda.backends import why_missing
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.truth import truth
 from vgg_cuda.bench.work import Job, Work
 from vgg_cuda.configs import Config
-
-EMULATED = pytest.mark.skipif(
-    why_missing("emulator") is not None, reason=str(why_missing("emulator"))
-)
 
 
 def needs(name: str) -> Any:
@@ -35,12 +29,14 @@ def whole(config: Config, batch: int, side: int = 32, kind: Any = "model") -> Wo
 def checked(job: Job, name: str, work: Work, folder: Path) -> tuple[float, float, Session]:
     """The relative error that a session finds, the bound, and the session, warm."""
     exact, bound = truth(
-        work.layers, work.tensors(job), work.of_batch(min(work.batch, 3)).input(job.seed), job.dtype
+        work.layers,
+        work.tensors(job),
+        work.with_batch(min(work.batch, 3)).input(job.seed),
+        job.dtype,
     )
     np.save(folder / "exact.npy", exact.astype(np.float32))
     found = Session()
-    message = {"do": "open", "peer": name, "job": vars(job)}
-    assert found.handle(json.loads(json.dumps(message)))["load_s"] > 0
-    found.handle(json.loads(json.dumps({"do": "prepare", "work": work.as_json()})))
+    assert found.handle({"do": "open", "peer": name, "job": job})["load_s"] > 0
+    found.handle({"do": "prepare", "work": work})
     reply = found.handle({"do": "check", "exact": str(folder / "exact.npy")})
     return reply["relative_error"], bound, found

@@ -6,14 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 from support.kernel_reference import draw as draw_in
 
 from vgg_cuda import ops
-from vgg_cuda.backends import why_missing
-
-MISSING = why_missing("emulator")
-NEEDS_EMULATOR = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 
 
 def draw(*shape: int, seed: int = 0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The table of weight files that are read: how PyTorch writes each. README's table equals it."""
+"""Writers of the PyTorch weight formats; docs/weights.md has the same table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FORMATS: dict[str, tuple[type[torch.nn.Module], Write]] = {
     "timm-pth-legacy": (TimmVGG, _legacy),
 }
 
-# torchvision's words with every width divided by 16
+# torchvision's spelling with every width divided by 16
 NARROW = {
     "vgg11": "4 M 8 M 16 16 M 32 32 M 32 32 M",
     "vgg13": "4 4 M 8 8 M 16 16 M 32 32 M 32 32 M",

@@ -1,4 +1,4 @@
-"""Keras models for the tests: the note's, narrow ones of every shape, and weights that tell."""
+"""Keras models for the tests: the note's, and narrow ones of many kinds, with weights."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of what Keras imports
+    warnings.simplefilter("ignore")  # from Keras' imports
     import keras
 from keras import layers as L  # noqa: N812
 
-# The note's code, byte for byte: tabs, blank lines and all.
+# The note's code, byte for byte, with its tabs and blank lines.
 NOTE = """\
 # VGG-16
 model = Sequential([
@@ -60,7 +60,7 @@ VGG19 = "4 4 M 8 8 M 16 16 16 16 M 32 32 32 32 M 32 32 32 32 M"
 
 
 def note_model() -> Any:
-    """What the note's code makes, before it is built."""
+    """Return the model of the note's code, before it is built."""
     names = ("Conv2D", "MaxPooling2D", "Flatten", "Dense")
     scope: dict[str, Any] = {"Sequential": keras.Sequential} | {n: getattr(L, n) for n in names}
     exec(compile(NOTE, "the note", "exec"), scope)
@@ -68,7 +68,7 @@ def note_model() -> Any:
 
 
 def randomize(model: Any, seed: int = 0) -> None:
-    """He-scaled kernels; biases and batch norms away from their neutral values."""
+    """Set He-scaled kernels, and biases and batch norms that are not neutral."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         shape = tuple(variable.shape)
@@ -83,14 +83,14 @@ def randomize(model: Any, seed: int = 0) -> None:
 
 
 def predict(model: Any, x: np.ndarray) -> np.ndarray:
-    """What Keras predicts."""
+    """Return Keras' predictions."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of how Keras, torch and NumPy call each other
+        warnings.simplefilter("ignore")  # from calls between Keras, torch and NumPy
         return np.asarray(model.predict(x, verbose=0))
 
 
 def copy_weights(source: Any, target: Any) -> None:
-    """From one model or layer to another."""
+    """Copy weights from one model or layer to another."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         target.set_weights(source.get_weights())
@@ -118,7 +118,7 @@ def gap(classes: int = 5) -> list[Any]:
 
 
 def features(words: str = NARROW, norm: bool = False, named: bool = False) -> list[Any]:
-    """Convolutions and pools; ``named`` as ``keras.applications`` does."""
+    """Return convolutions and pools; ``named`` as in ``keras.applications``."""
     layers: list[Any] = []
     block, index = 1, 1
     for word in words.split():
@@ -168,7 +168,7 @@ def truncated() -> Any:
 
 
 def nested(kind: str) -> Any:
-    """A head on a network of its own, as in transfer learning."""
+    """Return a head on a nested network, as in transfer learning."""
     base = functional(chained(features(named=True)), name="base")
     if kind == "functional":
         head = [L.GlobalMaxPooling2D(), L.Dropout(0.5), L.Dense(5, activation="softmax")]
@@ -183,7 +183,7 @@ def nested(kind: str) -> Any:
 
 
 def narrow_note() -> Any:
-    """The note's model with a 16th of its channels and 64x64 images, built as it is."""
+    """Return the note's model with a 16th of its channels and 64x64 images."""
     layers = [*features(), L.Flatten(), L.Dense(48, activation="relu")]
     layers += [L.Dense(48, activation="relu"), L.Dense(10, activation="softmax")]
     model = keras.Sequential(layers)
@@ -249,18 +249,18 @@ MODELS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 
 PIXELS = ("rescaling",)
-OTHER_SIZES = ("any-size", "no-head")  # are also asked for another size than their input's
+OTHER_SIZES = ("any-size", "no-head")  # are also called with another image size
 
 
 class Case(NamedTuple):
     model: Any
     x: np.ndarray  # NHWC
-    y: np.ndarray  # what Keras predicts, NHWC
+    y: np.ndarray  # Keras' predictions, NHWC
 
 
 @cache
 def case(name: str) -> Case:
-    """The model called ``name`` with weights, images for it and its predictions."""
+    """Return the model ``name`` with weights, images and its predictions."""
     model = MODELS[name]()
     randomize(model)
     first = "channels-first" in name
@@ -273,13 +273,13 @@ def case(name: str) -> Case:
 
 
 def write(model: Any, path: Path, form: str) -> None:
-    """As Keras writes it, but that the name of the file says nothing."""
-    logging.getLogger("absl").setLevel(logging.ERROR)  # of old formats
+    """Write the model as Keras does, under a name that does not state the format."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # warnings about old formats
     written = path.with_name(f"{path.stem}.{'h5' if form == 'old.h5' else form}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (model.save_weights if form == "weights.h5" else model.save)(written)
-    if form == "old.h5":  # weights alone, as Keras 2 wrote them: the same groups at the root
+    if form == "old.h5":  # Keras 2's weights only: the groups are at the root
         with h5py.File(written) as whole, h5py.File(path, "w") as file:
             group = whole["model_weights"]
             for name in group:

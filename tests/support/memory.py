@@ -1,4 +1,4 @@
-"""Peak memory of this process, from Linux: getrusage's figure starts with the parent's peak."""
+"""Peak memory of this process, from Linux: getrusage's figure includes the parent's peak."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 
 def reset_peak() -> None:
-    """Makes the peak what is in use now; without the right to, peaks only add up."""
+    """Reset the peak to the current use; without permission, peaks accumulate."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_kib() -> int:
-    """The most memory that was resident since the start or the last reset."""
+    """Return the peak of resident memory since the start or the last reset."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return int(found[1])

@@ -1,4 +1,4 @@
-"""Small ONNX graphs made node by node, what onnxruntime makes of them, and what PyTorch exports."""
+"""Small ONNX graphs built node by node, their results in onnxruntime, and PyTorch's exports."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AXES = np.array([2, 3])
 
 
 class Net:
-    """A chain of nodes: ``add`` appends one that reads the last one's result."""
+    """A chain of nodes: ``add`` appends a node that reads the last result."""
 
     def __init__(
         self, *, opset: int = 17, dims: tuple[int | str, ...] = ("N", 3, SIZE, SIZE), ir: int = 8
@@ -35,7 +35,7 @@ class Net:
         self.value = "x"
 
     def add(self, kind: str, *operands: Any, left: bool = False, **attributes: Any) -> Net:
-        """The next node; operands are names, or arrays that become initialisers."""
+        """Append a node; its operands are names, or arrays that become initialisers."""
         domain = attributes.pop("domain", "")
         name = f"{kind.lower()}_{len(self.nodes)}"
         named = [self.constant(f"{name}.{i}", o) for i, o in enumerate(operands)]
@@ -52,7 +52,7 @@ class Net:
         return name
 
     def make(self, kind: str, inputs: list[Any], **attributes: Any) -> str:
-        """A node beside the chain; the name of its result."""
+        """Add a node beside the chain and return the name of its result."""
         name = f"{kind.lower()}_{len(self.nodes)}"
         named = [self.constant(f"{name}.{i}", o) for i, o in enumerate(inputs)]
         self.nodes.append(helper.make_node(kind, named, [f"{name}:0"], name=name, **attributes))
@@ -76,11 +76,11 @@ class Net:
         return self.add("Gemm", self.random(k, c), self.random(k), transB=1)
 
     def features(self) -> Net:
-        """To [N, 6, 2, 2] from images of 8 x 8."""
+        """Append layers from images of 8 x 8 to [N, 6, 2, 2]."""
         return self.conv(3, 4).maxpool().conv(4, 6).maxpool()
 
     def head(self) -> Net:
-        """From rows of 24 to 3 classes."""
+        """Append layers from rows of 24 to 3 classes."""
         return self.gemm(24, 5).add("Relu").gemm(5, 3)
 
     def model(self) -> Any:
@@ -103,7 +103,7 @@ def plain() -> Net:
 
 
 def run(model: Any, x: np.ndarray) -> np.ndarray:
-    """What onnxruntime computes; ``model`` is a path or a model."""
+    """Return onnxruntime's result; ``model`` is a path or a model."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     content = str(model) if isinstance(model, Path) else model.SerializeToString()
@@ -118,7 +118,7 @@ def images(*shape: int) -> np.ndarray:
 
 
 def assert_same(path: Path, x: np.ndarray, expected: np.ndarray, layout: str = "NCHW") -> VGG:
-    """Loads the file and compares a call for x with ``expected``; gives the network."""
+    """Load the file, compare its result for x with ``expected``, and return the network."""
     network = VGG(load_weights(path), device="cpu")
     y = network(x, layout=layout)
     assert_close(y.transpose(0, 3, 1, 2) if y.ndim == 4 else y, expected, what=path.name)
@@ -134,7 +134,7 @@ def exported(
     open_axes: tuple[int, ...] = (0,),
     **options: Any,
 ) -> Path:
-    """``module`` as PyTorch exports it for x [N,3,H,W], with ``open_axes`` left open."""
+    """Export ``module`` by PyTorch for x [N,3,H,W], with ``open_axes`` dynamic."""
     if dynamo:
         letters = dict.fromkeys(open_axes, torch.export.Dim.DYNAMIC)
         options |= {"dynamic_shapes": (letters,), "verbose": False}
@@ -147,7 +147,7 @@ def exported(
 
 
 def saved(model: Any, path: Path, edit: Callable[[Any], None] | None = None) -> Path:
-    """Writes ``model``, edited, with none of onnx's checks."""
+    """Write ``model``, edited, without onnx's checks."""
     if edit is not None:
         edit(model)
     path.write_bytes(model.SerializeToString())

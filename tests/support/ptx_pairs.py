@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from support.ptx_programs import ORDER_IDS, ORDERS, SOURCE, Buffer, line_of, run
+from support.ptx_programs import SOURCE, Buffer, every_order, line_of, run
 
 from vgg_cuda import _C
 
-every_order = pytest.mark.parametrize(("schedule", "lazy"), ORDERS, ids=ORDER_IDS)
+__all__ = ["Pair", "assert_fails", "every_order"]
 
 Buffers = Callable[[], list[Buffer]]
 

@@ -22,9 +22,27 @@ from vgg_cuda import _C
 SOURCE = "kernels/example.cuh"
 KERNEL = "example"
 SCHEDULES = ("forward", "reverse", "round_robin", "random")
-ORDERS = list(product(SCHEDULES, (True, False)))
-"""Every legal order that the emulator knows: schedule, lazy."""
-ORDER_IDS = [f"{schedule}-{'lazy' if lazy else 'eager'}" for schedule, lazy in ORDERS]
+ORDERS = {
+    f"{schedule}-{'lazy' if lazy else 'eager'}": (schedule, lazy)
+    for schedule, lazy in product(SCHEDULES, (True, False))
+}
+"""All orders of execution that the emulator offers: schedule and lazy, by name."""
+
+FAST_ORDERS = ["forward-eager", "random-lazy"]
+"""The only two orders that between them find every mutant without the race detector.
+
+In "forward" the warps run one after the other and copies arrive as early as is legal; in "random"
+they alternate and copies arrive as late as is legal. The race detector finds every mutant in any
+order.
+"""
+
+every_order = pytest.mark.parametrize(("schedule", "lazy"), ORDERS.values(), ids=ORDERS)
+OTHER_ORDERS = [order for order in ORDERS if order not in FAST_ORDERS]
+fast_and_other_orders = pytest.mark.parametrize(
+    "orders",
+    [FAST_ORDERS, pytest.param(OTHER_ORDERS, marks=pytest.mark.slow)],
+    ids=["fast", "others"],
+)
 
 MAX_THREADS = 1024
 ALIGNMENT = 256
@@ -40,13 +58,6 @@ shr.u32 %warp, %tid, 5;
 mov.u32 %block, %ctaid.x;
 mov.u32 %r0, %ntid.x;
 mad.lo.u32 %thread, %block, %r0, %tid;"""
-
-
-def skip_without_emulator() -> None:
-    """At the top of a test module."""
-    if not _C.built_with_emulator():
-        reason = "the extension was built without VGG_CUDA_EMULATOR (CI builds it)"
-        pytest.skip(reason, allow_module_level=True)
 
 
 @dataclass(frozen=True)

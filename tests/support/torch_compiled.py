@@ -1,4 +1,4 @@
-"""``torch.compile(backend="vgg_cuda")`` in tests: what ran where, and results beside PyTorch's."""
+"""Helpers for tests of ``torch.compile(backend="vgg_cuda")``: counters and comparisons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vgg_cuda.interop import torch_cache
 
 
 def afresh() -> Iterator[None]:
-    """A fixture: nothing compiled, counted or packed before."""
+    """Reset compiled graphs, counters and packed weights around a test."""
     torch._dynamo.reset()
     counters.clear()
     yield
@@ -38,7 +38,7 @@ def picture(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def assert_like(got: torch.Tensor, expected: torch.Tensor, bound: float = LOGITS) -> None:
-    """In values, dtype, strides and kind of tensor."""
+    """Compare values, dtype, strides and kind of tensor."""
     assert_close(got.detach().double(), expected.detach().double(), bound)
     assert got.dtype == expected.dtype
     assert got.numel() == 0 or got.stride() == expected.stride()

@@ -1,4 +1,4 @@
-"""PyTorch modules that are VGGs in other words than torchvision's, and some that are none."""
+"""PyTorch modules that spell a VGG differently from torchvision, and some other networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALL = "8 8 M 16 M 16 16 M 16 M 24 M"
 
 
 def narrow(name: str) -> str:
-    """A published network's list with a sixteenth of its channels."""
+    """Return a published network's layers with a sixteenth of the channels."""
     return " ".join(w if w == "M" else str(int(w) // 16) for w in CONFIGS[name].split())
 
 
@@ -123,7 +123,7 @@ def sequential_without_bias() -> nn.Sequential:
 
 
 class Reader(nn.Module):
-    """Its forward is a function of itself and x, which tests write as they like."""
+    """A module whose forward is a given function of the module and x."""
 
     def __init__(self, how: Callable[[Any, torch.Tensor], Any]) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ FORWARDS: dict[str, Callable[[Any, torch.Tensor], Any]] = {
 
 
 class ConvMlp(nn.Module):
-    """timm's, with its branch on the input's size."""
+    """timm's ConvMlp, with its branch on the input's size."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ class ConvMlp(nn.Module):
 
 
 class ClassifierHead(nn.Module):
-    """timm's: global_pool, drop, fc, flatten; ``pool`` is a module with a module inside."""
+    """timm's head: global_pool, drop, fc, flatten."""
 
     def __init__(self, hidden: int, classes: int) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class ClassifierHead(nn.Module):
 
 
 class WholeTimm(nn.Module):
-    """timm/models/vgg.py: ``features``, ``pre_logits``, ``head``, and three forwards."""
+    """The VGG of timm/models/vgg.py: ``features``, ``pre_logits``, ``head``, three forwards."""
 
     def __init__(self, widths: str = SMALL, *, num_classes: int = 10) -> None:
         super().__init__()
@@ -229,7 +229,7 @@ X = torch.randn(2, 3, 40, 33, generator=torch.Generator().manual_seed(5))
 
 
 def original(network: Any, module: nn.Module, x: Any, why: str) -> Any:
-    """A call that ran on the original forward, because of ``why``, and gave the same bits."""
+    """Check that a call runs the original forward because of ``why``, with equal bits."""
     before = network.calls
     y = network(x)
     assert why in network.why

@@ -1,17 +1,18 @@
-"""torchvision's VGG as a PyTorch module, with the same tree of names, since it cannot be imported.
+"""PyTorch modules like torchvision's and timm's VGGs, with the same tree of names.
 
-torchvision needs its compiled operators even for this, and those need a matching torch.
+torchvision needs its compiled operators even for these classes, and those need a matching torch.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-CONFIGS = {  # torchvision's own spelling, kept apart from the package's on purpose
+CONFIGS = {  # torchvision's spelling, independent of the package's
     "vgg11": "64 M 128 M 256 256 M 512 512 M 512 512 M",
     "vgg13": "64 64 M 128 128 M 256 256 M 512 512 M 512 512 M",
     "vgg16": "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M",
@@ -19,19 +20,24 @@ CONFIGS = {  # torchvision's own spelling, kept apart from the package's on purp
 }
 
 
+# Without PyTorch's own random weights, which _randomize replaces: they take seconds.
+Conv2d = partial(nn.utils.skip_init, nn.Conv2d)
+Linear = partial(nn.utils.skip_init, nn.Linear)
+
+
 def _uniform(rng: np.random.Generator, like: torch.Tensor, low: float, high: float) -> torch.Tensor:
     return torch.from_numpy(rng.uniform(low, high, tuple(like.shape)).astype(np.float32))
 
 
 def _features(name: str, batch_norm: bool) -> tuple[nn.Sequential, int]:
-    """The convolutions, and the channels of the last one."""
+    """Return the convolutional part, and the channels of its last layer."""
     layers: list[nn.Module] = []
     channels = 3
     for word in CONFIGS.get(name, name).split():
         if word == "M":
             layers.append(nn.MaxPool2d(2, 2))
             continue
-        layers.append(nn.Conv2d(channels, int(word), 3, padding=1))
+        layers.append(Conv2d(channels, int(word), 3, padding=1))
         channels = int(word)
         if batch_norm:
             layers.append(nn.BatchNorm2d(channels))
@@ -41,7 +47,7 @@ def _features(name: str, batch_norm: bool) -> tuple[nn.Sequential, int]:
 
 @torch.no_grad()
 def _randomize(network: nn.Module, seed: int) -> None:
-    """He-scaled weights; biases and batch norms away from their neutral values."""
+    """Set He-scaled weights, and biases and batch norms that are not neutral."""
     rng = np.random.default_rng(seed)
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -57,7 +63,7 @@ def _randomize(network: nn.Module, seed: int) -> None:
 
 
 class TorchVGG(nn.Module):
-    """``features``, ``avgpool``, ``classifier``, as in torchvision/models/vgg.py."""
+    """The VGG of torchvision/models/vgg.py: ``features``, ``avgpool``, ``classifier``."""
 
     def __init__(
         self,
@@ -72,13 +78,13 @@ class TorchVGG(nn.Module):
         self.features, channels = _features(name, batch_norm)
         self.avgpool = nn.AdaptiveAvgPool2d((7, 7))
         self.classifier = nn.Sequential(
-            nn.Linear(channels * 49, hidden),
+            Linear(channels * 49, hidden),
             nn.ReLU(inplace=False),
             nn.Dropout(),
-            nn.Linear(hidden, hidden),
+            Linear(hidden, hidden),
             nn.ReLU(inplace=False),
             nn.Dropout(),
-            nn.Linear(hidden, num_classes),
+            Linear(hidden, num_classes),
         )
         _randomize(self, seed)
         self.eval()
@@ -88,7 +94,7 @@ class TorchVGG(nn.Module):
 
     @torch.no_grad()
     def taps(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        """Every module's own output for x [N,H,W,3], spatial ones as NHWC."""
+        """Return every module's output for x [N,H,W,3], spatial ones as NHWC."""
         found: dict[str, np.ndarray] = {}
         y = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
         for prefix, modules in (("features", self.features), ("classifier", self.classifier)):
@@ -102,12 +108,12 @@ class TorchVGG(nn.Module):
         return found
 
     def arrays(self) -> dict[str, Any]:
-        """The state dict as NumPy arrays."""
+        """Return the state dict as NumPy arrays."""
         return {name: tensor.numpy() for name, tensor in self.state_dict().items()}
 
 
 class TimmVGG(nn.Module):
-    """``features``, ``pre_logits``, ``head``, as in timm/models/vgg.py: a head of convolutions."""
+    """The VGG of timm/models/vgg.py: ``features``, ``pre_logits``, ``head`` of convolutions."""
 
     def __init__(
         self,
@@ -121,10 +127,10 @@ class TimmVGG(nn.Module):
         super().__init__()
         self.features, channels = _features(name, batch_norm)
         self.pre_logits = nn.Module()
-        self.pre_logits.fc1 = nn.Conv2d(channels, hidden, 7)
-        self.pre_logits.fc2 = nn.Conv2d(hidden, hidden, 1)
+        self.pre_logits.fc1 = Conv2d(channels, hidden, 7)
+        self.pre_logits.fc2 = Conv2d(hidden, hidden, 1)
         self.head = nn.Module()
-        self.head.fc = nn.Linear(hidden, num_classes) if num_classes else nn.Identity()
+        self.head.fc = Linear(hidden, num_classes) if num_classes else nn.Identity()
         _randomize(self, seed)
         self.eval()
 

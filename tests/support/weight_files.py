@@ -1,4 +1,4 @@
-"""Small weight files in memory, and the check that one is refused well."""
+"""Small weight files in memory, and a check of their refusal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def state(kind: type[torch.nn.Module] = TorchVGG, batch_norm: bool = False) -> d
 
 
 def refused(tmp_path: Path, content: bytes, name: str = "bad.pth") -> str:
-    """The message with which a file of this content is refused: one line, with the name."""
+    """Return the message that refuses a file of this content: one line, with the name."""
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:

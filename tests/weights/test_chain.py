@@ -1,4 +1,4 @@
-"""Networks as lists of layers: what becomes of them, and what is refused."""
+"""Networks as lists of layers: their weights and results, and refusals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from support.tolerance import LOGITS, relative_l2
 
 from vgg_cuda import PRESETS, VGG, reference, verify
 from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
-from vgg_cuda.weights.chain import (
+from vgg_cuda.weights.chain import to_weights
+from vgg_cuda.weights.chain.layers import (
     AdaptiveAvgPool,
     BatchNorm,
     Conv3x3,
@@ -28,7 +29,6 @@ from vgg_cuda.weights.chain import (
     Relu,
     Softmax,
     UnsupportedError,
-    to_weights,
 )
 from vgg_cuda.weights.metadata import KEY, to_metadata
 
@@ -52,7 +52,7 @@ def norm(name: str, k: int, **other: Any) -> BatchNorm:
 
 
 def run(layers: list[Layer], x: np.ndarray) -> np.ndarray:
-    """The layers one by one in float64, as their docstrings define them."""
+    """Compute the layers one by one in float64, as their docstrings define them."""
     y: Any = x.astype(np.float64)
     for layer in layers:
         match layer:
@@ -121,9 +121,9 @@ NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("device", ["cpu", "emulator"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_networks_compute_what_their_layers_say(name: str, device: str, tmp_path: Path) -> None:
+def test_networks_compute_their_layers(name: str, device: str, tmp_path: Path) -> None:
     layers, input_size, size = NETWORKS[name]
     weights = to_weights(layers, source=name, input_size=input_size)
     x = RNG.standard_normal((2, *size, weights.config.in_channels)).astype(np.float32)
@@ -145,7 +145,7 @@ def test_networks_compute_what_their_layers_say(name: str, device: str, tmp_path
     assert np.array_equal(VGG(again, device=device, dtype="float32")(x), y)
 
 
-def test_every_tap_of_an_unusual_network_is_what_the_reference_says() -> None:
+def test_taps_of_an_unusual_network() -> None:
     layers = NETWORKS["linear-conv-then-pool"][0]
     weights = to_weights(layers, source="taps")
     x = RNG.standard_normal((1, 9, 8, 3)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_every_tap_of_an_unusual_network_is_what_the_reference_says() -> None:
         assert relative_l2(found[tap], y) < LOGITS, tap
 
 
-def test_dense_layers_that_read_all_pixels_take_one_size() -> None:
+def test_dense_layers_on_pixels_take_one_size() -> None:
     layers, size, _ = NETWORKS["flatten"]
     model = VGG(to_weights(layers, source="m", input_size=size), device="cpu")
     with pytest.raises(ValueError, match=r"expected H = 20 and W = 12 .*got H = 12 and W = 20"):
@@ -171,7 +171,7 @@ def test_an_adaptive_pool_takes_any_size() -> None:
     assert to_weights(layers, source="m", input_size=size).config.input_size is None
 
 
-def test_pixels_are_for_networks_of_three_channels() -> None:
+def test_uint8_images_need_three_channels() -> None:
     layers, size, _ = NETWORKS["one-channel"]
     model = VGG(to_weights(layers, source="m", input_size=size), device="cpu")
     with pytest.raises(TypeError, match="expected a floating-point array"):
@@ -182,7 +182,7 @@ def test_pixels_are_for_networks_of_three_channels() -> None:
         model.classify(np.zeros((8, 8, 3), np.uint8))
 
 
-def test_a_preset_is_fitted_to_the_one_size() -> None:
+def test_preset_is_fitted_to_the_only_size() -> None:
     square = [*DEEP, Flatten("f", "HWC"), linear("d", 16 * 16 * 16, 4)]
     for preset, size, crop in (("torchvision", 73, 64), ("keras", (64, 64), None)):
         found = to_weights(square, source="m", input_size=(64, 64), preset=PRESETS[preset]).preset
@@ -223,8 +223,8 @@ REFUSED = {
         refuse([*DEEP, linear("d", 16, 4)]), "d: expected Flatten or a global pool before"),
     "norm-after-relu": (
         refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
-        r"n: expected batch norms right behind .*, got BatchNorm after r \(Relu\)"),
-    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right behind .* first"),
+        r"n: expected batch norms right after .*, got BatchNorm after r \(Relu\)"),
+    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected batch norms right after .* first"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),
@@ -232,18 +232,18 @@ REFUSED = {
         refuse([conv("a", 3, 8), GlobalPool("g", "avg"), Relu("r")]), "a ReLU before the average"),
     "flatten-chw-headless": (
         refuse([*DEEP, Flatten("f", "CHW")]),
-        "expected a dense layer behind Flatten",
+        "expected a dense layer after Flatten",
     ),
     "after-softmax": (
         refuse([*DEEP, *HEAD, Softmax("s"), linear("e", 4, 4)]), "e: expected nothing after"),
-    "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right behind"),
+    "softmax-of-pixels": (refuse([*DEEP, Softmax("s")]), "s: expected a softmax right after"),
     "softmax-of-relu": (
-        refuse([*DEEP, *HEAD, Relu("r"), Softmax("s")]), "s: expected a softmax right behind"),
+        refuse([*DEEP, *HEAD, Relu("r"), Softmax("s")]), "s: expected a softmax right after"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_layers_in_another_order_are_refused_by_name(name: str) -> None:
+def test_wrong_order_names_the_layer(name: str) -> None:
     call, text = REFUSED[name]
     with pytest.raises(UnsupportedError, match=f"model.x: .*{text}|model.x: {text}") as caught:
         call()
@@ -276,13 +276,13 @@ MISSHAPEN = {
 
 
 @pytest.mark.parametrize("name", MISSHAPEN)
-def test_misshapen_parameters_are_refused_by_name(name: str) -> None:
+def test_misshapen_parameters_name_the_layer(name: str) -> None:
     layers, options, text = MISSHAPEN[name]
     with pytest.raises(WeightsError, match=text):
         to_weights(layers, source="model.x", **options)
 
 
-def test_what_torchvision_cannot_name_is_not_written_so(tmp_path: Path) -> None:
+def test_networks_without_torchvision_names(tmp_path: Path) -> None:
     weights = to_weights(NETWORKS["global-max"][0], source="m")
     with pytest.raises(WeightsError, match="write it as native"):
         save_torchvision(weights, tmp_path / "w.safetensors")
@@ -296,7 +296,7 @@ def five_blocks(grid: int) -> list[Layer]:
     return [*layers, Flatten("f", "HWC"), linear("d", 4 * grid * grid, 3)]
 
 
-def test_a_square_grid_of_pixels_is_torchvisions_adaptive_pool_at_that_size(tmp_path: Path) -> None:
+def test_square_grid_is_torchvisions_adaptive_pool(tmp_path: Path) -> None:
     weights = to_weights(five_blocks(2), source="m", input_size=(64, 64))
     save_torchvision(weights, tmp_path / "w.safetensors")
     again = load_weights(tmp_path / "w.safetensors")
@@ -307,23 +307,23 @@ def test_a_square_grid_of_pixels_is_torchvisions_adaptive_pool_at_that_size(tmp_
 
 BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "not-an-object": ({"config": [1]}, "config: expected a JSON object"),
-    "missing": ({"config": {}}, "config: name: not as this package writes it: nothing"),
+    "missing": ({"config": {}}, "config: name: expected a valid value, got nothing"),
     "widths": ({"widths": ["M"]}, "expected a convolution first"),
-    "widths-words": ({"widths": [8, "N"]}, "config: widths: not as"),
-    "widths-huge": ({"widths": [8] * 1000}, "config: widths: not as"),
-    "negative": ({"head": [-1]}, "config: head: not as"),
-    "bool": ({"in_channels": True}, "config: in_channels: not as"),
-    "pooling": ({"pooling": "median"}, "config: pooling: not as .*'median'"),
-    "size": ({"input_size": [20]}, "config: input_size: not as"),
+    "widths-words": ({"widths": [8, "N"]}, "config: widths: expected a valid"),
+    "widths-huge": ({"widths": [8] * 1000}, "config: widths: expected a valid"),
+    "negative": ({"head": [-1]}, "config: head: expected a valid"),
+    "bool": ({"in_channels": True}, "config: in_channels: expected a valid"),
+    "pooling": ({"pooling": "median"}, "config: pooling: expected a valid .*'median'"),
+    "size": ({"input_size": [20]}, "config: input_size: expected a valid"),
     "no-size": ({"input_size": None}, "input_size: expected"),
-    "more": ({"dropout": 1}, "config: not expected: .*dropout"),
+    "more": ({"dropout": 1}, "config: unexpected fields: .*dropout"),
     "other-shapes": ({"head": [5]}, r"fc6.weight: expected \[5, 240\], got \[4, 240\]"),
     "future": ({"version": 3}, "upgrade vgg_cuda"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_CONFIGS)
-def test_a_config_that_makes_no_sense_is_refused(name: str, tmp_path: Path) -> None:
+def test_invalid_config_is_refused(name: str, tmp_path: Path) -> None:
     changes, text = BAD_CONFIGS[name]
     layers, size, _ = NETWORKS["flatten"]
     weights = to_weights(layers, source="m", input_size=size)

@@ -1,4 +1,4 @@
-"""A short run of the fuzz target; ``tests/fuzz/fuzz_weights.py`` runs for as long as it is told."""
+"""A short run of the fuzz target ``tests/fuzz/fuzz_weights.py``."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def target() -> ModuleType:
 
 
 @pytest.mark.filterwarnings("ignore::vgg_cuda.weights.HeadDroppedWarning")
-def test_the_corpus_loads(target: ModuleType, tmp_path: Path) -> None:
+def test_corpus_loads(target: ModuleType, tmp_path: Path) -> None:
     for name, data in target.corpus().items():
         (tmp_path / name).write_bytes(data)
         load_weights(tmp_path / name)
 
 
-def test_a_few_mutated_files(target: ModuleType, tmp_path: Path) -> None:
+def test_mutated_files(target: ModuleType, tmp_path: Path) -> None:
     tried, found = target.run(30, seed=0, keep=tmp_path, limit=800)
     assert not found
     assert tried > 100

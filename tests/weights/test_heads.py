@@ -1,4 +1,4 @@
-"""Heads that are NaN, cut off or ImageNet's own, and where a NaN is an error."""
+"""Dense heads that are NaN, truncated or ImageNet's, and NaN in other tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vgg_cuda.weights.torchvision import to_state_dict
 
 
 @pytest.mark.parametrize("kind", [TorchVGG, TimmVGG])
-def test_a_head_of_nan_is_dropped(tmp_path: Path, kind: type[torch.nn.Module]) -> None:
+def test_head_of_nan_is_dropped(tmp_path: Path, kind: type[torch.nn.Module]) -> None:
     state = kind(SMALL, hidden=8, num_classes=2).state_dict()
     for name, tensor in state.items():
         if not name.startswith("features"):
@@ -37,7 +37,7 @@ def test_a_head_of_nan_is_dropped(tmp_path: Path, kind: type[torch.nn.Module]) -
     assert VGG(weights, device="cpu")(images(1, 32, 32)).shape == (1, 1, 1, 24)
 
 
-def test_a_native_head_of_nan_is_dropped() -> None:
+def test_native_head_of_nan_is_dropped() -> None:
     tensors = load_weights(TorchVGG(SMALL, hidden=8, num_classes=2).state_dict()).tensors
     nan = {n: t * np.float32("nan") if n.startswith("fc") else t for n, t in tensors.items()}
     with pytest.warns(HeadDroppedWarning):
@@ -63,7 +63,7 @@ def test_nan_in_a_batch_norm_names_the_tensor(part: str) -> None:
         load_weights(state)
 
 
-def test_a_timm_network_without_classes_keeps_its_features(tmp_path: Path) -> None:
+def test_timm_network_without_classes(tmp_path: Path) -> None:
     module = TimmVGG(SMALL, hidden=8, num_classes=0)
     torch.save(module.state_dict(), tmp_path / "w")
     with pytest.warns(HeadDroppedWarning, match=r"head\.fc is missing"):
@@ -76,7 +76,7 @@ def test_a_timm_network_without_classes_keeps_its_features(tmp_path: Path) -> No
 
 
 def published() -> dict[str, np.ndarray]:
-    """VGG-11's names and shapes; broadcast zeros, so that it costs one copy at most."""
+    """Return VGG-11's names and shapes with broadcast zeros."""
     state = TorchVGG(CONFIGS["vgg11"], hidden=1, num_classes=1).state_dict()
     shapes = {name: tuple(t.shape) for name, t in state.items() if "features" in name}
     sizes = {0: (4096, 25088), 3: (4096, 4096), 6: (1000, 4096)}
@@ -102,13 +102,13 @@ def test_other_networks_of_1000_classes_get_no_labels() -> None:
     assert load_weights(state).labels is None
 
 
-def test_a_header_that_states_no_labels_is_believed() -> None:
+def test_header_without_labels_gives_none() -> None:
     weights = torchvision.from_tensors(published(), "file", Stated(present=True))
     assert weights.config.name == "vgg11"
     assert weights.labels is None
 
 
-def test_a_published_head_without_its_last_layer_is_refused() -> None:
+def test_published_head_without_last_layer() -> None:
     cut = {n: t for n, t in published().items() if "classifier.6" not in n}
     with pytest.raises(WeightsError, match=r"missing: classifier\.6\.weight"):
         load_weights(cut)
@@ -120,7 +120,7 @@ def test_a_published_head_without_its_last_layer_is_refused() -> None:
     grid=st.integers(1, 8),
     channels=st.integers(1, 5),
 )
-def test_any_head_goes_there_and_back(hidden: list[int], grid: int, channels: int) -> None:
+def test_any_head_converts_and_back(hidden: list[int], grid: int, channels: int) -> None:
     widths = (3, "M", 4, "M", 2, 3, "M", 4, "M", channels, "M")
     config = Config("vgg", widths, tuple(hidden), grid if hidden else 7)
     weights = he_weights(config, 0)

@@ -1,4 +1,4 @@
-"""``load_weights("imagenet")`` against a server on loopback that answers as the hub does."""
+"""``load_weights("imagenet")`` with a local server in place of the hub."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def content() -> bytes:
 
 
 class Hub(BaseHTTPRequestHandler):
-    """One file of each of ``repositories``; all else is not found."""
+    """A server with one file in each of ``repositories``."""
 
     repositories = ("timm/vgg16.tv_in1k", "timm/vgg11_bn.tv_in1k")
     mode = SERVES
@@ -49,7 +49,7 @@ class Hub(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def _answer(self, *, body: bool) -> None:
-        if "/resolve/" in self.path:  # the client may ask the server other things too
+        if "/resolve/" in self.path:  # the client sends other requests, too
             self.seen.append(f"{self.command} {self.path}")
         files = [f"/{name}/resolve/main/model.safetensors" for name in self.repositories]
         if self.path not in files:
@@ -96,7 +96,7 @@ def hub() -> Iterator[tuple[str, type[Hub]]]:
 
 CHILD = """
 import sys, time
-time.sleep = lambda seconds: None  # the client waits longer and longer before it tries again
+time.sleep = lambda seconds: None  # the client waits between retries
 from vgg_cuda.weights import WeightsError, load_weights
 try:
     weights = load_weights(sys.argv[1])
@@ -108,13 +108,13 @@ except WeightsError as error:
 
 
 def load(folder: Path, source: str, endpoint: str, **environment: str) -> tuple[str, str]:
-    """What a fresh process prints and logs that loads ``source`` with its cache in ``folder``."""
+    """Load ``source`` in a new process with its cache in ``folder``; return output and log."""
     inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.upper().startswith("HF_") and not name.upper().endswith("_PROXY")
     }
-    master, slave = os.openpty()  # a terminal, since progress is shown on one alone
+    master, slave = os.openpty()  # progress is shown on a terminal only
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, source],
@@ -136,7 +136,7 @@ def load(folder: Path, source: str, endpoint: str, **environment: str) -> tuple[
 
 def check_advice(said: str, repository: str) -> None:
     for part in (
-        f"download that file from the Hugging Face repository {repository}",
+        f"Download the file from the Hugging Face repository {repository}",
         "HF_ENDPOINT",
     ):
         assert part in said
@@ -156,43 +156,41 @@ def test_download_then_cache(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None
     assert len(handler.seen) == 2
     # another variant is another repository, and is not in the cache
     said, _ = load(tmp_path, "imagenet:vgg11_bn", endpoint, HF_HUB_OFFLINE="1")
-    assert said.startswith("error imagenet:vgg11_bn: cannot get model.safetensors")
+    assert said.startswith("error imagenet:vgg11_bn: cannot download model.safetensors")
     check_advice(said, "timm/vgg11_bn.tv_in1k")
     assert load(tmp_path, "imagenet:vgg11_bn", endpoint)[0].startswith("loaded (16, 16, 7)")
 
 
 def test_not_found(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     said, _ = load(tmp_path, "imagenet:vgg13", hub[0])
-    assert said.startswith("error imagenet:vgg13: cannot get")
+    assert said.startswith("error imagenet:vgg13: cannot download")
     assert "404" in said
     check_advice(said, "timm/vgg13.tv_in1k")
 
 
-def test_a_connection_lost_midway_is_taken_up_again(
-    tmp_path: Path, hub: tuple[str, type[Hub]]
-) -> None:
+def test_lost_connection_is_resumed(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     hub[1].mode = STUMBLES
     assert load(tmp_path, "imagenet", hub[0])[0].startswith("loaded")
     assert len(hub[1].starts) == 2
 
 
-def test_a_connection_lost_for_good(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_connection_lost_permanently(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     hub[1].mode = DIES
     said, _ = load(tmp_path, "imagenet", hub[0])
-    assert said.startswith("error imagenet: cannot get")
+    assert said.startswith("error imagenet: cannot download")
     assert len(hub[1].starts) > 1
     check_advice(said, "timm/vgg16.tv_in1k")
-    hub[1].mode = SERVES  # nothing half was kept
+    hub[1].mode = SERVES  # no partial file was kept
     assert load(tmp_path, "imagenet", hub[0])[0].startswith("loaded")
 
 
 def test_connection_refused(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     said, _ = load(tmp_path, "imagenet", "http://127.0.0.1:9")
-    assert said.startswith("error imagenet: cannot get")
+    assert said.startswith("error imagenet: cannot download")
     check_advice(said, "timm/vgg16.tv_in1k")
 
 
-def test_a_server_that_is_no_hub(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
+def test_server_other_than_the_hub(tmp_path: Path, hub: tuple[str, type[Hub]]) -> None:
     hub[1].send_header = lambda self, name, value: (
         None if name == "X-Repo-Commit" else BaseHTTPRequestHandler.send_header(self, name, value)
     )
@@ -202,5 +200,7 @@ def test_a_server_that_is_no_hub(tmp_path: Path, hub: tuple[str, type[Hub]]) -> 
 
 def test_variants() -> None:
     assert len(VARIANTS) == 8
-    with pytest.raises(WeightsError, match="'resnet50': expected one of vgg11, vgg11_bn, vgg13"):
+    with pytest.raises(
+        WeightsError, match=r"expected one of vgg11, vgg11_bn, vgg13.* got 'resnet50'"
+    ):
         load_weights("imagenet:resnet50")

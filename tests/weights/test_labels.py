@@ -23,7 +23,7 @@ KNOWN = {
 }  # fmt: skip
 
 
-def test_there_are_1000_different_labels() -> None:
+def test_labels_are_1000_and_unique() -> None:
     labels = imagenet_labels()
     assert len(labels) == len(set(labels)) == 1000
     assert all(label == label.strip() and label.isascii() and label for label in labels)

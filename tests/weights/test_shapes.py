@@ -1,4 +1,4 @@
-"""State dicts with tensors missing, left over or misshapen: each error names the tensor."""
+"""State dicts with missing, unexpected or misshapen tensors: each error names the tensor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vgg_cuda.weights import WeightsError, load_weights
 
 
 def changed(kind: type[torch.nn.Module] = TorchVGG, bn: bool = False, **tensors: Any) -> Any:
-    """The state dict with tensors put in; None takes one out."""
+    """Return the state dict with tensors replaced; None removes a tensor."""
     values = {**state(kind, bn), **{n.replace("__", "."): t for n, t in tensors.items()}}
     return {name: tensor for name, tensor in values.items() if tensor is not None}
 
@@ -30,12 +30,12 @@ WRONG = [
     (changed(classifier__3__bias=None), "missing: classifier.3.bias"),
     (changed(features__40__weight=Z(24, 24, 3, 3)), "found a gap"),
     (changed(features__1__weight=Z(8)), "batch norm after every convolution"),
-    (changed(classifier__6__scale=Z(2)), "not expected: classifier.6.scale"),
+    (changed(classifier__6__scale=Z(2)), "unexpected: classifier.6.scale"),
     (changed(classifier__9__bias=Z(2)), "missing: classifier.9.weight"),
-    (changed(**{"features.0.running_mean": Z(8)}), "not expected: features.0.running_mean"),
-    (changed(**{"features.00.weight": Z(8)}), "not expected: features.00.weight"),
-    (changed(**{f"features.{'9' * 5000}.weight": Z(8)}), "not expected: features.999"),
-    (changed(**{"fc6\n\x1b[31m.weight" + "x" * 10**6: Z(8)}), "not expected: fc6"),
+    (changed(**{"features.0.running_mean": Z(8)}), "unexpected: features.0.running_mean"),
+    (changed(**{"features.00.weight": Z(8)}), "unexpected: features.00.weight"),
+    (changed(**{f"features.{'9' * 5000}.weight": Z(8)}), "unexpected: features.999"),
+    (changed(**{"fc6\n\x1b[31m.weight" + "x" * 10**6: Z(8)}), "unexpected: fc6"),
     (changed(features__3__weight=Z(8, 9, 3, 3)), "features.3.weight: expected [8, 8, 3, 3]"),
     (changed(features__3__weight=Z(8, 8, 5, 5)), "got [8, 8, 5, 5]"),
     (changed(features__0__bias=Z(9)), "features.0.bias: expected [8], got [9]"),
@@ -55,7 +55,7 @@ WRONG = [
     (changed(TimmVGG, **{"head.fc.weight": None}), "missing: head.fc.weight"),
     (changed(TimmVGG, **{"pre_logits.fc1.weight": None}), "missing: pre_logits.fc1.weight"),
     (changed(TimmVGG, **{"pre_logits.fc2.bias": None}), "missing: pre_logits.fc2.bias"),
-    (changed(TimmVGG, **{"head.fc.extra": Z(2)}), "not expected: head.fc.extra"),
+    (changed(TimmVGG, **{"head.fc.extra": Z(2)}), "unexpected: head.fc.extra"),
     (changed(TimmVGG, **{"pre_logits.fc1.weight": Z(8, 24, 7, 6)}), "[K, 24, 7, 7]"),
     (changed(TimmVGG, **{"pre_logits.fc1.weight": Z(8, 96, 7, 7)}), "[K, 24, 7, 7]"),
     (changed(TimmVGG, **{"pre_logits.fc1.weight": Z(8)}), "[K, 24, 7, 7]"),
@@ -70,7 +70,7 @@ def test_wrong_tensors_are_named(tmp_path: Path, values: dict[str, Any], text: s
     assert text in refused(tmp_path, zipped(values))
 
 
-def test_several_tensors_are_all_named() -> None:
+def test_all_wrong_tensors_are_named() -> None:
     values = {n: t.numpy() for n, t in state(TorchVGG, True).items() if not n.endswith("mean")}
     with pytest.raises(WeightsError, match=r"missing: features\.1\.running_mean, features\.5\.r"):
         load_weights({**values, "features.0.running_mean": np.zeros(8)})

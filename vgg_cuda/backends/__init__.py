@@ -1,4 +1,4 @@
-"""The backends, and which of them a device name means."""
+"""The backends, and the choice of one by device name."""
 
 from __future__ import annotations
 
@@ -29,42 +29,43 @@ __all__ = [
 
 
 class DeviceError(RuntimeError):
-    """A device that is not there; the text says why and what to do."""
+    """Raised for an unavailable device, with the reason and what to do."""
 
 
 WITHOUT_EXTENSION = (
-    f"{Path(__file__).parents[1]} is a folder of sources, without the compiled extension: "
-    'install it and run from another folder, or run "make dev" there'
+    f"{Path(__file__).parents[1]} is a folder of sources without the compiled extension: "
+    'install the package and run from another folder, or run "make dev" there'
 )
 DEVICES = '"auto", "cpu", "cuda", "cuda:N" or "emulator"'
 
 
 def is_backend(x: object) -> bool:
-    """Whether ``x`` is a backend, as :func:`get_backend` returns them."""
+    """Return whether ``x`` is a backend, as returned by :func:`get_backend`."""
     return hasattr(x, "pack_conv3x3") and hasattr(x, "on_stream")
 
 
 def get_backend(device: Any = "auto", arch: str | None = None) -> Backend:
-    """The backend for ``device``: "auto", "cpu", "cuda", "cuda:N" or "emulator".
+    """Return the backend for ``device``: "auto", "cpu", "cuda", "cuda:N" or "emulator".
 
-    "auto" is the first GPU where there is one that works, else the CPU; never the emulator.
-    ``arch``, "sm_80" for example, is the GPU whose kernels are launched: by default the device's
-    own, on the emulator "sm_80". A ``torch.device`` is as good as its name. Raises ``ValueError``
-    for another name and for an ``arch`` that the device cannot run, ``TypeError`` for what is no
-    name, :class:`DeviceError`, saying why, for a device that is not there.
+    "auto" is the first GPU if it can be used, else the CPU; never the emulator. ``device`` may
+    also be a ``torch.device``. ``arch``, such as "sm_80", is the GPU architecture whose kernels are
+    launched: by default that of the device, on the emulator "sm_80". Raises ``ValueError`` for an
+    unknown device and for an ``arch`` that the device cannot run, ``TypeError`` for objects that
+    are not names, :class:`DeviceError` with the reason for an unavailable device.
     """
     device = _device_name(device)
     if not isinstance(device, str):
-        raise TypeError(f"unknown device {device!r}: expected {DEVICES}")
+        raise TypeError(f"device: expected {DEVICES}, got {device!r}")
     check_arch(arch)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?|emulator", device):
-        raise ValueError(f"unknown device {device!r}: expected {DEVICES}")
+        raise ValueError(f"device: expected {DEVICES}, got {device!r}")
     if device == "auto":
         device = "cuda" if why_missing("cuda") is None else "cpu"
     if device == "cpu":
         if arch is not None:
             raise ValueError(
-                f"arch {arch!r}: the cpu runs no kernels of GPUs; device='emulator' does"
+                f"arch: expected None on the cpu, which runs no GPU kernels, got {arch!r}; "
+                'device="emulator" runs them'
             )
         return _cpu()
     name, _, digits = device.partition(":")
@@ -80,37 +81,39 @@ def _device_name(device: Any) -> Any:
 
 
 def check_arch(arch: Any) -> None:
-    """Raises ``TypeError`` where ``arch`` is neither a name nor None."""
+    """Raise ``TypeError`` if ``arch`` is neither a name nor None."""
     if arch is not None and not isinstance(arch, str):
         raise TypeError(f'arch: expected a name such as "sm_80", got {arch!r}')
 
 
 def of_array(x: Any, device: Any = None, arch: str | None = None) -> Backend:
-    """The backend for ``device``; by default the one where the NumPy or CuPy array ``x`` lives.
+    """Return the backend for ``device``, by default that of the NumPy or CuPy array ``x``.
 
-    Raises as :func:`get_backend`, and ``ValueError`` where ``x`` is not in that device's memory:
-    nothing is moved between devices unasked.
+    Raises errors as :func:`get_backend`, and ``ValueError`` if ``x`` is not in the memory of that
+    device.
     """
     check_arch(arch)
     device = _device_name(device)
     on_gpu = is_cupy(x)
     place = f"cuda:{int(x.device.id)}" if on_gpu else "cpu"
     if device is None or device == "auto" or (device == "cuda" and on_gpu):
-        # no get_backend: the GPU of an array is there
+        # without get_backend: the GPU of an array is available
         return _cuda(int(x.device.id), arch) if on_gpu else get_backend("cpu", arch)
     backend = get_backend(device, arch)
     if backend.name == "cuda" and not on_gpu:
         raise ValueError(
-            f"x: is in host memory, but device is {device!r}: move it there with cupy.asarray()"
+            f"x: expected an array on {device}, got one in host memory; copy it with cupy.asarray()"
         )
     if on_gpu and backend.device != place:
         how = "cupy.asnumpy()" if backend.name != "cuda" else f"cupy.cuda.Device({device[5:]})"
-        raise ValueError(f"x: is on {place}, but device is {device!r}: move it there with {how}")
+        raise ValueError(
+            f"x: expected an array for device {device}, got one on {place}; copy it with {how}"
+        )
     return backend
 
 
 def why_missing(name: str, index: int = 0) -> str | None:
-    """Why a backend, "cpu", "cuda" (on GPU ``index``) or "emulator", cannot be used; or None."""
+    """Return why "cpu", "cuda" (GPU ``index``) or "emulator" is unavailable; None if available."""
     if name == "cpu":
         return None
     if find_spec("vgg_cuda._C") is None:

@@ -1,4 +1,4 @@
-"""The embedded backend: float32 in NumPy, for machines with no GPU."""
+"""The CPU backend: float32 in NumPy, for machines without a GPU."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .threads import one_blas_thread, run_blocks
 
 Float32 = NDArray[np.float32]
 
-LINEAR_ROWS = 512  # of a dense layer's weights that a worker takes at a time
-MIN_WINOGRAD_CHANNELS = 16  # below, the transforms cost more than they save
+LINEAR_ROWS = 512  # rows of a dense layer's weights per task of a worker
+MIN_WINOGRAD_CHANNELS = 16  # with fewer, the transforms cost more than they save
 
 
 @dataclass(frozen=True)
 class CpuConv3x3:
-    """``filters``: [36,C,K] for Winograd, or [9*C+1,K], bias included, for im2col; bias [K]."""
+    """bias [K] and filters: [36,C,K] for Winograd, or [9*C+1,K], bias included, for im2col."""
 
     in_channels: int
     out_channels: int
@@ -41,7 +41,7 @@ class CpuConv3x3:
 
 @dataclass(frozen=True)
 class CpuLinear:
-    """w [K,C], bias [K]."""
+    """Dense layer of w [K,C] and bias [K]."""
 
     in_features: int
     out_features: int
@@ -52,7 +52,7 @@ class CpuLinear:
 
 
 class CpuBackend:
-    """Implements :class:`~vgg_cuda.backends.base.Backend` with NumPy arrays."""
+    """Implementation of :class:`~vgg_cuda.backends.base.Backend` with NumPy."""
 
     name = "cpu"
     device = "cpu"
@@ -65,11 +65,13 @@ class CpuBackend:
 
     def on_stream(self, stream: Any) -> AbstractContextManager[None]:
         if stream is not None:
-            raise ValueError(f"stream: the cpu has none, got {stream!r}")
+            raise ValueError(
+                f"stream: expected None on the cpu, which has no streams, got {stream!r}"
+            )
         return nullcontext()
 
     def asarray(self, x: Any, dtype: DTypeLike) -> NDArray[Any]:
-        with np.errstate(over="ignore"):  # beyond float32 is infinite
+        with np.errstate(over="ignore"):  # values beyond float32 become infinite
             return np.asarray(x, dtype, order="C")
 
     def as_images(self, x: Any, dtype: str) -> NDArray[Any]:
@@ -168,7 +170,7 @@ class CpuBackend:
 
 
 def _reduce_bins(reduce: Callable[..., Any], x: Float32, y: Float32) -> Float32:
-    """x [N,H,W,C] into y [N,grid,grid,C]: each bin's pixels by ``reduce``, a reduction of NumPy."""
+    """Reduce each bin of x [N,H,W,C] to a pixel of y [N,grid,grid,C] with a NumPy reduction."""
     (_, h, w, _), grid = x.shape, y.shape[1]
     for i in range(grid):
         rows = slice(i * h // grid, -(-(i + 1) * h // grid))

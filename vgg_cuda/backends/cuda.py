@@ -1,7 +1,7 @@
-"""The CUDA backend: CuPy holds the arrays, the extension's kernels compute.
+"""The CUDA backend: arrays of CuPy, kernels of the extension.
 
-Work is enqueued on CuPy's current stream of the device, which for PyTorch's tensors ``streams.py``
-has made PyTorch's; only ``to_numpy`` waits for it.
+Work is enqueued on CuPy's current stream of the device; for PyTorch tensors, ``streams.py`` makes
+that PyTorch's current stream. Only ``to_numpy`` and ``synchronize`` wait for it.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ Array = Any
 
 OLDEST_COMPUTE_CAPABILITY = (8, 0)
 
-# CUDA lets nobody wait for a GPU while a stream of it captures.
+# CUDA forbids waiting for a GPU while one of its streams captures a graph.
 _capturing = threading.RLock()
 
 
 @cache
 def _described(query: Callable[[], _C.DeviceInfo]) -> _C.DeviceInfo:
-    """What ``query`` says, asked once per process: it visits every GPU."""
+    """Return the result of ``query``, called once per process because it visits every GPU."""
     return query()
 
 
 def why_unavailable(index: int = 0) -> str | None:
-    """Why GPU ``index`` of this machine cannot be used, in words for a user; None where it can.
+    """Return why GPU ``index`` is unavailable, in words for a user; None if it is available.
 
-    The driver is asked for first, then the GPU, then CuPy.
+    The driver is checked first, then the GPU, then CuPy.
     """
     info = _described(_C.device_info)
     if not info["available"]:
@@ -64,7 +64,7 @@ def why_unavailable(index: int = 0) -> str | None:
 
 
 def _arch_of(index: int, name: str | None) -> _C.Arch:
-    """What is planned for: the GPU itself, or another whose kernels it can run."""
+    """Return the architecture of GPU ``index``, or that called ``name`` if the GPU can run it."""
     device = _described(_C.device_info)["devices"][index]
     major, minor = device["compute_capability"]
     if name is None:
@@ -73,14 +73,14 @@ def _arch_of(index: int, name: str | None) -> _C.Arch:
     if not _C.can_run(arch, major, minor):
         runs = [known for known in _C.arch_names() if _C.can_run(_C.arch(known), major, minor)]
         raise ValueError(
-            f"arch {name!r}: {device['name']} is sm_{major}{minor} and cannot run it; "
-            f"expected one of {', '.join(runs)}"
+            f"arch: expected one of {', '.join(runs)} for {device['name']} (sm_{major}{minor}), "
+            f"got {name!r}"
         )
     return arch
 
 
 def _dtypes() -> tuple[str, ...]:
-    # CuPy 14 holds bfloat16 where ml_dtypes is installed, whose dtype it is.
+    # CuPy 14 supports bfloat16, a dtype of ml_dtypes, if that is installed
     import cupy
 
     if int(cupy.__version__.split(".")[0]) >= 14 and importlib.util.find_spec("ml_dtypes"):
@@ -89,11 +89,11 @@ def _dtypes() -> tuple[str, ...]:
 
 
 class CudaBackend(KernelBackend):
-    """The operations of a VGG on GPU ``index``; see ``backends/base.py`` for what each does.
+    """The operations of a VGG on GPU ``index``; see :class:`~vgg_cuda.backends.base.Backend`.
 
-    ``arch`` names the GPU to plan for, by default this one. Raises RuntimeError, with
-    ``why_unavailable(index)``, where that GPU cannot be used, ValueError where it cannot run what
-    is planned for ``arch``.
+    ``arch`` is the GPU architecture to plan for, by default that of the GPU. Raises
+    ``RuntimeError`` with the reason if the GPU is unavailable, ``ValueError`` if it cannot run
+    kernels for ``arch``.
     """
 
     name = "cuda"
@@ -115,20 +115,19 @@ class CudaBackend(KernelBackend):
         return device
 
     def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
-        """Makes ``stream``, as ``streams.on_stream`` takes it, the current one; None: as it is."""
         if stream is None:
             return contextlib.nullcontext()
         return streams.on_stream(self._cupy, stream, self._index)
 
     def asarray(self, x: Any, dtype: DTypeLike) -> Array:
-        """X as a C-contiguous CuPy array of ``dtype`` on this GPU.
+        """Return x as a C-contiguous CuPy array of ``dtype`` on this GPU.
 
-        NumPy arrays are cast on the host, so that only the result crosses the bus; arrays of
+        NumPy arrays are cast on the host, so that only the result crosses the bus. Arrays of
         other GPUs are copied to this one.
         """
         cupy, dtype = self._cupy, numpy_dtype(dtype)
         if not isinstance(x, cupy.ndarray) and not hasattr(x, "__cuda_array_interface__"):
-            with np.errstate(over="ignore"):  # beyond float16 is infinite
+            with np.errstate(over="ignore"):  # values beyond float16 become infinite
                 host = np.ascontiguousarray(x, dtype=dtype).reshape(np.shape(x))
             with self.active():
                 return cupy.asarray(host)
@@ -139,7 +138,7 @@ class CudaBackend(KernelBackend):
             return cupy.ascontiguousarray(source.astype(dtype, copy=False))
 
     def image_dtype(self, x: Any, dtype: str) -> str:
-        # float32 from the host is cast there: half as much crosses the bus
+        # float32 in host memory is cast there: half as many bytes cross the bus
         read = ("uint8", "float32", dtype) if is_cupy(x) else ("uint8",)
         given = str(x.dtype.name)
         return given if given in read else numpy_dtype(dtype).name
@@ -152,12 +151,10 @@ class CudaBackend(KernelBackend):
         return x.copy()
 
     def synchronize(self) -> None:
-        """Returns when everything enqueued on the GPU so far is done."""
         with _capturing, self._cupy.cuda.Device(self._index) as device:
             device.synchronize()
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
-        """X in host memory, after the work that produces it has finished."""
         with self.active():
             host: NDArray[Any] = self._cupy.asnumpy(x)
         return host
@@ -175,12 +172,12 @@ class CudaBackend(KernelBackend):
         return self._cupy.ndarray(spec.shape, numpy_dtype(spec.dtype), memory.data + offset)
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
-        """A CUDA graph. Waits for the GPU: what ``run`` uses may still be in use elsewhere."""
+        """Capture ``run`` as a CUDA graph, after waiting for the GPU to finish with its arrays."""
         with _capturing, self.active():
             self.synchronize()
             stream = self._cupy.cuda.Stream(non_blocking=True)
             with stream:
-                run()  # loads the kernels
+                run()  # loading kernels is not allowed during the capture
                 stream.synchronize()
                 stream.begin_capture()
                 try:
@@ -191,14 +188,14 @@ class CudaBackend(KernelBackend):
         return launch
 
     def free_bytes(self, needed: int) -> int | None:
-        """The driver's free memory and the pool's, where CuPy's default pool allocates.
+        """Return the free memory of the driver and of CuPy's default pool.
 
-        The driver is asked where the pool has less; garbage is collected, as CuPy would, before
-        that is too little.
+        Returns None for another allocator, or if the pool alone has enough. Garbage is collected,
+        as CuPy does, before the result is less than ``needed``.
         """
         pool = self._cupy.get_default_memory_pool()
         if self._cupy.cuda.get_allocator() != pool.malloc:
-            return None  # who knows what it can still find
+            return None
         if needed <= int(pool.free_bytes()):
             return None
         free = self.reported_bytes()

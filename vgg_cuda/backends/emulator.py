@@ -1,7 +1,7 @@
-"""The emulator backend: NumPy arrays in host memory, the GPU's compiled kernels run on the CPU.
+"""The emulator backend: NumPy arrays, and the GPU's compiled kernels executed on the CPU.
 
-A test instrument: every launch is watched for races, deadlocks and accesses out of bounds, and
-fails with ``_C.EmulatorError``. csrc/emulator/README.md says what is modelled.
+The emulator is for tests. It raises ``_C.EmulatorError`` for races, deadlocks and accesses out of
+bounds. csrc/emulator/README.md describes what it models.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .options import current_options
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
-ALIGNMENT = 256  # of new arrays, as a GPU's allocator gives: memory traffic is counted alike
+ALIGNMENT = 256  # bytes, as of a GPU's allocator, so that memory traffic is counted alike
 MIN_CHECKED_BYTES = 64 << 20
 
 
 def why_unavailable() -> str | None:
-    """Why there is no emulator, and how to get it; None where there is one."""
+    """Return why there is no emulator, and how to get it; None if the build has it."""
     if _C.built_with_emulator():
         return None
     return (
@@ -39,9 +39,9 @@ def why_unavailable() -> str | None:
 
 
 class EmulatorBackend(KernelBackend):
-    """The operations of a VGG as a GPU of ``arch`` would run them.
+    """The operations of a VGG on an emulated GPU of architecture ``arch``.
 
-    Raises ``RuntimeError`` where the build has no emulator, ``ValueError`` for an unknown ``arch``.
+    Raises ``RuntimeError`` if the build has no emulator, ``ValueError`` for an unknown ``arch``.
     """
 
     name = "emulator"
@@ -58,18 +58,20 @@ class EmulatorBackend(KernelBackend):
 
     def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
         if stream is not None:
-            raise ValueError(f"stream: the emulator has none, got {stream!r}")
+            raise ValueError(
+                f"stream: expected None on the emulator, which has no streams, got {stream!r}"
+            )
         return contextlib.nullcontext()
 
     def asarray(self, x: Any, dtype: DTypeLike) -> NDArray[Any]:
-        """X as a C-contiguous array; a new one is at a multiple of 256 bytes."""
+        """Return x as a C-contiguous array; new arrays start at a multiple of 256 bytes."""
         dtype = numpy_dtype(dtype)
-        given: NDArray[Any] = np.asarray(x)
-        if given.dtype == dtype and given.flags.c_contiguous and given.flags.aligned:
-            return given
-        array = self.new_array(given.shape, dtype.name)
-        with np.errstate(over="ignore"):  # beyond float16 is infinite
-            array[...] = given
+        source: NDArray[Any] = np.asarray(x)
+        if source.dtype == dtype and source.flags.c_contiguous and source.flags.aligned:
+            return source
+        array = self.new_array(source.shape, dtype.name)
+        with np.errstate(over="ignore"):  # values beyond float16 become infinite
+            array[...] = source
         return array
 
     def image_dtype(self, x: Any, dtype: str) -> str:
@@ -108,12 +110,10 @@ class EmulatorBackend(KernelBackend):
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
         run()
-        return run  # it has no graphs
+        return run  # the emulator has no graphs
 
     def free_bytes(self, needed: int) -> int | None:
-        if needed < MIN_CHECKED_BYTES:
-            return None
-        return self.reported_bytes()
+        return None if needed < MIN_CHECKED_BYTES else self.reported_bytes()
 
     def reported_bytes(self) -> int | None:
         with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as lines:

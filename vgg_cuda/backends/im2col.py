@@ -11,11 +11,11 @@ from .threads import run_blocks
 
 Float32 = NDArray[np.float32]
 
-BLOCK_BYTES = 2 << 20  # of gathered windows and their products: stays in a core's cache
+BLOCK_BYTES = 2 << 20  # gathered windows and their products, to fit in a core's cache
 
 
 def pack_filter(w: Float32, bias: Float32) -> Float32:
-    """w [K,3,3,C] and bias [K] -> [C*9+1,K]: a row per tap of a channel, then the bias."""
+    """Return [C*9+1,K] from w [K,3,3,C] and bias [K]: a row per channel and tap, then the bias."""
     taps = w.transpose(3, 1, 2, 0).reshape(-1, w.shape[0])
     return np.concatenate([taps, bias[None]])
 
@@ -23,10 +23,10 @@ def pack_filter(w: Float32, bias: Float32) -> Float32:
 def conv3x3(
     x: Float32, w: Float32, *, relu: bool, pool: bool, out: Float32 | None = None
 ) -> Float32:
-    """x [N,H,W,C], w [C*9+1,K] of :func:`pack_filter` -> [N,H,W,K], or pooled.
+    """Convolve x [N,H,W,C] with w [C*9+1,K] of :func:`pack_filter` to [N,H,W,K], or pooled.
 
-    Windows are gathered from planes, so that every copy is a whole row of pixels; a plane of ones
-    beside them makes the bias part of the product.
+    Windows are gathered from planes, so that each copy is a whole row of pixels. A plane of ones
+    multiplies the bias.
     """
     n, h, width, c = x.shape
     k = w.shape[1]
@@ -59,7 +59,7 @@ def conv3x3(
 
 
 def maxpool2x2(x: Float32, out: Float32) -> Float32:
-    """x [...,H,W,C] -> out [...,H//2,W//2,C]."""
+    """Write the 2x2 maxima of x [...,H,W,C] to out [...,H//2,W//2,C]."""
     h, w = out.shape[-3] * 2, out.shape[-2] * 2
     np.maximum(x[..., 0:h:2, 0:w:2, :], x[..., 0:h:2, 1:w:2, :], out=out)
     np.maximum(out, x[..., 1:h:2, 0:w:2, :], out=out)

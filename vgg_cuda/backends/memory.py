@@ -1,4 +1,4 @@
-"""Host buffers that are used again, since fresh memory is slow: the system clears every page."""
+"""Reused host buffers; fresh memory is slow because the system clears every page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import weakref
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_KEPT_BYTES = 256 << 20  # the most that idle results may hold
-MAX_SCRATCH_BYTES = 32 << 20  # of one scratch buffer; ordinary blocks need less
-MIN_KEPT_BYTES = 1 << 20  # the allocator itself is quick for less
+MAX_KEPT_BYTES = 256 << 20  # of idle results
+MAX_SCRATCH_BYTES = 32 << 20  # of one scratch buffer; blocks usually need less
+MIN_KEPT_BYTES = 1 << 20  # for smaller arrays the allocator is fast
 
 _local = threading.local()
 
 
 def scratch(name: str, *shape: int) -> NDArray[np.float32]:
-    """This thread's float32 buffer called ``name``, at least this large, reused between calls."""
+    """Return this thread's float32 buffer ``name`` as an array of ``shape``; calls reuse it."""
     size = math.prod(shape)
     if size * 4 > MAX_SCRATCH_BYTES:
         return np.empty(shape, np.float32)
@@ -29,13 +29,13 @@ def scratch(name: str, *shape: int) -> NDArray[np.float32]:
 
 
 _lock = threading.RLock()
-# By id, oldest first. The garbage collector may run `_give_back` at any point inside `empty`, in
-# the very thread that holds the lock, so that nothing there relies on the order staying the same.
+# By id, oldest first. The garbage collector may run `_release` at any point inside `empty`, in the
+# thread that holds the lock, so `empty` must not rely on a stable order.
 _idle: dict[int, NDArray[np.float32]] = {}
 
 
 def empty(*shape: int) -> NDArray[np.float32]:
-    """An uninitialised float32 array whose memory is used again once nothing refers to it."""
+    """Return an uninitialised float32 array whose memory is reused after its last reference."""
     size = math.prod(shape)
     if size * 4 < MIN_KEPT_BYTES:
         return np.empty(shape, np.float32)
@@ -46,19 +46,19 @@ def empty(*shape: int) -> NDArray[np.float32]:
     if buffer is None:
         buffer = np.empty(size, np.float32)
     lease = _Lease(buffer[:size].reshape(shape))
-    weakref.finalize(lease, _give_back, buffer).atexit = False
+    weakref.finalize(lease, _release, buffer).atexit = False
     array: NDArray[np.float32] = np.asarray(lease)
     return array
 
 
 class _Lease:
-    """What an array made from it, and every view of that, keeps alive."""
+    """Base object of an array, kept alive by the array and all its views."""
 
     def __init__(self, array: NDArray[np.float32]) -> None:
         self.__array_interface__ = array.__array_interface__
 
 
-def _give_back(buffer: NDArray[np.float32]) -> None:
+def _release(buffer: NDArray[np.float32]) -> None:
     with _lock:
         _idle[id(buffer)] = buffer
         while sum(kept.nbytes for kept in list(_idle.values())) > MAX_KEPT_BYTES:
@@ -70,5 +70,5 @@ def _renew_lock() -> None:
     _lock = threading.RLock()
 
 
-# Another thread of the parent may have held it
+# Another thread of the parent may hold the lock during a fork
 os.register_at_fork(after_in_child=_renew_lock)

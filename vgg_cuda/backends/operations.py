@@ -1,7 +1,7 @@
-"""Operations planned for arrays of given shapes: which kernels, how much memory, what result.
+"""Plans of operations: kernel, workspace and result for given shapes.
 
-Nothing is allocated or launched here; ``kernels.py`` runs operations one by one, ``planned.py``
-whole forwards of them.
+Nothing is allocated or launched here. ``kernels.py`` runs single operations,
+``forward/planned.py`` whole forwards.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Launch = Callable[[_C.Plan, Array, Array, Array, _C.Executor], None]
 
 
 class Spec(NamedTuple):
-    """An array that is to come: ``aligned`` says whether it starts at a multiple of 16 bytes."""
+    """Shape and dtype of an array; ``aligned`` if its address is a multiple of 16 bytes."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -37,7 +37,7 @@ class Spec(NamedTuple):
 
 @dataclass(frozen=True)
 class Operation:
-    """``plan`` is None where the result ``y`` is empty: there is nothing to launch."""
+    """One planned operation with result ``y``; ``plan`` is None if the result is empty."""
 
     name: str
     y: Spec
@@ -50,10 +50,10 @@ class Operation:
 
 
 class Planner:
-    """The operations of a VGG for ``arch``; plans are made once per shape.
+    """Planner of a VGG's operations for ``arch``; plans are cached per shape.
 
-    The methods are ``base.Backend``'s, with a :class:`Spec` for x. ``aligned``: does the array that
-    the result is written to start at a multiple of 16 bytes?
+    The methods correspond to ``base.Backend``, with a :class:`Spec` for x. ``aligned`` describes
+    the result.
     """
 
     def __init__(self, arch: _C.Arch) -> None:
@@ -80,15 +80,13 @@ class Planner:
         self, x: Spec, first: Any, second: Any, *, preset: Preset | None = None,
         aligned: bool = True,
     ) -> Operation | None:  # fmt: skip
-        """None where no kernel does both: they are two operations then."""
+        """Return None if no kernel fuses these convolutions."""
         N, H, W, _ = x.shape
         K1, K2, dtype = first.out_channels, second.out_channels, first.dtype
         options = {"dtype": dtype, "x_dtype": x.dtype, "aligned": aligned}
-        plan = (
-            self._plan("fused_conv1_block", (N, H, W, K1, K2), tuple(options.items()))
-            if N
-            else None
-        )
+        if not N:
+            return None
+        plan = self._plan("fused_conv1_block", (N, H, W, K1, K2), tuple(options.items()))
         if plan is None:
             return None
         normalize = None if preset is None else normalization(preset)
@@ -113,22 +111,23 @@ class Planner:
 
     def maxpool2x2(self, x: Spec, *, aligned: bool = True) -> Operation:
         N, H, W, C = x.shape
-        shape = (N, H // 2, W // 2, C)
-        return self._simple("maxpool2x2", _C.maxpool2x2, x.shape, x, shape, aligned)
+        y = Spec((N, H // 2, W // 2, C), x.dtype, aligned)
+        return self._simple("maxpool2x2", _C.maxpool2x2, x.shape, x, y)
 
     def avgpool(self, x: Spec, grid: int, *, aligned: bool = True) -> Operation:
-        shape = (x.shape[0], grid, grid, x.shape[3])
-        return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, shape, aligned)
+        y = Spec((x.shape[0], grid, grid, x.shape[3]), x.dtype, aligned)
+        return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, y)
 
     def adaptive_maxpool(self, x: Spec, grid: int, *, aligned: bool = True) -> Operation:
-        shape, sizes = (x.shape[0], grid, grid, x.shape[3]), (*x.shape, grid)
-        return self._simple("adaptive_maxpool", _C.adaptive_maxpool, sizes, x, shape, aligned)
+        y = Spec((x.shape[0], grid, grid, x.shape[3]), x.dtype, aligned)
+        return self._simple("adaptive_maxpool", _C.adaptive_maxpool, (*x.shape, grid), x, y)
 
     def relu(self, x: Spec, *, aligned: bool = True) -> Operation:
-        return self._simple("relu", _C.relu, (math.prod(x.shape),), x, x.shape, aligned)
+        y = x._replace(aligned=aligned)
+        return self._simple("relu", _C.relu, (math.prod(x.shape),), x, y)
 
     def softmax(self, x: Spec, *, aligned: bool = True) -> Operation:
-        return self._simple("softmax", _C.softmax, x.shape, x, x.shape, aligned)
+        return self._simple("softmax", _C.softmax, x.shape, x, x._replace(aligned=aligned))
 
     def convert(
         self, x: Spec, dtype: str, source: str, target: str, *, aligned: bool = True
@@ -141,22 +140,17 @@ class Planner:
             sizes = (N, A * B, C) if target == "NCHW" else (N, A, B * C)
         elif len(x.shape) > 1:
             sizes = (x.shape[0], 1, size // max(x.shape[0], 1))
-
-        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
-            _C.convert(plan, x, y, on)
-
-        options = {"x_dtype": x.dtype, "dtype": dtype}
-        return self._operation("convert", sizes, options, launch, x, Spec(shape, dtype, aligned))
+        y = Spec(shape, dtype, aligned)
+        return self._simple("convert", _C.convert, sizes, x, y, x_dtype=x.dtype)
 
     def _simple(
         self, op: str, function: Callable[[_C.Plan, Any, Any, _C.Executor], None],
-        sizes: tuple[int, ...], x: Spec, shape: tuple[int, ...], aligned: bool,
+        sizes: tuple[int, ...], x: Spec, y: Spec, **options: str,
     ) -> Operation:  # fmt: skip
         def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
             function(plan, x, y, on)
 
-        y = Spec(shape, x.dtype, aligned)
-        return self._operation(op, sizes, {"dtype": x.dtype}, launch, x, y)
+        return self._operation(op, sizes, {"dtype": y.dtype, **options}, launch, x, y)
 
     def _operation(
         self, op: str, sizes: tuple[int, ...], options: dict[str, Any], launch: Launch, x: Spec,
@@ -177,9 +171,10 @@ class Planner:
 
 
 def normalization(preset: Preset) -> tuple[list[float], list[float], bool]:
-    """(pixel / divisor - center - mean) / std as pixel * scale + shift, by the network's channel.
+    """Return scale, shift and channel order of ``preset`` for kernels.
 
-    And whether the network reads the channels of RGB pixels in the other order.
+    (pixel / divisor - center - mean) / std = pixel * scale + shift, per channel of the network. The
+    last value is True if the network reads RGB pixels in the order BGR.
     """
     channels = list(zip(preset.mean, preset.std, strict=True))
     scale = [1 / (preset.divisor * std) for _, std in channels]

@@ -1,4 +1,4 @@
-"""How the emulator runs launches. Needs no extension, so that ``ops`` imports without one."""
+"""Options of the emulator. Imports no extension, so that ``ops`` can be imported without it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 
 @dataclass(frozen=True)
 class Options:
-    """How launches are run; see :func:`options`."""
+    """Options of emulated launches; see :func:`options`."""
 
     schedule: Schedule = "forward"
     lazy: bool = True
@@ -39,14 +39,16 @@ def options(
     workers: int | None = None,
     instruction_limit: int | None = None,
 ) -> contextlib.AbstractContextManager[Options]:
-    """How the emulator runs what this thread calls while it is open; None: as outside.
+    """Return a context that sets options of the emulator for this thread; None keeps a value.
 
-    ``schedule`` is the order in which a block's warps run: "forward", "reverse", "round_robin" or
-    "random" (with ``seed``). ``lazy``: asynchronous copies happen as late as is legal, else as
-    early. ``races``: whether accesses are checked for happens-before. ``workers``: CPU threads,
-    0 for one a core. ``instruction_limit``: how many instructions a warp may execute before its
-    loop is taken to be endless. Raises ``ValueError`` for other values,
-    ``TypeError`` for other types.
+    - ``schedule``: order in which the warps of a block run: "forward", "reverse", "round_robin" or
+      "random" (with ``seed``).
+    - ``lazy``: whether asynchronous copies complete as late as possible, or as early as possible.
+    - ``races``: whether memory accesses are checked for data races.
+    - ``workers``: CPU threads, 0 for one per core.
+    - ``instruction_limit``: instructions per warp, after which a launch fails as endless.
+
+    Raises ``ValueError`` for other values, ``TypeError`` for other types.
     """
     if schedule is not None and schedule not in SCHEDULES:
         raise ValueError(f"schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
@@ -57,19 +59,19 @@ def options(
     for name, value in numbers.items():
         if value is None:
             continue
-        least, most = LIMITS[name]
-        expected = f"{name}: expected an integer >= {least} and <= {most}, got {value!r}"
+        low, high = LIMITS[name]
+        text = f"{name}: expected an integer >= {low} and <= {high}, got {value!r}"
         if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(expected)
-        if not least <= value <= most:
-            raise ValueError(expected)
-    given = {"schedule": schedule, "lazy": lazy, "races": races, **numbers}
-    return _opened({name: value for name, value in given.items() if value is not None})
+            raise TypeError(text)
+        if not low <= value <= high:
+            raise ValueError(text)
+    values = {"schedule": schedule, "lazy": lazy, "races": races, **numbers}
+    return _set({name: value for name, value in values.items() if value is not None})
 
 
 @contextlib.contextmanager
-def _opened(given: dict[str, Any]) -> Iterator[Options]:
-    token = _options.set(replace(_options.get(), **given))
+def _set(values: dict[str, Any]) -> Iterator[Options]:
+    token = _options.set(replace(_options.get(), **values))
     try:
         yield _options.get()
     finally:
@@ -77,5 +79,5 @@ def _opened(given: dict[str, Any]) -> Iterator[Options]:
 
 
 def current_options() -> Options:
-    """Those of the innermost :func:`options` that is open here."""
+    """Return the options of the innermost open :func:`options` context."""
     return _options.get()

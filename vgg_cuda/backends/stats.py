@@ -1,4 +1,4 @@
-"""What operations launched, for those who ask: benchmarks, tests, ``return_stats=True``."""
+"""Records of launched operations, for benchmarks, tests and ``return_stats=True``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any, TypedDict
 
 
 class Stats(TypedDict):
-    """One operation.
+    """Statistics of one operation.
 
-    ``kernel`` is the name of what computed it; ``plan`` says what was launched (empty on the CPU);
-    ``counters`` are the emulator's, of this operation alone (empty elsewhere), as
-    csrc/emulator/emulator.h explains them; beside the multiply-adds that were issued, ``mma_macs``
-    or ``fma``, stand the ``useful_macs``.
+    - ``kernel``: name of the kernel.
+    - ``plan``: the plan of its launches; empty on the CPU.
+    - ``counters``: the emulator's counters of this operation, described in csrc/emulator/; empty on
+      other devices. ``useful_macs`` are the multiply-adds of the result; ``mma_macs`` and ``fma``
+      are those issued.
     """
 
     kernel: str
@@ -27,16 +28,16 @@ _recorded: ContextVar[list[Stats] | None] = ContextVar("recorded", default=None)
 
 @contextmanager
 def recording() -> Iterator[list[Stats]]:
-    """A list that the operations of this thread enter themselves in while it is open."""
+    """Yield a list to which the operations of this thread are added while the context is open."""
     outer = _recorded.get()
-    found: list[Stats] = []
-    token = _recorded.set(found)
+    entries: list[Stats] = []
+    token = _recorded.set(entries)
     try:
-        yield found
+        yield entries
     finally:
         _recorded.reset(token)
         if outer is not None:
-            outer.extend(found)
+            outer.extend(entries)
 
 
 def record(
@@ -44,7 +45,7 @@ def record(
     plan: Callable[[], dict[str, Any]] = dict,
     counters: Callable[[], dict[str, int]] = dict,
 ) -> None:
-    """Enters an operation where somebody records; costs nothing otherwise."""
-    found = _recorded.get()
-    if found is not None:
-        found.append(Stats(kernel=kernel, plan=plan(), counters=counters()))
+    """Add an operation to the open :func:`recording`; without one, call neither function."""
+    entries = _recorded.get()
+    if entries is not None:
+        entries.append(Stats(kernel=kernel, plan=plan(), counters=counters()))

@@ -1,4 +1,4 @@
-"""Streams of GPUs: what counts as one, which one a caller is on. Needs no extension."""
+"""CUDA streams: their addresses, and the current stream of a caller. Needs no extension."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 
 from ..arrays import describe, gpu_of, import_cupy, is_cupy, is_torch
 
-LEGACY, PER_THREAD = 1, 2  # CUDA's names of its default streams, and DLPack's
+LEGACY, PER_THREAD = 1, 2  # default streams as CUDA and DLPack number them
 
 
 @contextlib.contextmanager
 def callers_stream(x: Any, what: str, stream: Any = None) -> Iterator[None]:
-    """Makes the stream that the caller of an operation on ``x`` is on CuPy's current one.
+    """Make the stream of the caller of an operation on ``x`` CuPy's current stream.
 
-    For another library's array on a GPU that is ``stream``, for a PyTorch tensor by default
-    PyTorch's current one there: sharing its memory, which that library orders behind its own work,
-    computing and handing the result back are then one sequence. For everything else CuPy's own
-    current stream stays.
+    For another library's array on a GPU this is ``stream``, and for a PyTorch tensor by default
+    PyTorch's current stream of that GPU. Sharing the memory, computing, and returning the result
+    then happen in order. For other arrays CuPy's current stream stays current. ``what`` names x.
     """
     index = gpu_of(x)
     if index is None or (stream is None and not is_torch(x)):
@@ -34,9 +33,9 @@ def callers_stream(x: Any, what: str, stream: Any = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_stream(cupy: Any, stream: Any, index: int) -> Iterator[None]:
-    """Makes ``stream`` CuPy's current one, and GPU ``index`` its current device.
+    """Make ``stream`` CuPy's current stream, and GPU ``index`` its current device.
 
-    ``stream`` is one of CuPy or PyTorch, an object with ``__cuda_stream__``, or an address.
+    ``stream`` is a stream of CuPy or PyTorch, an object with ``__cuda_stream__``, or an address.
     """
     pointer = address_of(stream)
     with cupy.cuda.Device(index):
@@ -44,22 +43,22 @@ def on_stream(cupy: Any, stream: Any, index: int) -> Iterator[None]:
             yield
             return
         if pointer == 0 and cupy.cuda.get_current_stream().ptr == PER_THREAD:
-            pointer = LEGACY  # CuPy whose default stream is the thread's own takes 0 for that
+            pointer = LEGACY  # if CuPy uses per-thread default streams, 0 stands for those
         with stream if is_cupy(stream) else _wrap(cupy.cuda, pointer, index):
             yield
 
 
 def address_of(stream: Any) -> int:
-    """The address of a stream: 0 and 1 are the legacy default one, 2 is the thread's own.
+    """Return the address of a stream: 0 and 1 are the legacy default, 2 the per-thread default.
 
-    Raises ``TypeError`` for what is none, ``ValueError`` for a negative number.
+    Raises ``TypeError`` for other objects, ``ValueError`` for a negative number.
     """
     if isinstance(stream, int) and not isinstance(stream, bool):
-        if stream < 0:  # DLPack's -1 is none, but a request not to wait for one
+        if stream < 0:  # DLPack's -1 requests no synchronization; it is not a stream
             raise ValueError(f"stream: expected an address, got {stream}")
         return stream
     protocol = getattr(stream, "__cuda_stream__", None)
-    if protocol is not None:  # (version, address); a property in the protocol's first drafts
+    if protocol is not None:  # (version, address); a property in drafts of the protocol
         return int((protocol() if callable(protocol) else protocol)[1])
     for attribute in ("ptr", "cuda_stream"):  # CuPy's, PyTorch's
         pointer = getattr(stream, attribute, None)
@@ -72,7 +71,7 @@ def address_of(stream: Any) -> int:
 
 
 class _Stream:
-    """The protocol that ``Stream.from_external`` of CuPy 14 takes."""
+    """Implementation of the protocol that ``Stream.from_external`` of CuPy 14 accepts."""
 
     def __init__(self, pointer: int) -> None:
         self._pointer = pointer

@@ -1,7 +1,7 @@
-"""One worker a core on the CPU, each with BLAS held to one thread.
+"""Worker threads of the CPU backend: one per core, each with BLAS limited to one thread.
 
-BLAS's own threads would share a product but leave the copies and transforms around it to one core,
-and they spin for a while after each product, in the way of everyone else.
+The threads of BLAS would share a product, but not the copies and transforms around it. They also
+spin for a while after each product and slow other threads down.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @cache
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
@@ -34,24 +34,24 @@ def _controller() -> ThreadpoolController:
 
 
 def blas_libraries() -> list[dict[str, Any]]:
-    """The BLAS libraries in this process, as threadpoolctl describes them."""
+    """Return the BLAS libraries in this process, as described by threadpoolctl."""
     return [library for library in _controller().info() if library["user_api"] == "blas"]
 
 
 class _BlasLimit:
-    """Holds BLAS to one thread while anybody asks for it.
+    """Context that limits BLAS to one thread while any caller is inside.
 
-    For most BLAS libraries the limit is one of the whole process, so callers that overlap share
-    it and the last one to leave lifts it. threadpoolctl lets only the thread that sets a limit
-    change it, hence a thread for that alone; all counting is done there, too, so that an
-    interrupted caller cannot leave it half done.
+    Most BLAS libraries have one limit per process, so overlapping callers share it, and the last
+    one to leave lifts it. threadpoolctl lets only the thread that set a limit change it, hence a
+    dedicated thread. All counting happens there, so that an interrupted caller leaves a consistent
+    state.
     """
 
     def __init__(self, original: list[dict[str, Any]] | None = None) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="vgg_cuda_blas")
         self._holders = 0
-        self._here = threading.local()  # depth: how often the calling thread is inside
-        # What the libraries had before the limit; given by a parent that forked while it held them
+        self._here = threading.local()  # depth: nested entries of the calling thread
+        # Limits of the libraries before the first entry; a forked child inherits its parent's
         self._inherited = original
         self.original: list[dict[str, Any]] | None = None
 
@@ -69,7 +69,7 @@ class _BlasLimit:
     def _enter(self) -> None:
         try:
             acquired = self._thread.submit(self._acquire)
-        except RuntimeError:  # the interpreter is shutting down: go on without
+        except RuntimeError:  # the interpreter is shutting down: continue without the limit
             return
         try:
             acquired.result()
@@ -102,12 +102,12 @@ class _BlasLimit:
 
 
 def _limit_this_thread() -> None:
-    # BLAS on OpenMP has a limit per thread, which the process-wide one does not reach
+    # BLAS on OpenMP has one limit per thread; the process-wide limit does not change it
     _controller().select(threading_layer="openmp").limit(limits=1)
 
 
 def _workers() -> ThreadPoolExecutor:
-    """A worker a core; no thread starts before there is work."""
+    """Return a pool with one worker per core; threads start with the first work."""
     return ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
 
 
@@ -115,38 +115,36 @@ _blas_limit, _pool = _BlasLimit(), _workers()
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
-    """Holds BLAS to one thread while any caller is inside."""
+    """Return a context that limits BLAS to one thread while any caller is inside."""
     return _blas_limit
 
 
 def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
-    """Runs ``job`` on every block, on one worker a core; raises what a job raised."""
+    """Run ``job`` on every block, on one worker per core; re-raise errors of jobs."""
 
     def quietly(block: T) -> None:
-        # infinite inputs give infinities and NaN, as on a GPU, and no warnings
+        # as on a GPU, infinities and NaN come without warnings
         with np.errstate(over="ignore", invalid="ignore"):
             job(block)
 
     with one_blas_thread():
-        waiting = list(blocks)
         started = []
-        try:
-            while len(blocks) > 1 and cores() > 1 and waiting:
-                started.append(_pool.submit(quietly, waiting[0]))
-                waiting.pop(0)
-        except RuntimeError:  # the main thread has ended: no more threads, this one goes on alone
-            pass
-        for block in waiting:
+        if len(blocks) > 1 and cores() > 1:
+            # after the main thread has ended, the pool raises, and this thread runs the blocks
+            with contextlib.suppress(RuntimeError):
+                for block in blocks:
+                    started.append(_pool.submit(quietly, block))  # noqa: PERF401 (kept on errors)
+        for block in blocks[len(started) :]:
             quietly(block)
         for future in started:
             future.result()
 
 
-def _start_again() -> None:
+def _restart() -> None:
     global _blas_limit, _pool
     _controller.cache_clear()
     _blas_limit, _pool = _BlasLimit(_blas_limit.original), _workers()
 
 
-# A forked child has none of its parent's threads
-os.register_at_fork(after_in_child=_start_again)
+# Threads of the parent do not exist in a forked child
+os.register_at_fork(after_in_child=_restart)

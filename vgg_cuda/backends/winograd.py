@@ -1,4 +1,4 @@
-"""3x3 convolution by Winograd's F(4x4, 3x3) in NumPy, with bias, ReLU and max-pool fused.
+"""3x3 convolution by Winograd's F(4x4, 3x3) in NumPy, fused with bias, ReLU and max-pool.
 
 Every 6x6 input tile d gives a 4x4 output tile Y = A^T [(G g G^T) * (B^T d B)] A, with 36 products
 where the direct form needs 144. Both transforms are one GEMM each with a Kronecker matrix,
@@ -41,26 +41,26 @@ INPUT_TRANSFORM = np.kron(BT, BT).astype(np.float32)  # [36, 36]
 FILTER_TRANSFORM = np.kron(G, G)  # [36, 9]
 OUTPUT_TRANSFORM = np.kron(AT, AT).astype(np.float32)  # [16, 36]
 
-# Tiles in a block. Every block reads all transformed filters, 4x the size of the direct ones: fewer
-# tiles and that traffic outweighs the products; more and the block leaves the cache.
+# Tiles per block. Each block reads all transformed filters, 4x the size of the direct ones. With
+# fewer tiles this traffic outweighs the products; with more, the block leaves the cache.
 BLOCK_TILES = 256
 MIN_TILES = 96
 
 
 def transform_filter(w: Float32) -> Float32:
-    """w [K,3,3,C] -> [36,C,K], the filters in the Winograd domain; computed in float64."""
+    """Transform w [K,3,3,C] to the Winograd domain [36,C,K], in float64."""
     k, _, _, c = w.shape
     taps = w.transpose(1, 2, 3, 0).reshape(9, c * k)
     u = np.empty((IN * IN, c * k), np.float32)
     step = max(1, (1 << 20) // 9)
-    for start in range(0, c * k, step):  # float64 copies of a part at a time
+    for start in range(0, c * k, step):  # in parts, to bound the float64 copies
         u[:, start : start + step] = FILTER_TRANSFORM @ taps[:, start : start + step]
     return u.reshape(IN * IN, c, k)
 
 
 @dataclass(frozen=True)
 class Block:
-    """What one worker computes at a time: images, their rows of tiles, and output channels."""
+    """Work of one task: images, their rows of tiles, and output channels."""
 
     images: slice
     rows: slice
@@ -68,11 +68,11 @@ class Block:
 
 
 def plan_blocks(n: int, tiles_h: int, tiles_w: int, k: int, workers: int) -> list[Block]:
-    """Blocks that cover every tile and channel once, spread evenly over ``workers``.
+    """Return blocks that cover every tile and channel once, spread evenly over ``workers``.
 
-    Blocks are some rows of tiles of an image, or some whole images. Where that leaves less than a
-    good block for every worker, each takes all tiles and a part of the output channels instead:
-    it repeats the input transform, but reads only its part of the filters.
+    A block is some rows of tiles of an image, or some whole images. If there are too few tiles for
+    all workers, each block has all tiles and a part of the output channels instead: the workers
+    repeat the input transform, but each reads only a part of the filters.
     """
     per_image = tiles_h * tiles_w
     if n * per_image < workers * MIN_TILES and k >= 32 * workers:
@@ -93,16 +93,16 @@ def plan_blocks(n: int, tiles_h: int, tiles_w: int, k: int, workers: int) -> lis
     ]
 
 
-def _share(total: int, most: int, workers: int) -> int:
-    """A share of ``total`` near ``most`` that gives every worker about as many shares."""
-    shares = max(workers, -(-round(total / most) // workers) * workers)
+def _share(total: int, target: int, workers: int) -> int:
+    """Return a share of ``total`` near ``target``, for an equal number of shares per worker."""
+    shares = max(workers, -(-round(total / target) // workers) * workers)
     return -(-total // shares)
 
 
 def conv3x3(
     x: Float32, u: Float32, bias: Float32, *, relu: bool, pool: bool, out: Float32 | None = None
 ) -> Float32:
-    """x [N,H,W,C], u [36,C,K] of :func:`transform_filter`, bias [K] -> [N,H,W,K], or pooled."""
+    """Convolve x [N,H,W,C] with u [36,C,K] of :func:`transform_filter`, to [N,H,W,K] or pooled."""
     n, h, w, c = x.shape
     k = u.shape[2]
     tiles_h, tiles_w = -(-h // OUT), -(-w // OUT)
@@ -128,12 +128,12 @@ def conv3x3(
 
 
 def _input_tiles(x: Float32, block: Block, tiles_w: int) -> Float32:
-    """The block's 6x6 tiles, zero outside the image: [6, 6, images, rows, tiles_w, C]."""
+    """Return the block's 6x6 tiles, zero outside the image: [6, 6, images, rows, tiles_w, C]."""
     _, h, w, c = x.shape
     images, rows = block.images.stop - block.images.start, block.rows.stop - block.rows.start
     height = rows * OUT + 2
     padded = scratch("padded", images, height, tiles_w * OUT + 2, c)
-    top = block.rows.start * OUT - 1  # the image row that padded row 0 is
+    top = block.rows.start * OUT - 1  # image row of padded row 0
     first, last = max(top, 0), min(top + height, h)
     padded[:, : first - top] = 0
     padded[:, last - top :] = 0
@@ -148,9 +148,9 @@ def _input_tiles(x: Float32, block: Block, tiles_w: int) -> Float32:
 
 
 def _store(tile: Float32, bias: Float32, relu: bool, pool: bool, y: Float32, block: Block) -> None:
-    """Pool, bias and ReLU of a block's tiles [4,4,images,rows,tiles_w,K], then their place in y.
+    """Pool a block's tiles [4,4,images,rows,tiles_w,K], add bias, apply ReLU, and store to y.
 
-    max(ReLU(t + b)) = ReLU(max(t) + b), so the pool comes first and the rest is a quarter as much.
+    max(ReLU(t + b)) = ReLU(max(t) + b), so pooling first leaves a quarter of the other work.
     """
     if pool:
         halves = np.maximum(tile[0::2], tile[1::2], out=tile[0::2])
@@ -161,11 +161,10 @@ def _store(tile: Float32, bias: Float32, relu: bool, pool: bool, y: Float32, blo
     side, _, images, rows, tiles_w, k = tile.shape
     by_row = tile.transpose(2, 3, 0, 4, 1, 5)  # [images, rows, side, tiles_w, side, K]
     height, width, top = rows * side, tiles_w * side, block.rows.start * side
-    place = y[block.images, top : top + height]
-    if place.shape[1:3] == (height, width):
-        place = place.reshape(images, rows, side, tiles_w, side, -1)
-        place[..., block.channels] = by_row
+    target = y[block.images, top : top + height]
+    if target.shape[1:3] == (height, width):
+        target.reshape(images, rows, side, tiles_w, side, -1)[..., block.channels] = by_row
         return
     whole = scratch("v", images, height, width, k)
     whole.reshape(by_row.shape)[...] = by_row
-    place[..., block.channels] = whole[:, : place.shape[1], : place.shape[2]]
+    target[..., block.channels] = whole[:, : target.shape[1], : target.shape[2]]

@@ -1,5 +1,6 @@
-"""Benchmarks with their correctness beside them: ``vgg-cuda bench`` and ``vgg-cuda profile``.
+"""Benchmarks of networks and kernels whose results are checked: ``vgg-cuda bench``, ``profile``.
 
-``report.py`` is what a run leaves; ``output.py``, ``table.py`` and ``plot.py`` show it, and
-``compare.py`` holds two of them against each other.
+A run goes through these modules: ``options.py`` (what to measure), ``suite.py`` (the run),
+``workers.py`` and ``session.py`` (one process per program), ``measure.py`` (turns and samples),
+``truth.py`` (correctness), ``results.py`` (statistics), ``report.py`` (the file).
 """

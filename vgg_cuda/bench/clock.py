@@ -1,4 +1,4 @@
-"""How long a call takes: by the wall, or between two events on a GPU's stream."""
+"""Clocks: the time of a call on the host, or between two events on a GPU's stream."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Span:
-    """Seconds of one call, until its work is done.
+    """Time of one call in seconds, until its work is done.
 
-    ``enqueue_s``: until it returned, where that is not the same; ``parts``: of its steps.
+    ``enqueue_s`` is the time until the call returned, if it only enqueues work; ``parts`` are the
+    times of its steps.
     """
 
     total_s: float
@@ -23,55 +24,43 @@ class Span:
 
 
 class Clock(Protocol):
-    """Times calls where they run."""
+    """Times calls."""
 
     def time(self, call: Call) -> Span:
-        """Of one call; returns when its work is done."""
+        """Time one call; return when its work is done."""
         ...
 
 
 class HostClock:
-    """Of calls that return when they are done."""
+    """Times calls that return when their work is done."""
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
         self._now = now
 
     def time(self, call: Call) -> Span:
-        """By the wall."""
+        """Time one call."""
         start = self._now()
         call()
         return Span(self._now() - start)
 
 
-class Event(Protocol):
-    """CuPy's and PyTorch's events alike."""
-
-    def record(self, stream: Any) -> Any:
-        """Happens when ``stream`` has done what it was told before."""
-        ...
-
-    def synchronize(self) -> Any:
-        """Waits until it has happened."""
-        ...
-
-
 class EventClock:
-    """Of calls that enqueue work on ``stream``, by the events around it.
+    """Times calls that enqueue work on ``stream``, by events before and after the work.
 
-    ``event`` makes one that keeps the time; ``elapsed_ms``: between two that have happened. What
-    was enqueued before the call, such as clearing a cache, is not in its time: the GPU is still
-    busy with it while the call is enqueued.
+    ``event`` makes a timing event, and ``elapsed_ms`` returns the time between two reached events.
+    Work that was enqueued before the call, such as clearing a cache, is not in the call's time, and
+    keeps the GPU busy while the call is enqueued.
     """
 
     def __init__(
-        self, event: Callable[[], Event], elapsed_ms: Callable[[Any, Any], float], stream: Any,
+        self, event: Callable[[], Any], elapsed_ms: Callable[[Any, Any], float], stream: Any,
         now: Callable[[], float] = time.perf_counter,
     ) -> None:  # fmt: skip
         self._event, self._elapsed_ms, self._stream, self._now = event, elapsed_ms, stream, now
         self._ends = event(), event()
 
     def time(self, call: Call) -> Span:
-        """On the stream; ``enqueue_s`` by the wall."""
+        """Time one call on the stream, and its enqueueing on the host."""
         start, stop = self._ends
         start.record(self._stream)
         begun = self._now()
@@ -81,26 +70,26 @@ class EventClock:
         stop.synchronize()
         return Span(self._elapsed_ms(start, stop) / 1e3, enqueue_s)
 
-    def mark(self) -> Event:
-        """An event that is recorded now."""
+    def mark(self) -> Any:
+        """Record and return a new event."""
         event = self._event()
         event.record(self._stream)
         return event
 
-    def seconds(self, start: Event, stop: Event) -> float:
-        """Between two that ``mark`` gave, once the second has happened."""
+    def seconds(self, start: Any, stop: Any) -> float:
+        """Return the seconds between two marks, after the second was reached."""
         return self._elapsed_ms(start, stop) / 1e3
 
 
 def cupy_clock(stream: Any) -> EventClock:
-    """With CuPy's events on ``stream``."""
+    """Return a clock of CuPy's events on ``stream``."""
     import cupy
 
     return EventClock(cupy.cuda.Event, cupy.cuda.get_elapsed_time, stream)
 
 
 def torch_clock(stream: Any) -> EventClock:
-    """With PyTorch's events on ``stream``."""
+    """Return a clock of PyTorch's events on ``stream``."""
     import torch as any_torch
 
     torch: Any = any_torch

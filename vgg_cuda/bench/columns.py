@@ -1,7 +1,6 @@
-"""A report's results as cells for people, and what is said below them.
+"""The table of a report: cells as text, and notes below the table.
 
-The terminal's table, Markdown and the README have the same ones. A column that has nothing to say
-in a report is left out.
+The terminal, Markdown files and the README show the same cells. Empty columns are left out.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from .report import Ceiling, Report, Result
 
 @dataclass(frozen=True)
 class Cells:
-    """Rows of text beside each other, the first ``texts`` columns of them no numbers."""
+    """A table with a title and notes; its first ``texts`` columns are text, the others numbers."""
 
     title: str
     headings: list[str]
@@ -27,15 +26,15 @@ class Cells:
 
 
 BEYOND = {
-    "compute": "more than 100 % of compute: FLOPs are those of a direct convolution, and "
+    "compute": "more than 100 % of compute: FLOPs count a direct convolution, and "
     "Winograd's algorithm multiplies less",
-    "memory": "more than 100 % of memory: reading weights alone can be faster than a copy, which "
-    "writes, too",
+    "memory": "more than 100 % of memory: only reading weights can be faster than a copy, which "
+    "also writes",
 }
 
 
 def cells(report: Report) -> Cells:
-    """All results in their order; every text is on one line and steers no terminal."""
+    """Return the table of all results; control characters in texts are escaped."""
     unit, factor = time_unit(report)
 
     def seconds(value: float | None) -> str:
@@ -70,7 +69,7 @@ def cells(report: Report) -> Cells:
     ]
     varying = _varying(report)
     hidden = {"p99", "samples", "images/s"} if report.kind != "model" else {"name"} - varying
-    hidden |= {"dtype", "how", "size"} - varying  # the title says them
+    hidden |= {"dtype", "how", "size"} - varying  # the title has them
     always = {unit, "batch"}
     kept = []
     for heading, cell in columns:
@@ -88,13 +87,13 @@ def cells(report: Report) -> Cells:
 
 
 def time_unit(report: Report) -> tuple[str, float]:
-    """The unit of a table's times, and how many of it are a second."""
+    """Return the unit of a table's times, and the number of such units in a second."""
     times = [r.median_s for r in report.results if r.median_s is not None]
     return ("us", 1e6) if times and statistics.median(times) < 1e-3 else ("ms", 1e3)
 
 
 def significant(value: float | None, digits: int = 4) -> str:
-    """``1234.5`` as ``1,234`` or ``1.2345`` as ``1.234``: as many digits as are worth reading."""
+    """Format ``value`` with about ``digits`` significant digits: 1,234 or 1.234."""
     if value is None:
         return ""
     whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0
@@ -102,7 +101,7 @@ def significant(value: float | None, digits: int = 4) -> str:
 
 
 def title(report: Report) -> str:
-    """What was measured, on what, when."""
+    """Return the table's title: kind, network, layer, dtype, device and date."""
     varying = _varying(report)
     parts = [f"{report.kind} benchmark" if report.kind != "profile" else "profile"]
     if (network := network_of(report)) is not None:
@@ -119,7 +118,7 @@ def title(report: Report) -> str:
 
 
 def network_of(report: Report) -> str | None:
-    """Whose layers they are; None where the results say it, or there is none."""
+    """Return the network of measured layers; None if the results name it or there is none."""
     name = report.settings.get("network")
     if report.kind == "model" or not isinstance(name, str) or not name:
         return None
@@ -127,8 +126,8 @@ def network_of(report: Report) -> str | None:
 
 
 def notes(report: Report) -> list[str]:
-    """What a reader has to know beside the figures: what is missing and why, ceilings, versions."""
-    found = ["interrupted: what was measured until then"] if report.interrupted else []
+    """Return notes for the reader: missing results with reasons, ceilings, versions."""
+    found = ["interrupted: the measurements until then"] if report.interrupted else []
     found += absent(report)
     counted = [r for r in report.results if r.counters]
     for result in counted:
@@ -139,7 +138,7 @@ def notes(report: Report) -> list[str]:
         found.append(f"ceilings, measured in the same run: {rates}")
     missing = report.environment.get("no_ceilings")
     if isinstance(missing, dict):
-        found += [f"no ceiling of a {name}: {reason}" for name, reason in missing.items()]
+        found += [f"no {name} ceiling: {reason}" for name, reason in missing.items()]
     beyond = {r.bound for r in report.results if max(r.of_compute or 0, r.of_floor or 0) > 1}
     found += [text for bound, text in BEYOND.items() if bound in beyond]
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
@@ -148,14 +147,14 @@ def notes(report: Report) -> list[str]:
 
 
 def ceiling_rate(ceiling: Ceiling) -> str:
-    """With its unit."""
+    """Format the rate of a ceiling with its unit."""
     if ceiling.flops_per_s is not None:
         return f"{significant(ceiling.flops_per_s / 1e9)} GFLOP/s"
     return f"{significant(_giga(ceiling.bytes_per_s))} GB/s"
 
 
 def absent(report: Report) -> list[str]:
-    """``jax, batch 1, 8: n/a (not installed)``: what has no figure, and why."""
+    """Return lines on results without figures: ``jax, batch 1, 8: n/a (not installed)``."""
     groups: dict[tuple[str, str, str], list[Result]] = {}
     for r in report.results:
         if r.status != "ok":
@@ -171,7 +170,7 @@ def absent(report: Report) -> list[str]:
 
 
 def _varying(report: Report) -> set[str]:
-    """Fields that are not the same in all results."""
+    """Return the fields that differ between results."""
     found = {
         name
         for name in ("dtype", "how", "size")
@@ -181,7 +180,7 @@ def _varying(report: Report) -> set[str]:
 
 
 def _confidence(result: Result) -> str:
-    """Half of the 95 % interval's width, as a part of the median."""
+    """Format half the width of the 95 % interval in percent of the median."""
     if result.confidence_s is None or result.median_s is None:
         return ""
     low, high = result.confidence_s

@@ -1,9 +1,9 @@
-"""Two reports against each other: what became slower or faster beyond the noise.
+"""Comparison of two reports: which results became slower or faster beyond the noise.
 
-A pair of results is slower where the ratio of its medians is beyond what chance explains. Chance
-has two parts: the 95 % intervals of both medians, and a threshold for what differs between two runs
-and no interval within a run can show: clocks, the placement of memory, neighbours. All are
-independent, so they add as the sides of a right triangle do, on a scale of logarithms.
+A result is slower if the ratio of its medians exceeds what chance explains. Chance has two parts:
+the 95 % intervals of both medians, and a threshold for variation between runs that no interval
+within a run can show, such as clocks, memory placement and other processes. The parts are
+independent, so their logarithms add as the sides of a right triangle.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import PurePath
 from typing import Literal
 
 from ..text import plain
-from .replies import SHORTEST_S
-from .report import DeviceKind, Key, Report, Result
+from .report import KEY, SHORTEST_S, DeviceKind, Key, Report, Result
 
 THRESHOLDS: dict[DeviceKind, float] = {"cpu": 0.05, "cuda": 0.02, "emulator": 0.0}
-"""On a CPU other programs share caches and clocks with the benchmark; a GPU has only its clocks."""
+"""On a CPU, other processes share caches and clocks with the benchmark; on a GPU, clocks vary."""
 
 FEW = {1: 1.5, 2: 1.5, 3: 1.15, 4: 1.15, 5: 1.15}
-"""Of fewer samples than 6 not even all of them enclose the median in 95 % of all cases: then its
-interval goes at least that factor to both sides. One late sample is half of two."""
+"""Minimum interval of the median by number of samples, as a factor to both sides.
+
+The range of fewer than 6 samples covers the median in less than 95 % of cases."""
 
 Verdict = Literal[
     "slower", "faster", "same", "broken", "mended", "not measured", "counters differ",
@@ -34,24 +34,29 @@ REGRESSIONS: tuple[Verdict, ...] = ("slower", "broken")
 
 @dataclass(frozen=True)
 class Pair:
-    """The same measurement in both reports, by its name.
+    """Two results with the same key, one from each report.
 
-    ``ratio``: the new median by the old; ``least``: the slowdown from which this pair would be
-    called slower, from the noise of both; both None where either has no time. ``why`` it is not
-    comparable: the work is another one.
+    ``ratio`` is the new median divided by the old one, and ``limit`` the ratio above which the
+    result counts as slower; both are None if one result has no time. ``why`` gives the reason if
+    the results are not comparable.
     """
 
     old: Result
     new: Result
     ratio: float | None
-    least: float | None
+    limit: float | None
     verdict: Verdict
     why: str | None = None
+
+    @property
+    def regression(self) -> bool:
+        """True if the new result is slower, or no longer correct."""
+        return self.verdict in REGRESSIONS
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All pairs in the order of the new report, what only one has, and what to know about both."""
+    """Pairs in the order of the new report, unpaired results, and notes on both runs."""
 
     pairs: list[Pair]
     only_old: list[Result]
@@ -61,19 +66,20 @@ class Comparison:
 
     @property
     def regressions(self) -> list[Pair]:
-        """What is slower, or no longer gives a right result."""
-        return [pair for pair in self.pairs if pair.verdict in REGRESSIONS]
+        """Pairs whose new result is slower, or no longer correct."""
+        return [pair for pair in self.pairs if pair.regression]
 
 
 def compare(
     old: Report, new: Report, threshold: float | None = None, other_device: bool = False
 ) -> Comparison:
-    """Results of ``new`` beside those of ``old`` with the same name, program, batch, size, dtype.
+    """Compare results of ``new`` with the results of ``old`` that have the same key.
 
-    ``threshold`` is a part: 0.05 for 5 %; None takes that of the device from :data:`THRESHOLDS`.
-    Results that are n/a count as absent; those of other networks, or with other FLOPs or bytes,
-    are not comparable, for a name like "conv2_1" is many layers'. Raises ``ValueError`` for reports
-    of different kinds, of different devices (unless ``other_device``), or with nothing in common.
+    ``threshold`` is a fraction, 0.05 for 5 %; None selects the device's in :data:`THRESHOLDS`.
+    Results that are n/a count as absent. Results of different networks, or with different FLOPs or
+    bytes, are not comparable, because many networks have a "conv2_1". Raises ``ValueError`` for
+    reports of different kinds, of different devices (unless ``other_device``), or without a common
+    result.
     """
     if threshold is None:
         threshold = max(THRESHOLDS[old.device_kind], THRESHOLDS[new.device_kind])
@@ -83,13 +89,13 @@ def compare(
         raise ValueError(f"expected two reports of one kind, got {old.kind} and {new.kind}")
     if (old.device_kind, old.device) != (new.device_kind, new.device) and not other_device:
         raise ValueError(
-            f"measured on different devices, {old.device} and {new.device}: the ratios would say "
-            "nothing about the programs; --other-device compares them nevertheless"
+            f"expected two reports of one device, got {old.device} and {new.device}; "
+            "--other-device compares them nevertheless"
         )
     before, after = _present(old), _present(new)
     shared = [key for key in after if key in before]
     if not shared:
-        raise ValueError("no result is in both reports (name, program, batch, size and dtype)")
+        raise ValueError(f"expected a result with the same {', '.join(KEY)} in both reports")
     networks = _other_networks(old, new)
     return Comparison(
         pairs=[_pair(before[key], after[key], threshold, networks) for key in shared],
@@ -111,7 +117,7 @@ def _present(report: Report) -> dict[Key, Result]:
 
 
 def _other_networks(old: Report, new: Report) -> str | None:
-    """Why no name means the same in both; files are told by their names without folders."""
+    """Return both networks if they differ; files are compared by name without folder."""
     names = [report.settings.get("network") for report in (old, new)]
     if not all(isinstance(name, str) and name for name in names):
         return None
@@ -143,16 +149,13 @@ def _pair(old: Result, new: Result, threshold: float, networks: str | None) -> P
     between = math.log1p(threshold)
     up = math.hypot(math.log(old_high / old.median_s), math.log(new.median_s / new_low), between)
     down = math.hypot(math.log(old.median_s / old_low), math.log(new_high / new.median_s), between)
-    least = math.exp(up)
-    verdict = "slower" if ratio > least else "faster" if ratio < math.exp(-down) else "same"
-    return Pair(old, new, ratio, least, verdict)
+    limit = math.exp(up)
+    verdict = "slower" if ratio > limit else "faster" if ratio < math.exp(-down) else "same"
+    return Pair(old, new, ratio, limit, verdict)
 
 
 def interval(result: Result) -> tuple[float, float]:
-    """The 95 % interval of the median of a ``result`` that has a time.
-
-    Of few samples it is wider than they say, for they say too little.
-    """
+    """Return the 95 % interval of the median, widened if there are few samples."""
     assert result.median_s is not None
     assert result.confidence_s is not None
     median, (low, high) = result.median_s, result.confidence_s
@@ -164,7 +167,7 @@ def interval(result: Result) -> tuple[float, float]:
 def _notes(old: Report, new: Report, threshold: float) -> Iterator[str]:
     for name, report in (("old", old), ("new", new)):
         if report.interrupted:
-            yield f"the {name} run was interrupted: not all of it was measured"
+            yield f"the {name} run was interrupted and is incomplete"
     if old.device != new.device:
         yield f"different devices: {old.device}, then {new.device}"
     for name in sorted(old.ceilings.keys() & new.ceilings.keys()):
@@ -172,8 +175,7 @@ def _notes(old: Report, new: Report, threshold: float) -> Iterator[str]:
         same = old.ceilings[name].shape == new.ceilings[name].shape
         if same and not 1 / (1 + threshold) <= ratio <= 1 + threshold:
             yield (
-                f"the machine differs: its {name} took {ratio:.2f} times as long in the new run, "
-                "so times may differ for that alone"
+                f"the machine's speed differs: {name} took {ratio:.2f} times as long in the new run"
             )
     for name in sorted(old.versions.keys() & new.versions.keys()):
         if old.versions[name] != new.versions[name]:
@@ -183,7 +185,7 @@ def _notes(old: Report, new: Report, threshold: float) -> Iterator[str]:
 
 
 def _other_ways(pairs: list[tuple[Result, Result]]) -> list[str]:
-    """Programs that were called in another way: a change of those is no change of code."""
+    """Return notes on programs that were called differently, such as without a CUDA graph."""
     found = [
         f"{new.peer}: {old.how}, then {new.how}"
         for old, new in pairs

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a run: noted, so that what was measured can be written."""
+"""Ctrl-C and SIGTERM during a run: recorded, so that the measurements can still be written."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ..files import remove_unfinished
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(Exception):  # noqa: N818 (no error)
-    """Somebody wants the run to end."""
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """A signal asked the run to end."""
 
 
 class Interruption:
-    """``number``: of the signal that came, if one did.
+    """Records signals; ``number`` is the first one's, or None.
 
-    A first signal is only noted: an exception could strike in the middle of anything. A second one
-    ends everything at once.
+    The first signal is only recorded, because an exception could be raised at any point of the
+    code. The second one ends the program at once.
     """
 
     def __init__(self) -> None:
@@ -29,26 +29,26 @@ class Interruption:
         self._kill: list[Callable[[], None]] = []
 
     def check(self) -> None:
-        """Raises :class:`Interrupted` where a signal came."""
+        """Raise :class:`Interrupted` if a signal was received."""
         if self.number is not None:
             raise Interrupted
 
     def on_second_signal(self, kill: Callable[[], None]) -> None:
-        """Calls ``kill`` before this process ends at once."""
+        """Call ``kill`` before a second signal ends this process."""
         self._kill.append(kill)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Signals are noted here while it is open; those that were ignored are, as by ``nohup``."""
-        heard = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._note) for number in heard}
+        """Record signals inside the block, except ignored ones (as by ``nohup``)."""
+        handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._record) for number in handled}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _note(self, number: int, _: Any) -> None:
+    def _record(self, number: int, _: Any) -> None:
         if self.number is None:
             self.number = number
             return

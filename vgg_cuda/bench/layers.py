@@ -1,8 +1,8 @@
-"""What is measured, layer by layer: how much each multiplies and moves; needs no framework.
+"""Measured layers, with their FLOPs and bytes; independent of any framework.
 
-A layer is what the graph runs as one: a convolution with its ReLU and the pool behind it, or a
-dense layer with its ReLU. FLOPs are those of the direct convolution, a multiply and an add being
-two, whatever an implementation does: Winograd does fewer, so that it may exceed a ceiling.
+A layer is one operation of the graph: a convolution with its ReLU and the pool after it, or a dense
+layer with its ReLU. FLOPs count a direct convolution, with two for a multiply and an add.
+Winograd's algorithm does fewer, so its rate can exceed a ceiling.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ Kind = Literal["conv", "dense", "pool", "avg", "max"]
 
 @dataclass(frozen=True)
 class Layer:
-    """``kind``: "conv"; "dense", of all that an image has; "pool", 2x2; "avg" or "max", to a grid.
+    """One layer of a network.
 
-    ``pool`` of a convolution: 2x2, in the same call; ``grid``: rows and columns of "avg" and "max".
+    ``kind`` is "conv" (3x3), "dense" (flattens its input), "pool" (2x2), or "avg" and "max", which
+    pool to ``grid`` rows and columns. ``pool`` adds a 2x2 pool to a convolution.
     """
 
     name: str
@@ -38,17 +39,17 @@ class Layer:
 
     @property
     def multiplies(self) -> bool:
-        """Has it weights?"""
+        """True if the layer has weights."""
         return self.kind in ("conv", "dense")
 
     def macs(self, x_shape: Shape) -> int:
-        """Multiply-adds for x [N,H,W,C] or [N,C]."""
+        """Return the multiply-adds for x [N,H,W,C] or [N,C]."""
         if not self.multiplies:
             return 0
         return math.prod(x_shape) * (9 if self.kind == "conv" else 1) * self.outputs
 
     def out_shape(self, x_shape: Shape) -> Shape:
-        """Of its result: [N,P,Q,K] or [N,K]."""
+        """Return the shape of the result, [N,P,Q,K] or [N,K]."""
         if self.kind in ("avg", "max"):
             return (x_shape[0], self.grid, self.grid, self.outputs)
         sides = x_shape[1:-1] if self.kind != "dense" else ()
@@ -57,11 +58,11 @@ class Layer:
 
     @property
     def weight_shape(self) -> Shape:
-        """[K,3,3,C] or [K,C]."""
+        """Shape of the weights, [K,3,3,C] or [K,C]."""
         return (self.outputs, *((3, 3) if self.kind == "conv" else ()), self.inputs)
 
     def nbytes(self, x_shape: Shape, dtype: str) -> int:
-        """The least that a call moves: x, the weights, the float32 bias and the result once."""
+        """Return the bytes of x, the weights, the float32 bias and the result."""
         elements = math.prod(x_shape) + math.prod(self.out_shape(x_shape))
         if self.multiplies:
             elements += math.prod(self.weight_shape)
@@ -70,7 +71,7 @@ class Layer:
 
 
 def network_layers(config: Config) -> list[Layer]:
-    """Those of a network, in order."""
+    """Return the layers of a network in order."""
     found: list[Layer] = []
     fused = False
     for layer, following in zip_longest(config.features, config.features[1:]):
@@ -92,9 +93,9 @@ def network_layers(config: Config) -> list[Layer]:
 
 
 def selected(config: Config, names: Sequence[str]) -> list[str]:
-    """``names`` of layers of ``config`` without repetitions; all for none.
+    """Return ``names`` without repetitions, or all layers of ``config`` if there are none.
 
-    Raises ``ValueError`` with the closest names for one that the network has not.
+    Raises ``ValueError`` with similar names for a name that is not a layer of the network.
     """
     known = [layer.name for layer in network_layers(config) if layer.multiplies]
     for name in names:
@@ -109,10 +110,9 @@ def selected(config: Config, names: Sequence[str]) -> list[str]:
 
 
 def parse_shape(text: str, *, relu: bool, pool: bool) -> tuple[Layer, Shape]:
-    """``n,h,w,c,k`` of a convolution of x [n,h,w,c] with k filters, as ``--shape`` takes it.
+    """Parse ``n,h,w,c,k``: a convolution of x [n,h,w,c] with k filters.
 
-    Raises ``ValueError`` for other than five numbers of at least 1, and for a side of 1 before a
-    pool.
+    Raises ``ValueError`` unless there are five positive numbers, and if a pool gets a side of 1.
     """
     words = text.split(",")
     try:

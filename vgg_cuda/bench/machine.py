@@ -1,4 +1,4 @@
-"""Where a benchmark runs: device, driver, clocks, temperature and power; read, never set."""
+"""The machine of a benchmark: device, driver, clocks, temperature and power."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,18 @@ import numpy as np
 
 from ..backends.threads import cores
 
-PATIENCE_S = 8.0
+TIMEOUT_S = 8.0
 QUERY = {
     "driver": "driver_version", "sm_clock_mhz": "clocks.sm", "sm_clock_max_mhz": "clocks.max.sm",
     "memory_clock_mhz": "clocks.mem", "temperature_c": "temperature.gpu",
     "power_w": "power.draw", "power_limit_w": "power.limit",
     "throttle_reasons": "clocks_throttle_reasons.active", "free_mib": "memory.free",
 }  # fmt: skip
-CPUINFO, MEMINFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def describe(device: str) -> str:
-    """A GPU's name, or the CPU's and its cores."""
+    """Return the name of a GPU, or the CPU's name and number of cores."""
     if device.startswith("cuda"):
         from .. import _C
 
@@ -39,30 +40,27 @@ def describe(device: str) -> str:
 
 
 def commit() -> str:
-    """Of the sources that the extension was built from."""
+    """Return the commit of the sources that the extension was built from."""
     from .. import _C
 
     return str(_C.commit())
 
 
 def versions() -> dict[str, str]:
-    """Of what every program has in common."""
-    from .. import __version__
-
-    return {
-        "vgg_cuda": __version__, "python": platform.python_version(), "numpy": np.__version__,
-    }  # fmt: skip
+    """Return the versions of this package, Python and NumPy."""
+    ours, python = version("vgg-cuda"), platform.python_version()
+    return {"vgg_cuda": ours, "python": python, "numpy": np.__version__}
 
 
 def state(device: str) -> dict[str, Any]:
-    """What the driver tells of a GPU now, numbers where they are some; of a CPU its load."""
+    """Return the state that the driver reports for a GPU, or the load average for a CPU."""
     if not device.startswith("cuda"):
         return {"load_average": list(os.getloadavg())}
     return nvidia_smi(int(device.partition(":")[2] or 0))
 
 
 def nvidia_smi(index: int) -> dict[str, Any]:
-    """By the names of ``QUERY``; None for what it does not tell, or all where it is not there."""
+    """Query nvidia-smi for the fields of ``QUERY``; None for fields that it does not report."""
     nothing: dict[str, Any] = dict.fromkeys(QUERY)
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -72,9 +70,7 @@ def nvidia_smi(index: int) -> dict[str, Any]:
     fields = ",".join(QUERY.values())
     command = [program, f"--id={chosen}", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        run = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE_S, check=True
-        )
+        run = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return nothing
     values = [value.strip() for value in run.stdout.strip().split(",")]
@@ -84,7 +80,7 @@ def nvidia_smi(index: int) -> dict[str, Any]:
 
 
 def _value(name: str, text: str) -> Any:
-    """A number, a text, or None for "[N/A]" and the like."""
+    """Return a number or text, or None for "[N/A]" and similar."""
     if not text or text.startswith("["):
         return None
     if name in ("driver", "throttle_reasons"):

@@ -1,7 +1,7 @@
-"""One piece of work, by all programs in turn: checked first, then timed until it is known enough.
+"""Measure one piece of work with every program: check each result, then take samples in turns.
 
-Programs take turns, a slice of samples each, so that a noisy machine and a GPU's clocks trouble
-them alike. Only one of them runs at a time.
+Programs take turns, a slice of samples each, so that a noisy machine and a GPU's clocks affect all
+of them alike. Only one program runs at a time.
 """
 
 from __future__ import annotations
@@ -9,68 +9,129 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
-from .connection import Lost, Message, Worker
-from .replies import checked
-from .samples import MOST, enough
+from msgspec import Meta
+
+from .report import LONGEST_S, Amount, CallTime, typed
+from .samples import MAX_SAMPLES, enough
 from .work import Work
+from .workers import Message, PeerFailed, Worker
 
 SLICE_S = 0.25
-LEAST_LATE = 3  # samples, where a call takes so long that there is no time for more
+MIN_LATE = 3  # samples of calls that are too slow for more within the timeout
 MAX_SLICE = 200  # samples
-LARGEST = 1e15  # relative error: what is beyond is infinite
+MAX_ERROR = 1e15  # relative errors beyond this count as not finite
+
+Seconds = Annotated[float, Meta(ge=0, lt=LONGEST_S)]
+
+
+class Opened(TypedDict):
+    """Reply to "open"."""
+
+    load_s: Seconds
+    versions: dict[str, Any]
+
+
+class Prepared(TypedDict, total=False):
+    """Reply to "prepare"."""
+
+    how: str
+    kernels: list[str] | None
+    counters: dict[str, Amount] | None
+    steps: list[dict[str, Any]]
+
+
+class Checked(TypedDict):
+    """Reply to "check"."""
+
+    relative_error: Amount | None
+
+
+class Warmed(TypedDict):
+    """Reply to "warm"."""
+
+    call_s: Seconds
+
+
+class Sampled(TypedDict):
+    """Reply to "sample"."""
+
+    times: Annotated[list[CallTime], Meta(min_length=1)]
+    enqueue: list[Seconds]
+    parts: list[list[Seconds]]
+
+
+class Finished(TypedDict, total=False):
+    """Reply to "finish"."""
+
+    host_to_device_s: Seconds | None
+    peak_bytes: Annotated[int, Meta(ge=0, lt=2**60)] | None
+
+
+REPLIES: dict[str, Any] = {
+    "open": Opened, "prepare": Prepared, "check": Checked, "warm": Warmed, "sample": Sampled,
+    "finish": Finished,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Seconds. ``timeout``: of one program's samples; what it takes beyond is given up.
+class Timeouts:
+    """Time limits in seconds.
 
-    ``prepare``: to load, to lay out weights, to compile, and to be checked; ``grace``: beyond
-    ``timeout``, before a worker is killed.
+    ``sampling`` limits the samples of one program, ``prepare`` its loading, compiling and checking.
+    A worker is killed ``grace`` seconds after the sampling limit.
     """
 
-    timeout: float
+    sampling: float
     prepare: float = 300.0
     grace: float = 30.0
 
 
 @dataclass
-class Taken:
-    """What one program did: ``status`` as in a report, ``said`` the replies of its worker."""
+class Measurements:
+    """Samples of one program for one piece of work.
+
+    ``status`` and ``reason`` are as in a report; ``info`` merges the worker's other replies.
+    """
 
     status: str = "ok"
     reason: str | None = None
     relative_error: float | None = None
-    said: Message = field(default_factory=dict)
+    info: Message = field(default_factory=dict)
     times: list[float] = field(default_factory=list)
     enqueue: list[float] = field(default_factory=list)
     parts: list[list[float]] = field(default_factory=list)
 
     @property
     def has_figures(self) -> bool:
-        """Is there anything to report but a status?"""
-        counted = bool(self.said.get("counters")) and self.relative_error is not None
+        """True if there are times, or the emulator's counters of a checked result."""
+        counted = bool(self.info.get("counters")) and self.relative_error is not None
         return self.status == "ok" and (bool(self.times) or counted)
+
+    def fail(self, error: PeerFailed) -> None:
+        """Record why the program failed and drop its times."""
+        self.status, self.reason = error.status, str(error)
+        self.times, self.enqueue, self.parts = [], [], []
 
 
 def measure(
     work: Work, workers: Sequence[Worker], *, exact: str | None, bound: float, noise: float,
-    patience: Patience, now: Callable[[], float] = time.monotonic,
-    say: Callable[[str], None] = lambda _: None, found: dict[str, Taken] | None = None,
-) -> dict[str, Taken]:  # fmt: skip
-    """What every worker's program took for ``work``, by its name.
+    timeouts: Timeouts, now: Callable[[], float] = time.monotonic,
+    say: Callable[[str], None] = lambda _: None, found: dict[str, Measurements] | None = None,
+) -> dict[str, Measurements]:  # fmt: skip
+    """Measure ``work`` with every worker's program and return the measurements by name.
 
-    ``exact``: the file of what is right, None where there is nothing to check; ``bound``: on the
-    relative error. A program that is wrong is not timed, one that fails or hangs stops no other.
-    ``found``: is filled and returned, so that an exception leaves what was measured before it.
+    ``exact`` is the file with the correct result, or None to skip the check; ``bound`` limits the
+    relative error. A wrong program is not timed; one that fails or hangs does not stop the others.
+    ``found`` is filled in place, so that an exception leaves the measurements made before it.
     """
     found = {} if found is None else found
     running: list[Worker] = []
     for worker in workers:
-        say(f"{work.name}: {worker.name} is checked")
-        taken = found[worker.name] = _checked(work, worker, exact, bound, patience)
-        if taken.status == "ok" and not taken.said.get("counters"):
+        say(f"{work.name}: checking {worker.name}")
+        taken = found[worker.name] = _checked(work, worker, exact, bound, timeouts)
+        if taken.status == "ok" and not taken.info.get("counters"):
             running.append(worker)
     spent = dict.fromkeys(found, 0.0)
     while running:
@@ -80,95 +141,76 @@ def measure(
             start = now()
             try:
                 if not taken.times:
-                    taken.said |= ask(worker, {"do": "warm"}, patience.timeout + patience.grace)
+                    limit = timeouts.sampling + timeouts.grace
+                    taken.info |= ask(worker, {"do": "warm"}, limit)
                     start = now()
-                _sample(worker, taken, patience, spent[worker.name])
-            except Gone as gone:
-                _lose(taken, gone)
-                running.remove(worker)
-                continue
-            spent[worker.name] += now() - start
-            late = spent[worker.name] >= patience.timeout and len(taken.times) >= LEAST_LATE
-            if late or enough(taken.times, noise):
-                running.remove(worker)
-                try:
-                    taken.said |= ask(worker, {"do": "finish"}, patience.prepare)
-                except Gone as gone:
-                    _lose(taken, gone)
+                _sample(worker, taken, timeouts, spent[worker.name])
+                spent[worker.name] += now() - start
+                late = spent[worker.name] >= timeouts.sampling and len(taken.times) >= MIN_LATE
+                if late or enough(taken.times, noise):
+                    running.remove(worker)
+                    taken.info |= ask(worker, {"do": "finish"}, timeouts.prepare)
+            except PeerFailed as error:
+                taken.fail(error)
+                if worker in running:
+                    running.remove(worker)
     return found
 
 
-class Gone(Exception):  # noqa: N818 (an outcome, which is reported)
-    """No answer that helps; ``status`` as in a report."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
-def ask(worker: Worker, message: Message, patience: float) -> Message:
-    """The reply; raises :class:`Gone` for a program that is absent, fails or hangs."""
+def ask(worker: Worker, message: Message, timeout: float) -> Message:
+    """Send a message and return the checked reply. Raises :class:`PeerFailed`."""
     worker.send(message)
-    return answer(worker, message["do"], patience)
+    return answer(worker, message["do"], timeout)
 
 
-def answer(worker: Worker, do: str, patience: float) -> Message:
-    """The reply to a message that was sent, which said ``do``, checked."""
-    try:
-        reply = worker.receive(patience)
-    except Lost as lost:
-        raise Gone(lost.status, str(lost)) from None
+def answer(worker: Worker, do: str, timeout: float) -> Message:
+    """Return the checked reply to a ``do`` message that was sent. Raises :class:`PeerFailed`."""
+    reply = worker.receive(timeout)
     if "absent" in reply:
-        raise Gone("n/a", _unicode(reply["absent"]))
+        raise PeerFailed("n/a", _encodable(reply["absent"]))
     if "error" in reply:
-        raise Gone("failed", _unicode(reply["error"]))
+        raise PeerFailed("failed", _encodable(reply["error"]))
     try:
-        return checked(do, reply)
+        checked: Message = typed(reply, REPLIES[do])
     except ValueError as error:
-        raise Gone("failed", f"its answer is not what was expected: {error}") from None
+        raise PeerFailed("failed", f"invalid reply to {do!r}: {error}") from None
+    return checked
 
 
-def _unicode(text: Any) -> str:
-    """Without halves of characters, as names of files may have them: no file could hold those."""
-    return str(text).encode("utf-8", "backslashreplace").decode()
+def _encodable(text: Any) -> str:
+    """Escape lone surrogates, which file names can contain and no report can."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def _checked(
-    work: Work, worker: Worker, exact: str | None, bound: float, patience: Patience
-) -> Taken:
-    taken = Taken()
+    work: Work, worker: Worker, exact: str | None, bound: float, timeouts: Timeouts
+) -> Measurements:
+    taken = Measurements()
     try:
-        given = {"do": "prepare", "work": work.as_json()}
-        taken.said = ask(worker, given, patience.prepare)
+        taken.info = ask(worker, {"do": "prepare", "work": work}, timeouts.prepare)
         if exact is None:
             return taken
-        reply = ask(worker, {"do": "check", "exact": exact}, patience.prepare)
-    except Gone as gone:
-        _lose(taken, gone)
+        reply = ask(worker, {"do": "check", "exact": exact}, timeouts.prepare)
+    except PeerFailed as failure:
+        taken.fail(failure)
         return taken
     error = reply["relative_error"]
-    taken.relative_error = error = None if error is None or error > LARGEST else error
+    taken.relative_error = error = None if error is None or error > MAX_ERROR else error
     if error is None:
-        taken.status, taken.reason = "wrong", "the result is not finite, or of another size"
+        taken.status, taken.reason = "wrong", "the result is not finite or has another size"
     elif error > bound:
         taken.status = "wrong"
         taken.reason = f"relative L2 error {error:.1e} exceeds {bound:.1e}"
     return taken
 
 
-def _sample(worker: Worker, taken: Taken, patience: Patience, spent: float) -> None:
-    """One slice."""
-    call_s = float(taken.said["call_s"])
-    left = max(0.0, patience.timeout - spent)
-    most = min(MAX_SLICE, MOST - len(taken.times))
+def _sample(worker: Worker, taken: Measurements, timeouts: Timeouts, spent: float) -> None:
+    """Take one slice of samples."""
+    left = max(0.0, timeouts.sampling - spent)
+    most = min(MAX_SLICE, MAX_SAMPLES - len(taken.times))
     message = {"do": "sample", "seconds": min(SLICE_S, left), "most": most}
-    reply = ask(worker, message, patience.timeout + patience.grace + 3 * call_s)
+    limit = timeouts.sampling + timeouts.grace + 3 * float(taken.info["call_s"])
+    reply = ask(worker, message, limit)
     taken.times += reply["times"]
     taken.enqueue += reply["enqueue"]
     taken.parts += reply["parts"]
-
-
-def _lose(taken: Taken, gone: Gone) -> None:
-    """No time of a program that did not come to its end is reported."""
-    taken.status, taken.reason = gone.status, str(gone)
-    taken.times, taken.enqueue, taken.parts = [], [], []

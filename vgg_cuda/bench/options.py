@@ -1,4 +1,4 @@
-"""What a benchmark is asked for, and what that comes to: all that can be refused is, beforehand."""
+"""Options of a benchmark, and their resolution: bad options are reported before any work."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 from ..backends import get_backend
 from ..configs import CONFIGS, get_config
-from ..forward.inputs import check_dtype
+from ..forward.inputs import MAX_PIXELS, check_dtype
 from ..images.presets import PRESETS
 from ..weights import he_weights, load_weights
-from . import memory
 from .layers import network_layers, parse_shape, selected
-from .measure import Patience
-from .peers import NAMES, OURS
+from .measure import Timeouts
+from .peers import NAMES
 from .report import Kind
 from .work import Job, Work
 
@@ -25,21 +24,21 @@ if TYPE_CHECKING:
     from ..configs import Config
     from ..weights import Weights
 
-MAX_EMULATED_MACS = 2 * 10**8  # some minutes
+MAX_EMULATED_MACS = 2 * 10**8  # a few minutes
 GPU_NOISE, CPU_NOISE = 0.005, 0.03
 GPU_TIMEOUT_S, CPU_TIMEOUT_S = 5.0, 20.0
 DEFAULT_PEERS: dict[Kind, tuple[str, ...]] = {
     "model": ("torch", "onnxruntime"), "kernel": ("torch",), "profile": (),
 }  # fmt: skip
-LEAST_S = 1.0  # of a budget: nothing is begun with less time left
-DEFAULT_SIZE = 224  # where the network and its preset do not say
+MIN_BUDGET_S = 1.0  # no work is started with less time left
+DEFAULT_SIZE = 224  # if neither the network nor its preset has a size
 
 
 @dataclass(frozen=True)
 class Options:
-    """As on the command line; None: the default, for the device where it depends on that.
+    """Options as on the command line; None selects a default, which can depend on the device.
 
-    ``layers`` and ``shapes`` are of a kernel benchmark; with neither it has all layers.
+    ``layers`` and ``shapes`` select the work of a kernel benchmark; by default it has all layers.
     """
 
     kind: Kind
@@ -59,12 +58,12 @@ class Options:
     noise: float | None = None
     budget: float | None = None
     seed: int = 0
-    patience: float = 300.0
+    prepare_timeout: float = 300.0
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The same, resolved; ``weights`` are still to be written where the workers read them."""
+class Settings:
+    """Resolved options. ``weights`` is still to be written to a file that the workers read."""
 
     options: Options
     job: Job
@@ -73,17 +72,17 @@ class Asked:
     weights: Weights | None
     size: int | None
     noise: float
-    patience: Patience
+    timeouts: Timeouts
     budget: float | None
 
     @property
     def on_emulator(self) -> bool:
-        """Are there counters in place of times?"""
+        """True if the run counts instructions instead of measuring times."""
         return self.job.device == "emulator"
 
 
-def resolve(options: Options) -> Asked:
-    """What is to be done. Raises ``ValueError`` or ``DeviceError`` for what a user can mend."""
+def resolve(options: Options) -> Settings:
+    """Return the settings. Raises ``ValueError`` or ``DeviceError`` for bad options."""
     _check_numbers(options)
     _check_network(options.network)
     peers = _peers(options)
@@ -91,30 +90,30 @@ def resolve(options: Options) -> Asked:
     dtype = check_dtype(backend, options.dtype)
     on_gpu = backend.name == "cuda"
     job = Job(backend.device, dtype, arch=options.arch, graph=options.graph, seed=options.seed)
-    weights = config = size = None
+    weights = size = None
     if options.shapes:
-        works = _of_shapes(options)
+        works = _shape_works(options)
     else:
         config, weights = _network(options.network)
-        works, size = _of_network(options, config, weights)
+        works, size = _network_works(options, config, weights)
     if backend.name == "emulator":
         _check_emulated(works)
         peers = () if options.peers is None else peers
-    memory.check(works, job, (OURS, *peers), config)
-    if config is not None and weights is None:
-        weights = he_weights(config, options.seed)  # takes its time: after all that is refused
-    default_s = GPU_TIMEOUT_S if on_gpu else CPU_TIMEOUT_S
-    timeout = default_s if options.timeout is None else options.timeout
-    default_noise = GPU_NOISE if on_gpu else CPU_NOISE
-    noise = default_noise if options.noise is None else options.noise
-    patience = Patience(timeout, prepare=options.patience)
-    return Asked(options, job, tuple(works), peers, weights, size, noise, patience, options.budget)
+    if not options.shapes and weights is None:
+        weights = he_weights(config, options.seed)  # slow, so only after all checks
+    timeout = GPU_TIMEOUT_S if on_gpu else CPU_TIMEOUT_S
+    noise = GPU_NOISE if on_gpu else CPU_NOISE
+    timeouts = Timeouts(options.timeout or timeout, prepare=options.prepare_timeout)
+    return Settings(
+        options, job, tuple(works), peers, weights, size, options.noise or noise, timeouts,
+        options.budget,
+    )  # fmt: skip
 
 
 def _network(name: str) -> tuple[Config, Weights | None]:
-    """A published one, whose weights are still to be drawn, or a file's.
+    """Return a published network without weights, or a file's network with its weights.
 
-    Those without a softmax: logits are compared.
+    The softmax of a file's network is dropped, because logits are compared.
     """
     if name in CONFIGS:
         return get_config(name), None
@@ -123,7 +122,7 @@ def _network(name: str) -> tuple[Config, Weights | None]:
 
 
 def _check_network(name: str) -> None:
-    """Raises ``ValueError`` for a name that is no network's and no file's."""
+    """Raise ``ValueError`` for a name that is neither a network's nor a file's."""
     named = name in (*CONFIGS, "digits") or name.partition(":")[0] == "imagenet"
     if not named and not Path(name).exists():
         raise ValueError(
@@ -134,18 +133,21 @@ def _check_network(name: str) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise ValueError(
-            f"network {name!r}: expected a path in UTF-8, for the report names it; link or rename "
-            "the file"
+            f"network {name!r}: expected a path in UTF-8, because the report contains it; link or "
+            "rename the file"
         ) from None
 
 
-def _of_network(
+def _network_works(
     options: Options, config: Config, weights: Weights | None
 ) -> tuple[list[Work], int | None]:
-    """Work for every batch, and the side of the images where they are square."""
+    """Return the work for every batch, and the side of square images."""
     h, w = _size(options, config, weights)
     if (wrong := config.wrong_size(h, w)) is not None:
         raise ValueError(f"--size: {config.name}: {wrong}")
+    for n in options.batches:
+        if options.kind != "kernel" and n * h * w > MAX_PIXELS:
+            raise ValueError(f"--batch: expected less than 2^31 pixels, got {n} x {h} x {w}")
     layers = tuple(network_layers(config))
     name = options.network if options.network in (*CONFIGS, "digits") else config.name
     wholes = [Work("model", name, (n, h, w, config.in_channels), layers) for n in options.batches]
@@ -168,11 +170,11 @@ def _size(options: Options, config: Config, weights: Weights | None) -> tuple[in
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _of_shapes(options: Options) -> list[Work]:
+def _shape_works(options: Options) -> list[Work]:
     if options.layers:
         raise ValueError("--layer and --shape: expected one of them, got both")
     if options.batches != (1,) or options.size is not None:
-        raise ValueError("--shape: expected no --batch and no --size beside it: it says both")
+        raise ValueError("--shape: expected no --batch or --size with it: a shape has both")
     found = [parse_shape(text, relu=options.relu, pool=options.pool) for text in options.shapes]
     return [Work("kernel", layer.name, shape, (layer,)) for layer, shape in dict.fromkeys(found)]
 
@@ -184,28 +186,22 @@ def _check_numbers(options: Options) -> None:
     if len(set(options.batches)) != len(options.batches):
         raise ValueError(f"--batch: expected each once, got {', '.join(map(str, options.batches))}")
     if (options.pool or options.relu) and not options.shapes:
-        raise ValueError(
-            "--pool and --relu: expected beside --shape; a layer has what its network gives it"
-        )
+        raise ValueError("--pool and --relu: expected with --shape; a network defines its layers")
     if not 0 <= options.seed < 2**63:
         raise ValueError(f"--seed: expected a whole number below 2^63, got {options.seed}")
-    positive = {"--timeout": options.timeout, "--budget": options.budget}
-    positive |= {"--noise": options.noise, "--patience": options.patience}
-    for name, value in positive.items():
+    for name in ("timeout", "budget", "noise", "prepare_timeout"):
+        value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a positive number, got {value:g}")
-    if options.budget is not None and options.budget < LEAST_S:
-        raise ValueError(
-            f"--budget: expected {LEAST_S:g} s or more, got {options.budget:g}: nothing is begun "
-            "with less time left"
-        )
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag}: expected a positive number, got {value:g}")
+    if options.budget is not None and options.budget < MIN_BUDGET_S:
+        raise ValueError(f"--budget: expected {MIN_BUDGET_S:g} s or more, got {options.budget:g}")
 
 
 def _peers(options: Options) -> tuple[str, ...]:
     given = DEFAULT_PEERS[options.kind] if options.peers is None else options.peers
     for name in given:
-        known = name in NAMES or ("." in name and _is_module(name))
-        if name == OURS or not known:
+        if name not in NAMES and not ("." in name and _is_module(name)):
             raise ValueError(
                 f"--peers: expected some of {', '.join(NAMES)}, or a module that can be imported, "
                 f"got {name!r}"
@@ -214,7 +210,7 @@ def _peers(options: Options) -> tuple[str, ...]:
 
 
 def _is_module(name: str) -> bool:
-    """Is the package there? To look further would import it here, whatever it does then."""
+    """Return whether the module's top-level package exists, without importing the package."""
     try:
         return importlib.util.find_spec(name.partition(".")[0]) is not None
     except (ImportError, ValueError):
@@ -225,7 +221,6 @@ def _check_emulated(works: Sequence[Work]) -> None:
     macs = sum(work.flops() // 2 for work in works)
     if macs > MAX_EMULATED_MACS:
         raise ValueError(
-            f"--device emulator: it executes one instruction after another: expected at most "
-            f"{MAX_EMULATED_MACS:.0e} multiply-adds, got {macs:.1e}; take a smaller --size, "
-            "--batch or network"
+            f"--device emulator: expected at most {MAX_EMULATED_MACS:.0e} multiply-adds, got "
+            f"{macs:.1e}; choose a smaller --size, --batch or network"
         )

@@ -1,4 +1,4 @@
-"""A report as a file: JSON to read back, CSV for spreadsheets, Markdown for people."""
+"""Report files: JSON, CSV for spreadsheets, or Markdown for people."""
 
 from __future__ import annotations
 
@@ -23,21 +23,28 @@ _PARTS = {
 
 
 def check_output(path: str | Path) -> None:
-    """Whether :func:`write` can write ``path``, before anything is measured.
+    """Check that :func:`write` can write ``path``. Raises as :func:`check_path`."""
+    check_path(path, FORMATS)
 
-    Raises ``ValueError`` for a name that ends in none of :data:`FORMATS`, ``OSError`` where it
-    cannot be written.
+
+def check_path(path: str | Path, formats: tuple[str, ...]) -> None:
+    """Check that ``path`` ends in one of ``formats`` and can be written.
+
+    Raises ``ValueError`` for another ending, and ``OSError`` if the file cannot be written.
     """
-    if Path(path).suffix.lower() not in FORMATS:
+    if Path(path).suffix.lower() not in formats:
         raise ValueError(
-            f"output {str(path)!r}: expected a name ending in {', '.join(FORMATS)}, "
+            f"{str(path)!r}: expected a name ending in {', '.join(formats)}, "
             f"got {Path(path).suffix or 'no ending'!r}"
         )
     check_writable(path)
 
 
 def write(report: Report, path: str | Path) -> None:
-    """Writes ``path`` whole or not at all, as its ending says. Raises as :func:`check_output`."""
+    """Write ``path`` in the format of its ending, completely or not at all.
+
+    Raises as :func:`check_path`, and ``ValueError`` for an invalid report.
+    """
     check_output(path)
     suffix = Path(path).suffix.lower()
     text = {".json": Report.to_json, ".csv": csv_text, ".md": markdown}[suffix](report)
@@ -46,9 +53,10 @@ def write(report: Report, path: str | Path) -> None:
 
 
 def csv_text(report: Report) -> str:
-    """A line per result: the run's columns, then the fields of :class:`Result`, pairs apart.
+    """Return one line per result: columns of the run, then the fields of :class:`Result`.
 
-    Lists have ``;`` between their items, counters are JSON. Absent fields are empty.
+    Intervals and percentiles have a column per value, lists are separated by ``;``, and counters
+    are JSON. Absent fields are empty.
     """
     names = [name for field in fields(Result) for name in _PARTS.get(field.name, [field.name])]
     out = io.StringIO()
@@ -76,14 +84,14 @@ def _values(result: Result, name: str) -> list[Any]:
 
 
 def markdown(report: Report) -> str:
-    """The terminal's table with its title and notes."""
+    """Return the table with title and notes as Markdown."""
     found = cells(report)
     notes = "".join(f"- {_escaped(note)}\n" for note in found.notes)
     return f"## {_escaped(found.title)}\n\n{markdown_table(found)}\n\n{notes}"
 
 
 def markdown_table(found: Cells) -> str:
-    """The rows alone."""
+    """Return the rows of a table as Markdown."""
     rules = ["---" if i < found.texts else "---:" for i in range(len(found.headings))]
     rows = [[_escaped(cell) for cell in row] for row in [found.headings, *found.rows]]
     lines = [" | ".join(row) for row in [rows[0], rules, *rows[1:]]]
@@ -91,5 +99,5 @@ def markdown_table(found: Cells) -> str:
 
 
 def _escaped(text: str) -> str:
-    """``text`` as it is, whatever Markdown or HTML would make of it."""
+    """Escape characters that have a meaning in Markdown or HTML."""
     return "".join(f"\\{c}" if c in "\\|`*_<>[]" else c for c in text)

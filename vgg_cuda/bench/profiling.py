@@ -1,16 +1,17 @@
-"""The time of every operation in a forward, between clock readings or events around each."""
+"""The time of every operation of a forward, by clock readings or events around each."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..configs import Conv, Pool
-from ..forward import most_images
+from ..forward import max_images
 from ..forward.eager import Eager
 from ..forward.graph import collect
 from ..vgg import VGG
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 Here = Callable[[], AbstractContextManager[Any]]
 
-FIRST_FILLS, MAX_FILLS = 16, 256  # of some tenth of a millisecond each; a stream holds 1024
+FIRST_FILLS, MAX_FILLS = 16, 256  # about 0.1 ms each; a stream holds 1024
 
 
 def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
-    """A forward of x, on the model's device, whose every operation is timed.
+    """Return a program that runs a forward of x, on the model's device, and times its operations.
 
-    A program that a worker times as any other, with ``Span.parts`` beside the whole.
+    The times are the ``parts`` of a call's :class:`Span`.
     """
     from .peers import Program
 
@@ -41,7 +42,7 @@ def profiled(model: VGG, clock: Clock, x: Any, here: Here) -> Program:
 
 
 class _StepClock:
-    """Times nothing itself: the steps do."""
+    """Returns the times that the steps measured."""
 
     def __init__(self, steps: Any) -> None:
         self._steps = steps
@@ -53,50 +54,31 @@ class _StepClock:
 
 
 class _Timed(Eager):
-    """Notes the name of every operation and how long it took."""
+    """Operations that record their names and times."""
 
     def __init__(self, network: Any, now: Callable[[], float]) -> None:
         super().__init__(network)
         self._now = now
         self.entries: list[tuple[str, float]] = []
+        for name in ("maxpool2x2", "avgpool", "adaptive_maxpool", "relu", "softmax"):
+            label = name.removesuffix("2x2")
+            setattr(self, name, partial(self._time, label, getattr(self, name)))
 
-    def _enter(self, name: str, run: Callable[[], Any]) -> Any:
+    def _time(self, label: str, run: Callable[..., Any], *args: Any, **options: Any) -> Any:
         start = self._now()
-        y = run()
-        self.entries.append((name, self._now() - start))
+        y = run(*args, **options)
+        self.entries.append((label, self._now() - start))
         return y
 
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any:
-        run = super().conv3x3
-        return self._enter(layer, lambda: run(x, layer, relu=relu, pool=pool))
-
-    def maxpool2x2(self, x: Any) -> Any:
-        run = super().maxpool2x2
-        return self._enter("maxpool", lambda: run(x))
-
-    def avgpool(self, x: Any, grid: int) -> Any:
-        run = super().avgpool
-        return self._enter("avgpool", lambda: run(x, grid))
-
-    def adaptive_maxpool(self, x: Any, grid: int) -> Any:
-        run = super().adaptive_maxpool
-        return self._enter("adaptive_maxpool", lambda: run(x, grid))
+        return self._time(layer, super().conv3x3, x, layer, relu=relu, pool=pool)
 
     def linear(self, x: Any, layer: str, *, relu: bool) -> Any:
-        run = super().linear
-        return self._enter(layer, lambda: run(x, layer, relu=relu))
-
-    def relu(self, x: Any) -> Any:
-        run = super().relu
-        return self._enter("relu", lambda: run(x))
-
-    def softmax(self, x: Any) -> Any:
-        run = super().softmax
-        return self._enter("softmax", lambda: run(x))
+        return self._time(layer, super().linear, x, layer, relu=relu)
 
 
 class _EagerSteps:
-    """On the CPU, by the wall."""
+    """Operations on the CPU, timed by the host's clock."""
 
     how = "operation by operation"
 
@@ -112,9 +94,9 @@ class _EagerSteps:
         ]
 
     def forward(self) -> None:
-        """In the parts that a call has, each operation's times added."""
+        """Run the forward in the parts that a call splits it into."""
         on, n = self._network.backend, len(self._x)
-        step = most_images(on.batch_limit, self._x.shape, "NHWC")
+        step = max_images(on.batch_limit, self._x.shape, "NHWC")
         ys, self._times = [], []
         for i in range(0, n, step):
             self._run = _Timed(self._network, self._now)
@@ -136,10 +118,10 @@ class _EagerSteps:
 
 
 class _PlannedSteps:
-    """On a GPU, between events on the clock's stream; on the emulator nothing is timed.
+    """Launches on a GPU, timed between events on the clock's stream; not timed on the emulator.
 
-    The GPU writes to memory until a whole forward is enqueued: else the time between two events
-    would be the host's, of a launch, wherever that is the longer one.
+    The GPU fills memory until a whole forward is enqueued. Otherwise the time between two events
+    would be the host's launch time if that is longer than the kernel's time.
     """
 
     how = "launch by launch, between events"
@@ -177,7 +159,7 @@ class _PlannedSteps:
                 self._fills *= 2
 
     def _ahead(self) -> bool:
-        """Was a forward enqueued before the GPU began with it?"""
+        """Enqueue fills and a forward; return whether the GPU was still busy with the fills."""
         for _ in range(self._fills):
             self._scratch.fill(0)
         on = _Marking(self._on, self._clock)
@@ -201,7 +183,7 @@ class _PlannedSteps:
 
 
 class _Marking:
-    """A backend whose launches have an event before the first and behind each."""
+    """A backend that records an event before its first launch and after each launch."""
 
     def __init__(self, on: Any, clock: Any) -> None:
         self._on, self._clock = on, clock
@@ -216,7 +198,7 @@ class _Marking:
 
 
 def named(config: Any, layers: Any) -> str:
-    """The layers of one operation and the pool behind them: "conv1_2 pool1"."""
+    """Return the names of an operation's layers and their fused pool: "conv1_2 pool1"."""
     after = {}
     for layer, following in zip(config.features, config.features[1:], strict=False):
         if isinstance(layer, Conv) and isinstance(following, Pool):

@@ -1,33 +1,74 @@
-"""From samples to the fields of a report: medians, rates, parts of ceilings and of floors."""
+"""The parts of a report: machine and settings, ceilings, and results with rates and floors."""
 
 from __future__ import annotations
 
+import datetime
 import statistics
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .measure import Taken
+from ..backends.threads import cores
+from . import machine
+from .measure import Measurements
 from .peers import OURS
-from .report import Ceiling, Result
+from .peers import ceilings as ceiling_works
+from .report import Ceiling, Report, Result
 from .samples import summarize
 from .work import Work
+
+if TYPE_CHECKING:
+    from .options import Settings
 
 Ceilings = dict[str, Ceiling]
 
 
+def empty_report(settings: Settings) -> Report:
+    """Return a report with the facts that are known before any measurement."""
+    options, device = settings.options, settings.job.device
+    now = datetime.datetime.now(datetime.timezone.utc)
+    kind: Any = "cuda" if settings.job.on_gpu else device
+    before = machine.state(device)
+    return Report(
+        kind=options.kind, commit=machine.commit(), date=now.isoformat(timespec="seconds"),
+        device=machine.describe(device), device_kind=kind, versions=machine.versions(),
+        seed=options.seed, driver=before.get("driver"),
+        settings={
+            "network": None if options.shapes else options.network, "size": settings.size,
+            "batches": list(options.batches), "dtype": settings.job.dtype, "device": device,
+            "arch": settings.job.arch, "graph": options.graph and settings.job.on_gpu,
+            "noise": settings.noise, "timeout_s": settings.timeouts.sampling,
+            "budget_s": settings.budget, "peers": list(settings.peers), "threads": cores(),
+        },
+        environment={"before": before},
+    )  # fmt: skip
+
+
+def ceiling(work: Work, taken: Measurements, dtype: str) -> Ceiling:
+    """Return the rate of the fastest sample of a copy or a matrix product."""
+    median, fastest = statistics.median(taken.times), min(taken.times)
+    samples = len(taken.times)
+    if work.name == "copy":
+        rate = 2 * work.shape[0] / fastest
+        return Ceiling(median_s=median, samples=samples, bytes_per_s=rate)
+    return Ceiling(
+        median_s=median, samples=samples, flops_per_s=ceiling_works.flops(work) / fastest,
+        shape=list(work.shape), dtype=dtype,
+    )  # fmt: skip
+
+
 def result(
-    work: Work, peer: str, taken: Taken, *, dtype: str, size: int | None, ceilings: Ceilings,
+    work: Work, peer: str, taken: Measurements, *, dtype: str, size: int | None, ceilings: Ceilings,
     load_s: float | None,
 ) -> Result:  # fmt: skip
-    """Of one program; without times where its status is not "ok" or the emulator counted."""
-    said, ok = taken.said, taken.status == "ok"
+    """Return one program's result; it has times if the status is "ok" and there are samples."""
+    info, ok = taken.info, taken.status == "ok"
     found = Result(
         name=work.name, peer=peer, batch=work.batch, size=size, dtype=dtype,
         status=taken.status, reason=taken.reason, relative_error=taken.relative_error,  # type: ignore[arg-type]
         flops=float(work.flops()), bytes=float(work.nbytes(dtype)), load_s=load_s,
-        how=said.get("how"), kernels=said.get("kernels"),
-        counters=said.get("counters") if ok else None, peak_bytes=said.get("peak_bytes"),
+        how=info.get("how"), kernels=info.get("kernels"),
+        counters=info.get("counters") if ok else None, peak_bytes=info.get("peak_bytes"),
     )  # fmt: skip
     if not taken.times or not ok:
         return found
@@ -37,16 +78,16 @@ def result(
     return replace(
         found,
         images_per_s=work.batch / found.median_s if work.kind == "model" else None,
-        host_to_device_s=said.get("host_to_device_s"),
+        host_to_device_s=info.get("host_to_device_s"),
         enqueue_s=statistics.median(taken.enqueue) if on_gpu else None,
         device_s=found.median_s if on_gpu else None,
     )
 
 
 def profile_results(
-    work: Work, taken: Taken, *, dtype: str, size: int | None, ceilings: Ceilings
+    work: Work, taken: Measurements, *, dtype: str, size: int | None, ceilings: Ceilings
 ) -> list[Result]:
-    """A result for every operation of a forward; one for the network where there are no times."""
+    """Return a result for every step of a forward, or one for the network if it has no times."""
     if not taken.parts:
         whole = result(work, OURS, taken, dtype=dtype, size=size, ceilings=ceilings, load_s=None)
         return [whole]
@@ -55,7 +96,7 @@ def profile_results(
     total = sum(medians)
     rows, names = [], set()
     pools = iter([layer.name for layer in work.layers if layer.kind == "pool"])
-    for i, step in enumerate(taken.said["steps"]):
+    for i, step in enumerate(taken.info["steps"]):
         step = _named(step, pools)
         known = [name for name in step["layers"] or [step["name"]] if name in shapes]
         its = tuple(shapes[name][0] for name in known)
@@ -67,7 +108,7 @@ def profile_results(
         names.add(name)
         row = Result(
             name=name, peer=OURS, batch=work.batch, size=size, dtype=dtype, status="ok",
-            relative_error=taken.relative_error, how=taken.said.get("how"),
+            relative_error=taken.relative_error, how=taken.info.get("how"),
             kernels=step.get("kernels"), share=medians[i] / total if total else None,
             flops=float(part.flops()) if its else None,
             bytes=float(part.nbytes(dtype)) if its else None,
@@ -78,23 +119,23 @@ def profile_results(
 
 
 def _named(step: dict[str, Any], pools: Iterator[str]) -> dict[str, Any]:
-    """A pool by the name that its layer has: a step that is one alone is called after its kernel.
+    """Rename a step that is a single pool from its kernel's name to its layer's.
 
-    ``pools``: the layers' that no convolution is fused with, in the order of the steps.
+    ``pools`` yields the layers of pools that no convolution is fused with, in order.
     """
     names = step["layers"] or [step["name"]]
     name = step["name"]
     if names in (["maxpool"], ["maxpool2x2"]):
-        name = next(pools, "maxpool")  # behind all others, the one to a grid
+        name = next(pools, "maxpool")  # the last one pools to a grid
     elif names == ["adaptive_maxpool"]:
         name = "maxpool"
     return step if name == step["name"] else {**step, "name": name, "layers": [name]}
 
 
 def floor(work: Work, dtype: str, ceilings: Ceilings) -> tuple[float, str] | None:
-    """The least seconds that the measured ceilings allow, layer by layer, and what bounds most.
+    """Return the least time in seconds that the ceilings allow, and the ceiling that dominates it.
 
-    None where they were not measured.
+    The time is a sum over layers; None if a ceiling was not measured.
     """
     flops_per_s, bytes_per_s = _rates(ceilings)
     if flops_per_s is None or bytes_per_s is None:
@@ -109,7 +150,7 @@ def floor(work: Work, dtype: str, ceilings: Ceilings) -> tuple[float, str] | Non
 
 
 def with_ratios(results: list[Result]) -> list[Result]:
-    """Every time beside this package's for the same work."""
+    """Return ``results`` with the ratio of each time to this package's for the same work."""
     ours = {r.key[:1] + r.key[2:]: r.median_s for r in results if r.peer == OURS}
     found = []
     for each in results:
@@ -141,6 +182,18 @@ def _with_times(
 
 
 def _rates(ceilings: Ceilings) -> tuple[float | None, float | None]:
-    """FLOP/s of the product and bytes/s of the copy."""
+    """Return the matrix product's FLOP/s and the copy's bytes/s."""
     product, copy = ceilings.get("matmul"), ceilings.get("copy")
     return product and product.flops_per_s, copy and copy.bytes_per_s  # type: ignore[return-value]
+
+
+def valid(row: Result, report: Report) -> Result:
+    """Return ``row`` if ``report`` can hold it, else a failed result with the reason."""
+    try:
+        replace(report, results=[row]).to_json()
+    except ValueError as error:
+        return Result(
+            name=row.name, peer=row.peer, batch=row.batch, size=row.size, dtype=row.dtype,
+            status="failed", reason=f"invalid measurement: {error}",
+        )  # fmt: skip
+    return row

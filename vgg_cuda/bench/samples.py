@@ -1,4 +1,4 @@
-"""Medians of times, how sure they are, and when enough is measured."""
+"""Statistics of measured times: median, confidence interval, and when to stop sampling."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-LEAST = 6
-"""Samples: of fewer no pair holds the median in 95 % of all cases."""
+MIN_SAMPLES = 6
+"""With fewer samples, no interval between two of them covers the median in 95 % of cases."""
 
-MOST = 2000
+MAX_SAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Of several times of one call, in seconds.
+    """Statistics of several times of one call, in seconds.
 
-    ``confidence``: the 95 % interval of the median from order statistics, which assumes nothing of
-    how times are distributed; of fewer than ``LEAST`` samples all that was seen, which is less.
+    ``confidence`` is the 95 % interval of the median from order statistics, which assumes no
+    distribution. With fewer than ``MIN_SAMPLES`` samples it is their range, which covers less.
     """
 
     samples: int
@@ -30,13 +30,13 @@ class Summary:
 
     @property
     def noise(self) -> float:
-        """The width of the interval as a part of the median."""
+        """Width of the confidence interval relative to the median."""
         low, high = self.confidence
         return (high - low) / self.median if self.median > 0 else math.inf
 
 
 def summarize(times: Sequence[float]) -> Summary:
-    """Raises ``ValueError`` for no times at all."""
+    """Return the statistics of ``times``. Raises ``ValueError`` if there are none."""
     if not times:
         raise ValueError("no times to summarize")
     ordered = sorted(times)
@@ -52,7 +52,7 @@ def summarize(times: Sequence[float]) -> Summary:
 
 
 def quantile(ordered: Sequence[float], part: float) -> float:
-    """Linear between neighbours, as NumPy's default."""
+    """Return a quantile, interpolated linearly as NumPy does by default."""
     place = part * (len(ordered) - 1)
     below = min(int(place), len(ordered) - 2) if len(ordered) > 1 else 0
     above = min(below + 1, len(ordered) - 1)
@@ -61,15 +61,15 @@ def quantile(ordered: Sequence[float], part: float) -> float:
 
 @lru_cache(maxsize=4096)
 def interval(n: int) -> tuple[int, int]:
-    """Indices into ``n`` ordered samples that enclose the median in at least 95 % of all cases.
+    """Return indices into ``n`` ordered samples that enclose the median in 95 % of cases.
 
-    How many samples are below the median is binomial: the interval leaves out as many at each end
-    as come with a probability of at most 2.5 %.
+    The number of samples below the median is binomial: the interval leaves out as many samples at
+    each end as lie beyond the median with a probability of at most 2.5 %.
     """
     allowed = 2**n // 40  # 2.5 % of all outcomes
     cumulative, outcomes, left_out = 0, 1, 0
     for k in range(n // 2):
-        cumulative += outcomes  # of at most k below
+        cumulative += outcomes  # with at most k samples below the median
         if cumulative > allowed:
             break
         left_out = k + 1
@@ -78,8 +78,8 @@ def interval(n: int) -> tuple[int, int]:
     return first, n - 1 - first
 
 
-def enough(times: Sequence[float], noise: float, least: int = LEAST) -> bool:
-    """Is the median known to within ``noise``, or are there as many samples as anyone wants?"""
-    if len(times) < least:
+def enough(times: Sequence[float], noise: float) -> bool:
+    """Return whether the median is known to within ``noise``, or the sample limit is reached."""
+    if len(times) < MIN_SAMPLES:
         return False
-    return len(times) >= MOST or summarize(times).noise <= noise
+    return len(times) >= MAX_SAMPLES or summarize(times).noise <= noise

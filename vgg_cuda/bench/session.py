@@ -1,4 +1,4 @@
-"""What a worker does when it is told to: one program, from its loading to its last sample."""
+"""The worker's side of a measurement: one program, from loading to its last sample."""
 
 from __future__ import annotations
 
@@ -16,17 +16,13 @@ from .peers import Absent, Peer, Program
 from .truth import relative_l2
 from .work import Job, Work
 
-Message = dict[str, Any]
 UPLOADS = 5
-LONG_S = 1.0  # of a call that was made for its result before: once more will do
-SETTLE = 2  # a call no longer than so many slices goes once before each, untimed
+LONG_S = 1.0  # calls longer than this are warmed up once, not twice
+SETTLE = 2  # calls shorter than this many slices run once, untimed, before each slice
 
 
 class Session:
-    """Messages and their replies are dicts of JSON; ``do`` names the method.
-
-    A reply holds ``absent`` where the program is not there, or not for this work.
-    """
+    """Answers messages: ``do`` names a method, the other keys are its arguments."""
 
     def __init__(self) -> None:
         self._peer: Peer | None = None
@@ -35,46 +31,45 @@ class Session:
         self._turn = 0
         self._call_s = 0.0
 
-    def handle(self, message: Message) -> Message:
-        """Raises whatever the program raises."""
-        do = {
-            "open": self.open, "prepare": self.prepare, "check": self.check, "warm": self.warm,
-            "sample": self.sample, "finish": self.finish,
-        }[message["do"]]  # fmt: skip
+    def handle(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Return the reply; ``absent`` in it tells why the program cannot do the work.
+
+        Raises any error that the program raises.
+        """
+        arguments = dict(message)
         try:
-            return do(message)
+            reply: dict[str, Any] = getattr(self, arguments.pop("do"))(**arguments)
         except Absent as reason:
             return {"absent": str(reason)}
+        return reply
 
-    def open(self, message: Message) -> Message:
-        """Loads the library called ``peer`` for ``job``."""
+    def open(self, peer: str, job: Job) -> dict[str, Any]:
+        """Load the library called ``peer`` for ``job``."""
         start = time.perf_counter()
-        self._job = Job(**message["job"])
-        self._peer = peers.start(message["peer"], self._job)
+        self._job, self._peer = job, peers.start(peer, job)
         return {"load_s": time.perf_counter() - start, "versions": self._peer.versions}
 
-    def prepare(self, message: Message) -> Message:
-        """Builds the program for ``work``; an earlier one is gone before."""
+    def prepare(self, work: Work) -> dict[str, Any]:
+        """Build the program for ``work``, after freeing an earlier one."""
         assert self._peer is not None
         self._program = None
         self._turn, self._call_s = 0, 0.0
-        start = time.perf_counter()
-        program = self._program = self._peer.prepare(Work.from_json(message["work"]))
+        program = self._program = self._peer.prepare(work)
         return {
-            "prepare_s": time.perf_counter() - start, "how": program.how,
-            "kernels": program.kernels, "counters": program.counters, "steps": program.steps,
+            "how": program.how, "kernels": program.kernels, "counters": program.counters,
+            "steps": program.steps,
         }  # fmt: skip
 
-    def check(self, message: Message) -> Message:
-        """The relative L2 error against the array in the file ``exact``."""
+    def check(self, exact: str) -> dict[str, Any]:
+        """Return the relative L2 error against the array in the file ``exact``."""
         got = np.asarray(self.program.result())
-        error = relative_l2(got, np.load(message["exact"], allow_pickle=False))
+        error = relative_l2(got, np.load(exact, allow_pickle=False))
         return {"relative_error": error if np.isfinite(error) else None}
 
-    def warm(self, _: Message) -> Message:
-        """Two calls, of a long one one; how long the last took until it was done."""
-        _forget_peak()  # of building the program
-        for _turn in range(2):
+    def warm(self) -> dict[str, Any]:
+        """Call the program twice, or once if a call is long, and return the last call's time."""
+        _reset_peak()  # without the memory that building the program took
+        for _ in range(2):
             start = time.perf_counter()
             self._time()
             self._call_s = time.perf_counter() - start
@@ -82,14 +77,13 @@ class Session:
                 break
         return {"call_s": self._call_s}
 
-    def sample(self, message: Message) -> Message:
-        """Calls for about ``seconds``, at least one and at most ``most``."""
-        seconds = float(message["seconds"])
+    def sample(self, seconds: float, most: int) -> dict[str, Any]:
+        """Time calls for about ``seconds``: at least one call, and at most ``most``."""
         spans: list[Span] = []
-        if self._call_s <= SETTLE * seconds:  # others had their turn: caches, clocks are theirs
+        if self._call_s <= SETTLE * seconds:  # other programs ran since: caches, clocks differ
             self._time()
         end = time.perf_counter() + seconds
-        while not spans or (time.perf_counter() < end and len(spans) < message["most"]):
+        while not spans or (time.perf_counter() < end and len(spans) < most):
             spans.append(self._time())
         return {
             "times": [span.total_s for span in spans],
@@ -97,8 +91,8 @@ class Session:
             "parts": [list(span.parts) for span in spans if span.parts],
         }
 
-    def finish(self, _: Message) -> Message:
-        """What is measured once: the copy to the device, and the most memory that was held."""
+    def finish(self) -> dict[str, Any]:
+        """Measure the copy to the device, and return the peak memory."""
         assert self._peer is not None
         assert self._job is not None
         upload, uploads = self.program.upload, []
@@ -113,7 +107,7 @@ class Session:
 
     @property
     def program(self) -> Program:
-        """The one that was prepared last."""
+        """The program that was prepared last."""
         assert self._program is not None
         return self._program
 
@@ -125,14 +119,14 @@ class Session:
         return program.clock.time(lambda: program.call(turn))
 
 
-def _forget_peak() -> None:
-    """The most memory that is resident counts from here on; on Linux."""
+def _reset_peak() -> None:
+    """Reset the kernel's record of this process's peak resident memory; on Linux."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_bytes() -> int | None:
-    """Most bytes that this process had resident; getrusage would count those of the parent, too."""
+    """Return this process's peak resident memory; getrusage would include the parent's."""
     try:
         line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     except OSError:

@@ -1,9 +1,9 @@
-"""Is a result right? What is compared with, and the bound on the relative L2 error.
+"""Correctness of results: the exact result, and the bound on the relative L2 error.
 
-float32 is right where the error against float64 is at most ``LOGITS``. In another precision the
-rule is flash-attention's: at most ``FACTOR`` times the error that its roundings alone make (float64
-sums of operands in that precision, every layer's result rounded to it), plus ``LOGITS``. No
-tolerance is chosen for a program, and the same rule holds for all.
+A float32 result is correct if its error against float64 is at most ``LOGITS``. For other precisions
+the rule is flash-attention's: at most ``FACTOR`` times the error of the roundings alone (float64
+sums of rounded operands, with every layer's result rounded), plus ``LOGITS``. The rule is the same
+for all programs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .layers import Layer
 
 FACTOR = 2
 LOGITS = 2e-5
-MAX_COMPARED = 1 << 26  # elements; of more, images spread over the batch
+MAX_COMPARED = 1 << 26  # elements; larger results are compared for some images of the batch
 
 Float64 = NDArray[np.float64]
 
@@ -27,9 +27,9 @@ Float64 = NDArray[np.float64]
 def truth(
     layers: Sequence[Layer], tensors: Mapping[str, NDArray[Any]], x: NDArray[Any], dtype: str
 ) -> tuple[Float64, float]:
-    """The result of ``layers`` for a few images x [N,H,W,C] or [N,C], and the bound on the error.
+    """Return the exact result of ``layers`` for x [N,H,W,C] or [N,C], and the error bound.
 
-    The weights and x are rounded to ``dtype`` first, where it has fewer digits than float32.
+    The weights and x are first rounded to ``dtype``, except in tf32, whose arrays are float32.
     """
     exact: Any = stored(x, dtype)
     same = exact
@@ -65,19 +65,19 @@ def _apply(layer: Layer, x: Float64, w: Any, bias: Any) -> Any:
 
 
 def stored(x: Any, dtype: str) -> Any:
-    """x as arrays of ``dtype`` hold it; tf32's are float32."""
+    """Return x rounded to the array dtype of ``dtype``, which is float32 for tf32."""
     if dtype == "float16":
         with np.errstate(over="ignore"):
             return np.asarray(x, np.float16).astype(np.float64)
     if dtype == "bfloat16":
         bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-        even = bits + (0x7FFF + ((bits >> 16) & 1))  # to nearest, ties to even
+        even = bits + (0x7FFF + ((bits >> 16) & 1))  # round to nearest, ties to even
         return (even & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
     return np.asarray(x, np.float32).astype(np.float64)
 
 
 def factors(x: Any, dtype: str) -> Any:
-    """x as a product takes it: of tf32 with eleven digits, ties away from zero."""
+    """Return x as matrix products round it: to eleven bits in tf32, ties away from zero."""
     if dtype != "tf32" or x is None:
         return x
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32) + np.uint32(0x1000)
@@ -85,9 +85,10 @@ def factors(x: Any, dtype: str) -> Any:
 
 
 def relative_l2(got: NDArray[Any], exact: NDArray[Any]) -> float:
-    """Of a batch ``got`` against the first images of it, which it repeats; flat or not.
+    """Return the relative L2 error of a batch that repeats the images of ``exact``.
 
-    NaN for another size. Not finite where ``got`` is not.
+    The shapes may differ by flattening. Returns NaN for another size, and a value that is not
+    finite if ``got`` is not.
     """
     n, few = len(got), len(exact)
     if got.size != n * exact[0].size or n < few:

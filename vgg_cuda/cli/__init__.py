@@ -1,1 +1,1 @@
-"""The command `vgg-cuda`: one file per group of subcommands."""
+"""The command ``vgg-cuda``: one file per subcommand or group of subcommands."""

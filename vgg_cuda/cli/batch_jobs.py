@@ -1,11 +1,11 @@
-"""Running a model over many image files: what the command line does, without the command line."""
+"""Classification and feature extraction of many image files, independent of the terminal."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,57 +14,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import unfinished
-from ..images.batches import Batch, batches, find_images
+from ..images.batches import Batch, batches
 from ..images.presets import Preset
 from ..vgg import VGG
 
 Record = dict[str, Any]
 """``{"path", "predictions": [{"label", "index", "probability"}]}`` or ``{"path", "error"}``."""
 
+Progress = Callable[[Iterator[Batch], int], Iterator[Batch]]
+"""Yields batches and shows the progress; the integer is the total number of images."""
+
 
 class SizeError(ValueError):
-    """Images of different sizes, whose features cannot stand in one array."""
+    """Images of different sizes, whose features do not form one array."""
 
 
-Progress = Callable[[Iterator[Batch], int], Iterator[Batch]]
-"""Passes batches on and shows how far it is; the number is how many images there are in all."""
-
-
-def image_paths(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The images that files, folders (searched recursively) and glob patterns name.
-
-    Raises ``FileNotFoundError`` naming every path that is not there, pattern that matches nothing
-    and folder without an image.
-    """
-    found: list[Path] = []
-    bad: list[str] = []
-    for path in paths:
-        try:
-            found += find_images([path])
-        except FileNotFoundError as error:
-            bad.append(str(error))
-    if bad:
-        raise FileNotFoundError("; ".join(bad))
-    return found
+def check_format(output: Path, formats: Sequence[str]) -> None:
+    """Raise ``ValueError`` if the name ``output`` ends in none of ``formats``."""
+    if output.suffix.lower() not in formats:
+        raise ValueError(
+            f"--output: expected a name ending in {' or '.join(formats)}, got {str(output)!r}"
+        )
 
 
 def classify_files(
     model: VGG, paths: Sequence[Path], preset: Preset, top_k: int, batch_size: int,
     progress: Progress,
 ) -> Iterator[Record]:  # fmt: skip
-    """A record per path, in order: its predictions, or the error that made it be skipped."""
-    for batch in progress(_batches(model, paths, preset, batch_size), len(paths)):
-        records = {i: _error(paths[i], error) for i, error in _errors(batch)}
+    """Yield a record per path, in order: its predictions, or why it was skipped."""
+    for batch in progress(batches(paths, preset, batch_size, model.config), len(paths)):
+        records = {f.index: _skipped(paths[f.index], f.error) for f in batch.failed}
         if batch.indices:
             probabilities = model.probabilities(batch.x)
             tops = model.top(probabilities, top_k)
-            finite = [bool(np.isfinite(row).all()) for row in probabilities]
-            for index, top, good in zip(batch.indices, tops, finite, strict=True):
-                predictions = [asdict(prediction) for prediction in top]
-                records[index] = {"path": _name(paths[index]), "predictions": predictions}
-                if not good:
-                    overflow = ValueError(f"{paths[index]}: the network's output is not finite")
-                    records[index] = _error(paths[index], overflow)
+            for index, row, top in zip(batch.indices, probabilities, tops, strict=True):
+                if np.isfinite(row).all():
+                    predictions = [asdict(prediction) for prediction in top]
+                    records[index] = {"path": _utf8(paths[index]), "predictions": predictions}
+                else:
+                    error = f"{paths[index]}: the network's output is not finite"
+                    records[index] = _skipped(paths[index], error)
         for index in sorted(records):
             yield records[index]
 
@@ -73,42 +62,30 @@ def extract_files(
     model: VGG, paths: Sequence[Path], preset: Preset, sink: FeatureSink, batch_size: int,
     progress: Progress,
 ) -> Iterator[Record]:  # fmt: skip
-    """Puts the layers of ``sink`` into it, image by image; yields a record for every skipped one.
+    """Add the features of all images to ``sink``; yield a record for every skipped image.
 
-    Raises :class:`SizeError` where images have different sizes.
+    Raises :class:`SizeError` if images have different sizes.
     """
-    for batch in progress(_batches(model, paths, preset, batch_size), len(paths)):
-        yield from (_error(paths[i], error) for i, error in _errors(batch))
+    for batch in progress(batches(paths, preset, batch_size, model.config), len(paths)):
+        yield from (_skipped(paths[f.index], f.error) for f in batch.failed)
         if batch.indices:
-            sink.add([_name(paths[i]) for i in batch.indices], model.features(batch.x, sink.layers))
+            sink.add([_utf8(paths[i]) for i in batch.indices], model.features(batch.x, sink.layers))
 
 
-def _batches(model: VGG, paths: Sequence[Path], preset: Preset, batch_size: int) -> Iterator[Batch]:
-    return batches(paths, preset, batch_size, model.config)
+def _skipped(path: Path, error: Exception | str) -> Record:
+    return {"path": _utf8(path), "error": _utf8(error)}
 
 
-def _errors(batch: Batch) -> Iterator[tuple[int, Exception]]:
-    return ((failure.index, failure.error) for failure in batch.failed)
-
-
-def _error(path: Path, error: Exception) -> Record:
-    return {"path": _name(path), "error": _utf8(str(error))}
-
-
-def _name(path: Path) -> str:
-    return _utf8(str(path))
-
-
-def _utf8(text: str) -> str:
-    """``text`` with what UTF-8 cannot hold, as in some old file names, escaped."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+def _utf8(text: object) -> str:
+    """Return ``text`` with everything that UTF-8 cannot encode, as in old file names, escaped."""
+    return os.fsencode(str(text)).decode("utf-8", "backslashreplace")
 
 
 class FeatureSink:
-    """Collects features on disk, so that memory holds one batch, and writes them as one file.
+    """Features collected on disk, so that memory holds one batch only, and written to one file.
 
-    A ``.npz`` file has an array [images, ...] per layer and ``paths``; a ``.safetensors`` file has
-    the same arrays, and the paths as JSON under "paths" in its metadata.
+    A ``.npz`` file has an array [images, ...] per layer, and ``paths``. A ``.safetensors`` file has
+    the same arrays, and the paths as a JSON list in its metadata, under "paths".
     """
 
     FORMATS = (".npz", ".safetensors")
@@ -123,30 +100,21 @@ class FeatureSink:
     def _file(self, layer: str) -> Path:
         return Path(self._folder.name, layer)
 
-    @classmethod
-    def check_format(cls, path: Path) -> None:
-        """Raises ``ValueError`` for a file name that ends in none of :data:`FORMATS`."""
-        if path.suffix.lower() not in cls.FORMATS:
-            raise ValueError(
-                f"output {str(path)!r}: expected a name ending in {' or '.join(cls.FORMATS)}, "
-                f"got {path.suffix or 'no ending'!r}"
-            )
-
     def add(self, paths: Sequence[str], features: dict[str, NDArray[Any]]) -> None:
-        """Appends the features [images, ...] of ``paths``."""
+        """Append the features [images, ...] of ``paths``."""
         for layer, values in features.items():
             expected = self._shapes.setdefault(layer, values.shape[1:])
             if values.shape[1:] != expected:
                 raise SizeError(
-                    f"{paths[0]}: {layer} is {list(values.shape[1:])}, of the images before it "
-                    f"{list(expected)}: images of different sizes need a preset that crops"
+                    f"{paths[0]}: {layer}: expected {list(expected)} as of the images before, got "
+                    f"{list(values.shape[1:])}: use a preset that crops all images to one size"
                 )
             with self._file(layer).open("ab") as file:
                 file.write(np.ascontiguousarray(values, np.float32).tobytes())
         self.paths += paths
 
     def write(self, path: Path, suffix: str) -> None:
-        """Writes everything that was added to ``path``, in the format that ``suffix`` names."""
+        """Write all added features to ``path``, in the format of ``suffix``."""
         arrays: dict[str, Any] = {}
         for layer in self.layers:
             shape = (len(self.paths), *self._shapes.get(layer, ()))
@@ -163,6 +131,6 @@ class FeatureSink:
         save_file({k: np.asarray(v) for k, v in arrays.items()}, path, metadata=metadata)
 
     def close(self) -> None:
-        """Removes the temporary files."""
+        """Remove the temporary files."""
         self._folder.cleanup()
         unfinished.discard(Path(self._folder.name))

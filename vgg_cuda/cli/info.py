@@ -1,4 +1,4 @@
-"""What this installation is and can do: versions, backends, devices, BLAS."""
+"""The subcommand ``info``: versions, backends, devices and BLAS libraries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .options import Json
 from .terminal import user_errors
 
 PACKAGES = ("numpy", "pillow", "safetensors", "cupy-cuda13x", "ml_dtypes", "torch")
+BLAS_FIELDS = ("internal_api", "version", "num_threads", "architecture")
 
 
 def collect() -> dict[str, Any]:
-    """Everything ``vgg-cuda info`` tells, as JSON-ready values.
+    """Return everything that ``vgg-cuda info`` reports, as JSON-ready values.
 
-    Raises ``DeviceError`` in a folder of sources.
+    Raises ``DeviceError`` if the package has no compiled extension.
     """
     try:
         from .. import _C
@@ -39,18 +40,12 @@ def collect() -> dict[str, Any]:
         "driver": device["driver"],
         "devices": device["devices"],
         "cores": cores(),
-        "blas": [
-            {
-                key: lib.get(key)
-                for key in ("internal_api", "version", "num_threads", "architecture")
-            }
-            for lib in blas_libraries()
-        ],
+        "blas": [{field: lib.get(field) for field in BLAS_FIELDS} for lib in blas_libraries()],
     }
 
 
 def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same as pairs of a name and a text for a person."""
+    """Return the values of :func:`collect` as pairs of a label and a text."""
     packages = [f"{name} {v}" for name, v in info["packages"].items() if v]
     absent = [name for name, v in info["packages"].items() if not v]
     devices = [
@@ -59,8 +54,8 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         for d in info["devices"]
     ]
     blas = [
-        f"{lib['internal_api']} {lib['version'] or ''} ({lib['num_threads']} threads)".replace(
-            "  ", " "
+        " ".join(
+            filter(None, (lib["internal_api"], lib["version"], f"({lib['num_threads']} threads)"))
         )
         for lib in info["blas"]
     ]
@@ -94,7 +89,7 @@ def _version(package: str) -> str | None:
 
 
 def info(as_json: Json = False) -> None:
-    """Versions, commit, backends (and why one is missing), devices, BLAS."""
+    """Print versions, backends, devices and BLAS libraries."""
     with user_errors():
         found = collect()
     if as_json:

@@ -1,7 +1,7 @@
-"""The command ``vgg-cuda``: info, summary, plan, classify, features, verify, convert, bench.
+"""The command ``vgg-cuda`` and its subcommands for images and weights.
 
-Exit codes: 0 good; 1 ``verify`` found a layer whose result is bad; 2 bad arguments, paths, weights,
-device or output, told before any work; 3 finished, but some images were skipped.
+Exit codes: 0 success; 1 ``verify`` found a bad layer; 2 invalid arguments, paths, weights, device
+or output, reported before any work starts; 3 finished, but some images were skipped.
 """
 
 from __future__ import annotations
@@ -12,13 +12,21 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from ..bench.command import app as bench
-from ..bench.command import profile
-from ..files import remove_unfinished
+from ..configs import IN_CHANNELS
+from ..files import check_writable, remove_unfinished, replacing
+from ..images.batches import find_images
+from ..images.presets import Preset, get_preset
+from ..layers import resolve_layer
+from ..summary import summary_table
+from ..vgg import VGG
+from ..weights.convert import convert as convert_weights
+from .batch_jobs import FeatureSink, SizeError, check_format, classify_files, extract_files
+from .bench import app as bench
+from .bench import profile
 from .info import info
 from .options import (
     Arch,
@@ -28,41 +36,48 @@ from .options import (
     NetworkName,
     Paths,
     PresetName,
+    Size,
     Strict,
     WeightsName,
     network_named,
 )
 from .plan_table import plan
+from .predictions import FORMATS, write
 from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
 from .verify import verify
 
-if TYPE_CHECKING:
-    from ..images.presets import Preset
-    from ..vgg import VGG
-
 app = typer.Typer(
-    help="VGG inference on hand-written CUDA kernels, with a NumPy backend where there is no GPU.",
+    help="VGG inference on hand-written CUDA kernels, with a CPU backend.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.add_typer(bench, name="bench")
-for command in (info, plan, verify, profile):
-    app.command()(command)
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line; the entry point of the console script."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _stop)
     warnings.showwarning = lambda message, *_, **__: typer.echo(f"warning: {message}", err=True)
     app()
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _stop(number: int, _: object) -> NoReturn:
+    """Remove temporary files and exit with the signal's code.
+
+    The handler raises no exception, because an exception inside an import, for example, is replaced
+    by another one.
+    """
+    remove_unfinished()
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h\n")  # show the cursor, which a progress bar hides
+    os._exit(128 + number)
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(version("vgg-cuda"))
@@ -72,38 +87,13 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
-
-
-def _stop(number: int, _: object) -> NoReturn:
-    """Ends the program as the signal asks, leaving no temporary file.
-
-    Not by an exception, which could strike anywhere: in the middle of an import it comes out as
-    another one.
-    """
-    remove_unfinished()
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h\n")  # the cursor, which a progress bar hides
-    os._exit(128 + number)
-
-
-@app.command()
-def summary(
-    network: NetworkName,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the input image; default: 224, or its own.")
-    ] = None,
-    num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
-) -> None:
-    """The table of a network's layers: sizes, parameters, FLOPs."""
-    from ..summary import summary_table
-
-    with system_errors(), user_errors():
-        config, activation = network_named(network, num_classes)
-        typer.echo(summary_table(config, size, activation))
 
 
 @app.command()
@@ -119,21 +109,17 @@ def classify(
     output: Annotated[Path | None, typer.Option(help="Write to this .json or .csv file.")] = None,
     strict: Strict = False,
 ) -> None:
-    """The most probable classes of every image."""
-    from .batch_jobs import classify_files, image_paths
-    from .predictions import check_format, write
-
+    """Print the most probable classes of every image."""
     with system_errors(), contextlib.ExitStack() as stack:
         with user_errors():
-            found = image_paths(paths)
+            found = find_images(paths)
             target = None
             if output is not None:
-                check_format(output)
-                target = stack.enter_context(_replacing(output))
+                check_format(output, FORMATS)
+                target = stack.enter_context(replacing(output))
             model, preset = _load(weights, device, dtype, arch, preset_name)
-            _reads_images(model, weights)
             if model.config.num_classes is None:
-                fail(f"{weights} has no dense head to classify with")
+                fail(f"--weights: expected a network with a dense head, got {weights} without one")
         records = []
         for record in classify_files(model, found, preset, top_k, batch_size, progress):
             records.append(record)
@@ -152,7 +138,7 @@ def classify(
 def features(
     paths: Paths,
     weights: WeightsName,
-    layers: Annotated[str, typer.Option(help="Names with commas between: relu3_3,fc7.")],
+    layers: Annotated[str, typer.Option(help="Layer names separated by commas: relu3_3,fc7.")],
     output: Annotated[Path, typer.Option(help="Write to this .npz or .safetensors file.")],
     batch_size: BatchSize = 32,
     device: Device = "auto",
@@ -161,20 +147,16 @@ def features(
     preset_name: PresetName = None,
     strict: Strict = False,
 ) -> None:
-    """The tensors at some layers, for every image, as arrays [images, ...]."""
-    from ..layers import resolve_layer
-    from .batch_jobs import FeatureSink, SizeError, extract_files, image_paths
-
+    """Save the tensors of some layers for every image."""
     names = list(dict.fromkeys(name.strip() for name in layers.split(",") if name.strip()))
     with system_errors(), contextlib.ExitStack() as stack:
         with user_errors():
-            found = image_paths(paths)
-            FeatureSink.check_format(output)
-            target = stack.enter_context(_replacing(output))
+            found = find_images(paths)
+            check_format(output, FeatureSink.FORMATS)
+            target = stack.enter_context(replacing(output))
             if not names:
-                fail("--layers: expected at least one name, such as relu3_3")
+                fail(f"--layers: expected at least one name such as relu3_3, got {layers!r}")
             model, preset = _load(weights, device, dtype, arch, preset_name)
-            _reads_images(model, weights)
             for name in names:
                 resolve_layer(model.config, name)
         sink = stack.enter_context(contextlib.closing(FeatureSink(names, output.parent)))
@@ -191,39 +173,49 @@ def features(
 
 
 @app.command()
+def summary(
+    network: NetworkName,
+    size: Size = None,
+    num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
+) -> None:
+    """Print a network's layers: shapes, parameters, FLOPs."""
+    with system_errors(), user_errors():
+        config, activation = network_named(network, num_classes)
+        typer.echo(summary_table(config, size, activation))
+
+
+@app.command()
 def convert(
-    source: Annotated[str, typer.Argument(help='A weights file, "digits" or "imagenet".')],
+    source: Annotated[str, typer.Argument(help="digits, imagenet or a weights file.")],
     output: Annotated[Path, typer.Argument(help="The file to write.")],
     to: Annotated[str, typer.Option(help="native, torchvision or onnx.")] = "native",
 ) -> None:
-    """Writes weights in another format: this package's own, torchvision's names, or ONNX."""
-    from ..files import check_writable
-    from ..weights.convert import convert as run
+    """Convert weights to another format.
 
+    Formats: this package's own (native), torchvision's tensor names, or ONNX.
+    """
     with system_errors(), user_errors():
         check_writable(output)
-        weights = run(source, output, to)
-    typer.echo(f"wrote {weights.config.name}, {to}, to {output}", err=True)
+        found = convert_weights(source, output, to)
+    typer.echo(f"wrote {found.config.name}, {to}, to {output}", err=True)
 
 
-def _replacing(output: Path) -> contextlib.AbstractContextManager[Path]:
-    from ..files import replacing
-
-    return replacing(output)
-
-
-def _reads_images(model: VGG, weights: str) -> None:
-    channels = model.config.in_channels
-    if channels != 3:
-        fail(f"{weights} reads {channels} channels, images have 3: call the model with arrays")
+for command in (info, verify, plan):
+    app.command()(command)
+app.add_typer(bench, name="bench")
+app.command()(profile)
 
 
 def _load(
     weights: str, device: str, dtype: str | None, arch: str | None, preset_name: str | None
 ) -> tuple[VGG, Preset]:
-    from ..images.presets import get_preset
-    from ..vgg import VGG
-
+    """Load the model and choose the preset. Raises ``ValueError`` if the model takes no images."""
     preset = None if preset_name is None else get_preset(preset_name)
     model = VGG.load(weights, device=device, dtype=dtype, arch=arch)
+    channels = model.config.in_channels
+    if channels != IN_CHANNELS:
+        raise ValueError(
+            f"--weights: expected a network with {IN_CHANNELS} input channels, got {weights} with "
+            f"{channels}; pass arrays to the model in Python instead"
+        )
     return model, preset or model.preset

@@ -14,37 +14,50 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Paths = Annotated[list[str], typer.Argument(help="Image files, folders and glob patterns.")]
-NetworkName = Annotated[str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, or a weights file.")]
-WeightsName = Annotated[
-    str, typer.Option(help='"digits", "imagenet" or the path of a weights file.')
+NetworkName = Annotated[
+    str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, digits, imagenet or a weights file.")
 ]
+WeightsName = Annotated[str, typer.Option(help="digits, imagenet or a weights file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Side of the input images; default: the network's or 224.")
+]
+Uint8 = Annotated[
+    bool, typer.Option("--uint8", help="Normalize uint8 pixels inside the first convolution.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or emulator.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(help="float32 on the CPU; float16 (default), float32, tf32, bfloat16 on a GPU."),
+    typer.Option(help="CPU: float32. GPU: float16 (default), bfloat16, tf32 or float32."),
 ]
 Arch = Annotated[
-    str | None, typer.Option(help="Plan kernels for this GPU, sm_80 for example; not on the CPU.")
+    str | None,
+    typer.Option(help="GPU that kernels are planned for, such as sm_80; default: the device."),
 ]
 PresetName = Annotated[
-    str | None, typer.Option("--preset", help="How images are prepared; default: as trained.")
+    str | None,
+    typer.Option(
+        "--preset", help="Preprocessing, such as torchvision or keras; default: as trained."
+    ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")]
 
 
 def network_named(name: str, num_classes: int) -> tuple[Config, str | None]:
-    """Of that name, or a weights file's, and what it applies to its results."""
+    """Return the configuration and the output activation of a network name or a weights file.
+
+    ``num_classes`` applies to the published networks only.
+    """
     from ..configs import CONFIGS, get_config
     from ..weights import load_weights
 
     if name in CONFIGS:
         return get_config(name, num_classes=num_classes), None
-    named = name == "digits" or name.partition(":")[0] == "imagenet"
-    if not named and not Path(name).exists():
+    is_shipped = name == "digits" or name.partition(":")[0] == "imagenet"
+    if not is_shipped and not Path(name).exists():
         fail(
-            f"unknown network {name!r}: expected one of {', '.join(CONFIGS)}, digits, "
-            "imagenet, or the path of a weights file"
+            f"network: expected one of {', '.join(CONFIGS)}, digits, imagenet, or the path of a "
+            f"weights file, got {name!r}"
         )
     weights = load_weights(name)
     return weights.config, weights.activation

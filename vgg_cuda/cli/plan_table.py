@@ -1,83 +1,79 @@
-"""A plan as plain text."""
+"""The subcommand ``plan``: a forward's kernels and time bounds as a table or JSON."""
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..planning import LayerPlan, NetworkPlan, plan_network
-from .options import Json, NetworkName, network_named
+from ..backends import WITHOUT_EXTENSION, DeviceError
+from ..text import aligned
+from .options import Json, NetworkName, Size, Uint8, network_named
 from .terminal import system_errors, user_errors
+
+if TYPE_CHECKING:
+    from ..planning import LayerPlan, NetworkPlan
 
 HEADINGS = [
     *("layer", "kernel", "tile", "split", "cluster", "grid"),
-    *("waves", "wave eff", "useful", "smem KB", "loads MB", "of im2col", "floor us", "tiled us"),
+    *("waves", "wave eff", "useful", "smem KiB", "loads MB", "of im2col", "floor us", "tiled us"),
 ]
-TEXTS = 3  # columns that are no numbers
+TEXT_COLUMNS = range(3)
 
 
 def table(plan: NetworkPlan) -> str:
-    """Aligned, with totals and what the times are bounds of."""
+    """Return the plan as aligned text, with totals and the source of its bounds."""
     total = [""] * len(HEADINGS)
     total[0], total[-2], total[-1] = "total", f"{plan.floor_us:.1f}", f"{plan.tiled_us:.1f}"
-    lines = [HEADINGS, *(_cells(layer) for layer in plan.layers), total]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = [
-        "  ".join(
-            cell.ljust(width) if i < TEXTS else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    rule = "-" * max(map(len, text))
-    return "\n".join([text[0], rule, *text[1:-1], rule, text[-1], "", *_notes(plan)])
+    text = aligned([HEADINGS, *map(_cells, plan.layers), total], left=TEXT_COLUMNS)
+    return "\n".join([*text[:-1], text[1], text[-1], "", *_notes(plan)])
 
 
 def _cells(p: LayerPlan) -> list[str]:
-    def part(value: float | None) -> str:
+    def fraction(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
     grid = re.sub(r"(x1)+$", "", "x".join(map(str, p.grid)))
     of_im2col = None if p.im2col_load_bytes is None else p.load_bytes / p.im2col_load_bytes
     return [
-        p.layer, " + ".join(p.kernels), p.tile, str(p.split_k), str(p.cluster), grid,
-        f"{p.waves:.2f}", part(p.wave_efficiency), part(p.useful), f"{p.smem_bytes / 1024:.1f}",
-        f"{p.load_bytes / 1e6:.1f}", part(of_im2col), f"{p.floor_us:.1f}", f"{p.tiled_us:.1f}",
-    ]  # fmt: skip
+        *(p.layer, " + ".join(p.kernels), p.tile, str(p.split_k), str(p.cluster), grid),
+        *(f"{p.waves:.2f}", fraction(p.wave_efficiency), fraction(p.useful)),
+        *(f"{p.smem_bytes / 1024:.1f}", f"{p.load_bytes / 1e6:.1f}", fraction(of_im2col)),
+        *(f"{p.floor_us:.1f}", f"{p.tiled_us:.1f}"),
+    ]
 
 
 def _notes(plan: NetworkPlan) -> list[str]:
-    ceiling, batch = plan.ceiling, plan.batch
+    ceiling, total = plan.ceiling, plan.totals()
     flops = ceiling.flops[plan.dtype] / 1e12
     return [
-        f"{plan.arch}, {plan.sm_count} SMs; {ceiling.gpu}: {flops:g} TFLOP/s of {plan.dtype} "
-        f"products, {ceiling.bandwidth / 1e12:g} TB/s ({ceiling.source})",
-        f"the products alone take {plan.roofline_us:.1f} us",
-        f"floor, every array moved once: {plan.floor_us:.1f} us, "
-        f"{1e6 * batch / plan.floor_us:,.0f} images/s",
-        f"with these tiles, at those rates: {plan.tiled_us:.1f} us, "
-        f"{1e6 * batch / plan.tiled_us:,.0f} images/s",
+        f"{plan.arch}, {plan.sm_count} SMs; {ceiling.gpu}: {flops:g} TFLOP/s in {plan.dtype}, "
+        f"{ceiling.bandwidth / 1e12:g} TB/s ({ceiling.source})",
+        f"arithmetic alone: {plan.roofline_us:.1f} us",
+        f"floor, if every array is moved once: {plan.floor_us:.1f} us, "
+        f"{total['floor_images_per_s']:,.0f} images/s",
+        f"with these tiles at the same rates: {plan.tiled_us:.1f} us, "
+        f"{total['tiled_images_per_s']:,.0f} images/s",
     ]
 
 
 def plan(
     network: NetworkName,
-    batch: Annotated[int, typer.Option(min=1, help="Images of the forward.")] = 1,
-    arch: Annotated[str, typer.Option(help="The GPU, sm_80 for example.")] = "sm_90a",
+    batch: Annotated[int, typer.Option(min=1, help="Images per forward.")] = 1,
+    arch: Annotated[str, typer.Option(help="GPU architecture, such as sm_80.")] = "sm_90a",
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the input images; default: 224, or its own.")
-    ] = None,
-    pixels: Annotated[
-        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
-    ] = False,
+    size: Size = None,
+    pixels: Uint8 = False,
     as_json: Json = False,
 ) -> None:
-    """The kernels that a forward launches on a GPU, beside its roofline; needs no GPU."""
+    """Print a forward's GPU kernels and roofline; needs no GPU."""
     with system_errors(), user_errors():
+        try:
+            from ..planning import plan_network
+        except ImportError:
+            raise DeviceError(WITHOUT_EXTENSION) from None
         config, _ = network_named(network, 1000)
         x_dtype = "uint8" if pixels else "float32"
         found = plan_network(

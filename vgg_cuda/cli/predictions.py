@@ -1,4 +1,4 @@
-"""Results of a classification as files: JSON for programs, CSV for spreadsheets."""
+"""Predictions written to a file: JSON for programs, CSV for spreadsheets."""
 
 from __future__ import annotations
 
@@ -11,20 +11,12 @@ from typing import Any
 FORMATS = (".json", ".csv")
 
 
-def check_format(path: Path) -> None:
-    """Raises ``ValueError`` for a file name that ends in none of :data:`FORMATS`."""
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(
-            f"output {str(path)!r}: expected a name ending in {' or '.join(FORMATS)}, "
-            f"got {path.suffix or 'no ending'!r}"
-        )
-
-
 def write(records: Sequence[dict[str, Any]], path: Path, suffix: str) -> None:
-    """Writes records ``{"path", "predictions": [{"label", "index", "probability"}]}``.
+    """Write ``records`` to ``path`` as JSON or CSV, by ``suffix``.
 
-    A skipped image has ``{"path", "error"}``. JSON is a list of the records as they are; in CSV,
-    every prediction is a line: path, rank (from 1), label, index, probability, error.
+    A record is ``{"path", "predictions": [{"label", "index", "probability"}]}``, or
+    ``{"path", "error"}`` for a skipped image. JSON is the list of records. CSV has one line per
+    prediction: path, rank (from 1), label, index, probability, error.
     """
     if suffix.lower() == ".json":
         text = json.dumps(list(records), indent=1, ensure_ascii=False)

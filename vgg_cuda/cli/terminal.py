@@ -1,4 +1,4 @@
-"""What the commands say on a terminal, and the codes that they exit with."""
+"""Messages on the terminal, and exit codes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SOME_SKIPPED = 3
 
 
 def fail(message: str) -> NoReturn:
-    """Says what is wrong, in one line, and exits with 2."""
+    """Print an error on one line and exit with code 2."""
     typer.echo(f"error: {plain(message)}", err=True)
     raise typer.Exit(BAD_INPUT)
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """One line and exit code 2 for what a user can mend in the arguments."""
+    """Turn errors that the user can correct into one line and exit code 2."""
     from ..backends import DeviceError
 
     try:
@@ -35,11 +35,11 @@ def user_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """The same for what the system refuses at any time: a full disk, memory."""
+    """Turn errors of the system, such as a full disk, into one line and exit code 2."""
     try:
         yield
     except BrokenPipeError:
-        raise  # the reader has gone: typer ends quietly
+        raise  # the reader of a pipe has exited: typer ends without a message
     except OSError as error:
         fail(str(error))
     except MemoryError as error:
@@ -47,21 +47,21 @@ def system_errors() -> Iterator[None]:
 
 
 def skip(record: dict[str, Any], strict: bool) -> None:
-    """Names an image that was skipped and why; ends the run where that is ``strict``."""
+    """Print which image was skipped and why; exit with code 2 if ``strict``."""
     if strict:
-        fail(f"{record['error']} (--strict stops at the first)")
+        fail(f"{record['error']}; stopped because of --strict")
     typer.echo(f"skipped: {plain(record['error'])}", err=True)
 
 
 def finish(skipped: int, total: int) -> None:
-    """Exits with 3 where images were skipped."""
+    """Exit with code 3 if images were skipped."""
     if skipped:
         typer.echo(f"{skipped} of {total} images were skipped", err=True)
         raise typer.Exit(SOME_SKIPPED)
 
 
 def progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
-    """The batches, with a progress bar where standard error is a terminal."""
+    """Yield ``batches``, and show a progress bar if standard error is a terminal."""
     if not sys.stderr.isatty():
         yield from batches
         return
@@ -69,13 +69,13 @@ def progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
     from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("working", total=total)
+        task = bar.add_task("images", total=total)
         for batch in batches:
             yield batch
             bar.advance(task, len(batch.indices) + len(batch.failed))
 
 
 def line(record: dict[str, Any]) -> str:
-    """An image and its classes on one line."""
+    """Return the path of an image and its predictions on one line."""
     shown = ", ".join(f"{p['label']} {p['probability']:.1%}" for p in record["predictions"])
     return plain(f"{record['path']}: {shown}")

@@ -1,4 +1,4 @@
-"""``vgg-cuda verify`` without the command line: which network, which images."""
+"""The subcommand ``verify``: choice of network and images, and the report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,129 +19,107 @@ from .. import verification
 from ..backends import get_backend
 from ..configs import IN_CHANNELS, Config, get_config
 from ..forward.inputs import check_dtype
-from ..images.batches import ImageError, batches, open_image
+from ..images.batches import ImageError, find_images, open_image
 from ..images.presets import Preset
 from ..text import plain
 from ..verification.report import Verification
 from ..vgg import VGG
 from ..weights import Weights, he_weights, load_weights
-from .batch_jobs import image_paths
-from .options import Arch, Device, Dtype, Json
+from .options import Arch, Device, Dtype, Json, Uint8
 from .terminal import BAD_RESULT, system_errors, user_errors
-
-DEFAULT_SIZE = 224  # where the preset does not say
 
 
 def run(
     paths: Sequence[str], *, weights: str | None, network: str | None, size: int | None, seed: int,
     batch_size: int, device: str, dtype: str | None, arch: str | None, pixels: bool,
 ) -> tuple[Verification, dict[str, Any]]:  # fmt: skip
-    """The verification, and what was verified, as JSON-ready values.
+    """Verify a network; return the verification and a JSON-ready description of what it verified.
 
-    Raises ``ValueError``, ``FileNotFoundError`` and ``DeviceError`` for what a user can mend.
+    Raises ``ValueError``, ``FileNotFoundError`` and ``DeviceError`` for invalid arguments.
     """
     if weights is not None and network is not None:
-        raise ValueError("--weights and --network: expected one of them, got both")
+        raise ValueError("--weights, --network: expected one of them, got both")
     if paths and size is not None:
-        raise ValueError("--size: expected none beside images, whose size the preset gives")
+        raise ValueError(f"--size: expected none for images, which the preset resizes, got {size}")
     config = None if network is None else get_config(network)
-    found = image_paths(paths)
-    check_dtype(get_backend(device, arch), dtype)  # told before a long read
-    source: Weights
+    found = find_images(paths)
+    check_dtype(get_backend(device, arch), dtype)  # before weights are read, which takes time
     source = load_weights(weights or "digits") if config is None else he_weights(config, seed)
-    sizes = _natural_size(source) if size is None else (size, size)
-    if not found and (wrong := source.config.wrong_size(*sizes)):
+    config, preset = source.config, source.preset
+    sides = _natural_size(source) if size is None else (size, size)
+    if not found and (wrong := config.wrong_size(*sides)):
         raise ValueError(f"--size: {wrong}")
-    if (found or pixels) and source.config.in_channels != IN_CHANNELS:
+    if (found or pixels) and config.in_channels != IN_CHANNELS:
         raise ValueError(
-            f"verify: images have 3 channels, {source.source} reads {source.config.in_channels}: "
-            "expected no images and no --uint8"
+            f"verify: expected a network with {IN_CHANNELS} input channels, got {source.source} "
+            f"with {config.in_channels}; pass neither images nor --uint8"
         )
     model = VGG(source, device=device, dtype=dtype, arch=arch)
-    if found:
-        inputs = _images(found, model, batch_size, pixels)
+    rng = np.random.default_rng(seed)
+    shape = (batch_size, *sides, config.in_channels)
+    inputs: Iterator[NDArray[Any]]
+    if config.in_channels != IN_CHANNELS:
+        inputs = iter([rng.standard_normal(shape, dtype=np.float32)])
     else:
-        inputs = iter([_random(source, sizes, seed, batch_size, pixels)])
+        images = [rng.integers(0, 256, shape, dtype=np.uint8)]
+        inputs = _pixels(found, preset, batch_size, config) if found else iter(images)
+        inputs = inputs if pixels else map(preset.normalize, inputs)
     total: Verification | None = None
-    count, shapes = 0, []
+    count, sizes = 0, []
     for x in inputs:
         part = verification.verify(model, source, x)
-        if total is None:
-            total = part
-        else:
-            total.merge(part, count)
+        total = part if total is None else total.merge(part, count)
         count += len(x)
-        if list(x.shape[1:3]) not in shapes:
-            shapes.append(list(x.shape[1:3]))
+        if list(x.shape[1:3]) not in sizes:
+            sizes.append(list(x.shape[1:3]))
     assert total is not None
     return total, {
         "vgg_cuda": version("vgg-cuda"),
         "commit": _commit(),
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "network": source.config.name,
+        "network": config.name,
         "weights": source.source,
         "seed": seed,
         "images": count,
-        "sizes": shapes,
+        "sizes": sizes,
         "x_dtype": "uint8" if pixels else "float32",
-        "preset": model.preset.name,
+        "preset": preset.name,
     }
 
 
 def described(description: dict[str, Any], found: Verification) -> str:
-    """One line for a person."""
+    """Return network, dtype, device and images on one line."""
     sizes = ", ".join(f"{h}x{w}" for h, w in description["sizes"])
     images = f"{description['images']} image{'s' * (description['images'] != 1)} of {sizes}"
-    place = found.device + (f" ({found.arch})" if found.arch else "")
-    x = description["x_dtype"]
-    return plain(f"{description['weights']}: {found.dtype} on {place}; {images}, {x}")
-
-
-def _random(
-    weights: Weights, size: tuple[int, int], seed: int, count: int, pixels: bool
-) -> NDArray[np.uint8] | NDArray[np.float32]:
-    channels = weights.config.in_channels
-    rng = np.random.default_rng(seed)
-    if channels != IN_CHANNELS:
-        return rng.standard_normal((count, *size, channels), dtype=np.float32)
-    x = rng.integers(0, 256, (count, *size, channels), dtype=np.uint8)
-    return x if pixels else weights.preset.normalize(x)
+    device = found.device + (f" ({found.arch})" if found.arch else "")
+    x_dtype = description["x_dtype"]
+    return plain(f"{description['weights']}: {found.dtype} on {device}; {images}, {x_dtype}")
 
 
 def _natural_size(weights: Weights) -> tuple[int, int]:
-    preset = weights.preset
-    size = weights.config.input_size or preset.crop or preset.resize or DEFAULT_SIZE
+    config, preset = weights.config, weights.preset
+    size = config.input_size or preset.crop or preset.resize or config.natural_size
     return size if isinstance(size, tuple) else (size, size)
-
-
-def _images(
-    paths: Sequence[Path], model: VGG, batch_size: int, pixels: bool
-) -> Iterator[NDArray[Any]]:
-    """The files prepared as always; one that cannot be read raises ``ImageError``."""
-    preset, config = model.preset, model.config
-    if pixels:
-        yield from _pixels(paths, preset, batch_size, config)
-        return
-    for batch in batches(paths, preset, batch_size, config):
-        for failure in batch.failed:
-            raise failure.error
-        yield batch.x
 
 
 def _pixels(
     paths: Sequence[Path], preset: Preset, batch_size: int, config: Config
 ) -> Iterator[NDArray[np.uint8]]:
-    pending: list[NDArray[np.uint8]] = []
-    for path in paths:
+    """Yield the images in order, resized, in batches [N,H,W,3] of one size.
+
+    Raises ``ImageError`` for the first image that cannot be read or has a wrong size.
+    """
+
+    def resized(path: Path) -> NDArray[np.uint8]:
         x = np.asarray(preset.resized(open_image(path)), np.uint8)
         if wrong := config.wrong_size(*x.shape[:2]):
-            raise ImageError(f"{path}: {wrong}")
-        if pending and (len(pending) == batch_size or x.shape != pending[0].shape):
-            yield np.stack(pending)
-            pending = []
-        pending.append(x)
-    yield np.stack(pending)
+            raise ImageError(f"{path}: after preset {preset.name!r}: {wrong}")
+        return x
+
+    for _, same_size in groupby(map(resized, paths), key=np.shape):
+        while batch := list(islice(same_size, batch_size)):
+            yield np.stack(batch)
 
 
 def _commit() -> str | None:
@@ -153,30 +132,33 @@ def _commit() -> str | None:
 
 def verify(
     images: Annotated[
-        list[str] | None, typer.Argument(help="Image files, folders and glob patterns.")
+        list[str] | None,
+        typer.Argument(help="Image files, folders and glob patterns; default: random images."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help='"digits" (default), "imagenet" or a weights file.')
+        str | None, typer.Option(help="digits (default), imagenet or a weights file.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="vgg11, vgg13, vgg16 or vgg19 with random weights instead.")
+        str | None, typer.Option(help="Random weights of vgg11, vgg13, vgg16 or vgg19 instead.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of random images; default: what the network takes.")
+        int | None, typer.Option(help="Side of random images; default: the network's or 224.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random images and weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random images and weights.")] = 0,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per forward, and how many are random.")
+        int, typer.Option(min=1, help="Images per forward; the number of random images.")
     ] = 1,
     device: Device = "auto",
     dtype: Dtype = None,
     arch: Arch = None,
-    pixels: Annotated[
-        bool, typer.Option("--uint8", help="Let the first convolution normalize uint8 pixels.")
-    ] = False,
+    pixels: Uint8 = False,
     as_json: Json = False,
 ) -> None:
-    """Holds every layer against float64, with derived bounds; names the first bad one."""
+    """Check every layer against float64.
+
+    Every element must lie within a bound that is derived from the order of additions. The first
+    bad layer is named, and the exit code is 1.
+    """
     with system_errors():
         with user_errors():
             found, description = run(

@@ -1,7 +1,8 @@
-"""Forwards of a network: ``graph.py`` says what one is, the rest how it is carried out.
+"""Forwards of a network: ``graph.py`` defines them, the other modules run them.
 
-On the CPU operation by operation (``eager.py``); where kernels are launched, planned as a whole
-(``plan.py``), in memory that is had before the first launch (``planned.py``).
+The CPU runs one operation after the other (``eager.py``). For GPUs and the emulator a forward is
+planned as a whole (``plan.py``), and all memory is allocated before the first launch
+(``planned.py``).
 """
 
 from __future__ import annotations
@@ -13,22 +14,22 @@ from ..backends import Array
 from .graph import Network, pack
 from .inputs import MAX_PIXELS
 
-__all__ = ["Network", "Runner", "make_runner", "most_images", "pack"]
+__all__ = ["Network", "Runner", "make_runner", "max_images", "pack"]
 
 
 class Runner(Protocol):
-    """What carries a network's forwards out, whatever the size of the batch."""
+    """Function that runs a network's forwards for batches of any size."""
 
     def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
-        """The tensors at the ``wanted`` taps, for x as ``inputs.check_images`` gives it.
+        """Return the tensors at the ``wanted`` taps, for x of ``inputs.check_images``.
 
-        They are NumPy's or CuPy's, as x is.
+        They are NumPy or CuPy arrays, like x.
         """
         ...
 
 
 def make_runner(network: Network) -> Runner:
-    """The runner for the network's backend."""
+    """Return the runner for the network's backend."""
     if network.backend.name == "cpu":
         from .eager import EagerRunner
 
@@ -38,10 +39,10 @@ def make_runner(network: Network) -> Runner:
     return PlannedRunner(network)
 
 
-def most_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:
-    """How many images of x's ``shape`` one forward may hold, at least 1.
+def max_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:
+    """Return the maximum number of images of x's ``shape`` in one forward, at least 1.
 
-    ``limit`` is for 224x224; None: as many as memory does for.
+    ``limit`` is the maximum for 224x224; None if only memory limits it.
     """
     height, width = shape[1:3] if layout == "NHWC" else shape[2:]
     size = limit * 224 * 224 if limit is not None else MAX_PIXELS

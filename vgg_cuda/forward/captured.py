@@ -1,4 +1,4 @@
-"""A forward captured once, to be launched again as a whole."""
+"""Forwards captured as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import numpy as np
 
 from ..arrays import describe, is_cupy, is_jax, unwrap
 from ..backends import Array
-from ..backends.kernels import KernelBackend, size
+from ..backends.kernels import KernelBackend
 from ..backends.operations import Spec
 from ..backends.streams import callers_stream
+from ..text import format_bytes
 from .graph import Network
 from .plan import Forward, Memory, memory
 
 
 class CapturedForward:
-    """A forward of inputs of one shape and dtype: on a GPU, a CUDA graph.
+    """A forward for inputs of one shape and dtype, captured as a CUDA graph.
 
-    ``x`` [N,H,W,3] and ``y`` are arrays on the device, CuPy's (on the emulator NumPy's), where it
-    reads and writes each time: fill ``x`` in place and call with no argument, or pass the images.
-    Not for several threads, or streams, at once.
+    ``x`` [N,H,W,3] and ``y`` are its input and output on the device: CuPy arrays, or NumPy arrays
+    on the emulator. Fill ``x`` in place and call without arguments, or pass the images. Do not call
+    it from several threads or streams at once.
     """
 
     def __init__(self, network: Network, forward: Forward, x: Spec, tap: str) -> None:
@@ -28,8 +29,9 @@ class CapturedForward:
         on = self._on = cast(KernelBackend, backend)
         self._memory = memory(network, x, forward)
         held = self._memory.total - self._memory.weights
+        uses = [f"{format_bytes(held)} for its arrays"]
         with on.active():
-            with on.reserving(f"a graph of {list(x.shape)}", held, [f"{size(held)} of its own"]):
+            with on.reserving(f"a graph of {list(x.shape)}", held, uses):
                 self._x: Array = on.new_array(x.shape, x.dtype)
                 arena = on.new_array((forward.arena_bytes,), "uint8")
                 y = forward.result_specs()[tap]
@@ -43,31 +45,31 @@ class CapturedForward:
             forward.run(on, images, arena, results)
 
         self._launch = on.capture(run)
-        self._alive = network, arena, images, results  # a graph knows addresses only
+        self._alive = network, arena, images, results  # the graph holds only addresses
 
     @property
     def x(self) -> Array:
-        """What is read: fill it in place."""
+        """The input; fill it in place."""
         return self._x
 
     @property
     def y(self) -> Array:
-        """What is written."""
+        """The output, which each call overwrites."""
         return self._y
 
     @property
     def memory(self) -> Memory:
-        """What it holds, until it is deleted; the ``weights`` are the model's."""
+        """Device memory in bytes; the graph holds all but the model's ``weights``."""
         return self._memory
 
     def __call__(self, x: Any = None) -> Any:
-        """``y`` for x [N,H,W,3], by default for what ``self.x`` holds; the next call overwrites it.
+        """Return ``y`` for x [N,H,W,3], by default for the content of ``self.x``.
 
-        x is of ``self.x``'s shape and dtype, on the host or the device. Enqueued on the current
-        stream (PyTorch's for its tensors) without waiting: x must stay as it is until then, unless
-        it is in pageable host memory. The result is of x's kind where x is on
-        the device, else ``self.y``. Raises ``ValueError`` for another shape, ``TypeError`` for
-        another dtype.
+        x has the shape and dtype of ``self.x``, in host memory or on the device. For x on the
+        device the result is of the same kind as x, else it is ``self.y``; the next call overwrites
+        it. The work is enqueued on the current stream (PyTorch's for its tensors) without waiting:
+        do not change x before it is done, unless x is in pageable host memory. Raises
+        ``ValueError`` for another shape, ``TypeError`` for another dtype.
         """
         if x is None:
             return self._run(None)
@@ -81,7 +83,7 @@ class CapturedForward:
             y = self._run(array)
             if not is_cupy(array) and not isinstance(mine, np.ndarray):
                 return y
-            return restore(y.copy() if is_jax(x) else y)  # nobody may overwrite what JAX has
+            return restore(y.copy() if is_jax(x) else y)  # JAX arrays must never change
 
     def _run(self, x: Array | None) -> Array:
         with self._on.active():

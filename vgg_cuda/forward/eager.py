@@ -1,4 +1,4 @@
-"""Forwards whose operations are carried out as they come: on the CPU."""
+"""Forwards that run one operation after the other, on the CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Set
 import numpy as np
 
 from ..backends import Array
-from . import most_images
+from . import max_images
 from .graph import Network, collect
 from .inputs import batch_on
 
@@ -16,8 +16,10 @@ class Eager:
     """``graph.Operations`` on arrays of the network's backend."""
 
     def __init__(self, network: Network) -> None:
-        self._network = network
-        self._on = network.backend
+        self._network, self._on = network, network.backend
+        self.maxpool2x2, self.avgpool = self._on.maxpool2x2, self._on.avgpool
+        self.adaptive_maxpool = self._on.adaptive_maxpool
+        self.relu, self.softmax = self._on.relu, self._on.softmax
 
     def conv3x3(self, x: Array, layer: str, *, relu: bool, pool: bool) -> Array:
         network = self._network
@@ -25,16 +27,7 @@ class Eager:
         return self._on.conv3x3(x, network.convs[layer], relu=relu, pool=pool, preset=preset)
 
     def fused_conv1_block(self, x: Array, first: str, second: str) -> None:
-        return None  # on the CPU nothing is gained
-
-    def maxpool2x2(self, x: Array) -> Array:
-        return self._on.maxpool2x2(x)
-
-    def avgpool(self, x: Array, grid: int) -> Array:
-        return self._on.avgpool(x, grid)
-
-    def adaptive_maxpool(self, x: Array, grid: int) -> Array:
-        return self._on.adaptive_maxpool(x, grid)
+        return None  # the CPU has no fused kernel
 
     def flatten(self, x: Array) -> Array:
         n, h, w, c = x.shape
@@ -43,22 +36,16 @@ class Eager:
     def linear(self, x: Array, layer: str, *, relu: bool) -> Array:
         return self._on.linear(x, self._network.dense[layer], relu=relu)
 
-    def relu(self, x: Array) -> Array:
-        return self._on.relu(x)
-
-    def softmax(self, x: Array) -> Array:
-        return self._on.softmax(x)
-
 
 class EagerRunner:
-    """In parts of what the backend says is enough; see :class:`Runner`."""
+    """Runner that splits batches at the backend's ``batch_limit``."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
 
     def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
         on, dtype = self._network.backend, self._network.dtype
-        n, step = x.shape[0], most_images(on.batch_limit, x.shape, layout)
+        n, step = x.shape[0], max_images(on.batch_limit, x.shape, layout)
         parts = []
         for i in range(0, max(n, 1), step):
             part = batch_on(on, x[i : i + step], layout, dtype)

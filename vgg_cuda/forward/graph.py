@@ -1,4 +1,4 @@
-"""The VGG graph: which operation follows which, for whoever carries them out."""
+"""The VGG graph: the order of its operations, for any implementation of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..weights import Weights
 
 @dataclass(frozen=True)
 class Network:
-    """A config whose layers are laid out for a backend, by their names."""
+    """A network whose layers are packed for a backend, by name."""
 
     config: Config
     backend: Backend
@@ -27,7 +27,7 @@ class Network:
 
 
 def pack(weights: Weights, backend: Backend, dtype: str) -> Network:
-    """The weights, checked and laid out once for ``backend``, to be computed with in ``dtype``."""
+    """Check the weights and pack them for ``backend``, for a computation in ``dtype``."""
     config, tensors = weights.config, weights.tensors
 
     def parameters(layer: Conv | Dense) -> tuple[Any, Any]:
@@ -39,19 +39,19 @@ def pack(weights: Weights, backend: Backend, dtype: str) -> Network:
 
 
 class Tensor(Protocol):
-    """An array, or what stands for one that is to come."""
+    """An array, or the placeholder of a planned one."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
 
 
 class Operations(Protocol):
-    """What a forward consists of: ``base.Backend``'s operations, on layers by name."""
+    """The operations of a forward, as in ``base.Backend`` but with layers given by name."""
 
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any: ...
 
     def fused_conv1_block(self, x: Any, first: str, second: str) -> Any | None:
-        """Two convolutions and the pool behind them; None where that is no operation of its own."""
+        """Apply two convolutions and a pool; return None if there is no fused operation."""
         ...
 
     def maxpool2x2(self, x: Any) -> Any: ...
@@ -61,7 +61,7 @@ class Operations(Protocol):
     def adaptive_maxpool(self, x: Any, grid: int) -> Any: ...
 
     def flatten(self, x: Any) -> Any:
-        """x [N,H,W,C] -> [N,H*W*C]."""
+        """Reshape x [N,H,W,C] to [N,H*W*C]."""
         ...
 
     def linear(self, x: Any, layer: str, *, relu: bool) -> Any: ...
@@ -74,11 +74,11 @@ class Operations(Protocol):
 def forward(
     config: Config, run: Operations, x: Tensor, wanted: Set[str]
 ) -> Iterator[tuple[str, Any]]:
-    """Every tap that comes by and its tensor, in order; x [N,H,W,in_channels].
+    """Yield the taps of a forward of x [N,H,W,in_channels] and their tensors, in order.
 
-    A convolution runs with its ReLU and pool in one kernel, unless a tensor in between is
-    ``wanted``; so do the first two with their pool where ``run`` can. A pool of single pixels runs
-    where it is wanted.
+    A convolution, its ReLU and its pool are one operation, unless a tensor between them is
+    ``wanted``. So are the first two convolutions and their pool if ``run`` can fuse them. A global
+    pool over single pixels is skipped unless it is ``wanted``.
     """
     layers, pooled = config.features, False
     block = fused_conv1_block(config, wanted) if config.in_channels == IN_CHANNELS else None
@@ -121,7 +121,7 @@ def forward(
 
 
 def fused_conv1_block(config: Config, wanted: Set[str]) -> tuple[str, str] | None:
-    """The convolutions before the first pool, if they are two and nothing inside is ``wanted``."""
+    """Return the two convolutions before the first pool, if no tensor inside is ``wanted``."""
     match config.features[:3]:
         case (Conv(relu=True) as a, Conv(relu=True) as b, Pool()):
             inside = {a.name, a.relu_name, b.name, b.relu_name}
@@ -130,11 +130,11 @@ def fused_conv1_block(config: Config, wanted: Set[str]) -> tuple[str, str] | Non
 
 
 def collect(network: Network, run: Operations, x: Tensor, wanted: Set[str]) -> dict[str, Any]:
-    """The tensors at the ``wanted`` taps; stops after the deepest one."""
-    found: dict[str, Any] = {}
+    """Return the tensors at the ``wanted`` taps; compute no deeper layer."""
+    tensors: dict[str, Any] = {}
     for tap, y in forward(network.config, run, x, wanted) if wanted else ():
         if tap in wanted:
-            found[tap] = y
-        if len(found) == len(wanted):
+            tensors[tap] = y
+        if len(tensors) == len(wanted):
             break
-    return found
+    return tensors

@@ -1,4 +1,4 @@
-"""A forward planned before it runs: its launches, and where in one arena its tensors lie."""
+"""Plans of forwards: their launches, and the offsets of their tensors in one arena."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..backends.kernels import KernelBackend
 from ..backends.operations import Array, Operation, Planner, Spec
 from .graph import Network, collect
 
-ALIGNMENT = 256  # of tensors in an arena: as a GPU's allocator gives
+ALIGNMENT = 256  # bytes, of tensors in an arena, as of a GPU's allocator
 INPUT = -1
 
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor that is to come: the result of step ``source``, or the ``INPUT``."""
+    """A planned tensor: the result of step ``source``, or the ``INPUT``."""
 
     source: int
     spec: Spec
@@ -30,8 +30,8 @@ class Value:
 class Step:
     """One operation on ``x``, with the weights of ``layers``.
 
-    ``y`` and the workspace lie at these bytes of the arena; ``y`` is None where a caller gets the
-    result, in memory of its own.
+    ``y`` and ``workspace`` are byte offsets in the arena. ``y`` is None for a result of the
+    forward, which is not in the arena.
     """
 
     operation: Operation
@@ -42,7 +42,7 @@ class Step:
 
 
 class Recorder:
-    """Operations that are entered in a list, to be carried out later; see ``graph.Operations``."""
+    """Implementation of ``graph.Operations`` that records steps for a later run."""
 
     def __init__(self, network: Network, plan: Planner) -> None:
         self._network, self._plan = network, plan
@@ -51,24 +51,23 @@ class Recorder:
     def conv3x3(self, x: Value, layer: str, *, relu: bool, pool: bool) -> Value:
         preset = self._network.preset if x.spec.dtype == "uint8" else None
         packed = self._network.convs[layer]
-        return self._enter(
-            x, self._plan.conv3x3(x.spec, packed, relu=relu, pool=pool, preset=preset), layer
-        )
+        operation = self._plan.conv3x3(x.spec, packed, relu=relu, pool=pool, preset=preset)
+        return self._record(x, operation, layer)
 
     def fused_conv1_block(self, x: Value, first: str, second: str) -> Value | None:
         preset = self._network.preset if x.spec.dtype == "uint8" else None
         convs = self._network.convs[first], self._network.convs[second]
         operation = self._plan.fused_conv1_block(x.spec, *convs, preset=preset)
-        return None if operation is None else self._enter(x, operation, first, second)
+        return None if operation is None else self._record(x, operation, first, second)
 
     def maxpool2x2(self, x: Value) -> Value:
-        return self._enter(x, self._plan.maxpool2x2(x.spec))
+        return self._record(x, self._plan.maxpool2x2(x.spec))
 
     def avgpool(self, x: Value, grid: int) -> Value:
-        return self._enter(x, self._plan.avgpool(x.spec, grid))
+        return self._record(x, self._plan.avgpool(x.spec, grid))
 
     def adaptive_maxpool(self, x: Value, grid: int) -> Value:
-        return self._enter(x, self._plan.adaptive_maxpool(x.spec, grid))
+        return self._record(x, self._plan.adaptive_maxpool(x.spec, grid))
 
     def flatten(self, x: Value) -> Value:
         n, h, w, c = x.shape
@@ -76,22 +75,22 @@ class Recorder:
 
     def linear(self, x: Value, layer: str, *, relu: bool) -> Value:
         packed = self._network.dense[layer]
-        return self._enter(x, self._plan.linear(x.spec, packed, relu=relu), layer)
+        return self._record(x, self._plan.linear(x.spec, packed, relu=relu), layer)
 
     def relu(self, x: Value) -> Value:
-        return self._enter(x, self._plan.relu(x.spec))
+        return self._record(x, self._plan.relu(x.spec))
 
     def softmax(self, x: Value) -> Value:
-        return self._enter(x, self._plan.softmax(x.spec))
+        return self._record(x, self._plan.softmax(x.spec))
 
-    def _enter(self, x: Value, operation: Operation, *layers: str) -> Value:
+    def _record(self, x: Value, operation: Operation, *layers: str) -> Value:
         self.steps.append(Step(operation, x, layers))
         return Value(len(self.steps) - 1, operation.y)
 
 
 @dataclass(frozen=True)
 class Forward:
-    """``steps`` in order; ``results``: the taps, by the number of the step that makes each."""
+    """Planned steps in order; ``results`` are the taps by the index of their step."""
 
     steps: Sequence[Step]
     results: Mapping[int, str]
@@ -105,15 +104,16 @@ class Forward:
         return sum(spec.nbytes for spec in self.result_specs().values())
 
     def run(self, on: KernelBackend, x: Array, arena: Array, results: Mapping[str, Array]) -> None:
-        """Enqueues every launch on the current stream; allocates nothing, waits for nothing.
+        """Enqueue all launches on the current stream, without allocating or waiting.
 
-        x as planned for; ``arena`` of ``arena_bytes``, whose content is lost; ``results`` by tap.
+        x has the planned shape and dtype. ``arena`` has ``arena_bytes`` bytes and is overwritten.
+        ``results`` are the output arrays by tap.
         """
-        made: list[Array] = []
+        tensors: list[Array] = []
         with on.active():
             for i, step in enumerate(self.steps):
                 operation = step.operation
-                source = x if step.x.source == INPUT else made[step.x.source]
+                source = x if step.x.source == INPUT else tensors[step.x.source]
                 if source.shape != step.x.shape:
                     source = source.reshape(step.x.shape)
                 if step.y is None:
@@ -124,39 +124,38 @@ class Forward:
                 if operation.workspace_bytes:
                     scratch = Spec((operation.workspace_bytes,), "uint8")
                     workspace = on.view(arena, step.workspace, scratch)
-                # the first begins when all that is enqueued, weights being made, say, has ended
+                # the first launch waits for all earlier work, such as the packing of weights
                 on.launch(operation, source, y, workspace, early=i > 0)
-                made.append(y)
+                tensors.append(y)
 
 
 def plan_forward(network: Network, plan: Planner, x: Spec, wanted: Set[str]) -> Forward:
-    """The forward of ``network`` from x to the deepest of the ``wanted`` taps."""
+    """Plan the forward of ``network`` from x to the deepest of the ``wanted`` taps."""
     recorder = Recorder(network, plan)
-    found = collect(network, recorder, Value(INPUT, x), wanted)
-    results = {value.source: tap for tap, value in found.items()}
-    return lay_out(recorder.steps, results)
+    values = collect(network, recorder, Value(INPUT, x), wanted)
+    return assign_offsets(recorder.steps, {value.source: tap for tap, value in values.items()})
 
 
-def lay_out(steps: Sequence[Step], results: Mapping[int, str]) -> Forward:
-    """Places in an arena that is no larger than what the hungriest step needs at once.
+def assign_offsets(steps: Sequence[Step], results: Mapping[int, str]) -> Forward:
+    """Assign arena offsets to tensors; the arena is as large as the largest step needs.
 
-    A tensor is read by the next step alone. So results alternate between the arena's two ends,
-    and a step's workspace lies behind the one in front.
+    Only the next step reads a tensor. So tensors alternate between both ends of the arena, and the
+    workspace of a step lies behind the tensor at the start.
     """
 
-    def room(i: int) -> int:
-        """Of step i's result, in the arena."""
+    def arena_bytes(i: int) -> int:
+        """Return the bytes that the result of step i takes in the arena."""
         return 0 if i == INPUT or i in results else _aligned(steps[i].operation.y.nbytes)
 
     size = max(
-        (room(s.x.source) + room(i) + _aligned(s.operation.workspace_bytes))
+        arena_bytes(s.x.source) + arena_bytes(i) + _aligned(s.operation.workspace_bytes)
         for i, s in enumerate(steps)
     )
     placed: list[Step] = []
     for i, step in enumerate(steps):
-        front = i if i % 2 == 0 else step.x.source  # the tensor that lies at the arena's start
-        place = None if i in results else 0 if i % 2 == 0 else size - room(i)
-        placed.append(replace(step, y=place, workspace=room(front)))
+        first = i if i % 2 == 0 else step.x.source  # the tensor at the start of the arena
+        y = None if i in results else 0 if i % 2 == 0 else size - arena_bytes(i)
+        placed.append(replace(step, y=y, workspace=arena_bytes(first)))
     return Forward(tuple(placed), results, size)
 
 
@@ -166,10 +165,12 @@ def _aligned(nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a forward needs on the device; ``weights`` are there already.
+    """Device memory of a forward, in bytes.
 
-    ``input``: the batch, where it comes from the host; ``arena``: the tensors between layers, and
-    partial sums; ``results``: what the caller gets.
+    - ``weights``: packed weights, which the model holds.
+    - ``input``: the batch, if it is copied from host memory.
+    - ``arena``: tensors between layers, and partial sums.
+    - ``results``: the returned arrays.
     """
 
     weights: int
@@ -183,7 +184,7 @@ class Memory:
 
 
 def memory(network: Network, x: Spec, forward: Forward) -> Memory:
-    """What ``forward``, of x in host memory, needs."""
+    """Return the memory that ``forward`` needs, for x in host memory."""
     layers: list[Any] = [*network.convs.values(), *network.dense.values()]
     weights = sum(int(layer.w.nbytes) + int(layer.bias.nbytes) for layer in layers)
     return Memory(weights, x.nbytes, forward.arena_bytes, forward.result_bytes)

@@ -1,7 +1,8 @@
-"""Planned forwards of batches as callers have them, in as many parts as memory demands."""
+"""Runner of planned forwards, which splits batches that do not fit in memory."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence, Set
 from functools import lru_cache, partial
 from typing import Any, cast
@@ -10,23 +11,24 @@ import numpy as np
 
 from ..arrays import is_cupy, numpy_dtype
 from ..backends import Array
-from ..backends.kernels import KernelBackend, size, spec_of
+from ..backends.kernels import KernelBackend, spec_of
 from ..backends.operations import Spec
 from ..configs import IN_CHANNELS
-from . import most_images
+from ..text import format_bytes
+from . import max_images
 from .captured import CapturedForward
 from .graph import Network
-from .inputs import batch_on, check_images_to_come
+from .inputs import batch_on, check_image_spec
 from .plan import Forward, Memory, memory, plan_forward
 
 
 class PlannedRunner:
-    """Planned forwards, whose buffers are had before the first launch; on a ``KernelBackend``."""
+    """Runner that allocates all memory before the first launch, on a ``KernelBackend``."""
 
     def __init__(self, network: Network) -> None:
         backend: Any = network.backend
         self._network, self._on = network, cast(KernelBackend, backend)
-        # of the network, not of this object: a model is gone as soon as nobody has it
+        # a cached bound method would form a reference cycle and delay freeing the model
         self.plan: Callable[[Spec, frozenset[str]], Forward]
         self.plan = lru_cache(maxsize=256)(partial(plan_forward, network, backend.plan))
 
@@ -34,7 +36,7 @@ class PlannedRunner:
         n, taps = x.shape[0], frozenset(wanted)
         if not taps:
             return {}
-        step = min(n, most_images(self._on.batch_limit, x.shape, layout))
+        step = min(n, max_images(self._on.batch_limit, x.shape, layout))
         step = self._fitting(x, layout, taps, step)
         whole: dict[str, Array] = {}
         parts: list[dict[str, Array]] = []
@@ -44,7 +46,7 @@ class PlannedRunner:
                 if step < n and is_cupy(x) and not whole:
                     whole = self._reserve_results(x, layout, taps)
                 part = self._part(x[i : i + step], layout, taps)
-            except MemoryError:  # more is in use than the device said, or in pieces
+            except MemoryError:  # free memory is fragmented, or less than reported
                 if step <= 1:
                     raise
                 step = -(-step // 2)
@@ -63,14 +65,14 @@ class PlannedRunner:
         return {tap: np.concatenate([part[tap] for part in parts]) for tap in parts[0]}
 
     def memory(self, shape: Sequence[int], dtype: Any, tap: str) -> Memory:
-        """What a forward of x [N,H,W,3] of ``dtype``, in host memory, needs."""
+        """Return the memory that a forward of x [N,H,W,3] of ``dtype`` in host memory needs."""
         host, _ = self._planned(shape, dtype, tap, "memory")
-        arrives = self._image_dtype(np.empty(0, numpy_dtype(host.dtype)))
-        x, forward = self._planned(shape, arrives, tap, "memory")
+        on_device = self._image_dtype(np.empty(0, numpy_dtype(host.dtype)))
+        x, forward = self._planned(shape, on_device, tap, "memory")
         return memory(self._network, x, forward)
 
     def capture(self, shape: Sequence[int], dtype: Any, tap: str) -> CapturedForward:
-        """A forward of x [N,H,W,3] of ``dtype`` to ``tap``, to be launched as a whole."""
+        """Capture a forward of x [N,H,W,3] of ``dtype`` to ``tap``."""
         x, forward = self._planned(shape, dtype, tap, "capture")
         return CapturedForward(self._network, forward, x, tap)
 
@@ -80,53 +82,47 @@ class PlannedRunner:
         own = numpy_dtype(self._network.dtype).name
         config = self._network.config
         known = ("uint8", "float32", own) if config.in_channels == IN_CHANNELS else (own,)
-        sizes, name = check_images_to_come(
-            shape, own if dtype is None else dtype, known, what, config
-        )
-        x = Spec(sizes, name)
+        x = Spec(*check_image_spec(shape, own if dtype is None else dtype, known, what, config))
         return x, self.plan(x, frozenset([tap]))
 
     def _part(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
         on = self._on
         x = batch_on(on, x, layout, self._network.dtype)
         forward = self.plan(spec_of(x), wanted)
-        uses = [f"{size(forward.arena_bytes)} for the tensors between layers"]
-        uses += [f"{size(forward.result_bytes)} for its results"]
+        uses = [f"{format_bytes(forward.arena_bytes)} for the tensors between layers"]
+        uses += [f"{format_bytes(forward.result_bytes)} for its results"]
         what = f"a forward of {list(x.shape)}"
         with on.active():
             smaller = "smaller batches" if len(x) > 1 else "smaller images"
             with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses, smaller):
                 arena = on.new_array((forward.arena_bytes,), "uint8")
-                results = {t: on.new_array(y.shape, y.dtype) for t, y in self._specs(forward)}
+                specs = forward.result_specs()
+                results = {tap: on.new_array(y.shape, y.dtype) for tap, y in specs.items()}
             forward.run(on, x, arena, results)
         return results
 
     def _reserve_results(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
-        """Room on the device for the results of a batch that is run in parts."""
-        on, forward = self._on, self.plan(self._spec(x, layout, 1), wanted)
-        shapes = {t: (x.shape[0], *y.shape[1:]) for t, y in self._specs(forward)}
-        specs = [Spec(shapes[t], y.dtype) for t, y in self._specs(forward)]
-        needed = sum(spec.nbytes for spec in specs)
+        """Allocate the results of a whole batch that is run in parts."""
+        on, one = self._on, self.plan(self._spec(x, layout, 1), wanted).result_specs()
+        specs = {tap: Spec((x.shape[0], *y.shape[1:]), y.dtype) for tap, y in one.items()}
+        needed = sum(spec.nbytes for spec in specs.values())
         what = f"a batch of {list(x.shape)}"
-        with on.active(), on.reserving(what, needed, [f"{size(needed)} for its results"]):
-            return {t: on.new_array(shapes[t], y.dtype) for t, y in self._specs(forward)}
-
-    def _specs(self, forward: Forward) -> list[tuple[str, Spec]]:
-        return list(forward.result_specs().items())
+        with on.active(), on.reserving(what, needed, [f"{format_bytes(needed)} for its results"]):
+            return {tap: on.new_array(y.shape, y.dtype) for tap, y in specs.items()}
 
     def _spec(self, x: Array, layout: str, n: int) -> Spec:
-        """The first ``n`` images of x, as they will be on the device."""
+        """Return the spec of the first ``n`` images of x on the device."""
         height, width = x.shape[1:3] if layout == "NHWC" else x.shape[2:]
         return Spec((n, height, width, self._network.config.in_channels), self._image_dtype(x))
 
     def _image_dtype(self, x: Array) -> str:
-        """Of images x, on the device."""
+        """Return the dtype of images x on the device."""
         own = self._network.dtype
         images = self._network.config.in_channels == IN_CHANNELS
         return self._on.image_dtype(x, own) if images else numpy_dtype(own).name
 
-    def _fitting(self, x: Array, layout: str, wanted: frozenset[str], most: int) -> int:
-        """Of ``most`` images, as many as the memory that is free does for; in even parts."""
+    def _fitting(self, x: Array, layout: str, wanted: frozenset[str], limit: int) -> int:
+        """Return the largest equal-sized part, at most ``limit`` images, that fits in memory."""
         n = x.shape[0]
 
         def needed(part: int) -> int:
@@ -138,17 +134,14 @@ class PlannedRunner:
                 results += -(-forward.result_bytes * n // part)
             return copied + forward.arena_bytes + results
 
-        if most <= 1:
-            return most
+        if limit <= 1:
+            return limit
         with self._on.active():
-            free = self._on.free_bytes(needed(most))
-        if free is None or needed(most) <= free:
-            return most
-        low, high = 1, most  # needed(low) fits, or nothing does; needed(high) does not
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if needed(middle) <= free else (low, middle)
-        parts = -(-n // low)
+            free = self._on.free_bytes(needed(limit))
+        if free is None or needed(limit) <= free:
+            return limit
+        largest = bisect_right(range(1, limit), free, key=needed)  # 0 if not even one image fits
+        parts = -(-n // max(largest, 1))
         return int(-(-n // parts))
 
 

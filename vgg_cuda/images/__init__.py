@@ -1,1 +1,1 @@
-"""Image files: finding, decoding, resampling and normalizing them."""
+"""Find, decode, resize and normalize image files."""

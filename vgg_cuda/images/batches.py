@@ -1,4 +1,4 @@
-"""Images: finding, decoding and batching them; what cannot be read is named, not fatal."""
+"""Image files and arrays in, batches of network inputs out; unreadable images are skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXTENSIONS = tuple(sorted(extension for group in FORMATS.values() for extension 
 
 @dataclass
 class Failure:
-    """An image that was skipped: its position among the sources, and why."""
+    """A skipped image: its position among the sources, and the error."""
 
     index: int
     error: ImageError
@@ -33,49 +33,55 @@ class Failure:
 
 @dataclass
 class Batch:
-    """Prepared images ``x`` [N,H,W,3], their positions among the sources, and what was skipped."""
+    """Network inputs ``x`` [N,H,W,3], their positions among the sources, and skipped images."""
 
-    x: NDArray[np.float32]
+    x: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.float32))
     indices: list[int] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The image files that ``paths`` name, folders searched recursively, in sorted order each.
+    """Return the image files that ``paths`` name: files, folders and glob patterns.
 
-    A file that is named is taken whatever its extension; in folders the extension decides. A path
-    that is not there but holds ``*``, ``?`` or ``[`` is a pattern, "**" for any folders. Raises
-    ``FileNotFoundError`` for a path that is not there, a pattern without a match, or a folder
-    with no image in it.
+    A named file is returned whatever its extension. Folders are searched recursively for files
+    with an extension of an image, in sorted order. A path that does not exist but contains ``*``,
+    ``?`` or ``[`` is a pattern; ``**`` matches any number of folders.
+
+    Raises ``FileNotFoundError``, naming every path that does not exist, every pattern that matches
+    nothing and every folder without an image.
     """
     found: list[Path] = []
+    problems: list[str] = []
     for given in paths:
         if not os.fspath(given):
-            raise FileNotFoundError("expected a path, got an empty one")
-        path = Path(given)
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if _looks_like_image(p))
-            if not inside:
-                raise FileNotFoundError(
-                    f"no images in the folder {str(path)!r}: expected files ending in "
-                    f"{', '.join(EXTENSIONS)}"
-                )
-            found += inside
-        elif path.exists():
-            found.append(path)
-        elif matches := _matches(str(path)):
-            found += find_images(matches)
-        else:
-            raise FileNotFoundError(f"no such file or folder: {str(path)!r}")
+            problems.append("path: expected a file, folder or pattern, got an empty string")
+            continue
+        for path in _expanded(Path(given)):
+            if path.is_dir():
+                inside = sorted(p for p in path.rglob("*") if _looks_like_image(p))
+                found += inside
+                if not inside:
+                    expected = f"expected files ending in {', '.join(EXTENSIONS)}"
+                    problems.append(f"no images in the folder {str(path)!r}: {expected}")
+            elif path.exists():
+                found.append(path)
+            else:
+                problems.append(f"no such file or folder: {str(path)!r}")
+    if problems:
+        raise FileNotFoundError("; ".join(problems))
     return found
 
 
-def _matches(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern, recursive=True)) if glob.has_magic(pattern) else []
+def _expanded(path: Path) -> list[Path]:
+    """Return the matches of ``path`` if it is a glob pattern that matches, else ``path`` itself."""
+    pattern = str(path)
+    if path.exists() or not glob.has_magic(pattern):
+        return [path]
+    return [Path(match) for match in sorted(glob.glob(pattern, recursive=True))] or [path]
 
 
 def _looks_like_image(path: Path) -> bool:
-    """True for what has the name of an image and is no folder, even if it cannot be opened."""
+    """Return whether ``path`` is named like an image and is no folder; it may be unreadable."""
     hidden = path.name.startswith(".")
     return path.suffix.lower() in EXTENSIONS and not hidden and not path.is_dir()
 
@@ -83,33 +89,28 @@ def _looks_like_image(path: Path) -> bool:
 def batches(
     sources: Sequence[Any], preset: Preset, batch_size: int, config: Config | None = None
 ) -> Iterator[Batch]:
-    """Prepared ``sources`` in order, in batches of one size; decoded in threads ahead of use.
+    """Yield ``sources`` as network inputs, in order, decoded in threads ahead of their use.
 
-    A source is what ``open_image`` takes, or a float array [H,W,3] (see ``Preset.__call__``).
-    An image that comes out in a size that ``config`` cannot take is skipped as a broken one is.
-    A batch ends early where the next image has another size (presets that do not resize).
+    A source is anything that ``open_image`` accepts, or a float array [H,W,3] (see
+    ``Preset.__call__``). An image whose size ``config`` does not accept is skipped like an
+    unreadable one. All images of a batch have the same size: with presets that do not resize, a
+    batch may have fewer than ``batch_size`` images.
     """
-    batch = Batch(np.empty((0, 0, 0, 3), np.float32))
-    pending: list[NDArray[np.float32]] = []
-
-    def flush() -> Batch:
-        nonlocal batch, pending
-        full, batch = batch, Batch(batch.x)
-        if pending:
-            full.x = np.stack(pending)
-        pending = []
-        return full
-
+    batch, pending = Batch(), list[NDArray[np.float32]]()
     for index, result in enumerate(_prepared(sources, preset, config)):
         if isinstance(result, ImageError):
             batch.failed.append(Failure(index, result))
             continue
         if pending and (len(pending) == batch_size or result.shape != pending[0].shape):
-            yield flush()
+            batch.x = np.stack(pending)
+            yield batch
+            batch, pending = Batch(), []
         pending.append(result)
         batch.indices.append(index)
+    if pending:
+        batch.x = np.stack(pending)
     if pending or batch.failed:
-        yield flush()
+        yield batch
 
 
 def _prepared(
@@ -133,15 +134,15 @@ def _prepared(
 def _prepare(
     source: Any, preset: Preset, config: Config | None
 ) -> NDArray[np.float32] | ImageError:
-    floats = isinstance(source, np.ndarray) and source.dtype.kind == "f"
+    is_float_array = isinstance(source, np.ndarray) and source.dtype.kind == "f"
     try:
-        image = source if floats else open_image(source)
+        image = source if is_float_array else open_image(source)
     except ImageError as error:
         return error
     try:
         x = preset(image)
         if config is not None and (wrong := config.wrong_size(*x.shape[:2])):
-            raise ImageError(f"as preset {preset.name!r} leaves it: {wrong}")
+            raise ImageError(f"after preset {preset.name!r}: {wrong}")
         return x
     except ImageError as error:
         return ImageError(f"{source}: {error}") if isinstance(source, (str, os.PathLike)) else error

@@ -1,9 +1,9 @@
-"""One source -> one upright 8-bit RGB Pillow image, or an :class:`ImageError` that says why not.
+"""Decode one source to an upright 8-bit RGB Pillow image, or raise :class:`ImageError`.
 
-Decoding is Pillow's, through a closed list of raster formats: what runs another program
-(EPS starts Ghostscript) or is a container of images is not read. Alpha is dropped and colours
-under a transparent palette entry are kept, as in torchvision's loader; 16-bit greyscale keeps its
-upper 8 bits; of several frames the first counts.
+Pillow decodes the raster formats listed in :data:`FORMATS`. Formats that start another program
+(EPS runs Ghostscript) and containers of several images are excluded. Alpha is dropped and the
+colours of transparent palette entries are kept, as in torchvision's loader. 16-bit greyscale
+images keep their upper 8 bits. Only the first frame of an animation is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# Pillow's name -> the extensions that count in a folder. TGA has no signature, hence comes last.
+# Pillow's name of each format, and the extensions by which find_images recognizes its files.
+# Pillow tries them in this order: TGA is last because its files have no signature.
 FORMATS = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -35,23 +36,26 @@ FORMATS = {
     "PPM": (".pbm", ".pgm", ".ppm", ".pnm"),
     "TGA": (".tga",),
 }
-ORIENTATION = 0x0112  # the EXIF tag; 2 to 8 are Pillow's transpositions in this order:
-UPRIGHT = (
+EXIF_ORIENTATION = 0x0112
+TRANSPOSE_OF_ORIENTATION = (  # names of Pillow's Transpose for the orientations 2 to 8
     *("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM"),
     *("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"),
 )
 
 
 class ImageError(ValueError):
-    """A source that is no readable image; the text names it and says why."""
+    """A source that cannot be read as an image; the message names the source and the reason."""
 
 
 def open_image(source: Any) -> Image:
-    """``source``, a path, Pillow image or uint8 array [H,W], [H,W,3] or [H,W,4], as 8-bit RGB.
+    """Return ``source`` as an 8-bit RGB Pillow image.
 
-    Files are turned upright as EXIF says, Pillow images and arrays are taken as they are. Raises
-    :class:`ImageError` for what is no readable image or is too large, and ``TypeError`` for
-    another kind of source. Pillow's warnings about odd files are dropped; thread-safe.
+    ``source`` is a path, a Pillow image or a uint8 array [H,W], [H,W,3] or [H,W,4]. Files are
+    turned upright by their EXIF orientation; Pillow images and arrays are not. Pillow's warnings
+    about unusual files are suppressed. Thread-safe.
+
+    Raises :class:`ImageError` for unreadable or too large images, and ``TypeError`` for other
+    kinds of sources.
     """
     from PIL import Image
 
@@ -67,38 +71,31 @@ def open_image(source: Any) -> Image:
             f"image: expected a path, a Pillow image or a uint8 array, got {type(source).__name__}"
         )
     try:
-        with _warnings_dropped():
+        with _warnings_suppressed():
             return read(source)
-    except Exception as error:  # decoders raise anything on damaged files, struct.error included
+    except Exception as error:  # on damaged files decoders raise any exception, even struct.error
         shown = name.decode(errors="replace") if isinstance(name, bytes) else name
         raise ImageError(f"{shown}: {_reason(error)}") from error
-
-
-def check_size(size: tuple[int, int]) -> None:
-    """Raises :class:`ImageError` for more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``."""
-    from PIL import Image
-
-    most = Image.MAX_IMAGE_PIXELS
-    if most is not None and size[0] * size[1] > most:
-        raise ImageError(f"{size[0]} x {size[1]} pixels; {_bomb()}")
 
 
 def _read(path: str | os.PathLike[str]) -> Image:
     from PIL import Image
 
-    found = os.stat(path)
-    if stat.S_ISDIR(found.st_mode):
-        raise ImageError("a folder, not a file")
-    if not stat.S_ISREG(found.st_mode):  # opening a FIFO would wait for a writer
-        raise ImageError("no regular file (a pipe, socket or device)")
-    if found.st_size == 0:
+    status = os.stat(path)
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError("expected a file, got a folder")
+    if not stat.S_ISREG(status.st_mode):  # opening a FIFO would wait for a writer
+        raise ImageError("expected a regular file, got a pipe, socket or device")
+    if status.st_size == 0:
         raise ImageError("the file is empty (0 bytes)")
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
-    # a file object, not the path: by path Pillow maps raw formats into memory, and a file that
-    # is cut short meanwhile would kill the process (SIGBUS)
+    # Pass a file object: given a path, Pillow maps raw formats into memory, and truncating the file
+    # during decoding would then kill the process (SIGBUS).
     with open(path, "rb") as file, Image.open(file, formats=known) as image:
-        check_size(image.size)
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and image.width * image.height > limit:
+            raise ImageError(_too_large(f"{image.width} x {image.height}"))
         image.load()
         return _upright(_rgb(image), image)
 
@@ -107,40 +104,43 @@ def _reason(error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return f"no image that Pillow can identify as {', '.join(FORMATS)}"
-    if isinstance(error, Image.DecompressionBombError):  # raised above twice the limit
-        return _bomb()
+        return f"expected an image in one of the formats {', '.join(FORMATS)}, got other data"
+    if isinstance(error, Image.DecompressionBombError):
+        return _too_large("more than twice as many")
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if isinstance(error, MemoryError):
-        return "not enough memory to decode it"
+        return "not enough memory to decode the image"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     if "MAX_TEXT" in str(error):
-        return f"a decompression bomb in its text ({error})"
+        return f"compressed text is too large, possibly a decompression bomb ({error})"
     return str(error) or type(error).__name__
 
 
-def _bomb() -> str:
+def _too_large(got: str) -> str:
     from PIL import Image
 
     return (
-        f"at most {Image.MAX_IMAGE_PIXELS:,} pixels are decoded, to be safe from "
-        "decompression bombs (raise PIL.Image.MAX_IMAGE_PIXELS if it is genuine)"
+        f"expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, got {got}: possibly a decompression "
+        "bomb; if the image is genuine, raise PIL.Image.MAX_IMAGE_PIXELS"
     )
 
 
 def _upright(image: Image, original: Image) -> Image:
-    """``image`` turned as the EXIF (or XMP) of ``original`` says; damaged EXIF says nothing."""
+    """Return ``image`` turned by the EXIF (or XMP) orientation of ``original``.
+
+    Damaged EXIF data is ignored.
+    """
     from PIL.Image import Transpose
 
     try:
-        orientation = original.getexif().get(ORIENTATION, 1)
-    except Exception:  # as above: damaged EXIF raises anything, and the pixels are good
+        orientation = original.getexif().get(EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF raises any exception, but the pixels are good
         return image
     if not isinstance(orientation, int) or not 2 <= orientation <= 8:
         return image
-    return image.transpose(Transpose[UPRIGHT[orientation - 2]])
+    return image.transpose(Transpose[TRANSPOSE_OF_ORIENTATION[orientation - 2]])
 
 
 def _from_array(array: NDArray[Any]) -> Image:
@@ -159,54 +159,64 @@ def _rgb(image: Image) -> Image:
     from PIL import Image
 
     if 0 in image.size:
-        raise ImageError(f"no pixels ({image.width} x {image.height})")
-    if image.mode.startswith("I"):  # 16 bits, held in 16 or 32
+        raise ImageError(f"expected at least one pixel, got {image.width} x {image.height}")
+    if image.mode.startswith("I"):  # 16-bit levels, stored in 16 or 32 bits
         levels = np.asarray(image)
-        if levels.min() < 0 or levels.max() > 65535:
-            raise ImageError("integers outside 0..65535 have no agreed range; save it with 16 bits")
+        low, high = levels.min(), levels.max()
+        if low < 0 or high > 65535:
+            raise ImageError(
+                f"expected pixels from 0 to 65535, got {low} to {high}; save the image with 16 bits"
+            )
         return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
-        raise ImageError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+        raise ImageError(
+            "expected integer pixels, got floating-point pixels, whose range is unknown; save the "
+            "image with 8 or 16 bits"
+        )
     if image.mode == "LAB":
-        from PIL import ImageCms  # the one conversion that Image.convert lacks
+        from PIL import ImageCms  # Image.convert does not convert LAB
 
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-        assert converted is not None  # None is for inPlace=True
+        assert converted is not None  # only inPlace=True returns None
         return converted
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")  # a palette may hold transparency
     elif image.mode in ("La", "RGBa"):
-        image = image.convert(image.mode.upper())  # alpha was multiplied in
-    return image.convert("RGB")  # a copy, even of RGB: the file behind it is closed
+        image = image.convert(image.mode.upper())  # colours premultiplied by alpha
+    return image.convert("RGB")  # a copy even of RGB, because the caller closes the file
 
 
-class _InThisThread(type):
-    """Makes ``issubclass(w, cls)`` true for every w while this thread drops warnings."""
+class _MatchesInThisThread(type):
+    """Metaclass whose classes match every warning category while this thread suppresses warnings.
+
+    ``warnings`` compares categories by ``issubclass``.
+    """
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return getattr(_here, "dropping", False)
+        return getattr(_thread_state, "suppressed", False)
 
 
-class _Dropped(Warning, metaclass=_InThisThread):
-    """The category of a filter that matches every warning, in some threads at some times."""
+class _SuppressedWarning(Warning, metaclass=_MatchesInThisThread):
+    """Category of the filter that ``_warnings_suppressed`` installs."""
 
 
-_here = threading.local()
+_thread_state = threading.local()
 
 
 @contextlib.contextmanager
-def _warnings_dropped() -> Iterator[None]:
-    """Ignores warnings in the calling thread alone.
+def _warnings_suppressed() -> Iterator[None]:
+    """Ignore warnings in the calling thread only.
 
-    ``warnings.catch_warnings`` swaps the filters of the whole process, so that two threads in it
-    leave a wrong list behind. Here one filter is added for good, whose category matches only in
-    threads inside this block. It is put in front again when others were added since.
+    ``warnings.catch_warnings`` replaces the filters of the whole process: two threads that use it
+    at once may leave the wrong filters behind. This function instead installs one permanent filter
+    whose category matches only in threads inside the block. The filter is moved to the front again
+    if others were installed since.
     """
-    if not warnings.filters or warnings.filters[0][2] is not _Dropped:
-        warnings.simplefilter("ignore", _Dropped)
-    _here.dropping = True
+    if not warnings.filters or warnings.filters[0][2] is not _SuppressedWarning:
+        warnings.simplefilter("ignore", _SuppressedWarning)
+    _thread_state.suppressed = True
     try:
         yield
     finally:
-        _here.dropping = False
+        _thread_state.suppressed = False

@@ -1,8 +1,8 @@
-"""How an image becomes a network's input: named presets, in Pillow's own arithmetic.
+"""Presets: named recipes that turn images into network inputs.
 
-A preset resizes, crops and then computes ``(pixel / divisor - center - mean) / std`` per channel
-in float32, in the order of operations of the library it is named after, so that results agree to
-the bit.
+A preset resizes with Pillow, crops and computes ``(pixel / divisor - center - mean) / std`` per
+channel in float32. Operations have the order of the library that a preset is named after, so that
+results are bit-identical to that library's.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ __all__ = ["PRESETS", "RESAMPLE", "Preset", "RangeWarning", "as_preset", "get_pr
 Triple = tuple[float, float, float]
 
 RESAMPLE = ("nearest", "bilinear", "bicubic", "box", "lanczos", "hamming")
-MAX_SIDE = 8192  # that a preset may ask for
+MAX_SIDE = 8192  # largest size of a preset
 MAX_PIXELS = 2**27  # of a resized image
 
 
 @dataclass(frozen=True)
 class Preset:
-    """One way of preparing images.
+    """A recipe that turns an image into a network's input.
 
-    ``resize`` is the length of the shorter side, or (height, width), or None to keep the size;
-    ``crop`` the side of a central square, or None; ``resample`` one of Pillow's filters, all of
-    them antialiased but "nearest"; ``channels`` "RGB" or "BGR", the order in which ``mean`` and
-    ``std`` are given and the network reads them; ``center`` is taken off after the division: a
-    divisor of 127.5 and a center of 1 make pixels run from -1 to 1. Raises ``ValueError`` for
-    anything else.
+    - ``resize``: length of the shorter side, or (height, width), or None to keep the size.
+    - ``crop``: side of a central square, or None.
+    - ``resample``: one of :data:`RESAMPLE`, Pillow's filters; all but "nearest" are antialiased.
+    - ``channels``: "RGB" or "BGR", the order of ``mean``, ``std`` and the network's channels.
+    - ``divisor``, ``center``: a divisor of 127.5 and a center of 1 map pixels to -1 .. 1.
+
+    Raises ``ValueError`` for other values.
     """
 
     name: str
@@ -53,40 +54,36 @@ class Preset:
     center: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise ValueError(f"preset: name: expected a string, got {self.name!r}")
-        sizes = self.resize if isinstance(self.resize, tuple) else (self.resize,)
-        if len(sizes) > 2 or any(s is not None and not _is_size(s) for s in (*sizes, self.crop)):
-            raise ValueError(
-                f"preset {self.name!r}: resize and crop: expected sizes of 1 to {MAX_SIDE}, got "
-                f"{self.resize!r} and {self.crop!r}"
-            )
-        if self.resample not in RESAMPLE:
-            raise ValueError(
-                f"preset {self.name!r}: resample: expected one of {', '.join(RESAMPLE)}, "
-                f"got {self.resample!r}"
-            )
-        if self.channels not in ("RGB", "BGR"):
-            raise ValueError(
-                f"preset {self.name!r}: channels: expected RGB or BGR, got {self.channels!r}"
-            )
-        scale = (self.divisor, self.center)
-        for what, values in (("mean", self.mean), ("std", self.std), ("divisor, center", scale)):
-            if not all(isinstance(v, (int, float)) and _is_float32(v) for v in values):
-                raise ValueError(f"preset {self.name!r}: {what}: expected numbers, got {values!r}")
-        if len(self.mean) != 3 or len(self.std) != 3 or not all((*self.std, self.divisor)):
-            raise ValueError(
-                f"preset {self.name!r}: expected 3 means and 3 standard deviations, none of the "
-                f"latter 0, got {self.mean!r} and {self.std!r}"
-            )
+        def check(valid: bool, name: str, expected: str) -> None:
+            if not valid:
+                got = f"preset {self.name!r}: {name}: expected {expected}, got"
+                raise ValueError(f"{got} {getattr(self, name)!r}")
+
+        check(isinstance(self.name, str), "name", "a string")
+        sides = self.resize if isinstance(self.resize, tuple) else (self.resize,) * 2
+        valid = self.resize is None or (len(sides) == 2 and all(map(_is_size, sides)))
+        check(valid, "resize", f"sizes from 1 to {MAX_SIDE} or None")
+        valid = self.crop is None or _is_size(self.crop)
+        check(valid, "crop", f"sizes from 1 to {MAX_SIDE} or None")
+        check(self.resample in RESAMPLE, "resample", f"one of {', '.join(RESAMPLE)}")
+        check(self.channels in ("RGB", "BGR"), "channels", "RGB or BGR")
+        for name in ("mean", "std", "divisor", "center"):
+            value = getattr(self, name)
+            numbers = value if isinstance(value, (tuple, list)) else (value,)
+            check(all(map(_is_float32, numbers)), name, "numbers in the range of float32")
+        check(len(self.mean) == 3, "mean", "3 numbers")
+        check(len(self.std) == 3 and all(self.std), "std", "3 numbers, none of them 0")
+        check(self.divisor != 0, "divisor", "a number other than 0")
 
     def __call__(self, image: Image | NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """An RGB Pillow image, or a float array [H,W,3], -> float32 [H,W,3] for the network.
+        """Return the network's input float32 [H,W,3] for one image.
 
-        Float pixels are RGB in ``pixel_range``; they are resized without rounding to 8 bits.
-        Other values warn once (:class:`RangeWarning`) and are used as they are. Raises
-        ``TypeError`` for another array, ``ImageError`` for NaN, infinity, and where the resized
-        image were larger than any memory is worth (a panorama that no crop cuts).
+        ``image`` is an RGB Pillow image, or a float array [H,W,3] of RGB pixels in
+        ``pixel_range``, which is resized without rounding to 8 bits. Float pixels outside that
+        range are used unchanged, after one :class:`RangeWarning` per preset.
+
+        Raises ``TypeError`` for other arrays. Raises ``ImageError`` for NaN and infinity, and for
+        a panorama that becomes too large because the preset has no crop.
         """
         if isinstance(image, np.ndarray):
             return self._standardize(self._from_floats(image))
@@ -94,23 +91,24 @@ class Preset:
 
     @property
     def pixel_range(self) -> tuple[float, float]:
-        """Darkest and lightest value of a float image: (0, 1), (0, 255) or (-1, 1)."""
+        """Values of black and white in a float image: (0, 1), (0, 255) or (-1, 1)."""
         low, high = sorted((0.0 - self.center, 255 / self.divisor - self.center))
         return low, high
 
     @property
     def input_range(self) -> tuple[float, float]:
-        """Smallest and largest value of an input made of pixels 0 to 255."""
+        """Smallest and largest value of a network input made from pixels 0 to 255."""
         scale = list(zip(self.mean, self.std, strict=True))
         ends = [(pixel - mean) / std for pixel in self.pixel_range for mean, std in scale]
         return min(ends), max(ends)
 
     def check_range(self, x: Any, *, stacklevel: int = 2) -> None:
-        """Warns, once per preset, if x holds what this preset would hardly have made.
+        """Warn, once per preset, if x is unlikely to be an output of this preset.
 
-        x [N,H,W,3] (any shape), floating point: preprocessed inputs. Only arrays in host memory
-        are looked at. Values may lie a tenth of the range outside, or 6, whichever is more:
-        noise in units of the standard deviation is no mistake, raw pixels are one.
+        x is a floating-point array of preprocessed images, [N,H,W,3] or any other shape. Arrays
+        outside host memory are not checked. Values may exceed ``input_range`` by a tenth of its
+        width or by 6, whichever is larger: this accepts noise in units of the standard deviation
+        and detects raw pixels.
         """
         if isinstance(x, np.ndarray):
             low, high = self.input_range
@@ -119,7 +117,7 @@ class Preset:
             warn_outside(("x", self), x, (low, high), slack, meaning, stacklevel=stacklevel + 1)
 
     def resized(self, image: Image) -> Image:
-        """The image at the network's input size; mode "RGB" or "F", which is kept."""
+        """Return the image at the network's input size, in its mode "RGB" or "F"."""
         from PIL.Image import Resampling
 
         size = image.size if self.resize is None else target_size(self.resize, *image.size)
@@ -131,19 +129,19 @@ class Preset:
             image = resized_window(image, size, (left, top, right, bottom), self.resample)
         elif crop is None and isinstance(self.resize, int) and size[0] * size[1] > MAX_PIXELS:
             raise ImageError(
-                f"{image.width} x {image.height} pixels become {size[0]} x {size[1]} in preset "
-                f"{self.name!r}, which has no crop; expected at most {MAX_PIXELS:,}"
+                f"expected at most {MAX_PIXELS:,} pixels after resizing, got {size[0]} x {size[1]} "
+                f"from {image.width} x {image.height}: preset {self.name!r} has no crop"
             )
         else:
             image = image.resize(size, Resampling[self.resample.upper()])
         if crop is None or image.size == (crop, crop):
             return image
         left, top = (crop_offset(length, crop) for length in image.size)
-        return image.crop((left, top, left + crop, top + crop))  # black outside
+        return image.crop((left, top, left + crop, top + crop))  # Pillow pads with black
 
     def normalize(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB [...,3] -> float32 [...,3] in the network's channel order and range."""
-        if self.center:  # LPIPS' im2tensor: in float64, rounded once; here once per grey level
+        """Return pixels (uint8 RGB [...,3]) as float32 [...,3] in the network's channel order."""
+        if self.center:  # as lpips.im2tensor: in float64, rounded once; computed per grey level
             levels = np.arange(256) / self.divisor - self.center
             return self._standardize(levels.astype(np.float32)[pixels])
         x = pixels.astype(np.float32)
@@ -151,7 +149,7 @@ class Preset:
         return self._standardize(x)
 
     def _standardize(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(x - mean) / std, in place; x RGB [...,3]."""
+        """Return (x - mean) / std in the network's channel order; RGB x [...,3] may be modified."""
         if self.channels == "BGR":
             x = np.ascontiguousarray(x[..., ::-1])
         x -= np.array(self.mean, np.float32)
@@ -159,7 +157,7 @@ class Preset:
         return x
 
     def _from_floats(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-        """The float image [H,W,3] at the network's input size, a new array."""
+        """Return the float image [H,W,3] at the network's input size, as a new array."""
         from PIL import Image
 
         if pixels.dtype.kind != "f" or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
@@ -168,20 +166,20 @@ class Preset:
                 f"{pixels.shape}"
             )
         if not np.isfinite(pixels).all():
-            raise ImageError("image: the array holds NaN or infinite values")
+            raise ImageError("image: expected finite pixels, got NaN or infinity")
         low, high = self.pixel_range
-        meaning = f"float pixels of preset {self.name!r}"
+        meaning = f"float pixels for preset {self.name!r}"
         warn_outside(("image", self), pixels, (low, high), (high - low) / 100, meaning)
         planes = (np.ascontiguousarray(pixels[..., c], np.float32) for c in range(3))
         return np.stack([np.asarray(self.resized(Image.fromarray(p))) for p in planes], axis=-1)
 
     def to_dict(self) -> dict[str, Any]:
-        """The preset as JSON-ready values; a center of 0 is left out, as older files do."""
+        """Return the preset as JSON-ready values; a center of 0 is left out, as in older files."""
         return {k: v for k, v in asdict(self).items() if k != "center" or v}
 
     @classmethod
     def from_dict(cls, values: Any) -> Preset:
-        """The preset that ``to_dict`` gave. Raises ``ValueError`` for unknown or odd values."""
+        """Return the preset that ``to_dict`` described. Raises ``ValueError`` for other values."""
         known = {f.name for f in fields(cls)}
         if not isinstance(values, dict) or "name" not in values or not values.keys() <= known:
             raise ValueError(
@@ -197,9 +195,11 @@ class Preset:
             raise ValueError(f"preset: {error}") from error
 
 
-def _is_float32(value: float) -> bool:
-    """Whether ``value`` is 0 or neither vanishes nor overflows in float32."""
+def _is_float32(value: object) -> bool:
+    """Return whether ``value`` is a number that neither overflows nor underflows in float32."""
     limits = np.finfo(np.float32)
+    if not isinstance(value, (int, float)):
+        return False
     return value == 0 or float(limits.tiny) <= abs(value) <= float(limits.max)
 
 
@@ -215,15 +215,15 @@ PRESETS = {
     for preset in (
         # torchvision's ImageClassification transform: Resize, CenterCrop, ToTensor, Normalize
         Preset("torchvision"),
-        # timm's transforms_imagenet_eval: scale_size = floor(img_size / crop_pct), then the same
+        # timm's transforms_imagenet_eval: scale_size = floor(img_size / crop_pct), then as above
         Preset("timm", resize=math.floor(224 / 0.875)),
         # keras.utils.load_img(target_size=(224, 224)), then applications.vgg16.preprocess_input
         Preset("keras", (224, 224), None, "nearest", "BGR", 1.0, _CAFFE_MEAN, _UNIT),
-        # Simonyan and Zisserman's evaluation at one scale and one central crop
+        # Simonyan and Zisserman's evaluation at a single scale with one central crop
         Preset("caffe", 256, 224, "bilinear", "BGR", 1.0, _CAFFE_MEAN, _UNIT),
         # torchvision's VGG16_Weights.IMAGENET1K_FEATURES
         Preset("features", mean=(0.48235, 0.45882, 0.40784), std=(1 / 255, 1 / 255, 1 / 255)),
-        # lpips.im2tensor, then the ScalingLayer: what LPIPS' VGG sees
+        # lpips.im2tensor, then LPIPS' ScalingLayer
         Preset(
             *("lpips", None, None, "bilinear", "RGB", 127.5),
             mean=(-0.030, -0.088, -0.188),
@@ -235,14 +235,14 @@ PRESETS = {
 
 
 def get_preset(name: str) -> Preset:
-    """The preset called ``name``. Raises ``ValueError`` listing the valid ones."""
+    """Return the preset called ``name``. Raises ``ValueError`` for unknown names."""
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: expected one of {', '.join(PRESETS)}")
+        raise ValueError(f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
 
 
 def as_preset(preset: str | Preset) -> Preset:
-    """``preset``, or the one of that name. Raises ``TypeError`` for neither."""
+    """Return ``preset`` itself, or the preset of that name. Raises ``TypeError`` otherwise."""
     if isinstance(preset, Preset):
         return preset
     if not isinstance(preset, str):

@@ -1,10 +1,11 @@
-"""Sizes and places of resizing and cropping, and a window of a resized image without the rest.
+"""Sizes and offsets of resizing and cropping, and the resizing of a window of an image.
 
-20000 x 3 pixels at a shorter side of 256 are 1.7 million x 256 pixels, of which a crop keeps 224.
-``resized_window`` computes only those, with the very arithmetic of Pillow's ``Resample.c``:
-positions and weights in float64, the horizontal pass first, 22-bit fixed-point weights and a
-rounding to 8 bits after either pass. The result equals ``image.resize(size).crop(window)`` to the
-bit where the height does not shrink (Pillow 12.2 and later may then begin with the vertical pass).
+An image of 20000 x 3 pixels, resized to a shorter side of 256, has 1.7 million x 256 pixels, of
+which a crop keeps 224 x 224. ``resized_window`` computes only these, with the arithmetic of
+Pillow's ``Resample.c``: positions and weights in float64, the horizontal pass first, 22-bit
+fixed-point weights, and a rounding to 8 bits after each pass. The result is bit-identical to
+``image.resize(size).crop(window)`` if the height does not shrink. If it does, Pillow 12.2 and later
+may run the vertical pass first.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Floats = NDArray[np.float64]
-PRECISION_BITS = 22  # of a weight; 8 of a pixel and 2 for overshoot fill 32
-PANORAMA = 64  # crops: where resizing gives more pixels, only the window of the crop is computed
+PRECISION_BITS = 22  # of a weight; with 8 bits of a pixel and 2 for overshoot they fill 32 bits
+PANORAMA = 64  # an image that resizes to more than this many crops is resized inside the crop only
 
 
 def target_size(resize: int | tuple[int, int], width: int, height: int) -> tuple[int, int]:
-    """Width and height after resizing; the longer side is cut to an integer, as in torchvision."""
+    """Return width and height after resizing; the longer side is truncated, as in torchvision."""
     if isinstance(resize, tuple):
         return resize[1], resize[0]
     if width <= height:
@@ -34,22 +35,22 @@ def target_size(resize: int | tuple[int, int], width: int, height: int) -> tuple
 
 
 def crop_offset(length: int, crop: int) -> int:
-    """Where a central crop begins; negative where it is longer, as torchvision's CenterCrop pads.
+    """Return the offset of a central crop; negative if the crop is longer than the image.
 
-    Python's round (halves to even) inside, a half cut off outside: so torchvision does it.
+    Halves are rounded to even, and truncated when padding, as in torchvision's CenterCrop.
     """
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 
 
 def is_panorama(source: tuple[int, int], size: tuple[int, int], crop: int) -> bool:
-    """True where resizing costs far more than the crop, and more than the image itself."""
+    """Return whether the resized image is far larger than its crop, and larger than the source."""
     pixels = size[0] * size[1]
     larger = pixels > source[0] * source[1] and size[1] >= source[1]
     return larger and pixels > PANORAMA * crop**2
 
 
 def crop_window(length: int, crop: int) -> tuple[int, int]:
-    """Begin and end of what a central crop keeps of ``length``."""
+    """Return begin and end of the part of ``length`` that a central crop keeps."""
     begin = max(crop_offset(length, crop), 0)
     return begin, min(begin + crop, length)
 
@@ -78,7 +79,7 @@ def _lanczos(x: Floats) -> Floats:
     return np.where((x >= -3.0) & (x < 3.0), np.sinc(x) * np.sinc(x / 3), 0.0)
 
 
-FILTERS: dict[str, tuple[float, Callable[[Floats], Floats]]] = {  # name: (support, weight)
+FILTERS: dict[str, tuple[float, Callable[[Floats], Floats]]] = {  # name: (support, weight function)
     "box": (0.5, _box),
     "bilinear": (1.0, _bilinear),
     "hamming": (1.0, _hamming),
@@ -90,12 +91,13 @@ FILTERS: dict[str, tuple[float, Callable[[Floats], Floats]]] = {  # name: (suppo
 def resized_window(
     image: Image, size: tuple[int, int], window: tuple[int, int, int, int], resample: str
 ) -> Image:
-    """``image.resize(size, resample).crop(window)``, at the cost of the window.
+    """Return ``image.resize(size, resample).crop(window)``, computing the window only.
 
-    ``image`` of mode "RGB" or "F"; ``size`` (width, height); ``window`` (left, top, right,
-    bottom) inside it; ``resample`` a key of ``FILTERS`` or "nearest". "box", "bilinear" and
-    "bicubic" give Pillow's bits; "hamming" and "lanczos" may round differently where NumPy's sine
-    is not the C library's, and "nearest" where Pillow's running sum of steps has drifted.
+    ``image`` has mode "RGB" or "F", ``size`` is (width, height), ``window`` is (left, top, right,
+    bottom) inside ``size``, and ``resample`` is a key of ``FILTERS`` or "nearest". Results of
+    "box", "bilinear" and "bicubic" are bit-identical to Pillow's. "hamming" and "lanczos" may
+    round differently because NumPy's sine differs from the C library's, and "nearest" because
+    Pillow accumulates its steps.
     """
     from PIL import Image
 
@@ -112,28 +114,28 @@ def resized_window(
 def _taps(
     source: int, target: int, first: int, last: int, resample: str
 ) -> tuple[NDArray[np.int64], Floats]:
-    """Source indices [n, taps] and weights [n, taps] of the outputs ``first`` to ``last``.
+    """Return source indices [n, taps] and weights [n, taps] of the outputs ``first`` to ``last``.
 
-    Along one axis, of ``source`` pixels resized to ``target``; unused taps weigh 0.
+    One axis of ``source`` pixels is resized to ``target`` pixels. Unused taps have a weight of 0.
     """
     scale = source / target
     center = (np.arange(first, last) + 0.5) * scale
     if resample == "nearest":
         return center.astype(np.int64)[:, None], np.ones((len(center), 1))
     support, weight = FILTERS[resample]
-    stretch = max(scale, 1.0)  # the filter widens where the image shrinks: antialiasing
+    stretch = max(scale, 1.0)  # antialiasing: shrinking an image widens the filter
     support *= stretch
     begin = np.maximum((center - support + 0.5).astype(np.int64), 0)
     end = np.minimum((center + support + 0.5).astype(np.int64), source)
     index = begin[:, None] + np.arange(math.ceil(support) * 2 + 1)
     weights = weight((index - center[:, None] + 0.5) * (1.0 / stretch))
     weights[index >= end[:, None]] = 0.0
-    total = np.cumsum(weights, axis=1)[:, -1:]  # in order, as a C loop sums
+    total = np.cumsum(weights, axis=1)[:, -1:]  # sequential, as Pillow's loop
     return np.minimum(index, source - 1), weights / np.where(total == 0.0, 1.0, total)
 
 
 def _pass(pixels: NDArray[Any], index: NDArray[np.int64], weights: Floats) -> NDArray[Any]:
-    """The weighted sums along axis 0: ``pixels`` [m, ...] uint8 or float32 -> [n, ...]."""
+    """Return weighted sums [n, ...] along axis 0 of ``pixels`` [m, ...], uint8 or float32."""
     shape = (len(index), *(1,) * (pixels.ndim - 1))
     eight_bits = pixels.dtype == np.uint8
     total: NDArray[Any]

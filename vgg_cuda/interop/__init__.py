@@ -1,1 +1,1 @@
-"""Other frameworks: one small file each, imported only when asked for."""
+"""Adapters to other frameworks: PyTorch and Keras."""

@@ -1,4 +1,4 @@
-"""Keras models, on whatever backend Keras runs: their weights copied into a VGG of this package."""
+"""``vgg_cuda.from_keras``: Keras models of any backend, with their weights copied."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..backends import get_backend
 from ..text import one_line
 from ..vgg import VGG
 from ..weights.canonical import Array, Weights, WeightsError
-from ..weights.chain import UnsupportedError
+from ..weights.chain.layers import UnsupportedError
 from ..weights.keras.chain import ADD, translate
 from ..weights.keras.graph import KerasLayer, layers_of
 
@@ -21,101 +21,100 @@ from ..weights.keras.graph import KerasLayer, layers_of
 def from_keras(
     model: Any, *, device: str = "auto", dtype: str | None = None, arch: str | None = None
 ) -> VGG:
-    """The network that a Keras 3 model is: it predicts what ``model.predict`` does.
+    """Return the network of a Keras 3 model: it predicts like ``model.predict``.
 
-    ``model`` is a built Sequential or Functional model, a chain of 3x3 convolutions, 2x2 max-pools,
-    batch norms, ReLUs, ``Flatten`` or a global pool, and dense layers; models inside it
-    (``keras.applications.VGG16(include_top=False)``) are taken apart. Its weights are copied: later
-    training does not reach the result. A stated softmax makes a call give probabilities. Where
-    ``Flatten`` reads the image, only the model's own input size is taken. The result takes NHWC
-    arrays; for models of ``data_format="channels_first"`` pass ``layout="NCHW"``: without a head,
-    their results are NHWC all the same. Models of half or mixed precision (the policies "float16",
-    "bfloat16", "mixed_float16" and "mixed_bfloat16") are computed in float32, or in what ``dtype``
-    says, so results differ from Keras' by its rounding.
+    ``model`` is a built Sequential or Functional model: a chain of 3x3 convolutions, 2x2 max-pools,
+    batch norms, ReLUs, ``Flatten`` or a global pool, and dense layers. Nested models, such as
+    ``keras.applications.VGG16(include_top=False)``, are flattened. The weights are copied: later
+    training does not change the result. With a softmax layer a call returns probabilities. If
+    ``Flatten`` reads pixels, the network takes the model's input size only. The result takes NHWC
+    arrays; for models of ``data_format="channels_first"`` pass ``layout="NCHW"``; without a head,
+    results are NHWC even so. Models of half or mixed precision (the policies "float16", "bfloat16",
+    "mixed_float16" and "mixed_bfloat16") are computed in float32, or in ``dtype``, so results
+    differ from Keras' by its rounding.
 
-    ``preset``, which matters for ``classify`` and uint8 pixels alone, is "keras" for models with
-    the names of ``keras.applications``, "pixels" (0 to 255) for those that begin with
+    ``preset`` affects ``classify`` and uint8 pixels only. It is "keras" for models with the names
+    of ``keras.applications``, "pixels" (0 to 255) for models that begin with
     ``Rescaling(1 / 255)``, and "scaled" (0 to 1) for all others.
 
-    ``device``, ``dtype`` and ``arch`` are those of :meth:`VGG.load`. Raises ``TypeError`` for what
-    is no Keras model and ``UnsupportedError`` (a ``ValueError``) for what cannot be run, naming
-    the layer and the reason.
+    ``device``, ``dtype`` and ``arch`` are as in :meth:`VGG.load`. Raises ``TypeError`` for other
+    objects and ``UnsupportedError`` (a ``ValueError``), which names the layer and the reason, for
+    models that this package cannot run.
     """
-    get_backend(device, arch)  # a device that is not there is told before all weights are copied
+    get_backend(device, arch)  # report a missing device before all weights are copied
     return VGG(weights_of(model), device=device, dtype=dtype, arch=arch)
 
 
 def weights_of(model: Any) -> Weights:
-    """The weights of a Keras model; see :func:`from_keras`."""
-    keras: Any = sys.modules.get("keras")  # whoever has a model has imported it
+    """Return the weights of a Keras model; see :func:`from_keras`."""
+    keras: Any = sys.modules.get("keras")  # a caller with a model has imported it
     if keras is None or not isinstance(model, getattr(keras, "Model", ())):
         hint = "; VGG.load reads files" if isinstance(model, (str, bytes)) else ""
         raise TypeError(
-            f"from_keras: expected a model of Keras 3, got {type(model).__module__}."
+            f"from_keras: model: expected a Keras 3 model, got {type(model).__module__}."
             f"{type(model).__name__}{hint}"
         )
-    model = cast(Any, model)  # keras has no types that mypy could read
+    model = cast(Any, model)  # keras has no type hints
     source = f"Keras model {one_line(model.name, 80)!r}"
     kind, module = type(model).__name__, type(model).__module__.split(".")[0]
     if kind not in ("Sequential", "Functional") or module != "keras":
         raise UnsupportedError(
-            f"{source}: expected a Sequential or a Functional model, got {kind}: what a class of "
-            "its own computes is code; keras.Model(inputs, outputs) of its layers would do"
+            f"{source}: expected a Sequential or a Functional model, got {kind}, whose call() is "
+            "code; pass keras.Model(inputs, outputs) of its layers"
         )
     if not model.built or not model.inputs:
         raise UnsupportedError(
-            f"{source}: the model is not built and has no weights yet: call "
+            f"{source}: expected a built model, got one without weights: call "
             "model.build((None, 224, 224, 3)) first, or begin it with keras.Input"
         )
     layers = layers_of(_config(model, source), source)
     live = Live(keras, model, source)
     for layer in layers:
-        if layer.kind in ADD:  # what is not is let be or refused by its class
+        if layer.kind in ADD:  # other layers are ignored or refused by their class
             live.check(layer)
     return translate(layers, model.inputs[0].shape, live, source)
 
 
 def _config(model: Any, source: str) -> Any:
-    """The model's config as a file would hold it, with lists instead of tuples."""
+    """Return the model's config as in a file, with lists instead of tuples."""
     stated = {"class_name": type(model).__name__}
     try:
         return json.loads(json.dumps(stated | {"config": model.get_config()}, default=_plain))
-    except Exception as error:  # whatever a layer's own get_config raises
+    except Exception as error:  # a layer's get_config may raise anything
         detail = one_line(f"{type(error).__name__}: {error}", 160)
         raise UnsupportedError(
-            f"{source}: expected a config of its layers, but get_config() raises {detail}. A layer "
-            "whose activation was set to None has none: keras.activations.linear would do"
+            f"{source}: expected a config of its layers, but get_config() raises {detail}. If a "
+            "layer's activation was set to None, set it to keras.activations.linear"
         ) from error
 
 
 class Live:
-    """The variables of a model's layers, copied to the host."""
+    """Reader of the variables of a model's layers, copied to the host."""
 
     def __init__(self, keras: Any, model: Any, source: str) -> None:
         self._keras, self._model, self._source = keras, model, source
 
     def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
-        """As float32, by the names of the layer's attributes."""
+        """Return the layer's attributes ``names`` as float32 arrays."""
         found = self._layer(layer)
         arrays = []
         for name in names:
             value = getattr(found, name, None)
             if value is None:
-                raise WeightsError(f"{self._source}: {layer.name}: has no {name}")
+                raise WeightsError(f"{self._source}: {layer.name}: expected {name}, found none")
             tensor = getattr(value, "value", value)
-            if hasattr(tensor, "detach"):  # torch's: Keras' own way warns with NumPy 2
+            if hasattr(tensor, "detach"):  # torch's; Keras' conversion warns with NumPy 2
                 tensor = tensor.detach().float().cpu().numpy()
             arrays.append(np.array(self._keras.ops.convert_to_numpy(tensor), np.float32))
         return arrays
 
     def check(self, layer: KerasLayer) -> None:
-        """Refuses classes and functions of the user's own that a config may not tell."""
+        """Refuse custom classes and functions that the config does not show."""
         found = self._layer(layer)
         if type(found).__module__.split(".")[0] != "keras":
             raise UnsupportedError(
-                f"{self._source}: {layer.name}: expected a layer of Keras, got "
-                f"{type(found).__module__}.{type(found).__name__}: what a class of its own "
-                "computes is code"
+                f"{self._source}: {layer.name}: expected a layer of Keras, got the custom class "
+                f"{type(found).__module__}.{type(found).__name__}"
             )
         name = layer.config.get("activation")
         own = getattr(found, "activation", None)

@@ -1,31 +1,29 @@
-"""PyTorch weights, packed once for this package's kernels and packed again when they change.
+"""Cache of PyTorch weights packed for this package's kernels; changed weights are packed again.
 
-An entry is found by the very tensors that it was made from, and is good while each of them still
-has the same storage, address, shape, strides, dtype, device and version. Every in-place operation
-raises the version, whether an optimizer's, ``load_state_dict``'s or one under ``no_grad``; moving
-or casting a module gives its parameters other storages. Three things the version does not tell:
+An entry belongs to the tensors that it was packed from. It is valid while each of them has the same
+storage, address, shape, strides, dtype, device and version. Every in-place operation raises the
+version: an optimizer's, ``load_state_dict``'s, one under ``no_grad``. Moving or casting a module
+gives its parameters new storages. The version misses some changes:
 
-- A batch norm in ``train()`` writes its running mean and variance and counts it nowhere. On the CPU
-  their values are compared at every call; on a GPU that would wait for it, so that a convolution
-  with a batch norm folded in is packed for every call.
-- An optimizer with ``fused=True`` raises no version. Its steps are noted, see ``torch_state.py``.
-- Writes through ``tensor.data`` (or NumPy, or another view that PyTorch does not know of), those of
-  collectives such as ``torch.distributed.broadcast``, of replayed CUDA graphs, of a fused
-  optimizer's step that is compiled itself. After these call :func:`refresh`.
-- Inference tensors, made under ``torch.inference_mode()``, have none: they are packed anew for
+- A batch norm in ``train()`` updates its running statistics without a new version. On the CPU their
+  values are compared in every call. On a GPU the comparison would have to wait, so a convolution
+  with a folded batch norm is packed in every call.
+- An optimizer with ``fused=True`` raises no version. ``torch_state.py`` records its steps.
+- Writes through ``tensor.data``, NumPy or another view unknown to PyTorch, by collectives such as
+  ``torch.distributed.broadcast``, by replayed CUDA graphs, and by a compiled step of a fused
+  optimizer. Call :func:`refresh` after these.
+- Inference tensors, made under ``torch.inference_mode()``, have no version: they are packed in
   every call. Make parameters outside of it.
 
-A tensor is told from others by an attribute of its own, and its entries go when that goes with it:
-``torch.utils.swap_tensors`` refuses tensors with weak references. Storages are held weakly, so that
-new memory at an old address is never taken for the old. There are at most ``MAX_ENTRIES``, the
-least recently used go first. On a GPU every stream has entries of its own: what is packed on a
-stream is used, and its memory used again, in that stream's order.
+An attribute of the tensor identifies it, and entries are dropped with that attribute; weak
+references to the tensor would make ``torch.utils.swap_tensors`` fail. Storages are held weakly, so
+that new memory at an old address is never mistaken for the old. The cache drops the least recently
+used of more than ``MAX_ENTRIES`` entries. On a GPU every stream has its own entries, since memory
+is reused in the stream's order.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -40,6 +38,7 @@ from ..arrays import dtype_name
 from ..backends import Backend
 from ..backends.streams import callers_stream
 from ..ops.packing import pack_conv3x3, pack_linear
+from .fork import fork_lock
 from .torch_state import state_of
 
 __all__ = ["MAX_ENTRIES", "Norm", "PackedCache", "packed_conv3x3", "packed_linear", "refresh"]
@@ -52,7 +51,7 @@ T = TypeVar("T")
 
 
 class Norm(NamedTuple):
-    """A batch norm in ``eval()``; all [K], ``weight`` and ``bias`` perhaps None."""
+    """A batch norm in ``eval()``; all tensors are [K], ``weight`` and ``bias`` may be None."""
 
     mean: torch.Tensor
     variance: torch.Tensor
@@ -62,7 +61,7 @@ class Norm(NamedTuple):
 
 
 class _Identity:
-    """Of one tensor. Pickled with it, where it is, it is nothing that a reader would not know."""
+    """Identity token of one tensor; pickles as an empty OrderedDict."""
 
     __slots__ = ("__weakref__",)
 
@@ -78,14 +77,14 @@ class _Entry(NamedTuple):
 
 
 class PackedCache:
-    """What ``pack()`` made of some tensors, until one of them changes or is gone. Thread-safe."""
+    """Results of ``pack()`` for tensors, until one of them changes or is deleted. Thread-safe."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self.max_entries = max_entries
         # Least recently used first. The garbage collector may drop entries at any point of any
-        # method, in the very thread that holds the lock: nothing relies on the dict staying as is.
+        # method, even in the thread that holds the lock.
         self._entries: dict[Hashable, _Entry] = {}
-        self._lock = threading.RLock()
+        self._lock = fork_lock()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -94,9 +93,9 @@ class PackedCache:
         self, tensors: Sequence[torch.Tensor | None], how: Hashable, pack: Callable[[], T],
         compared: Sequence[torch.Tensor] = (),
     ) -> T:  # fmt: skip
-        """``pack()``, or what it returned for the same tensors and ``how``, unchanged since.
+        """Return ``pack()``, or its earlier result for the same ``how`` and unchanged tensors.
 
-        ``compared``: those of them, in host memory, whose values are compared, too.
+        ``compared`` are the tensors, in host memory, whose values are compared, too.
         """
         if any(t is not None and t.is_inference() for t in tensors):
             return pack()
@@ -118,14 +117,14 @@ class PackedCache:
         packed = pack()
         forget = self._forgetter(key)
         refs = [None if each is None else weakref.ref(each, forget) for each in identities]
-        with self._lock:  # `state` and `values` are from before: a write meanwhile is noticed
+        with self._lock:  # `state` and `values` are from before: a concurrent write is noticed
             self._entries[key] = _Entry(refs, state, values, packed)
             while len(self._entries) > self.max_entries:
                 self._entries.pop(next(iter(self._entries)), None)
         return packed
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Drop all entries."""
         with self._lock:
             self._entries.clear()
 
@@ -138,15 +137,11 @@ class PackedCache:
 
         return forget
 
-    def renew_lock(self) -> None:
-        """For a forked child: another thread of the parent may have held the lock."""
-        self._lock = threading.RLock()
-
 
 def _identity(tensor: torch.Tensor) -> _Identity:
-    """What goes with ``tensor``, and with its values where ``swap_tensors`` swaps them."""
+    """Return the token of ``tensor``; ``swap_tensors`` swaps it along with the values."""
     found = tensor.__dict__.get(_ATTRIBUTE)
-    if type(found) is not _Identity:  # what a pickle made of another's is none
+    if type(found) is not _Identity:  # also if a pickle has turned it into an OrderedDict
         found = tensor.__dict__[_ATTRIBUTE] = _Identity()
     return found
 
@@ -161,14 +156,13 @@ def _same(
 
 
 _cache = PackedCache()
-os.register_at_fork(after_in_child=_cache.renew_lock)
 
 
 def refresh() -> None:
-    """Forgets all packed weights: the next calls read the tensors again.
+    """Forget all packed weights: the next calls read the tensors again.
 
-    Needed after writes that PyTorch does not count, such as ``parameter.data.copy_(...)`` or
-    ``torch.distributed.broadcast(parameter, 0)``.
+    This is necessary after writes that PyTorch does not count, such as
+    ``parameter.data.copy_(...)`` or ``torch.distributed.broadcast(parameter, 0)``.
     """
     _cache.clear()
 
@@ -176,9 +170,10 @@ def refresh() -> None:
 def packed_conv3x3(
     backend: Backend, w: torch.Tensor, bias: torch.Tensor | None, norm: Norm | None = None
 ) -> Any:
-    """w [K,C,3,3] and bias [K], as ``ops.conv3x3`` takes them, computed in w's dtype.
+    """Return w [K,C,3,3] and bias [K] packed for ``ops.conv3x3`` in w's dtype.
 
-    ``norm``: folded in, in float64. All on the backend's device, whose current stream is used.
+    ``norm`` is folded in float64. All tensors are on the backend's device; packing uses its current
+    stream.
     """
     tensors = (w, bias, *(norm[:4] if norm else ()))
 
@@ -196,7 +191,7 @@ def packed_conv3x3(
 
 
 def packed_linear(backend: Backend, w: torch.Tensor, bias: torch.Tensor | None) -> Any:
-    """w [K,C] and bias [K], as ``ops.linear`` takes them; as :func:`packed_conv3x3`."""
+    """Return w [K,C] and bias [K] packed for ``ops.linear``, like :func:`packed_conv3x3`."""
 
     def pack() -> Any:
         with callers_stream(w, "linear: w"):
@@ -214,10 +209,10 @@ def _how(op: str, backend: Backend, w: torch.Tensor, eps: float | None = None) -
 def _fold(
     w: torch.Tensor, bias: torch.Tensor | None, norm: Norm
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Filters and bias, float32, of the convolution that equals w's and then the batch norm.
+    """Return float32 filters and bias of one convolution that equals w's and then the batch norm.
 
-    BN(y) = weight * (y - mean) / sqrt(variance + eps) + bias; as ``weights.fold``, where the
-    tensors are.
+    BN(y) = weight * (y - mean) / sqrt(variance + eps) + bias. Like ``weights.fold``, but on the
+    tensors' device.
     """
     scale = (norm.variance.double() + norm.eps).rsqrt()
     if norm.weight is not None:

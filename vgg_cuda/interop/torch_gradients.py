@@ -1,6 +1,6 @@
-"""Gradients of the operators in ``torch_ops.py``, by PyTorch's own formulas and kernels.
+"""Gradients of the operators in ``torch_ops.py``, by PyTorch's formulas and kernels.
 
-All are made of differentiable operators, so that they have gradients themselves.
+They consist of differentiable operators, so they have gradients themselves.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def conv3x3_gradients(
     grad: Tensor, x: Tensor, w: Tensor, bias: Tensor | None, *, relu: bool, pool: bool,
     needed: Sequence[bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:  # fmt: skip
-    """Of x [N,C,H,W], w [K,C,3,3] and bias [K], where ``needed``, else None.
+    """Return the gradients of x [N,C,H,W], w [K,C,3,3] and bias [K]; None if not ``needed``.
 
-    The convolution is computed again for the places where ReLU and pool let the gradient through:
-    ties are settled as PyTorch's own convolution would have them.
+    The convolution runs again to find where ReLU and pool pass the gradient: PyTorch's own
+    convolution decides ties.
     """
     if relu or pool:
         z = F.conv2d(x, w, bias, padding=1)
@@ -38,7 +38,7 @@ def conv3x3_gradients(
 
 
 def maxpool2x2_gradient(grad: Tensor, x: Tensor) -> Tensor:
-    """Of x [N,C,H,W]; ``grad`` [N,C,H//2,W//2]."""
+    """Return the gradient of x [N,C,H,W] for ``grad`` [N,C,H//2,W//2]."""
     window = [2, 2], [2, 2], [0, 0], [1, 1], False  # kernel, stride, padding, dilation, ceil
     _, indices = _aten.max_pool2d_with_indices(x, *window)
     found: Tensor = _aten.max_pool2d_with_indices_backward(grad, x, *window, indices)
@@ -48,7 +48,10 @@ def maxpool2x2_gradient(grad: Tensor, x: Tensor) -> Tensor:
 def linear_gradients(
     grad: Tensor, x: Tensor, w: Tensor, y: Tensor | None, *, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Of x [N,C], w [K,C] and bias [K], where ``needed``, else None; y: the result of a ReLU."""
+    """Return the gradients of x [N,C], w [K,C], bias [K]; None if not ``needed``.
+
+    y is the result if a ReLU is fused.
+    """
     if y is not None:
         grad = _aten.threshold_backward(grad, y, 0)
     return (

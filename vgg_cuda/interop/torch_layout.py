@@ -1,4 +1,4 @@
-"""Memory formats: PyTorch's tensors are [N,C,H,W], this package's operations read NHWC."""
+"""Conversion between PyTorch's tensors [N,C,H,W] and this package's NHWC arrays."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def is_channels_last(x: torch.Tensor) -> bool:
-    """Whether PyTorch's operators take x [N,C,H,W] for a channels_last tensor.
+    """Return whether PyTorch's operators treat x [N,C,H,W] as channels_last.
 
-    By its strides alone, which may have gaps; c10's ``is_channels_last_strides_2d`` step by step,
-    so that results have the strides that PyTorch would give them where sizes are 1, too.
+    They look at the strides alone, which may have gaps. The loop is c10's
+    ``is_channels_last_strides_2d``, so that results have PyTorch's strides even for sizes of 1.
     """
     size, stride = x.shape, x.stride()
     if stride[1] == 0:
@@ -19,18 +19,18 @@ def is_channels_last(x: torch.Tensor) -> bool:
         if size[axis] == 0 or stride[axis] < least:
             return False
         if axis == 0 and least == stride[1]:
-            return False  # all sizes but the batch are 1
+            return False  # every size except the batch is 1
         least = stride[axis] * size[axis]
     return True
 
 
 def to_nhwc(x: torch.Tensor) -> torch.Tensor:
-    """x [N,C,H,W] as a C-contiguous [N,H,W,C]: a view where x is channels_last, else a copy."""
+    """Return x [N,C,H,W] as C-contiguous [N,H,W,C]: a view if x is channels_last, else a copy."""
     return x.permute(0, 2, 3, 1).contiguous()
 
 
 def from_nhwc(y: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    """y [N,H,W,C] as [N,C,H,W]: a channels_last view, or a contiguous copy."""
+    """Return y [N,H,W,C] as [N,C,H,W]: a channels_last view, or a contiguous copy."""
     y = y.permute(0, 3, 1, 2)
-    # not `contiguous()`, which leaves the strides of sizes of 1 as they are
+    # `contiguous()` would keep the strides of sizes of 1
     return y if channels_last else y.clone(memory_format=torch.contiguous_format)

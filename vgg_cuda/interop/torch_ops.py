@@ -3,15 +3,15 @@
     import vgg_cuda.interop.torch_ops  # registers them
     y = torch.ops.vgg_cuda.conv3x3(x, w, bias, relu=True, pool=True)
 
-They take PyTorch's shapes, x [N,C,H,W], w [K,C,3,3] and [K,C], in any memory format, and return
-contiguous results, or channels_last ones where x is channels_last; a channels_last x is read as it
-is, another one is copied first. Where x is, there they compute: float32 on the CPU; float16,
-float32 and bfloat16 on a GPU, on PyTorch's current stream. w and bias are of x's dtype and on its
-device; they are packed once, see ``torch_cache.py``. Sums are float32.
+The operators take PyTorch's shapes, x [N,C,H,W], w [K,C,3,3] and [K,C], in any memory format.
+Results are channels_last if x is, else contiguous; only an x that is not channels_last is copied.
+They compute on x's device: float32 on the CPU; float16, float32 and bfloat16 on a GPU, on PyTorch's
+current stream. w and bias have x's dtype and device and are packed once, see ``torch_cache.py``.
+Sums are float32.
 
-Fake kernels are registered, for tracing and ``torch.export``, and gradients: those of PyTorch's own
-formulas, which can be differentiated again. ``ValueError`` for shapes, ``TypeError`` for dtypes.
-Autocast does not change their dtypes.
+Fake kernels serve tracing and ``torch.export``. Gradients follow PyTorch's formulas and can be
+differentiated again. Wrong shapes raise ``ValueError``, wrong dtypes ``TypeError``. Autocast does
+not change dtypes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _DEVICES = ("cpu", "cuda")
 
 @cache
 def backend_of(device: torch.device) -> Backend:
-    """The backend for tensors on ``device``; raises ``DeviceError`` where it cannot be used."""
+    """Return the backend for tensors on ``device``; raises ``DeviceError`` without one."""
     return get_backend(device)
 
 
@@ -51,7 +51,7 @@ def backend_of(device: torch.device) -> Backend:
 def conv3x3(
     x: Tensor, w: Tensor, bias: Tensor | None = None, relu: bool = False, pool: bool = False
 ) -> Tensor:
-    """3x3 convolution, stride 1, padding 1, then ReLU and 2x2 max-pool on request.
+    """Return a 3x3 convolution (stride 1, padding 1), then ReLU and 2x2 max-pool on request.
 
     x [N,C,H,W], w [K,C,3,3], bias [K] -> [N,K,H,W], or [N,K,H//2,W//2] with ``pool``.
     """
@@ -76,7 +76,7 @@ def _(
     "vgg_cuda::maxpool2x2", mutates_args=(), device_types=_DEVICES, schema="(Tensor x) -> Tensor"
 )
 def maxpool2x2(x: Tensor) -> Tensor:
-    """2x2 max-pool, stride 2; an odd last row or column is dropped; NaN propagates.
+    """Return a 2x2 max-pool of stride 2; an odd last row or column is dropped; NaN propagates.
 
     x [N,C,H,W] -> [N,C,H//2,W//2].
     """
@@ -97,7 +97,7 @@ def _(x: Tensor) -> Tensor:
     schema="(Tensor x, Tensor w, Tensor? bias=None, bool relu=False) -> Tensor",
 )  # fmt: skip
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """Dense layer, x @ w.T + bias, then ReLU on request: x [N,C], w [K,C], bias [K] -> [N,K]."""
+    """Return x @ w.T + bias, then ReLU on request: x [N,C], w [K,C], bias [K] -> [N,K]."""
     _check_linear(x, w, bias)
     packed = packed_linear(_backend_for("linear", x), w, bias)
     y: Tensor = ops.linear(x.detach().contiguous(), packed, relu=relu)
@@ -152,11 +152,11 @@ linear.register_autograd(_linear_backward, setup_context=_save_linear)
 
 
 def _needed(ctx: Any) -> tuple[bool, ...]:
-    """Which of x, w and bias need a gradient; PyTorch leaves a bias out that is None."""
+    """Return which of x, w and bias need a gradient; PyTorch omits a bias of None."""
     return (*ctx.needs_input_grad, False)[:3]
 
 
-# ---- Checks, the same for real and fake tensors ----
+# ---- Checks, for real and fake tensors ----
 
 
 def _check_conv3x3(x: Tensor, w: Tensor, bias: Tensor | None, pool: bool) -> None:

@@ -1,8 +1,8 @@
-"""Whether the values of a PyTorch tensor may have changed since they were packed.
+"""Detection of changes to a PyTorch tensor's values.
 
-Optimizers with ``fused=True`` write parameters and raise no version of them, nor do other people's
-that write through pointers. Every optimizer's ``step()`` calls hooks after it; one here notes the
-storages that it may have written. A step that torch.compile compiled calls none.
+Optimizers with ``fused=True``, and others that write through pointers, do not raise the version of
+parameters. Every optimizer's ``step()`` calls hooks; a hook here records the storages that the step
+may have written. A step compiled by torch.compile calls no hook.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 __all__ = ["state_of"]
 
-_StorageWeakRef: Any = reductions.StorageWeakRef  # PyTorch has no types for it
+_StorageWeakRef: Any = reductions.StorageWeakRef  # PyTorch has no type hints for it
 _numbers = count(1)
-# By the storage's address. One that was there before does no harm: a number is only compared with
-# an earlier one of the same storage.
+# Numbers of steps by the storage's address. An address may be reused without harm: a number is only
+# compared with an earlier number of the same storage.
 _last: dict[int, int] = {}
 
 
 def state_of(tensor: Any) -> Hashable:
-    """What differs from any earlier one where the tensor's values differ, or may.
+    """Return a key that differs from any earlier one if the tensor's values may differ.
 
-    ``module.to()`` gives a parameter another storage and leaves its version; the weak reference
-    keeps a freed storage's identity from being used again. Inference tensors have no version: they
-    always differ.
+    ``module.to()`` gives a parameter a new storage with the same version. The weak reference keeps
+    the identity of a freed storage from being reused. The key of an inference tensor, which has no
+    version, always differs.
     """
     version = object() if tensor.is_inference() else tensor._version
     return (
@@ -39,12 +39,12 @@ def state_of(tensor: Any) -> Hashable:
 
 
 def _last_step(tensor: Any) -> int:
-    """The number of the last optimizer's step that may have written ``tensor``'s storage; or 0."""
+    """Return the number of the last optimizer step that may have written ``tensor``, or 0."""
     return _last.get(tensor.untyped_storage()._cdata, 0) if _last else 0
 
 
 def _note(optimizer: Any, *_: Any) -> None:
-    if torch.compiler.is_compiling():  # a hook is compiled with its step, or breaks the graph
+    if torch.compiler.is_compiling():  # torch.compile would trace this hook
         return
     number = next(_numbers)
     for group in optimizer.param_groups:

@@ -1,41 +1,20 @@
-"""The operations of a VGG, one signature each, on the device where x lives.
+"""The operations of a VGG, one function each, on the device where x lives.
 
-x is a NumPy or CuPy array, or one of another library that shares its memory through DLPack or
-``__cuda_array_interface__``; the result is of the same kind and dtype, on the same device (an
-array with ``__cuda_array_interface__`` alone gives CuPy's). Layouts are NHWC and KRSC. An x that is
-not C-contiguous is copied first. x and ``out`` may be at any address; multiples of 16 bytes are
-fastest. N = 0 gives an empty result. The same call gives the same bits every time; sums may be
-added in another order for another shape, alignment or ``arch``. Every operation takes these
-keywords:
+x is a NumPy, CuPy, PyTorch or JAX array, or another that supports DLPack or
+``__cuda_array_interface__``. The result has x's kind, dtype and device. Layouts are NHWC and KRSC.
+All operations take these keywords:
 
-- ``out``: where the result goes, and what is returned: an array of x's kind, of the result's shape
-  and dtype, C-contiguous, writable, sharing no memory with the inputs (``relu`` and ``softmax``
-  may be given x itself), on a GPU at a multiple of the dtype's size. JAX's arrays are read-only.
-- ``device``: where to compute; by default where x is. Arrays in host memory are computed on the
-  CPU, or with ``device="emulator"`` by the GPU's compiled kernels, executed on the CPU. Nothing is
-  moved between host and GPU: ``device="cuda"`` for a NumPy array raises ``ValueError``.
-- ``stream``: of a GPU: the work is enqueued there (a stream of CuPy or PyTorch, an object with
-  ``__cuda_stream__``, or an address) instead of on the current stream, which for a PyTorch
-  tensor is PyTorch's, for all else CuPy's. Nothing is waited for, but the stream that a
-  ``__cuda_array_interface__`` names, as it demands. What other libraries share through DLPack is
-  ordered behind the work that makes it; CuPy's arrays are the caller's to order where ``stream`` is
-  not their own. Arrays must be kept until a ``stream`` that is given has used them.
-- ``arch``: the GPU whose kernels are planned, "sm_80" for example; by default the device's own, on
-  the emulator "sm_80".
-- ``return_stats``: returns (result, stats), with the ``kernel``'s name, its ``plan`` and the
-  emulator's ``counters`` of this call; see :class:`vgg_cuda.backends.Stats`.
+- ``out``: array for the result, which is then returned: of the same kind as x, C-contiguous, not
+  overlapping the inputs (``relu`` and ``softmax`` accept x itself).
+- ``stream``: CUDA stream of the work, by default the current stream of CuPy or PyTorch.
+- ``device``: device of the computation, by default that of x. No data moves between host and GPU;
+  ``device="emulator"`` runs the GPU kernels on the CPU, for arrays in host memory.
+- ``arch``: GPU architecture whose kernels are used, such as "sm_80"; by default the device's.
+- ``return_stats``: return (result, :class:`vgg_cuda.backends.Stats`).
 
-dtypes are float32 on the CPU, float16, float32 and bfloat16 (with ``ml_dtypes``; PyTorch's, too)
-elsewhere. Sums are float32 and rounded to the dtype once; beyond float16 is infinite, as IEEE 754
-says. There ``conv3x3`` and ``linear`` have another precision, ``dtype="tf32"``, for float32 arrays:
-both factors of every product are rounded to eleven binary digits (ties away from zero) for the
-tensor cores; sums and result are float32. (A NaN in x that only its last 13 bits tell from an
-infinity becomes one; arithmetic makes none of these.)
-
-All raise ``ValueError`` for shapes, values, devices and layouts of ``out`` that do not fit,
-``TypeError`` for dtypes and array kinds, ``DeviceError`` (a ``RuntimeError``) for a device that is
-not there, ``MemoryError``, saying what the result needs, where the device's memory does not do:
-before anything is allocated on the emulator and with CuPy's default memory pool.
+All raise ``ValueError`` for shapes, values and devices, ``TypeError`` for dtypes and array kinds,
+``DeviceError`` (a ``RuntimeError``) for an unavailable device, and ``MemoryError`` if the result
+does not fit. docs/operations.md describes memory, streams, dtypes and rounding in detail.
 """
 
 from __future__ import annotations
@@ -48,7 +27,7 @@ from ..arrays import numpy_dtype
 from ..backends import Array, PackedLinear
 from ..backends.options import options as emulator_options
 from ..images.presets import Preset
-from .arguments import Call, Device, computed_in, filters, pixels_preset
+from .arguments import Call, Device, compute_precision, conv_filters, pixels_preset
 from .packing import check_linear, check_packed, is_packed, memory_of, pack_conv3x3, pack_linear
 
 __all__ = [
@@ -72,33 +51,29 @@ def conv3x3(
     dtype: Any = None, preset: str | Preset | None = None, out: Any = None, stream: Any = None,
     device: Device = None, arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """3x3 convolution, stride 1, padding 1, + bias, then ReLU and a 2x2 max-pool on request.
+    """Apply a 3x3 convolution, stride 1, padding 1, then optional bias, ReLU and 2x2 max-pool.
 
-    x [N,H,W,C] with N >= 0 and H, W, C >= 1; w [K,3,3,C] (KRSC) and bias [K], floating point, in
-    host memory or beside x, or w as ``pack_conv3x3`` of the backend returned it (then no bias).
-    Returns [N,H,W,K], or [N,H//2,W//2,K] with ``pool``.
+    x is [N,H,W,C] with H, W, C >= 1. w [K,3,3,C] (KRSC) and bias [K] are floating point, in host
+    memory or on the device of x; or w is the result of ``pack_conv3x3`` and bias is None. Returns
+    [N,H,W,K], or [N,H//2,W//2,K] with ``pool``.
 
-    ``dtype`` is what is computed in, by default x's, or packed w's where x may have it: for float32
-    also "tf32". Images, x [N,H,W,3]
-    of uint8 or float32, are read as they are, for a result of any ``dtype`` (of uint8 by default
-    the backend's first). ``preset``, for uint8 RGB alone, normalizes the pixels on the way: the
-    padding is zero after that, and w reads the preset's order of channels.
+    ``dtype`` is the precision: by default that of packed w if x allows it, else the dtype of x (for
+    uint8 the backend's first). float32 x also allows "tf32"; images, uint8 or float32 x [N,H,W,3],
+    allow any precision. ``preset`` normalizes uint8 RGB pixels before the zero padding; w then has
+    the preset's channel order.
     """
-    with Call(
-        "conv3x3", x, rank=4, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats, uint8=True,
-    ) as call:  # fmt: skip
-        computed = computed_in(call, dtype, w)
-        call.at_least(2 if pool else 1)
+    with Call("conv3x3", x, out, stream, device, arch, return_stats, rank=4, uint8=True) as call:
+        precision = compute_precision(call, dtype, w)
+        call.check_size(2 if pool else 1)
         chosen = pixels_preset(call, preset)
         N, H, W, C = call.x.shape
-        K, pack, given = filters(call, w, bias, C, computed)
+        K, pack, sources = conv_filters(call, w, bias, C, precision)
 
-        def compute(x: Array, out: Array | None) -> Array:
+        def compute(x: Array, *, out: Array | None) -> Array:
             return call.backend.conv3x3(x, pack(), relu=relu, pool=pool, preset=chosen, out=out)
 
         shape = (N, H // 2, W // 2, K) if pool else (N, H, W, K)
-        return call.run(shape, compute, dtype=numpy_dtype(computed).name, apart=given)
+        return call.run(shape, compute, dtype=numpy_dtype(precision).name, must_not_alias=sources)
 
 
 def fused_conv1_block(
@@ -106,156 +81,124 @@ def fused_conv1_block(
     preset: str | Preset | None = None, out: Any = None, stream: Any = None,
     device: Device = None, arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """``conv3x3(relu=True)`` with w1, then ``conv3x3(relu=True, pool=True)`` with w2.
+    """Apply ``conv3x3(relu=True)`` with w1, then ``conv3x3(relu=True, pool=True)`` with w2.
 
-    x [N,H,W,3] with N >= 0 and H, W >= 2; w1 [K1,3,3,3], bias1 [K1], w2 [K2,3,3,K1] and bias2 [K2],
-    all as for ``conv3x3``, biases perhaps None. Returns [N,H//2,W//2,K2].
+    x is [N,H,W,3] with H, W >= 2; w1 [K1,3,3,3], bias1 [K1], w2 [K2,3,3,K1], bias2 [K2], ``dtype``
+    and ``preset`` are as for ``conv3x3``. Returns [N,H//2,W//2,K2].
 
-    ``dtype`` and ``preset`` as for ``conv3x3`` of w1. The tensor in between is rounded to the
-    dtype. For sm_90a, float16 and bfloat16, and K1 = K2 = 64 one kernel does it all and that tensor
-    is never in memory; elsewhere two convolutions do, and the stats are the second's.
+    For sm_90a, float16 or bfloat16, and K1 = K2 = 64, one kernel computes both convolutions, and
+    the tensor between them, rounded to the dtype, never leaves the chip. Otherwise two kernels run,
+    and the stats describe the second.
     """
     with Call(
-        "fused_conv1_block", x, rank=4, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats, uint8=True,
-    ) as call:  # fmt: skip
-        computed = computed_in(call, dtype, w1)
-        call.at_least(2)
+        "fused_conv1_block", x, out, stream, device, arch, return_stats, rank=4, uint8=True
+    ) as call:
+        precision = compute_precision(call, dtype, w1)
+        call.check_size(2)
         chosen = pixels_preset(call, preset)
         N, H, W, C = call.x.shape
         if C != 3:
             raise ValueError(
                 f"fused_conv1_block: x: expected [N, H, W, 3] (NHWC), got {call.x.shape}"
             )
-        K1, pack1, given1 = filters(call, w1, bias1, C, computed, "1")
-        K2, pack2, given2 = filters(call, w2, bias2, K1, computed, "2")
+        K1, pack1, sources1 = conv_filters(call, w1, bias1, C, precision, "1")
+        K2, pack2, sources2 = conv_filters(call, w2, bias2, K1, precision, "2")
 
-        def compute(x: Array, out: Array | None) -> Array:
+        def compute(x: Array, *, out: Array | None) -> Array:
             return call.backend.fused_conv1_block(x, pack1(), pack2(), preset=chosen, out=out)
 
-        shape, result = (N, H // 2, W // 2, K2), numpy_dtype(computed).name
-        return call.run(shape, compute, dtype=result, apart={**given1, **given2})
+        shape, name = (N, H // 2, W // 2, K2), numpy_dtype(precision).name
+        return call.run(shape, compute, dtype=name, must_not_alias=sources1 | sources2)
 
 
 def linear(
     x: Any, w: Any, bias: Any = None, *, relu: bool = False, dtype: Any = None, out: Any = None,
     stream: Any = None, device: Device = None, arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """Dense layer, x @ w.T + bias, then ReLU on request.
+    """Apply a dense layer, x @ w.T + bias, then an optional ReLU.
 
-    x [N,C] with C >= 1; w [K,C] and bias [K], floating point, in host memory or beside x, or w as
-    ``pack_linear`` of the backend returned it (then no bias). ``dtype`` is what is computed in, by
-    default x's or packed w's, for float32 also "tf32". Returns [N,K].
+    x is [N,C]. w [K,C] and bias [K] are floating point, in host memory or on the device of x; or w
+    is the result of ``pack_linear`` and bias is None. ``dtype`` is the precision: by default that
+    of packed w if x allows it, else the dtype of x. float32 x also allows "tf32". Returns [N,K].
     """
-    with Call(
-        "linear", x, rank=2, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats,
-    ) as call:  # fmt: skip
-        computed = computed_in(call, dtype, w)
+    with Call("linear", x, out, stream, device, arch, return_stats, rank=2) as call:
+        precision = compute_precision(call, dtype, w)
         N, C = call.x.shape
         pack: Callable[[], PackedLinear]
         if is_packed(w, "linear"):
-            K, pack, given = w.out_features, lambda: w, memory_of(w)
+            K, pack, sources = w.out_features, lambda: w, memory_of(w)
             if w.in_features != C:
                 raise ValueError(f"linear: x: expected [N, {w.in_features}], got {call.x.shape}")
-            check_packed("linear", w, bias, call.backend, computed)
+            check_packed("linear", w, bias, call.backend, precision)
         else:
             raw = check_linear(w, bias, C, call.backend.device)
-            K, given = raw.w.shape[0], raw.given
-            pack = partial(call.backend.pack_linear, raw.w, raw.bias, computed)
+            K, sources = raw.w.shape[0], raw.sources
+            pack = partial(call.backend.pack_linear, raw.w, raw.bias, precision)
 
-        def compute(x: Array, out: Array | None) -> Array:
+        def compute(x: Array, *, out: Array | None) -> Array:
             return call.backend.linear(x, pack(), relu=relu, out=out)
 
-        return call.run((N, K), compute, apart=given)
+        return call.run((N, K), compute, must_not_alias=sources)
 
 
 def maxpool2x2(
     x: Any, *, out: Any = None, stream: Any = None, device: Device = None,
     arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """2x2 max-pool, stride 2; an odd last row or column is dropped; NaN propagates.
+    """Apply a 2x2 max-pool, stride 2, that drops an odd last row or column; NaN propagates.
 
-    x [N,H,W,C] with H, W >= 2. Returns [N,H//2,W//2,C].
+    x is [N,H,W,C] with H, W >= 2. Returns [N,H//2,W//2,C].
     """
-    with Call(
-        "maxpool2x2", x, rank=4, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats,
-    ) as call:  # fmt: skip
-        call.at_least(2)
+    with Call("maxpool2x2", x, out, stream, device, arch, return_stats, rank=4) as call:
+        call.check_size(2)
         N, H, W, C = call.x.shape
-        return call.run((N, H // 2, W // 2, C), lambda x, out: call.backend.maxpool2x2(x, out=out))
+        return call.run((N, H // 2, W // 2, C), call.backend.maxpool2x2)
 
 
 def avgpool(
     x: Any, grid: int = 7, *, out: Any = None, stream: Any = None, device: Device = None,
     arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """Adaptive average pool to ``grid`` x ``grid``, with PyTorch's bins.
+    """Apply an adaptive average pool to ``grid`` x ``grid``, with PyTorch's bins.
 
     Bin i of an axis of length H covers floor(i*H/grid) up to ceil((i+1)*H/grid).
-    x [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
+    x is [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
     """
-    with Call(
-        "avgpool", x, rank=4, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats,
-    ) as call:  # fmt: skip
-        call.at_least(1)
-        size = call.grid(grid)
-        N, _, _, C = call.x.shape
-        return call.run((N, size, size, C), lambda x, out: call.backend.avgpool(x, size, out=out))
+    with Call("avgpool", x, out, stream, device, arch, return_stats, rank=4) as call:
+        return call.run_adaptive(call.backend.avgpool, grid)
 
 
 def adaptive_maxpool(
     x: Any, grid: int = 1, *, out: Any = None, stream: Any = None, device: Device = None,
     arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """Adaptive max-pool to ``grid`` x ``grid``, of ``avgpool``'s bins; NaN propagates.
+    """Apply an adaptive max-pool to ``grid`` x ``grid``, with the bins of ``avgpool``.
 
-    With ``grid`` 1 the maximum of all pixels, as Keras' GlobalMaxPooling2D.
-    x [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
+    ``grid`` 1 is the maximum of all pixels, as in Keras' GlobalMaxPooling2D. NaN propagates.
+    x is [N,H,W,C] with H, W >= 1. Returns [N,grid,grid,C].
     """
-    with Call(
-        "adaptive_maxpool", x, rank=4, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats,
-    ) as call:  # fmt: skip
-        call.at_least(1)
-        size = call.grid(grid)
-        N, _, _, C = call.x.shape
-        return call.run(
-            (N, size, size, C), lambda x, out: call.backend.adaptive_maxpool(x, size, out=out)
-        )
+    with Call("adaptive_maxpool", x, out, stream, device, arch, return_stats, rank=4) as call:
+        return call.run_adaptive(call.backend.adaptive_maxpool, grid)
 
 
 def relu(
     x: Any, *, out: Any = None, stream: Any = None, device: Device = None,
     arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """max(x, 0) of x of any shape, [N,H,W,C] or [N,C] in a VGG; NaN propagates."""
-    with Call(
-        "relu", x, rank=None, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats,
-    ) as call:  # fmt: skip
-        return call.run(call.x.shape, lambda x, out: call.backend.relu(x, out=out), in_place=True)
+    """Return max(x, 0) for x of any shape; NaN propagates."""
+    with Call("relu", x, out, stream, device, arch, return_stats, rank=None) as call:
+        return call.run(call.x.shape, call.backend.relu, in_place=True)
 
 
 def softmax(
     x: Any, *, out: Any = None, stream: Any = None, device: Device = None,
     arch: str | None = None, return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """exp(x - max(x)) / sum(exp(x - max(x))) over the last axis.
-
-    x [N,C] with C >= 1. Returns [N,C].
-    """
-    with Call(
-        "softmax", x, rank=2, device=device, arch=arch, stream=stream, out=out,
-        return_stats=return_stats,
-    ) as call:  # fmt: skip
+    """Return exp(x - max(x)) / sum(exp(x - max(x))) over the last axis of x [N,C], C >= 1."""
+    with Call("softmax", x, out, stream, device, arch, return_stats, rank=2) as call:
         if call.x.shape[1] < 1:
             raise ValueError(f"softmax: x: expected [N, C] with C >= 1, got {call.x.shape}")
-        return call.run(
-            call.x.shape, lambda x, out: call.backend.softmax(x, out=out), in_place=True
-        )
+        return call.run(call.x.shape, call.backend.softmax, in_place=True)
 
 
 def convert(
@@ -263,28 +206,25 @@ def convert(
     stream: Any = None, device: Device = None, arch: str | None = None,
     return_stats: bool = False,
 ) -> Any:  # fmt: skip
-    """x in another dtype, and in the layout ``target`` where it is in ``source``.
+    """Copy x to another dtype, and from the layout ``source`` to the layout ``target``.
 
-    x is floating point or uint8: of any shape where the layouts are the same, else [N,H,W,C] for
-    "NHWC" or [N,C,H,W] for "NCHW". ``dtype`` is floating point, by default x's, of uint8 the
-    backend's first; on the CPU also float16 and float64. Values are rounded to nearest even,
-    beyond the dtype's range they are infinite. Returns a new array, even where nothing changes.
+    x is floating point or uint8: [N,H,W,C] for "NHWC", [N,C,H,W] for "NCHW", or of any shape if
+    the layouts are equal. ``dtype`` is floating point: by default that of x, for uint8 the
+    backend's first dtype; the CPU also has float16, bfloat16 and float64. Values are rounded to
+    nearest even; values out of range become infinite. Always returns a new array.
     """
     for name, layout in (("source", source), ("target", target)):
         if layout not in ("NHWC", "NCHW"):
             raise ValueError(f"convert: {name}: expected NHWC or NCHW, got {layout!r}")
     on_cpu = ("float32", "float16", "float64", "bfloat16")
     with Call(
-        "convert", x, rank=None if source == target else 4, device=device, arch=arch,
-        stream=stream, out=out, return_stats=return_stats, uint8=True, on_cpu=on_cpu,
+        "convert", x, out, stream, device, arch, return_stats,
+        rank=None if source == target else 4, uint8=True, cpu_dtypes=on_cpu,
     ) as call:  # fmt: skip
         name = call.result_dtype(dtype)
         shape = call.x.shape
         if source != target:
             N, A, B, C = shape
             shape = (N, C, A, B) if target == "NCHW" else (N, B, C, A)
-        return call.run(
-            shape,
-            lambda x, out: call.backend.convert(x, name, source, target, out=out),
-            dtype=name,
-        )
+        change = partial(call.backend.convert, dtype=name, source=source, target=target)
+        return call.run(shape, change, dtype=name)

@@ -1,4 +1,4 @@
-"""Where results go: an array of the caller's, checked to be one that may be written."""
+"""Checks of arrays that callers pass for results."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..arrays import describe, is_cupy, is_jax, is_torch, kind, unwrap
 
 
 def unwrap_out(out: Any, x: Any, what: str) -> Any:
-    """``out`` as a writable NumPy or CuPy array that shares its memory.
+    """Return a writable NumPy or CuPy array that shares the memory of ``out``.
 
-    ``x`` is the caller's input, whose kind it must have. Raises ``TypeError`` for another kind,
-    ``ValueError`` where nothing can be written to it.
+    ``x`` is the caller's input, ``what`` names ``out`` in errors. Raises ``TypeError`` if ``out``
+    is not of the same kind as ``x``, ``ValueError`` if it is read-only.
     """
     if _library(out) != _library(x):
-        raise TypeError(f"{what}: expected x's kind of array, {kind(x)}, got {kind(out)}")
-    if is_jax(out):  # whose DLPack does not say so
-        raise ValueError(f"{what}: expected a writable array, JAX's are read-only")
+        raise TypeError(f"{what}: expected an array like x, {kind(x)}, got {kind(out)}")
+    if is_jax(out):  # its DLPack does not mark it read-only
+        raise ValueError(f"{what}: expected a writable array, got a read-only JAX array")
     if any(getattr(out, lazy, bool)() for lazy in ("is_neg", "is_conj")):
         raise ValueError(
-            f"{what}: expected a tensor that holds its values, got one that negates another's when "
-            f"it is read, {describe(out)}"
+            f"{what}: expected a tensor without PyTorch's lazy negation, got a view that negates "
+            f"another tensor, {describe(out)}"
         )
     array, _ = unwrap(out, what)
     if is_cupy(array):
-        # CuPy takes read-only memory and forgets that it is
+        # CuPy accepts read-only memory without marking it
         interface = {} if is_torch(out) else getattr(out, "__cuda_array_interface__", {})
         writable = not interface.get("data", (0, False))[1]
     else:
@@ -36,19 +36,21 @@ def unwrap_out(out: Any, x: Any, what: str) -> Any:
         return array
     if not is_torch(out):
         raise ValueError(f"{what}: expected a writable array, got a read-only one")
-    # DLPack before 1.0 cannot say that it is writable
+    # DLPack before 1.0 cannot mark memory as writable, and NumPy assumes read-only
     bits = array.view(f"u{array.itemsize}")
     return np.asarray(_Writable(bits)).view(array.dtype)
 
 
 def _library(x: object) -> str:
-    """Whose array ``x`` is; a subclass is its base's, as results are."""
+    """Return the library of array ``x``; a subclass belongs to the library of its base."""
     if isinstance(x, np.ndarray) and not is_cupy(x):
         return "numpy"
     return "torch" if is_torch(x) else type(x).__module__.partition(".")[0]
 
 
 class _Writable:
+    """The memory of ``array``, declared writable."""
+
     def __init__(self, array: NDArray[Any]) -> None:
         self._array = array  # kept alive
         interface = dict(array.__array_interface__)

@@ -1,11 +1,11 @@
-"""What a network's forward would launch on a GPU, and how long that takes at least; needs none.
+"""The kernels that a forward launches on a GPU, and lower bounds of their times; needs no GPU.
 
-``vgg-cuda plan`` prints it, as ``table.py`` lays it out. Times are bounds from the rates in
-``roofline.py``, not measurements.
+``vgg-cuda plan`` prints them. Times are bounds from the rates in ``roofline.py``, not measurements.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -28,15 +28,16 @@ X_DTYPES = ("uint8", "float32")
 class LayerPlan:
     """One operation of a forward.
 
-    ``tiles`` pieces of work go to the SMs: ``waves`` is tiles / SMs, ``wave_efficiency`` the part
-    of the time that an SM is busy where all take as long, ``useful`` the part of the issued
-    multiply-adds that no ragged tile or padding wasted; both are None where nothing is multiplied.
-    ``load_bytes`` come from the L2 cache into SMs, a multicast counted once a cluster;
-    ``im2col_load_bytes`` is what an im2col matrix product of the same tile would load (None for
-    other operations). ``floor_us``: each array moved once and each useful multiply-add done at the
-    ceiling's rates; ``tiled_us``: the same with the tiles' waste and partial sums, memory at its
-    full rate however few SMs read. ``early``, of each kernel: may it begin before the launch before
-    it has ended?
+    - ``tiles``: pieces of work for the SMs; ``waves`` is tiles / SMs.
+    - ``wave_efficiency``: fraction of the time that an SM is busy if all tiles take equally long.
+    - ``useful``: fraction of the issued multiply-adds not wasted by ragged tiles or padding. Both
+      fractions are None for operations without multiply-adds.
+    - ``load_bytes``: loaded from the L2 cache into SMs; a multicast counts once per cluster.
+    - ``im2col_load_bytes``: loads of an im2col matrix product of the same tile; None for other
+      operations.
+    - ``floor_us``: time to move each array once and do each useful multiply-add at the ceiling's
+      rates. ``tiled_us`` adds the tiles' waste and partial sums, and assumes full memory bandwidth.
+    - ``early``: for each kernel, whether it may begin before the previous launch has ended.
     """
 
     layer: str
@@ -79,25 +80,22 @@ class NetworkPlan:
 
     @property
     def floor_us(self) -> float:
-        """Of all layers."""
+        """Sum over the layers."""
         return sum(layer.floor_us for layer in self.layers)
 
     @property
     def tiled_us(self) -> float:
-        """Of all layers."""
+        """Sum over the layers."""
         return sum(layer.tiled_us for layer in self.layers)
 
     @property
     def roofline_us(self) -> float:
-        """Of all the useful multiply-adds at the ceiling's rate: weights and tensors cost nothing.
-
-        ``floor_us`` adds what memory takes.
-        """
+        """Time of all useful multiply-adds at the ceiling's rate, without memory traffic."""
         return 2e6 * sum(layer.macs for layer in self.layers) / self.ceiling.flops[self.dtype]
 
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        total = {
+    def totals(self) -> dict[str, float]:
+        """Return sums over the layers, and rates."""
+        return {
             "macs": sum(layer.macs for layer in self.layers),
             "launches": sum(len(layer.kernels) for layer in self.layers),
             "load_bytes": sum(layer.load_bytes for layer in self.layers),
@@ -107,18 +105,22 @@ class NetworkPlan:
             "floor_images_per_s": 1e6 * self.batch / self.floor_us,
             "tiled_images_per_s": 1e6 * self.batch / self.tiled_us,
         }
-        return {**asdict(self), "total": total}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready values."""
+        return {**asdict(self), "total": self.totals()}
 
 
 def plan_network(
     config: Config, *, batch: int, size: int | tuple[int, int] | None = None,
     dtype: str = "float16", x_dtype: str = "float32", arch: str | _C.Arch = "sm_90a",
 ) -> NetworkPlan:  # fmt: skip
-    """The forward of ``config`` to its last layer, x [batch, H, W, 3] of ``x_dtype``.
+    """Plan the whole forward of ``config`` for x [batch, H, W, 3] of ``x_dtype``.
 
-    ``size`` is 224 by default, or the one that the network takes. With other than three channels, x
-    is of ``dtype`` whatever ``x_dtype`` says. Raises ``ValueError`` for another dtype, an unknown
-    arch or one without a known ceiling, and sizes that the network cannot take.
+    ``size`` is the side of the images, or (height, width); by default the network's own size, else
+    224. If the network has other than three input channels, ``x_dtype`` is ignored and x has
+    ``dtype``. Raises ``ValueError`` for unknown dtypes, for architectures that are unknown or have
+    no ceiling, and for sizes that the network does not accept.
     """
     target = _C.arch(arch) if isinstance(arch, str) else arch
     for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, X_DTYPES)):
@@ -127,19 +129,19 @@ def plan_network(
     ceiling = CEILINGS.get(target.name)
     if ceiling is None:
         raise ValueError(
-            f"arch: expected one whose rates are known ({', '.join(CEILINGS)}), got {target.name!r}"
+            f"arch: expected one with known rates ({', '.join(CEILINGS)}), got {target.name!r}"
         )
     if size is None:
         size = config.natural_size
     h, w = (size, size) if isinstance(size, int) else size
     for name, count in (("batch", batch), ("size", max(h, w))):
         if not 1 <= count < 2**31:
-            raise ValueError(f"{name}: expected 1 or more, below 2^31, got {count}")
+            raise ValueError(f"{name}: expected 1 to 2^31 - 1, got {count}")
     if wrong := config.wrong_size(h, w):
         raise ValueError(f"size: {wrong}")
     if config.in_channels != IN_CHANNELS:
         x_dtype = numpy_dtype(dtype).name
-    network = network_of_sizes(config, target, dtype)
+    network = _network_of_shapes(config, target, dtype)
     tap = config.last if config.num_classes is None else "prob"
     x = Spec((batch, h, w, config.in_channels), x_dtype)
     forward = plan_forward(network, Planner(target), x, {tap})
@@ -154,8 +156,8 @@ def plan_network(
     )
 
 
-def network_of_sizes(config: Config, arch: _C.Arch, dtype: str) -> Network:
-    """Layers by their sizes alone: plans need no weights."""
+def _network_of_shapes(config: Config, arch: _C.Arch, dtype: str) -> Network:
+    """Return a network without weights, which suffices for planning."""
     convs: dict[str, Any] = {
         c.name: PackedConv3x3(None, None, c.in_channels, c.out_channels, dtype, arch.name)
         for c in config.convs
@@ -177,14 +179,14 @@ def _layer(
     names = [name for layer in step.layers for name in (layer, after.get(layer)) if name]
     first, tiling = plan["launches"][0], plan["tiling"]
     macs, issued, tiles = plan["macs"], plan["issued_macs"], plan["tiles"]
-    busiest = -(-tiles // arch.sm_count)  # tiles of one SM
+    busiest = -(-tiles // arch.sm_count)  # tiles of the busiest SM
     wave_efficiency = tiles / (busiest * arch.sm_count) if issued else None
     weights = sum(_weight_bytes(config, layer, dtype) for layer in step.layers)
     nbytes = step.x.spec.nbytes + weights + operation.y.nbytes
-    moved = nbytes + 2 * plan["workspace_bytes"]  # partial sums are written and read again
+    moved = nbytes + 2 * plan["workspace_bytes"]  # partial sums are written, then read
     item = numpy_dtype(dtype).itemsize
     im2col = None
-    if operation.name == "conv3x3" and tiling["gemm_k"] > 27:  # the first has pixels of its own
+    if operation.name == "conv3x3" and tiling["gemm_k"] > 27:  # not the first convolution
         rows = tiling["block_m"] + tiling["block_n"]
         im2col = tiles * rows * tiling["block_k"] * tiling["steps"] * item
     return LayerPlan(
@@ -193,10 +195,10 @@ def _layer(
         tile="x".join(str(tiling[f"block_{axis}"]) for axis in "mnk") if issued else "-",
         split_k=tiling["split_k"],
         stages=tiling["stages"],
-        cluster=_product(first["cluster"]),
+        cluster=math.prod(first["cluster"]),
         early=[launch["early"] for launch in plan["launches"]],
         grid=first["grid"],
-        block=_product(first["block"]),
+        block=math.prod(first["block"]),
         smem_bytes=first["smem_bytes"],
         tiles=tiles,
         waves=tiles / arch.sm_count,
@@ -219,7 +221,3 @@ def _weight_bytes(config: Config, layer: str, dtype: str) -> int:
     gemm_k, K = shapes[layer]
     bias = 4 * int(_C.packed_bias(K))
     return K * int(_C.packed_columns(gemm_k, dtype)) * numpy_dtype(dtype).itemsize + bias
-
-
-def _product(dim: tuple[int, int, int]) -> int:
-    return dim[0] * dim[1] * dim[2]

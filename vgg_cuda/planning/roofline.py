@@ -1,4 +1,4 @@
-"""What GPUs can do at most: the ceilings that plans and benchmarks are held against."""
+"""Peak rates of GPUs, which bound the times of plans and benchmarks."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Ceiling:
-    """FLOP/s of matrix products by dtype (a multiply-add is two), and bytes/s of memory.
+    """FLOP/s of matrix products by dtype (a multiply-add is 2), and memory bandwidth in bytes/s.
 
-    ``source`` says where the numbers are from: a data sheet's are peaks that no program reaches.
+    ``source`` states the origin of the numbers; programs do not reach the peaks of data sheets.
     """
 
     gpu: str
@@ -18,7 +18,7 @@ class Ceiling:
     source: str
 
     def floor(self, macs: int, nbytes: int, dtype: str) -> float:
-        """Seconds that this many multiply-adds or bytes take at least, whichever is longer."""
+        """Return the minimum time in seconds of ``macs`` multiply-adds and ``nbytes`` moved."""
         return max(2 * macs / self.flops[dtype], nbytes / self.bandwidth)
 
 
@@ -29,7 +29,7 @@ def _ceiling(
     return Ceiling(gpu, {k: v * 1e12 for k, v in flops.items()}, tb_per_s * 1e12, source)
 
 
-# Dense products, TFLOP/s of 16-bit, tf32 and float32 (no tensor cores); TB/s of memory.
+# Dense products in TFLOP/s: 16-bit, tf32, float32 (without tensor cores); memory in TB/s.
 _SHEET = "the vendor's data sheet"
 _A100 = _ceiling("A100 80GB SXM", 312, 156, 19.5, 2.04, _SHEET)
 _H200 = _ceiling(

@@ -1,11 +1,11 @@
-"""Every layer of a network beside float64: is each element as near as its additions allow?
+"""Verification: every element of every layer is compared with float64, within derived bounds.
 
-The result of each step that a network launches (a convolution with its ReLU and pool, say) is held
-against the same step in float64, computed from the device's own input of that step and from the
-weights as the device holds them. So errors do not add up along the network, and a bound can be
-derived for every element: nothing is chosen. ``sums.py``, ``winograd.py`` and ``steps.py`` derive
-them; ``compare.py`` says what a verdict is. A plain call, whose tensors in between share memory,
-and a graph must give the same bits.
+Each step that a forward launches (such as a convolution with its ReLU and pool) is compared with
+the same step in float64, computed from the device's input of that step and from the weights as the
+device holds them. Errors therefore do not accumulate along the network, and the bound of every
+element follows from the order of its additions: there is no tolerance to choose. ``sums.py``,
+``winograd.py`` and ``steps.py`` derive the bounds, and ``compare.py`` defines the verdicts. A plain
+call, whose intermediate tensors share memory, and a CUDA graph must give the same bits.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from .steps import SplitError, Step, exactly, kernels, launched_by, steps
 
 __all__ = ["Row", "Verification", "Worst", "verify"]
 
-MAX_IMAGES = 8  # of 224x224 at a time, whose float64 tensors are all held
+MAX_IMAGES = 8  # of 224x224 per part: all float64 tensors of a part are in memory
 
 
 def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verification:
-    """``model``'s layers for x [N,H,W,3], preprocessed images or uint8 pixels, beside float64.
+    """Compare every layer of ``model`` with float64.
 
-    ``weights`` is what ``model`` was made of. Takes about four forwards in float64. Raises
-    ``ValueError`` for shapes and for weights of another network, ``TypeError`` for other dtypes.
+    x [N,H,W,3] holds preprocessed images, or uint8 pixels; ``weights`` are those that ``model`` was
+    created from. Takes the time of about four forwards in float64. Raises ``ValueError`` for wrong
+    shapes and for weights of another network, and ``TypeError`` for other dtypes.
     """
     weights = weights if isinstance(weights, Weights) else load_weights(weights)
     if weights.config != model.config:
         raise ValueError(
-            f"verify: weights: expected those of {model!r}, got {weights.config.name} from "
+            f"verify: weights: expected the weights of {model!r}, got {weights.config.name} from "
             f"{weights.source}"
         )
     if not isinstance(x, np.ndarray) or x.ndim != 4 or not len(x):
@@ -51,32 +52,29 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
     if x.dtype != np.uint8:
         require_float(x, "verify: x")
         x = x.astype(np.float32)
-    most = max(1, MAX_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
+    limit = max(1, MAX_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
     total: Verification | None = None
     done = 0
     while done < len(x):
         try:
-            part = _verified(model, weights, x[done : done + most])
+            part = _verified(model, weights, x[done : done + limit])
         except SplitError:
-            if most == 1:
+            if limit == 1:
                 raise
-            most = -(-most // 2)
+            limit = -(-limit // 2)
             continue
-        if total is None:
-            total = part
-        else:
-            total.merge(part, done)
-        done += most
+        total = part if total is None else total.merge(part, done)
+        done += limit
     assert total is not None
     return total
 
 
 def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
-    """Of one batch that a forward holds."""
+    """Verify one batch that fits in memory."""
     tap = "prob" if model.activation else model.config.last
     with recording() as launched:
         plain: NDArray[Any] = model.features(x, [tap])[tap]
-    found = steps(model.config, one_block=launched[0]["plan"].get("op") == "fused_conv1_block")
+    found = steps(model.config, launched[0]["plan"].get("op") == "fused_conv1_block")
     with recording() as launched:
         taps: dict[str, NDArray[Any]] = model.features(x, [step.tap for step in found])
     groups = launched_by(found, launched)
@@ -99,31 +97,29 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
 
 
 def _differs(model: VGG, x: NDArray[Any], y: NDArray[Any], plain: NDArray[Any]) -> list[str]:
-    """What else computes the network's result, and gives other bits than layer by layer, ``y``."""
+    """Name the ways of running the network whose result differs from ``y``, layer by layer."""
     others = {"a plain forward": plain}
     if model.device != "cpu":
         found = model.capture(x.shape, x.dtype)(x)
         others["a graph"] = found if isinstance(found, np.ndarray) else found.get()
-    return [what for what, other in others.items() if other.tobytes() != y.tobytes()]
+    return [name for name, other in others.items() if other.tobytes() != y.tobytes()]
 
 
 def _row(
     model: VGG, weights: Weights, step: Step, group: list[Stats], x: NDArray[Any], y: NDArray[Any]
 ) -> Row:
     row = Row(step.name, step.tap, y.shape, kernels(group), y.dtype.name)
-    w, bias = _parameters(weights, step.layer)
-    first = _first(weights, step)
-    if w is not None:
-        x, given, w = as_operand(x, model.dtype), w, as_operand(w, model.dtype)
-        row.infinite_weights = _overflown(w, given)
+    filters, first = _filters(weights, step.layer), _filters(weights, step.first)
+    if filters is not None:
+        x = as_operand(x, model.dtype)
+        filters = _as_operands(filters, model.dtype, row)
     if first is not None:
-        given, first = first.w, first._replace(w=as_operand(first.w, model.dtype))
-        row.infinite_weights += _overflown(first.w, given)
+        first = _as_operands(first, model.dtype, row)
     tensor_cores = model.device != "cpu" and model.dtype != "float32"
     input_finite = bool(np.isfinite(x).all())
     grid = model.config.pool_grid
-    with np.errstate(invalid="ignore", over="ignore"):  # infinite inputs are counted, not warned of
-        for exact in exactly(step, x, w, bias, grid, group[0], tensor_cores, first):
+    with np.errstate(invalid="ignore", over="ignore"):  # infinite inputs are counted instead
+        for exact in exactly(step, x, filters, grid, group[0], tensor_cores, first):
             row.add(step, y, exact, input_finite and exact.finite)
     return row
 
@@ -131,29 +127,24 @@ def _row(
 def _since_input(
     model: VGG, weights: Weights, step: Step, row: Row, x: NDArray[Any], y: NDArray[Any]
 ) -> NDArray[Any]:
-    """The step of the forward in float64, whose result is returned."""
-    w, bias = _parameters(weights, step.layer)
+    """Compare ``y`` with the step of a forward in float64 of x, and return that step's result."""
+    filters, first = _filters(weights, step.layer), _filters(weights, step.first)
     result = np.empty(y.shape, np.float64)
-    grid, first = model.config.pool_grid, _first(weights, step)
-    for exact in exactly(step, x, w, bias, grid, None, False, first):
+    for exact in exactly(step, x, filters, model.config.pool_grid, None, False, first):
         value = np.maximum(exact.y, 0) if step.relu else exact.y
         row.add_since_input(y, value, exact)
         result[exact.images, ..., exact.channels] = value
     return result
 
 
-def _parameters(
-    weights: Weights, layer: Conv | Dense | None
-) -> tuple[NDArray[Any] | None, NDArray[Any] | None]:
+def _filters(weights: Weights, layer: Conv | Dense | None) -> Filters | None:
     if layer is None:
-        return None, None
-    return weights.tensors[f"{layer.name}.weight"], weights.tensors[f"{layer.name}.bias"]
+        return None
+    return Filters(*(weights.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias")))
 
 
-def _first(weights: Weights, step: Step) -> Filters | None:
-    w, bias = _parameters(weights, step.first)
-    return None if w is None or bias is None else Filters(w, bias)
-
-
-def _overflown(w: NDArray[Any], given: NDArray[Any]) -> int:
-    return int((np.isinf(w) & np.isfinite(given)).sum())
+def _as_operands(filters: Filters, dtype: str, row: Row) -> Filters:
+    """Round the weights to ``dtype`` and count those that overflow."""
+    w = as_operand(filters.w, dtype)
+    row.infinite_weights += int((np.isinf(w) & np.isfinite(filters.w)).sum())
+    return filters._replace(w=w)

@@ -1,4 +1,4 @@
-"""A step's result beside its exact value: how far off it is, where, and whether that can be."""
+"""Comparison of a step's result with its exact value and bounds: verdict and worst element."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Worst:
-    """The element whose error is the largest part of its bound."""
+    """The element whose error is the largest fraction of its bound."""
 
     index: tuple[int, ...]
     got: float
@@ -27,15 +27,18 @@ class Worst:
 
 @dataclass
 class Row:
-    """One step of a forward.
+    """The comparison of one step of a forward.
 
-    ``of_bound`` is the largest part of its bound that any sum must be off by to have been rounded
-    to what came; beyond 1 it cannot be. ``since_input`` is the relative L2 to a float64 forward of
-    the weights as given, all roundings before this step included; ``relative_l2`` is that of this
-    step alone, from the input that it had. ``verdict``: "ok", "wrong", "overflow" (beyond the
-    dtype's range, rightly infinite) or "not finite". ``counts`` says how many elements are bad, and
-    how many are "inherited": not finite because the step's input or weights are not, of which
-    ``infinite_weights`` were beyond the dtype's range.
+    - ``of_bound``: the largest error, as a fraction of its bound, that a sum must have had to be
+      rounded to the result; a value above 1 is a fault.
+    - ``relative_l2``: relative L2 error of this step alone, computed from the step's own input.
+    - ``since_input``: relative L2 error against a forward in float64 of the given weights; it
+      includes all roundings before this step.
+    - ``verdict``: "ok", "wrong", "overflow" (correctly infinite, beyond the dtype's range) or "not
+      finite".
+    - ``counts``: number of elements by fault; "inherited" elements are not finite because the
+      step's input or weights are not.
+    - ``infinite_weights``: number of weights beyond the dtype's range.
     """
 
     name: str
@@ -54,7 +57,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """The worst that was found; "ok" where nothing was."""
+        """The most serious fault, or "ok"."""
         if self.counts["wrong"]:
             return "wrong"
         if self.counts["not finite"]:
@@ -65,16 +68,16 @@ class Row:
 
     @property
     def relative_l2(self) -> float:
-        """Of the finite elements, from the step's own input; NaN where there is none."""
+        """Relative L2 error of the finite elements from the step's input; NaN without any."""
         return _ratio(*self._squares[:3])
 
     @property
     def since_input(self) -> float:
-        """Of the finite elements, from the network's input; NaN where there is none."""
+        """Relative L2 error of the finite elements from the network's input; NaN without any."""
         return _ratio(*self._squares[3:])
 
     def add(self, step: Step, y: NDArray[Any], exact: Exact, input_finite: bool) -> None:
-        """Holds a part of a result, ``y`` [N,...,K], against its exact value."""
+        """Compare the part ``exact`` of a result ``y`` [N,...,K]."""
         y = y[exact.images, ..., exact.channels]
         self.elements += y.size
         got = y.astype(np.float64)
@@ -85,7 +88,7 @@ class Row:
         finite = np.isfinite(got)
         within = of_bound <= 1
         wrong = finite & known & ~within
-        if input_finite:  # where it is not, one backend's zero is another's NaN
+        if input_finite:  # otherwise one backend may give zero and another NaN
             wrong |= finite & ~known & (got != expected)
         overflow = np.isinf(got) & known & within
         lost = ~finite & known & ~within
@@ -98,23 +101,23 @@ class Row:
         both = finite & np.isfinite(expected)
         self._count_squares(0, got, expected, both)
         rank = np.where(both & known | wrong | lost, of_bound, -1.0)
-        if not rank.any():  # the last rounding explains all: what it moved most
-            room = _room(y, got, exact)
-            off = np.abs(got - expected) / np.where(room > 0, room, 1)
+        if not rank.any():  # the last rounding explains all errors: take its largest
+            allowed = _allowed_error(y, got, exact)
+            off = np.abs(got - expected) / np.where(allowed > 0, allowed, 1)
             at = np.unravel_index(int(np.where(both, off, -1).argmax()), off.shape)
         else:
             at = np.unravel_index(int(rank.argmax()), rank.shape)
         part = float(rank[at])
         if part >= 0 and (self.worst is None or part > self.of_bound):
-            self._place(at, part, got, expected, exact, y)
+            self._set_worst(at, part, got, expected, exact, y)
 
     def add_since_input(self, y: NDArray[Any], expected: Float64, exact: Exact) -> None:
-        """The same part beside the forward in float64, ``expected``."""
+        """Compare the part ``exact`` of ``y`` with a forward in float64, ``expected``."""
         got = y[exact.images, ..., exact.channels].astype(np.float64)
         self._count_squares(3, got, expected, np.isfinite(got) & np.isfinite(expected))
 
     def merge(self, other: Row, images: int) -> None:
-        """Adds the same step of another batch, whose first image is number ``images``."""
+        """Add the same step of another batch, whose first image has the number ``images``."""
         self.shape = (self.shape[0] + other.shape[0], *self.shape[1:])
         self.kernels += [kernel for kernel in other.kernels if kernel not in self.kernels]
         self.elements += other.elements
@@ -135,7 +138,7 @@ class Row:
         self._squares[first + 2] += error.size
 
     def _of_bound(self, step: Step, y: NDArray[Any], got: Float64, exact: Exact) -> Float64:
-        """The least error that rounds to y, as a part of the most that there may be."""
+        """Return the smallest error that rounds to y, as a fraction of the allowed error."""
         low, high = rounded_from(y)
         if step.relu:
             low = np.where(got == 0, -np.inf, low)
@@ -145,21 +148,21 @@ class Row:
         impossible = np.isnan(got) | ((got < 0) & step.relu)
         return np.where(impossible | np.isnan(part), np.inf, part)
 
-    def _place(
+    def _set_worst(
         self, at: tuple[Any, ...], part: float, got: Float64, expected: Float64, exact: Exact,
         y: NDArray[Any],
     ) -> None:  # fmt: skip
-        """Keeps ``at``, in the whole result's coordinates, as the worst element."""
+        """Store the element ``at`` as the worst, with its index in the whole result."""
         index = [int(i) for i in at]
         index[0] += exact.images.start or 0
         index[-1] += exact.channels.start or 0
-        bound = float(_room(y, got, exact)[at])
+        bound = float(_allowed_error(y, got, exact)[at])
         self.of_bound = part
         self.worst = Worst(tuple(index), float(got[at]), float(expected[at]), bound)
 
 
-def _room(y: NDArray[Any], got: Float64, exact: Exact) -> Float64:
-    """How far off an element may be: its sum, and what the last rounding does to that."""
+def _allowed_error(y: NDArray[Any], got: Float64, exact: Exact) -> Float64:
+    """Return the largest error that the bound of the sum and the last rounding allow."""
     low, high = rounded_from(y)
     above = exact.high - exact.y + got - low
     below = exact.y - exact.low + high - got

@@ -1,4 +1,4 @@
-"""How far sums of convolutions may be from the exact ones: one alone, or the first two at once."""
+"""Error bounds of a convolution, and of the fused block of the first two convolutions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .winograd import winograd_bound
 
 Float64 = NDArray[np.float64]
 
-BLOCK = 1 << 16  # sums that are followed at a time: they stay in a core's cache
+BLOCK = 1 << 16  # sums per block, which fit in a core's cache
 
 
 class Filters(NamedTuple):
-    """w [K,3,3,C] as the device holds it, bias [K]."""
+    """Weights [K,3,3,C], or [K,C] of a dense layer, and bias [K]."""
 
     w: NDArray[Any]
     bias: NDArray[Any]
@@ -29,10 +29,10 @@ class Filters(NamedTuple):
 def conv_error(
     x: Float64, w: Float64, bias: NDArray[Any], y: Float64, stats: Stats, tensor_cores: bool
 ) -> Float64:
-    """Of y [1,H,W,K], the convolution of one image x [1,H,W,C] with w [K,3,3,C], and bias."""
+    """Return the error bound [1,H,W,K] of y, the convolution of x [1,H,W,C] with w [K,3,3,C]."""
     if stats["kernel"] == "cpu_winograd":
         return winograd_bound(x[0], w)[None]
-    if not stats["plan"]:  # the bias is one of the products
+    if not stats["plan"]:  # BLAS: the bias is one more product
         magnitude = reference.conv3x3(np.abs(x), np.abs(w), np.abs(bias))
         return any_order(magnitude, 9 * x.shape[3] + 1)
     return with_bias(_tiled_error(x, w, stats["plan"]["tiling"], tensor_cores), y)
@@ -41,10 +41,11 @@ def conv_error(
 def fused_conv1_block(
     x: Float64, first: Filters, second: Filters, stats: Stats | None, tensor_cores: bool
 ) -> tuple[Float64, Float64 | float, bool]:
-    """The second convolution of one image's first, its error, and is the first's result finite?
+    """Return the block's result for one image, its error bound, and whether conv1_1 is finite.
 
-    The first's sums are off by what ``sums.py`` says, then rounded to w's dtype. As far as that is
-    from relu(exact), so far is the second's sum at most moved, weighted with |w2|.
+    ``sums.py`` bounds the sums of the first convolution, which are then rounded to the dtype of w.
+    Their distance from relu(exact), weighted with |w2|, bounds how far they move the sums of the
+    second convolution.
     """
     w1, w2 = (filters.w.astype(np.float64) for filters in (first, second))
     sums = reference.conv3x3(x, w1, first.bias)
@@ -67,12 +68,12 @@ def fused_conv1_block(
 
 
 def with_bias(error: Float64, y: Float64) -> Float64:
-    """The sum and the bias are added in float32; a result's dtype may round that again."""
+    """Add the rounding of sum + bias in float32; that of the result's dtype is not included."""
     return np.asarray(error + U * (np.abs(y) + error))
 
 
 def _tiled_error(x: Float64, w: Float64, tiling: dict[str, Any], tensor_cores: bool) -> Float64:
-    """Of the sums of one image x [1,H,W,C] and w [K,3,3,C], [1,H,W,K], by a kernel."""
+    """Return the error bound [1,H,W,K] of a kernel's sums for x [1,H,W,C] and w [K,3,3,C]."""
     _, h, width, c = x.shape
     order = Order.of_tiling(tiling, tensor_cores)
     walk = walked(tiling)

@@ -1,4 +1,4 @@
-"""Numbers as a device holds them: operands rounded to its dtype, and what its results stand for."""
+"""Operands rounded to a device's dtype, and the real numbers that round to a result."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Float64 = NDArray[np.float64]
 
 
 def as_operand(x: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """x as a product of ``dtype`` reads it; what is beyond float16 is infinite.
+    """Return x rounded to ``dtype``, as an operand of a product; overflow gives infinity.
 
-    "tf32" is float32 rounded to 10 digits behind the point, ties away from zero (PTX ISA, cvt.rna).
+    "tf32" is float32 rounded to 10 fraction bits, ties away from zero (PTX ISA, cvt.rna).
     """
     with np.errstate(over="ignore"):
         if dtype != "tf32":
@@ -27,7 +27,7 @@ def as_operand(x: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 
 def normalized(pixels: NDArray[np.uint8], preset: Preset) -> NDArray[np.float32]:
-    """Pixels [...,3] as csrc/kernels/sm80/first.cuh has them: scale and shift in one fma."""
+    """Return pixels [...,3] normalized as in csrc/kernels/sm80/first.cuh, by one fma."""
     ordered = pixels[..., ::-1] if preset.channels == "BGR" else pixels
     scale = np.array([1 / (preset.divisor * std) for std in preset.std], np.float32)
     shift = -(preset.center + np.array(preset.mean)) / np.array(preset.std)
@@ -37,16 +37,16 @@ def normalized(pixels: NDArray[np.uint8], preset: Preset) -> NDArray[np.float32]
 
 
 def normalized_exactly(pixels: NDArray[np.uint8], preset: Preset) -> Float64:
-    """The same pixels in float64."""
+    """Return pixels [...,3] normalized in float64."""
     ordered = pixels[..., ::-1] if preset.channels == "BGR" else pixels
     centered = ordered / preset.divisor - preset.center - np.array(preset.mean)
     return np.asarray(centered / np.array(preset.std), np.float64)
 
 
 def rounded_from(y: NDArray[Any]) -> tuple[Float64, Float64]:
-    """(low, high): the real numbers that round to y lie between them; NaN for NaN.
+    """Return (low, high), between which all real numbers that round to y lie; NaN for NaN.
 
-    The dtypes are IEEE 754's: neighbours in magnitude are neighbours as integers.
+    The dtypes follow IEEE 754: adjacent magnitudes are adjacent integers.
     """
     unsigned = np.dtype(f"u{y.dtype.itemsize}")
     bits = np.ascontiguousarray(y).view(unsigned)
@@ -63,7 +63,7 @@ def rounded_from(y: NDArray[Any]) -> tuple[Float64, Float64]:
     before = value(np.maximum(magnitude, 2) - unsigned.type(2))
     with np.errstate(invalid="ignore"):
         above = value(magnitude + unsigned.type(~np.isnan(here)))
-        above = np.where(np.isinf(above), 2 * here - below, above)  # behind the greatest number
+        above = np.where(np.isinf(above), 2 * here - below, above)  # the number after the largest
         low = np.where(infinity, below + (below - before) / 2, (below + here) / 2)
         high = np.where(infinity, np.inf, (here + above) / 2)
     low = np.where(magnitude == 0, -high, low)

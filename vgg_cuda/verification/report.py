@@ -1,4 +1,4 @@
-"""The result of a verification: as a table with one sentence, and as JSON-ready values."""
+"""The result of a verification, as text and as JSON-ready values."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from ..arrays import numpy_dtype
+from ..text import aligned
 from .compare import Row
 
 HEADINGS = (
     "layer", "output", "rel. L2", "since input", "worst at", "off by", "bound", "of bound",
     "verdict", "kernels",
 )  # fmt: skip
-NUMBERS = range(2, 8)  # columns that are numbers
+TEXT_COLUMNS = (0, 1, 8, 9)
 
 
 @dataclass
 class Verification:
-    """The rows of a network in the order of its forward.
+    """The steps of a network in the order of its forward.
 
-    ``differs``: what else computes its result, and gives other bits.
+    ``differs`` names other ways of running the network that give other bits.
     """
 
     device: str
@@ -31,38 +32,39 @@ class Verification:
     rows: list[Row] = field(default_factory=list)
     differs: list[str] = field(default_factory=list)
 
-    def merge(self, other: Verification, images: int) -> None:
-        """Adds another batch of the same network, whose first image is number ``images``."""
+    def merge(self, other: Verification, images: int) -> Verification:
+        """Add another batch of the same network, whose first image has the number ``images``."""
         for row, more in zip(self.rows, other.rows, strict=True):
             row.merge(more, images)
         self.differs = list(dict.fromkeys([*self.differs, *other.differs]))
+        return self
 
     @property
     def first_bad(self) -> Row | None:
-        """The first row that is not "ok": those behind it have a bad input."""
+        """The first row that is not "ok"; the input of later rows is already bad."""
         return next((row for row in self.rows if row.verdict != "ok"), None)
 
     @property
     def ok(self) -> bool:
-        """Is every element of every layer within its bound, and the same in every forward?"""
+        """Whether every element is within its bound and has the same bits in every forward."""
         return self.first_bad is None and not self.differs
 
     @property
     def verdict(self) -> str:
-        """The first bad row's, else "ok", or "differs"."""
+        """The verdict of the first bad row, else "ok" or "differs"."""
         bad = self.first_bad
         return bad.verdict if bad is not None else "differs" if self.differs else "ok"
 
     def sentence(self) -> str:
-        """The verdict."""
+        """Return the verdict as a sentence."""
         bad = self.first_bad
         if bad is None:
             within = f"all {len(self.rows)} layers are within their bounds"
             return within + "".join(f"; {what} gives other bits" for what in self.differs)
-        return f"first bad layer: {bad.name}: {_what(bad)}"
+        return f"first bad layer: {bad.name}: {_fault(bad)}"
 
     def table(self) -> str:
-        """The rows as aligned plain text, and the verdict."""
+        """Return the rows as aligned text, with the verdict."""
         cells = [
             (
                 row.name,
@@ -75,20 +77,11 @@ class Verification:
             )
             for row in self.rows
         ]
-        lines = [HEADINGS, *cells]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(HEADINGS))]
-        text = [
-            "  ".join(
-                cell.rjust(widths[i]) if i in NUMBERS else cell.ljust(widths[i])
-                for i, cell in enumerate(line)
-            ).rstrip()
-            for line in lines
-        ]
-        rule = "-" * max(map(len, text))
-        return "\n".join([text[0], rule, *text[1:], rule, self.sentence()])
+        text = aligned([HEADINGS, *cells], left=TEXT_COLUMNS)
+        return "\n".join([*text, text[1], self.sentence()])
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready values; numbers that JSON has not are "nan", "inf" and "-inf"."""
+        """Return JSON-ready values; non-finite numbers become "nan", "inf" and "-inf"."""
         bad = self.first_bad
         return {
             "device": self.device,
@@ -103,9 +96,9 @@ class Verification:
 
 
 def _worst(row: Row) -> tuple[str, str, str, str]:
-    """Where the worst element is, its error, its bound, and how much of that the sum must be off.
+    """Return the cells of the worst element: index, error, bound, and ``Row.of_bound``.
 
-    The bound leaves room for the last rounding, which that part does not count.
+    The bound includes the last rounding; ``of_bound`` does not.
     """
     worst = row.worst
     if worst is None:
@@ -126,7 +119,7 @@ def _row(row: Row) -> dict[str, Any]:
         "kernels": row.kernels,
         "relative_l2": _number(row.relative_l2),
         "since_input": _number(row.since_input),
-        "of_bound": _number(_of_bound(row)),
+        "of_bound": _number(row.of_bound if worst else math.nan),
         "worst": worst
         and {
             "index": list(worst.index),
@@ -139,10 +132,6 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _of_bound(row: Row) -> float:
-    return row.of_bound if row.worst else math.nan
-
-
 def _shown(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
@@ -151,32 +140,34 @@ def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
 
 
-def _greatest(dtype: str) -> str:
+def _largest(dtype: str) -> str:
     kind = numpy_dtype(dtype)
     infinity = np.array(np.inf).astype(kind)
-    bits = infinity.view(f"u{kind.itemsize}") - 1  # the number before it
+    bits = infinity.view(f"u{kind.itemsize}") - 1  # the largest finite number precedes infinity
     return f"{float(bits.astype(bits.dtype).view(kind)):.6g}"
 
 
-def _what(row: Row) -> str:
-    """What is bad about it, in a sentence."""
+def _fault(row: Row) -> str:
+    """Describe the fault of a row."""
     total, counts, worst = row.elements, row.counts, row.worst
     if row.verdict == "wrong" and worst is not None:
         return (
             f"{_of(counts['wrong'], total)} beyond what rounding explains; the worst at "
-            f"{list(worst.index)}: got {worst.got:.9g}, expected {worst.expected:.9g}, at most "
-            f"{worst.bound:.2g} off"
+            f"{list(worst.index)}: expected {worst.expected:.9g} within {worst.bound:.2g}, got "
+            f"{worst.got:.9g}"
         )
     if row.verdict == "overflow":
         if row.infinite_weights:
-            what = f"{row.infinite_weights:,} of its weights are"
+            bad = f"{row.infinite_weights:,} of its weights are"
         else:
-            what = _of(counts["overflow"], total)
-        advice = "; bfloat16 and float32 reach 3.4e38" * (row.dtype == "float16")
-        return f"{what} beyond {row.dtype}'s greatest number, {_greatest(row.dtype)}{advice}"
+            bad = _of(counts["overflow"], total)
+        advice = "; use bfloat16 or float32, which reach 3.4e38" * (row.dtype == "float16")
+        return f"{bad} beyond {row.dtype}'s largest number, {_largest(row.dtype)}{advice}"
     if counts["not finite"]:
-        return f"{_of(counts['not finite'], total)} not finite where a finite number is expected"
-    return f"{_of(counts['inherited'], total)} not finite, nor are its input or weights"
+        return (
+            f"{_of(counts['not finite'], total)} not finite, although a finite number is expected"
+        )
+    return f"{_of(counts['inherited'], total)} not finite because its input or weights are not"
 
 
 def _of(count: int, total: int) -> str:

@@ -1,4 +1,4 @@
-"""What a forward launches, step by step, and each step in float64 with the bound of its error."""
+"""The steps that a forward launches, and each step in float64 with its error bound."""
 
 from __future__ import annotations
 
@@ -20,19 +20,16 @@ from .sums import TINY, Order, U, any_order, in_order
 
 Float64 = NDArray[np.float64]
 
-DENSE_ROWS = 512  # of a dense layer's weights that are in float64 at a time
-EXP_ULPS = (
-    3  # 2 of CUDA's expf (CUDA C++ Programming Guide, mathematical functions), 2.52 of NumPy's
-)
+DENSE_ROWS = 512  # rows of a dense layer's weights that are converted to float64 at a time
+EXP_ULPS = 3  # CUDA's expf: 2 (CUDA C++ Programming Guide, mathematical functions); NumPy's: 2.52
 SMALLEST_NORMAL = 2.0**-126
 
 
 @dataclass(frozen=True)
 class Step:
-    """One operation of a plain forward, with what is fused into it; ``tap`` is its result.
+    """One operation of a plain forward, with the layers fused into it; ``tap`` names its result.
 
-    ``first``: the convolution whose result, after its ReLU, is convolved with ``layer`` and never
-    seen.
+    In a fused block, ``first`` is the convolution before ``layer``, whose result stays on chip.
     """
 
     op: str
@@ -44,15 +41,15 @@ class Step:
     first: Conv | None = None
 
 
-def steps(config: Config, one_block: bool = False) -> list[Step]:
-    """Those of ``VGG``'s forward where nothing in between is asked for.
+def steps(config: Config, fuse_conv1_block: bool = False) -> list[Step]:
+    """Return the steps of a forward without intermediate taps.
 
-    ``one_block``: are the first two convolutions with their pool one?
+    ``fuse_conv1_block``: the first two convolutions and their pool are one step.
     """
     found: list[Step] = []
     fused = False
     layers = config.features
-    if one_block:
+    if fuse_conv1_block:
         first, last = config.convs[:2]
         names = [first.name, first.relu_name, last.name, last.relu_name, layers[2].name]
         found.append(Step("fused_conv1_block", names[-1], " ".join(names), last, True, True, first))
@@ -71,19 +68,19 @@ def steps(config: Config, one_block: bool = False) -> list[Step]:
         op = "avgpool" if config.reduces == "avg" else "adaptive_maxpool"
         found.append(Step(op, f"{config.reduces}pool", f"{config.reduces}pool"))
     for dense in config.dense:
-        names = [dense.name, *([dense.relu_name] if dense.relu else [])]
+        names = [dense.name, *[dense.relu_name] * dense.relu]
         found.append(Step("linear", names[-1], " ".join(names), dense, dense.relu))
     return found + [Step("softmax", "prob", "prob")] * (config.num_classes is not None)
 
 
 class SplitError(RuntimeError):
-    """A forward that launched other operations than it consists of: more than once, in parts."""
+    """A forward launched other operations than its steps, because its batch was split."""
 
 
 def launched_by(found: Sequence[Step], launched: Sequence[Stats]) -> list[list[Stats]]:
-    """The operations that were recorded, by step; what begins no step belongs to the one before.
+    """Return the recorded operations by step; an operation that begins no step joins the previous.
 
-    Raises :class:`SplitError` where a forward launched other operations than ``steps`` says.
+    Raises :class:`SplitError` if a forward launched other operations than ``found``.
     """
     groups: list[list[Stats]] = []
     for stats in launched:
@@ -93,9 +90,9 @@ def launched_by(found: Sequence[Step], launched: Sequence[Stats]) -> list[list[S
         elif groups and op in ("relu", "maxpool2x2", "convert"):
             groups[-1].append(stats)
         elif op != "convert":
-            raise SplitError(f"a forward launched {stats['kernel']} where none was expected")
+            raise SplitError(f"forward: expected {len(found)} steps, got {stats['kernel']} as well")
     if len(groups) != len(found):
-        raise SplitError(f"a forward of {len(found)} steps launched {len(groups)} operations")
+        raise SplitError(f"forward: expected {len(found)} steps, got {len(groups)}")
     return groups
 
 
@@ -106,7 +103,7 @@ def _operation(stats: Stats) -> str:
 
 
 def kernels(group: Sequence[Stats]) -> list[str]:
-    """Names of what was launched."""
+    """Return the names of the launched kernels."""
     return [
         launch["kernel"]
         for stats in group
@@ -116,10 +113,10 @@ def kernels(group: Sequence[Stats]) -> list[str]:
 
 @dataclass(frozen=True)
 class Exact:
-    """A part of a step's result before its ReLU and last rounding, and how far off it may be.
+    """A part of a step's exact result before its ReLU and last rounding, with its bounds.
 
-    ``images``, ``channels``: which part it is. ``low`` <= ``y`` <= ``high``, in float64.
-    ``finite``: is all that the step keeps to itself?
+    ``images`` and ``channels`` locate the part; ``low`` <= ``y`` <= ``high``, in float64.
+    ``finite``: all values that stay on chip are finite.
     """
 
     images: slice
@@ -131,18 +128,18 @@ class Exact:
 
 
 def exactly(
-    step: Step, x: NDArray[Any], w: NDArray[Any] | None, bias: NDArray[Any] | None,
-    grid: int, stats: Stats | None, tensor_cores: bool, first: Filters | None = None,
+    step: Step, x: NDArray[Any], filters: Filters | None, grid: int, stats: Stats | None,
+    tensor_cores: bool, first: Filters | None = None,
 ) -> Iterator[Exact]:  # fmt: skip
-    """The step of operands x and w, part by part; without ``stats`` no bound is computed.
+    """Yield the exact result of ``step``, part by part; without ``stats``, bounds equal results.
 
-    x [N,H,W,C] or [N,C], w [K,3,3,C] or [K,C] as the device holds them, bias [K]; ``first``: the
-    step's ``first`` likewise.
+    x [N,H,W,C] or [N,C], ``filters`` (w [K,3,3,C] or [K,C]) and ``first``, the filters of
+    ``step.first``, are operands as the device holds them.
     """
     everything = slice(None)
     if step.op == "linear":
-        assert w is not None
-        assert bias is not None
+        assert filters is not None
+        w, bias = filters
         x64 = x.reshape(len(x), -1).astype(np.float64)
         for start in range(0, len(w), DENSE_ROWS):
             part = slice(start, min(start + DENSE_ROWS, len(w)))
@@ -155,17 +152,15 @@ def exactly(
         image = slice(n, n + 1)
         x64 = x[image].astype(np.float64)
         if step.op == "conv3x3":
-            assert w is not None
-            assert bias is not None
-            w64 = w.astype(np.float64)
+            assert filters is not None
+            w64, bias = filters.w.astype(np.float64), filters.bias
             y = reference.conv3x3(x64, w64, bias)
             error = conv_error(x64, w64, bias, y, stats, tensor_cores) if stats else 0.0
             yield _pooled(_exact(image, everything, y, error), step.pool)
         elif step.op == "fused_conv1_block":
-            assert w is not None
-            assert bias is not None
+            assert filters is not None
             assert first is not None
-            y, error, finite = fused_conv1_block(x64, first, Filters(w, bias), stats, tensor_cores)
+            y, error, finite = fused_conv1_block(x64, first, filters, stats, tensor_cores)
             yield replace(_pooled(_exact(image, everything, y, error), step.pool), finite=finite)
         elif step.op == "maxpool2x2":
             yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)
@@ -173,21 +168,21 @@ def exactly(
             yield _exact(image, everything, reference.adaptive_maxpool(x64, grid), 0.0)
         elif step.op == "avgpool":
             y = reference.avgpool(x64, grid)
-            most = math.prod(-(-side // grid) + 1 for side in x64.shape[1:3])  # pixels of a bin
+            max_pixels = math.prod(-(-side // grid) + 1 for side in x64.shape[1:3])  # of a bin
             magnitude = reference.avgpool(np.abs(x64), grid)
-            yield _exact(image, everything, y, any_order(magnitude, most + 1))
+            yield _exact(image, everything, y, any_order(magnitude, max_pixels + 1))
         else:
             yield _softmax(image, x64)
 
 
 def _exact(images: slice, channels: slice, y: Float64, error: Float64 | float) -> Exact:
-    if isinstance(error, float):  # none is asked for, or there is none
+    if isinstance(error, float):  # bounds are not requested, or the result is exact
         return Exact(images, channels, y, y, y)
     return Exact(images, channels, y, y - error, y + error)
 
 
 def _pooled(exact: Exact, pool: bool) -> Exact:
-    """Sums grow with their terms, maxima with theirs: bounds of a maximum are maxima of bounds."""
+    """Apply the pool: a maximum is monotonic, so its bounds are the maxima of the bounds."""
     if not pool:
         return exact
     y = reference.maxpool2x2(exact.y)
@@ -198,7 +193,7 @@ def _pooled(exact: Exact, pool: bool) -> Exact:
 
 
 def _matrix_error(x: Float64, w: Float64, y: Float64, stats: Stats, tensor_cores: bool) -> Float64:
-    """Of y = x [N,C] w [K,C]^T + bias."""
+    """Return the error bound [N,K] of y = x [N,C] w [K,C]^T + bias."""
     if not stats["plan"]:
         return any_order(np.abs(x) @ np.abs(w).T, x.shape[1])
     order = Order.of_tiling(stats["plan"]["tiling"], tensor_cores)
@@ -214,9 +209,9 @@ def _matrix_error(x: Float64, w: Float64, y: Float64, stats: Stats, tensor_cores
 
 
 def _softmax(images: slice, x: Float64) -> Exact:
-    """exp's error, that of its argument, a difference, and of the sum in any order.
+    """Return the softmax of x [1,C], with bounds for its argument, exp and a sum in any order.
 
-    Numbers below the smallest normal one may be flushed to zero.
+    Numbers below the smallest normal number may be flushed to zero.
     """
     y = reference.softmax(x)
     argument = np.abs(x - x.max(axis=1, keepdims=True))

@@ -1,21 +1,21 @@
-"""How far float32 sums of products may be from the exact ones: worst cases, from running sums.
+"""Error bounds of float32 sums of products, from their partial sums.
 
-Wilkinson's running error analysis: every addition is off by at most u times what it yields, so the
-error of a sum is at most u times the sum of the magnitudes of all partial sums, which are computed
-here in float64, in the order that the plan's tiling says. That is far
-sharper than n u |x| |w|: partial sums grow as a random walk where |x| |w| grows straight. Higham,
-"Accuracy and Stability of Numerical Algorithms", 2002, section 3.3.
+Wilkinson's running error analysis: every addition has an error of at most u times its result. The
+error of a sum is therefore at most u times the sum of the magnitudes of all partial sums. They are
+computed here in float64, in the order of the plan's tiling. This bound is far sharper than
+n u |x| |w|: partial sums grow like a random walk, whereas |x| |w| grows linearly. Higham, "Accuracy
+and Stability of Numerical Algorithms", 2002, section 3.3.
 
-Partial sums are taken every ``MMA_K`` products, c before and d after; whatever their order in
-between, all partial sums and all single products there are at most (|c| + |d| + s) / 2, with s the
-sum of their magnitudes. What is done to them there:
+Partial sums are computed every ``MMA_K`` products: c before these products and d after. In any
+order of additions between them, every partial sum and every product is at most (|c| + |d| + s) / 2,
+with s the sum of the products' magnitudes. Roundings between them:
 
 - CUDA cores: one rounding to nearest per product, u = 2^-24.
-- Tensor cores: products are exact; four or more of them and the sum so far are aligned to the
-  greatest and truncated, each losing less than 2u of it, and so does the result: 16 + 16/4
-  truncations in all. Fasi, Higham, Mikaitis & Pranesh, "Numerical behavior of NVIDIA tensor
-  cores", PeerJ Computer Science 7:e330, 2021: V100, which takes four products at a time and keeps
-  no digit behind the 24th, is the worst; newer ones take more and keep one or two.
+- Tensor cores: products are exact. Four or more of them and the accumulator are aligned to the
+  largest and truncated. Each truncation, and that of the result, loses less than 2u of the largest:
+  16 + 16/4 truncations in total. Fasi, Higham, Mikaitis & Pranesh, "Numerical behavior of NVIDIA
+  tensor cores", PeerJ Computer Science 7:e330, 2021. The worst case is V100, which adds four
+  products at a time and keeps no bit after the 24th; later GPUs add more and keep one or two.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ MMA_K = 16
 
 @dataclass(frozen=True)
 class Order:
-    """Of ``gemm_k`` products: ``split`` columns to a split, ``chain`` to a partial sum of it.
+    """The order of additions: ``split`` columns per split, ``chain`` columns per partial sum.
 
-    ``cost`` is the error of MMA_K additions, in units of U times what they yield at most.
+    ``cost`` is the error of MMA_K additions, in units of U times their largest result.
     """
 
     split: int
@@ -47,7 +47,7 @@ class Order:
 
     @classmethod
     def of_tiling(cls, tiling: dict[str, Any], tensor_cores: bool) -> Order:
-        """As ``Plan.as_dict()["tiling"]`` says."""
+        """Return the order of a plan; ``tiling`` is ``Plan.as_dict()["tiling"]``."""
         gemm_k = tiling["gemm_k"]
         columns = tiling["steps"] * tiling["block_k"] if tiling["split_k"] > 1 else gemm_k
         cost = 2 * (MMA_K + MMA_K // 4) if tensor_cores else MMA_K
@@ -55,7 +55,7 @@ class Order:
 
 
 def walked(tiling: dict[str, Any]) -> NDArray[np.intp] | slice:
-    """The order in which a convolution takes its columns, which are (r, s, c)."""
+    """Return the order in which a convolution adds its columns (r, s, c), as an index."""
     if tiling["walk"] == "rsc":
         return slice(None)
     columns = np.arange(tiling["gemm_k"]).reshape(3, 3, -1, tiling["block_k"])
@@ -63,29 +63,29 @@ def walked(tiling: dict[str, Any]) -> NDArray[np.intp] | slice:
 
 
 def any_order(magnitude: Float64, roundings: int) -> Float64:
-    """The bound for sums of ``magnitude`` = |x| |w| in an order that nobody tells, as BLAS's.
+    """Return the error bound of sums whose order is unknown, such as BLAS's.
 
-    Higham, section 3.1: n u / (1 - n u).
+    ``magnitude`` is |x| |w|. Higham, section 3.1: n u / (1 - n u).
     """
     relative = roundings * U / (1 - roundings * U)
     return magnitude * (relative + 2 * roundings * U64) + 2 * roundings * TINY
 
 
 def of_moved(moved: Float64, gemm_k: int, order: Order) -> Float64:
-    """How much further off sums in ``order`` may be whose products are not those of ``in_order``.
+    """Return the additional error bound of sums whose products are perturbed.
 
-    ``moved``: by how much at most all of them together move any of a sum's partial sums.
+    ``moved`` bounds the change of every partial sum by all perturbations together.
     """
     assert order.split == order.chain == gemm_k
     partial_sums = -(-gemm_k // MMA_K)
     roundings = order.cost * partial_sums
-    # (|c| + |d| + s) / 2 grows by `moved` and half of it more for the products, all told
+    # over all steps, (|c| + |d| + s) / 2 grows by `moved`, and by half of it for the products
     grown = order.cost * (partial_sums + 0.5) * U / (1 - roundings * U)
     return np.asarray(moved * (1 + grown + 4 * gemm_k * U64) + 2 * gemm_k * TINY)
 
 
 def in_order(a: Float64, w: Float64, order: Order) -> Float64:
-    """The bound for a [M,GEMM_K] w [GEMM_K,N] -> [M,N]."""
+    """Return the error bound [M,N] of the product of a [M,GEMM_K] and w [GEMM_K,N]."""
     gemm_k = len(w)
     shape = a.shape[0], w.shape[1]
     product, partial, running = np.empty(shape), np.empty(shape), np.zeros(shape)
@@ -115,9 +115,9 @@ def in_order(a: Float64, w: Float64, order: Order) -> Float64:
     running += np.multiply(magnitude, 0.5, out=product)
     running *= order.cost
     running += added
-    # partial sums are themselves off by the error so far, at most by the whole
+    # partial sums have an error, too: at most that of the whole sum
     running *= U / (1 - roundings * U)
-    magnitude *= 4 * gemm_k * U64  # the two float64 sums that are compared
+    magnitude *= 4 * gemm_k * U64  # errors of the two float64 sums
     running += magnitude
     running += 2 * gemm_k * TINY
     return running

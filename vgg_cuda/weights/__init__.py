@@ -1,4 +1,4 @@
-"""Reading weights: from a file, a dict of arrays, or by the name of a network."""
+"""Weights of networks, read from a file, a dict of arrays, or by the name of a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ import numpy as np
 
 from ..text import listed
 from . import hub, native, pth, safetensors_file, timm, torchvision
-from .canonical import Array, HeadDroppedWarning, Weights, WeightsError, shapes
+from .canonical import (
+    Array,
+    AssumedWarning,
+    HeadDroppedWarning,
+    Weights,
+    WeightsError,
+    shapes,
+)
 from .he import he_weights
 from .keras import files as keras_files
-from .keras.assumed import AssumedWarning
 from .metadata import Stated, parse
 from .native import save
 from .onnx import file as onnx_file
@@ -42,38 +48,43 @@ FORMATS = {
     "native": "safetensors with this package's names; preset, labels and activation in its header",
     "torchvision-safetensors": "safetensors with torchvision's names",
     "torchvision-pth": "a state dict of torchvision's VGG, by torch.save",
-    "torchvision-pth-legacy": "the same in the format from before PyTorch 1.6",
+    "torchvision-pth-legacy": "a state dict of torchvision's VGG in the format before PyTorch 1.6",
     "timm-safetensors": "safetensors with timm's names, as on the Hugging Face hub",
     "timm-pth": "a state dict of timm's VGG, by torch.save",
-    "timm-pth-legacy": "the same in the format from before PyTorch 1.6",
+    "timm-pth-legacy": "a state dict of timm's VGG in the format before PyTorch 1.6",
     "keras": "a Keras model, by model.save: .keras",
-    "keras-weights-h5": "a Keras model's weights alone, by save_weights: .weights.h5",
-    "keras-h5": "Keras' older .h5: a model, or weights alone as keras.applications has them",
+    "keras-weights-h5": "a Keras model's weights without its config, by save_weights: .weights.h5",
+    "keras-h5": "Keras' older .h5: a model, or weights only as in keras.applications",
     "onnx": "an ONNX graph, as torch.onnx.export and this package write it: .onnx",
 }
-"""The files that :func:`load_weights` reads; those with "pth" need the extra ``torch``, those with
-"keras" the extra ``keras``, which is h5py alone, and "onnx" the extra ``onnx``."""
+"""Formats that :func:`load_weights` reads. Names with "pth" need the extra ``torch``, names with
+"keras" the extra ``keras`` (h5py only), "onnx" the extra ``onnx``."""
 
 
 def load_weights(source: Source) -> Weights:
-    """The weights that ``source`` names or holds.
+    """Return the weights that ``source`` names or holds.
 
-    ``source`` is "digits" (ships with the package); "imagenet" (VGG-16) or "imagenet:<variant>",
-    such as "imagenet:vgg11_bn", fetched once through ``huggingface_hub``; the path of a file in
-    one of :data:`FORMATS`, told apart by what is in it, not by its name; or a mapping of such
-    tensors' names to arrays. State dicts may be wrapped (``{"state_dict": …}``, ``{"model": …}``)
-    and may come from ``DataParallel``.
+    ``source`` is one of
 
-    A file states its preset, labels and activation in a header that this package writes. Without
-    one, the preset is "torchvision"; a network with torchvision's or timm's names that is one of
-    the published ones down to its 1000 classes gets ImageNet's labels, any other gets none. A
-    dense head that is all NaN, or that timm saved without its last layer, is dropped with a
-    :class:`HeadDroppedWarning`. A Keras model gets the preset that ``from_keras`` gives it. Its
-    weights alone do not say what its layers compute: an :class:`AssumedWarning` names what is
-    assumed of them (ReLUs, the places of pools, no softmax, the epsilon of batch norms).
+    - "digits", which is part of the package;
+    - "imagenet" (VGG-16) or "imagenet:<variant>", such as "imagenet:vgg11_bn", downloaded once
+      through ``huggingface_hub``;
+    - the path of a file in one of :data:`FORMATS`, detected from its content, not its name;
+    - a mapping of tensors' names to arrays.
 
-    Raises ``FileNotFoundError`` for a path that is not there, :class:`WeightsError` for anything
-    that does not make a VGG and ``TypeError`` for another kind of source.
+    State dicts may be wrapped (``{"state_dict": …}``, ``{"model": …}``) and may come from
+    ``DataParallel``.
+
+    Files of this package state preset, labels and activation in a header. For other files, the
+    preset is "torchvision"; published networks of 1000 classes with torchvision's or timm's names
+    get ImageNet's labels, other networks none. A dense head that is all NaN, or that timm saved
+    without its last layer, is dropped with a :class:`HeadDroppedWarning`. A Keras model gets the
+    same preset as from ``from_keras``. A Keras file without a config does not say what its layers
+    compute: an :class:`AssumedWarning` names the assumptions (ReLUs, positions of pools, no
+    softmax, the epsilon of batch norms).
+
+    Raises ``FileNotFoundError`` for a missing file, :class:`WeightsError` for other networks and
+    unreadable files, ``TypeError`` for another kind of source.
     """
     if isinstance(source, Mapping):
         tensors = {str(name): _host(name, value) for name, value in pth.unwrap(source).items()}
@@ -82,7 +93,7 @@ def load_weights(source: Source) -> Weights:
         return source
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
-            f"weights: expected a path, 'digits', 'imagenet' or a dict of arrays, got "
+            "weights: expected a path, 'digits', 'imagenet' or a dict of arrays, got "
             f"{type(source).__name__}"
         )
     if source == "digits":
@@ -91,16 +102,16 @@ def load_weights(source: Source) -> Weights:
     if isinstance(source, str) and hub.matches(source):
         return _from_file(hub.download(source), source)
     if not os.fspath(source):
-        raise WeightsError("weights: expected a path or a name, got an empty one")
+        raise WeightsError("weights: expected a path or a name, got an empty string")
     path = Path(source)
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder: expected a weights file")
+        raise WeightsError(f"{path}: expected a weights file, got a folder")
     if not path.exists():
         raise FileNotFoundError(
             f"no weights at {str(path)!r}: expected the path of a weights file, 'digits' or "
             "'imagenet'"
         )
-    if not path.is_file():  # opening a pipe would wait for its writer for ever
+    if not path.is_file():  # opening a pipe would block
         raise WeightsError(f"{path}: expected a regular file")
     return _from_file(path, str(path))
 
@@ -127,7 +138,7 @@ def _from_file(path: Path, source: str) -> Weights:
 
 
 def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
-    """Weights from tensors of any known layout; takes them out of the dict."""
+    """Return weights from tensors of any known layout; remove the tensors from the dict."""
     for name, tensor in tensors.items():
         if tensor.dtype.kind not in "fiu" and tensor.dtype.name != "bfloat16":
             raise WeightsError(
@@ -138,13 +149,13 @@ def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Wei
 
 
 def _layout(tensors: Mapping[str, Any], source: str) -> Any:
-    """The module that knows these names. Raises :class:`WeightsError` where none does."""
+    """Return the module for these names. Raises :class:`WeightsError` for unknown names."""
     names = list(tensors)
     for layout in (native, timm, torchvision):
         if layout.matches(names):
             return layout
     raise WeightsError(
-        f"{source}: not the weights of a VGG: expected conv1_1.weight (native) or "
+        f"{source}: expected the weights of a VGG, with conv1_1.weight (native) or "
         f"features.0.weight (torchvision, timm) among the tensors, got "
         f"{listed(names, 4) or 'no tensors at all'}"
     )
@@ -154,6 +165,6 @@ def _host(name: object, value: Any) -> Array:
     if type(value).__module__.partition(".")[0] == "torch":
         return pth.to_array(str(name), value, "weights")
     try:
-        return np.array(value)  # a copy: the model must not change with the caller's array
+        return np.array(value)  # a copy: later changes of the caller's array have no effect
     except (TypeError, RuntimeError, ValueError) as error:
         raise TypeError(f"weights: {name}: expected a host array: {error}") from error

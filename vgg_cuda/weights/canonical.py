@@ -1,4 +1,4 @@
-"""The one in-memory form of a VGG's weights, whatever file they came from.
+"""The in-memory form of a VGG's weights, for every file format.
 
 Convolutions are KRSC float32 ``[K,3,3,C]``, dense layers ``[K,C]``, and fc6 reads its input in
 NHWC order; batch norms are folded. Names are ``conv1_1.weight``, ``conv1_1.bias``, …, ``fc8.bias``.
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import Config
+from ..configs import POOL_GRID, Config
 from ..images.presets import PRESETS, Preset
 from ..text import listed
 
@@ -22,20 +22,24 @@ Tensors = dict[str, NDArray[np.float32]]
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be used; the text says what was expected and what came."""
+    """Weights that cannot be used; the message says what was expected and what was found."""
 
 
 class HeadDroppedWarning(UserWarning):
-    """The dense head of a file cannot be used and was left out; the features are whole."""
+    """Warning that a file's dense head cannot be used; the features are complete."""
+
+
+class AssumedWarning(UserWarning):
+    """Warning that a file of weights only does not say what its layers compute."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Checked weights of one network and what their source says about using them.
+    """Checked weights of one network, with the preset, labels and activation of their source.
 
-    ``activation`` is "softmax" where the source states one, else None; ``labels`` has a name per
-    class, or is None; ``preset`` says how images become inputs; ``source`` names the origin.
-    ``names`` gives the file's own names of tensors, for messages. Raises :class:`WeightsError`.
+    ``activation`` is "softmax" if the source states it, else None; ``labels`` has a name per class,
+    or is None; ``preset`` says how images become inputs; ``source`` names the origin. ``names``
+    maps tensors to their names in the file, for messages. Raises :class:`WeightsError`.
     """
 
     config: Config
@@ -59,7 +63,7 @@ class Weights:
 
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every canonical tensor of ``config``."""
+    """Yield name and shape of every canonical tensor of ``config``."""
     for conv in config.convs:
         yield f"{conv.name}.weight", (conv.out_channels, 3, 3, conv.in_channels)
         yield f"{conv.name}.bias", (conv.out_channels,)
@@ -74,7 +78,7 @@ def check_tensors(
     source: str,
     names: Mapping[str, str],
 ) -> None:
-    """Raises :class:`WeightsError` for tensors missing, left over, misshapen or not finite."""
+    """Raise :class:`WeightsError` for missing, unexpected, misshapen or non-finite tensors."""
     check_shapes(dict(shapes(config)), tensors, source, config.name)
     for name, tensor in tensors.items():
         # min and max propagate NaN and cost one pass each, without a mask of the tensor's size
@@ -87,14 +91,14 @@ def check_tensors(
 def check_shapes(
     expected: Mapping[str, tuple[int, ...]], tensors: Mapping[str, Array], source: str, what: str
 ) -> None:
-    """Raises :class:`WeightsError` where ``tensors`` are not those ``expected`` of a ``what``."""
+    """Raise :class:`WeightsError` unless ``tensors`` have the names and shapes ``expected``."""
     missing = [name for name in expected if name not in tensors]
     extra = [name for name in tensors if name not in expected]
     if missing or extra:
         raise WeightsError(
-            f"{source}: the tensors do not make a {what}"
+            f"{source}: expected the tensors of a {what}"
             + (f"; missing: {listed(missing)}" if missing else "")
-            + (f"; not expected: {listed(extra)}" if extra else "")
+            + (f"; unexpected: {listed(extra)}" if extra else "")
         )
     for name, shape in expected.items():
         found = tensors[name].shape
@@ -104,16 +108,16 @@ def check_shapes(
 
 
 def headless(config: Config) -> Config:
-    """``config`` without its dense layers."""
+    """Return ``config`` without its dense layers."""
     return Config(
         config.name, config.widths, (), batch_norm=config.batch_norm, in_channels=config.in_channels
     )
 
 
 def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
-    """Side of the square grid of ``channels`` that a dense layer of ``inputs`` features reads.
+    """Return the side of the square grid of ``channels`` that gives ``inputs`` features.
 
-    Raises :class:`WeightsError` where there is none.
+    Raises :class:`WeightsError` if there is none.
     """
     grid = round((inputs / channels) ** 0.5) if channels else 0
     if grid < 1 or grid * grid * channels != inputs:
@@ -124,10 +128,27 @@ def infer_grid(inputs: int, channels: int, name: str, source: str) -> int:
     return grid
 
 
+def infer_head(
+    dense: Mapping[str, tuple[int, ...]], channels: int, source: str
+) -> tuple[tuple[int, ...], int]:
+    """Return the output features of dense weights, and the side of the grid that the first reads.
+
+    ``dense`` holds the shapes by name, in order. Raises :class:`WeightsError`.
+    """
+    for name, shape in dense.items():
+        if len(shape) != 2:
+            raise WeightsError(f"{source}: {name}: expected [K, C], got {list(shape)}")
+    if not dense:
+        return (), POOL_GRID
+    first = next(iter(dense))
+    grid = infer_grid(dense[first][1], channels, first, source)
+    return tuple(shape[0] for shape in dense.values()), grid
+
+
 def is_all_nan(tensors: Iterable[Array]) -> bool:
-    """Whether there are tensors and every value is NaN; costs nothing for usual ones."""
+    """Return whether there are tensors and every value is NaN."""
     found = list(tensors)
-    # first elements alone at first: a mask of the whole head would be one more pass
+    # The first elements decide in the usual case, without a pass over the head.
     return bool(found) and all(
         t.dtype.kind not in "iu" and np.isnan(t.flat[0]) and np.isnan(t).all() for t in found
     )

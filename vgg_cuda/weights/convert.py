@@ -1,4 +1,4 @@
-"""From any file that can be read to one of the three that can be written."""
+"""Conversion of weights between file formats."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ TARGETS = ("native", "torchvision", "onnx")
 
 
 def convert(source: Source, out: str | Path, to: str = "native") -> Weights:
-    """Reads ``source`` as :func:`load_weights` does and writes it to ``out``; returns the weights.
+    """Read ``source`` like :func:`load_weights`, write it to ``out``, and return the weights.
 
-    ``to`` is "native" (safetensors with everything that is needed to use it), "torchvision" (names
-    and layouts of torchvision's network without batch norms, since these are folded: safetensors,
-    or torch.save where ``out`` ends in .pth or .pt) or "onnx" (a graph for other runtimes, as
-    :func:`save_onnx` writes it). torchvision's names hold no preset, labels or activation: a
-    safetensors file carries them in its header, as an ONNX file does in its metadata, where
-    :func:`load_weights` finds them; a .pth file loses them. Native to the others and back gives the
-    same bits.
+    ``to`` is the format:
 
-    Raises ``ValueError`` for another ``to`` and for a name that ends as another format's, before
-    reading; ``OSError`` where ``out`` cannot be written; and what :func:`load_weights` raises.
+    - "native": safetensors with preset, labels and activation;
+    - "torchvision": names and layouts of torchvision's network without batch norms, which are
+      folded; safetensors, or torch.save if ``out`` ends in .pth or .pt;
+    - "onnx": a graph for other runtimes, see :func:`save_onnx`.
+
+    A safetensors file keeps preset, labels and activation in its header, an ONNX file in its
+    metadata; a .pth file loses them. Conversion from native and back gives the same bits.
+
+    Raises ``ValueError`` for another ``to`` and for a suffix of another format, before reading;
+    ``OSError`` if ``out`` cannot be written; and the errors of :func:`load_weights`.
     """
     if to not in TARGETS:
-        raise ValueError(f"unknown format {to!r}: expected one of {', '.join(TARGETS)}")
+        raise ValueError(f"to: expected one of {', '.join(TARGETS)}, got {to!r}")
     suffix = Path(out).suffix.lower()
     if to == "native" and suffix in PTH_SUFFIXES:
         raise ValueError(
-            f"{out}: native files are safetensors: expected a name like "
-            f"{Path(out).with_suffix('.safetensors').name}, or the format torchvision"
+            f"{out}: expected a name like {Path(out).with_suffix('.safetensors').name} for native "
+            "files, or the format torchvision"
         )
     if to == "onnx" and suffix in (*PTH_SUFFIXES, ".safetensors"):
         raise ValueError(f"{out}: expected a name like {Path(out).with_suffix(SUFFIX).name}")
@@ -44,7 +46,7 @@ def convert(source: Source, out: str | Path, to: str = "native") -> Weights:
             "format onnx"
         )
     if to == "onnx":
-        import_onnx(str(out))  # what is missing is told before a long read
+        import_onnx(str(out))  # report a missing package before a long read
     weights = load_weights(source)
     writers = {"native": save, "torchvision": save_torchvision, "onnx": save_onnx}
     writers[to](weights, out)

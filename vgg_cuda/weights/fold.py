@@ -1,4 +1,4 @@
-"""Folding a batch norm into the convolution before it."""
+"""Folding of a batch norm into the convolution before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def fold_batch_norm(
     *,
     epsilon: float,
 ) -> tuple[Float32, Float32]:
-    """Weights and bias of the one convolution that equals convolution, then batch norm.
+    """Return weights and bias of the one convolution that equals convolution, then batch norm.
 
     w [K,...] and the rest [K]; BN(y) = gamma * (y - mean) / sqrt(variance + epsilon) + beta.
     Computed in float64, since gamma / sqrt(variance) can be large. Ioffe & Szegedy, 2015, eq. 4.

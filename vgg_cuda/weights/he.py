@@ -1,4 +1,4 @@
-"""Weights drawn from a seed, scaled so that activations keep their size through the network."""
+"""Random weights, scaled so that activations keep their variance through the network."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .canonical import Tensors, Weights, shapes
 
 
 def he_weights(config: Config, seed: int) -> Weights:
-    """Normal weights with variance 2 / fan_in and small biases; the same bits for the same seed.
+    """Return normal weights of variance 2 / fan_in and small biases, reproducible from ``seed``.
 
     He et al., "Delving Deep into Rectifiers", 2015, eq. 10. The biases are not zero, so that a
-    test notices a bias that was lost.
+    test notices a lost bias.
     """
     rng = np.random.default_rng(seed)
     tensors: Tensors = {}

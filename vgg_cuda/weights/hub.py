@@ -1,7 +1,7 @@
-"""ImageNet weights by name, fetched from timm's repositories on the Hugging Face hub.
+"""ImageNet weights by name, downloaded from timm's repositories on the Hugging Face hub.
 
-``huggingface_hub`` downloads, shows progress and caches; its HF_ENDPOINT (a mirror), HF_HUB_OFFLINE
-(the cache alone) and HF_HOME (where the cache is) hold here too.
+``huggingface_hub`` downloads, shows progress and caches; its variables HF_ENDPOINT (a mirror),
+HF_HUB_OFFLINE (cache only) and HF_HOME (the cache's folder) apply.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ FILE = "model.safetensors"
 
 
 def matches(source: object) -> bool:
-    """Whether ``source`` is "imagenet" or "imagenet:<variant>"."""
+    """Return whether ``source`` is "imagenet" or "imagenet:<variant>"."""
     return isinstance(source, str) and source.partition(":")[0] == NAME
 
 
 def download(source: str) -> Path:
-    """The file that "imagenet" (VGG-16) or "imagenet:<variant>" names, from the cache or the hub.
+    """Return the file of "imagenet" (VGG-16) or "imagenet:<variant>", from the cache or the hub.
 
-    Raises :class:`WeightsError` for an unknown variant, without ``huggingface_hub``, and where the
-    file cannot be had; the text then says what to do instead.
+    Raises :class:`WeightsError` for an unknown variant, without ``huggingface_hub``, and for a
+    failed download; the message then names the alternatives.
     """
     variant = source.partition(":")[2] or DEFAULT
     if variant not in VARIANTS:
         raise WeightsError(
-            f"{source}: unknown variant {one_line(variant, 40)!r}: expected one of "
-            f"{', '.join(VARIANTS)}"
+            f"{source}: expected one of {', '.join(VARIANTS)}, got {one_line(variant, 40)!r}"
         )
     try:
         hub: Any = importlib.import_module("huggingface_hub")
@@ -46,14 +45,14 @@ def download(source: str) -> Path:
     repository = f"timm/{variant}.tv_in1k"
     try:
         return Path(hub.hf_hub_download(repository, FILE, library_name="vgg_cuda"))
-    except Exception as error:  # its errors share no base, and its HTTP client's are not public
+    except Exception as error:  # the hub's errors have no common base class
         raise WeightsError(
-            f"{source}: cannot get {FILE} of {repository}: {_reason(error)}. Instead: download "
-            f"that file from the Hugging Face repository {repository} by hand and pass its path; "
-            "or set HF_ENDPOINT to a mirror that you reach; or use 'digits', which ships"
+            f"{source}: cannot download {FILE} of {repository}: {_reason(error)}. Download the "
+            f"file from the Hugging Face repository {repository} by hand and pass its path, set "
+            "HF_ENDPOINT to a mirror, or use 'digits', which is part of the package"
         ) from None
 
 
 def _reason(error: BaseException) -> str:
-    """One line on why: the cause is more telling than the advice around it."""
+    """Return one line about the cause, without the advice that the hub adds."""
     return one_line(error.__cause__ or error).rstrip(".") or type(error).__name__

@@ -1,4 +1,4 @@
-"""The names of ImageNet's classes, for networks whose files bring none."""
+"""Names of ImageNet's classes, for networks whose files have no labels."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from importlib import resources
 
 @lru_cache(maxsize=1)
 def imagenet_labels() -> tuple[str, ...]:
-    """The 1000 classes of ILSVRC 2012 in the order of torchvision's networks, all different.
+    """Return the 1000 classes of ILSVRC 2012 in torchvision's order, all different.
 
-    The names are WordNet's, the first or best known one of each class. Russakovsky et al.,
+    The names are WordNet's, the first or best known name of each class. Russakovsky et al.,
     "ImageNet Large Scale Visual Recognition Challenge", 2015.
     """
     path = resources.files("vgg_cuda") / "data" / "imagenet_labels.txt"

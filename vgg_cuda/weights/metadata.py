@@ -1,22 +1,22 @@
-"""What a safetensors header says about using the weights.
+"""Metadata of weights in a safetensors header: preset, labels, activation and architecture.
 
-The header's metadata has one key, "vgg_cuda", a JSON object with ``version``, ``preset``,
-``labels``, ``activation`` and ``batch_norm``; one key, since safetensors writes several in random
-order and the same weights should make the same file. Version 1 leaves the architecture to names and
-shapes; version 2 is written where these do not tell all of it, and states it as ``config``.
+The header's metadata has one key, "vgg_cuda": a JSON object with ``version``, ``preset``,
+``labels``, ``activation`` and ``batch_norm``. It is one key, since safetensors writes several keys
+in random order and equal weights should give equal files. In version 1, names and shapes determine
+the architecture; otherwise version 2 states it as ``config``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..configs import Config
 from ..images.presets import PRESETS, Preset
 from ..text import one_line
-from .architecture import config_from_dict, config_to_dict, is_told_by_shapes
+from .architecture import config_from_dict, shapes_suffice
 from .canonical import Weights, WeightsError
 
 KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
@@ -24,7 +24,7 @@ KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
 
 @dataclass(frozen=True)
 class Stated:
-    """What a file states; ``present`` is False where it has no such key and all is a default."""
+    """Metadata of a file; ``present`` is False if it has none and all values are defaults."""
 
     present: bool = False
     preset: Preset = PRESETS["torchvision"]
@@ -35,12 +35,12 @@ class Stated:
 
 
 def parse(metadata: Mapping[str, str], source: str) -> Stated:
-    """What ``metadata`` states. Raises :class:`WeightsError` for what cannot be understood."""
+    """Return the contents of ``metadata``. Raises :class:`WeightsError` for invalid ones."""
     if KEY not in metadata:
         return Stated()
     try:
         given: Any = json.loads(metadata[KEY])
-    except (ValueError, RecursionError) as error:  # the latter for brackets nested too deep
+    except (ValueError, RecursionError) as error:  # RecursionError: brackets nested too deep
         raise WeightsError(
             f"{source}: {KEY}: expected JSON in the metadata: {one_line(error)}"
         ) from error
@@ -48,8 +48,8 @@ def parse(metadata: Mapping[str, str], source: str) -> Stated:
         raise WeightsError(f"{source}: {KEY}: expected a JSON object in the metadata")
     if given.get("version", PLAIN) not in (PLAIN, WITH_CONFIG):
         raise WeightsError(
-            f"{source}: expected version {PLAIN} or {WITH_CONFIG} of the native format, got "
-            f"{one_line(given['version'])}: upgrade vgg_cuda"
+            f"{source}: version: expected {PLAIN} or {WITH_CONFIG}, got "
+            f"{one_line(given['version'])}; upgrade vgg_cuda"
         )
     return Stated(
         present=True,
@@ -62,17 +62,17 @@ def parse(metadata: Mapping[str, str], source: str) -> Stated:
 
 
 def to_metadata(weights: Weights) -> dict[str, str]:
-    """What ``weights`` say about their use, for a safetensors header."""
-    told = is_told_by_shapes(weights.config)
+    """Return the metadata of ``weights`` for a safetensors header."""
+    plain = shapes_suffice(weights.config)
     stated = {
-        "version": PLAIN if told else WITH_CONFIG,
+        "version": PLAIN if plain else WITH_CONFIG,
         "preset": weights.preset.to_dict(),
         "labels": weights.labels,
         "activation": weights.activation,
         "batch_norm": weights.config.batch_norm,
     }
-    if not told:
-        stated["config"] = config_to_dict(weights.config)
+    if not plain:
+        stated["config"] = asdict(weights.config)
     return {KEY: json.dumps(stated, ensure_ascii=False)}
 
 
@@ -92,6 +92,6 @@ def _labels(labels: Any, source: str) -> tuple[str, ...] | None:
         raise WeightsError(f"{source}: labels: expected a list of strings in the metadata")
     try:
         "".join(labels).encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair, which JSON can spell
+    except UnicodeEncodeError as error:  # half of a surrogate pair, which is valid in JSON
         raise WeightsError(f"{source}: labels: expected Unicode text: {error.reason}") from error
     return tuple(labels)

@@ -1,4 +1,4 @@
-"""The native file: safetensors with canonical names, and what is needed to use it in the header.
+"""The native file format: safetensors with canonical names, and metadata in the header.
 
 :mod:`.metadata` describes the header. Format: https://github.com/huggingface/safetensors.
 """
@@ -22,24 +22,24 @@ from .canonical import (
     WeightsError,
     check_shapes,
     headless,
-    infer_grid,
+    infer_head,
     is_all_nan,
     shapes,
 )
 from .metadata import Stated, to_metadata
 
-# three digits at most: nobody has more layers, and int() refuses thousands of digits its own way
+# At most three digits: no network has more layers, and int() fails for thousands of digits.
 _INDEX = "([1-9][0-9]{0,2})"
 _NAME = re.compile(rf"(?:conv{_INDEX}_{_INDEX}|fc{_INDEX})\.(?:weight|bias)")
 
 
 def matches(names: list[str]) -> bool:
-    """Whether any of these tensor names is a canonical one."""
+    """Return whether any of these names of tensors is canonical."""
     return any(_NAME.fullmatch(name) for name in names)
 
 
 def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> Weights:
-    """Weights from tensors with canonical names; architecture, head and classes from their shapes.
+    """Return weights from tensors with canonical names; their shapes determine the architecture.
 
     Raises :class:`WeightsError`.
     """
@@ -51,13 +51,13 @@ def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> W
         tensors = {name: t for name, t in tensors.items() if not name.startswith("fc")}
         config = headless(config)
         labels = activation = None
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
         converted = {name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()}
     return Weights(config, converted, stated.preset, labels, activation, source)
 
 
 def infer_config(tensors: Mapping[str, Array], source: str, *, batch_norm: bool = False) -> Config:
-    """The architecture that canonical names and shapes describe. Raises :class:`WeightsError`."""
+    """Return the config for canonical names and shapes. Raises :class:`WeightsError`."""
     blocks: dict[int, dict[int, int]] = {}
     dense: dict[int, tuple[int, ...]] = {}
     unknown = []
@@ -88,35 +88,24 @@ def infer_config(tensors: Mapping[str, Array], source: str, *, batch_norm: bool 
     if sum(width == "M" for width in widths) != 5:
         raise WeightsError(f"{source}: expected five blocks of convolutions, got {len(blocks)}")
     channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _infer_head(dense, channels, source)
+    if sorted(dense) != list(range(6, 6 + len(dense))):
+        found = ", ".join(f"fc{i}" for i in sorted(dense))
+        raise WeightsError(f"{source}: dense layers: expected fc6, fc7, …, got {found}")
+    dense_shapes = {f"fc{i}.weight": dense[i] for i in sorted(dense)}
+    head, grid = infer_head(dense_shapes, channels, source)
     name = config_name(tuple(widths))
     return Config(name, tuple(widths), head, grid, batch_norm)
 
 
-def _infer_head(
-    dense: dict[int, tuple[int, ...]], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    """Output features of fc6, fc7, …, and the side of the grid that fc6 reads."""
-    if not dense:
-        return (), 7
-    if sorted(dense) != list(range(6, 6 + len(dense))) or any(len(s) != 2 for s in dense.values()):
-        raise WeightsError(
-            f"{source}: dense layers: expected fc6, fc7, … of rank 2, got "
-            + ", ".join(f"fc{i} {list(s)}" for i, s in sorted(dense.items()))
-        )
-    grid = infer_grid(dense[6][1], channels, "fc6.weight", source)
-    return tuple(dense[i][0] for i in sorted(dense)), grid
-
-
 def warn_head_dropped(source: str, why: str = "every value of the dense layers is NaN") -> None:
-    """Tells that the head is left out, and ``why``."""
+    """Warn that the head is dropped, and ``why``."""
     warnings.warn(
-        f"{source}: {why}: the dense head is dropped; features() works, classify() does not",
+        f"{source}: {why}: the dense head is dropped; use features(), classify() is unavailable",
         HeadDroppedWarning,
         stacklevel=2,
     )
 
 
 def save(weights: Weights, path: str | Path) -> None:
-    """Writes ``weights`` as a native file: under a temporary name, renamed when it is whole."""
+    """Write ``weights`` as a native file, under a temporary name until it is complete."""
     safetensors_file.write(weights.tensors, path, to_metadata(weights))

@@ -1,8 +1,8 @@
 """PyTorch's container: a zip of a pickle and raw storages, or (before 1.6) pickles and storages.
 
-A pickle is a program. It is read by ``torch.load(weights_only=True)`` alone, which knows tensors
-and plain values and executes nothing. What that leaves open is memory: sizes stand in the pickle,
-so they are compared with the size of the file before anything is allocated for them.
+A pickle is a program. Only ``torch.load(weights_only=True)`` reads it, which accepts tensors and
+plain values and executes nothing. It does not limit memory: the pickle states sizes, so these are
+compared with the size of the file before any allocation.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _PREFIXES = ("module.", "_orig_mod.")
 
 
 def matches(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is a zip or a pickle."""
+    """Return whether a file that begins with ``head`` is a zip or a pickle."""
     return head.startswith(ZIP_MAGIC) or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5")
 
 
 def read(path: Path, source: str, accept: Callable[[list[str]], None]) -> dict[str, Array]:
-    """The state dict in the file; ``accept`` sees the names before any tensor is copied.
+    """Return the state dict in the file; ``accept`` checks the names before any tensor is copied.
 
-    float16, bfloat16 and float64 become float32; tensors saved from a GPU come to the host.
-    Raises :class:`WeightsError` for what is no whole state dict, or would run code, and what
-    ``accept`` raises.
+    float16, bfloat16 and float64 become float32; tensors saved from a GPU are copied to the host.
+    Raises :class:`WeightsError` for files that are not a complete state dict or would run code, and
+    the errors of ``accept``.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -51,8 +51,8 @@ def read(path: Path, source: str, accept: Callable[[list[str]], None]) -> dict[s
             _check_zip(file, source)
         elif LEGACY_MAGIC not in head:
             raise WeightsError(
-                f"{source}: a pickle that torch.save did not write: refused unread, since a pickle "
-                "can run code"
+                f"{source}: expected a file of torch.save, got another pickle: refused unread, "
+                "since a pickle can run code"
             )
         torch = _torch(source)
         try:
@@ -78,15 +78,15 @@ def read(path: Path, source: str, accept: Callable[[list[str]], None]) -> dict[s
                 f"{source}: {listed([name])}: expected a tensor, got {type(value).__name__}"
             )
         claimed += value.numel() * value.element_size()
-    if claimed > size:  # strides of 0 make terabytes of a few bytes
+    if claimed > size:  # strides of 0 turn a few bytes into terabytes
         raise WeightsError(
-            f"{source}: the tensors claim {claimed} bytes, more than the file's {size}"
+            f"{source}: expected tensors of at most the file's {size} bytes, got {claimed} bytes"
         )
     return {name: to_array(name, value, source) for name, value in values.items()}
 
 
 def to_array(name: str, tensor: Any, source: str) -> Array:
-    """A torch tensor as an array of its own memory, integers as they are, all else float32."""
+    """Return a copy of a torch tensor as an array: integers unchanged, other types as float32."""
     torch = _torch(source)
     floats = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     plain = tensor.layout == torch.strided and not tensor.is_quantized
@@ -104,9 +104,9 @@ def to_array(name: str, tensor: Any, source: str) -> Array:
 
 
 def unwrap(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The state dict inside a checkpoint, without what wrappers put before every name.
+    """Return the state dict inside a checkpoint, without the prefixes of wrappers.
 
-    That is "module." of ``DataParallel`` and "_orig_mod." of ``torch.compile``, in any order.
+    The prefixes are "module." of ``DataParallel`` and "_orig_mod." of ``torch.compile``.
     """
     for key in _WRAPPERS:
         if isinstance(values.get(key), Mapping):
@@ -119,15 +119,15 @@ def unwrap(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
 
 
 def write(tensors: Mapping[str, NDArray[np.float32]], path: str | Path) -> None:
-    """Writes a state dict with torch.save, under a temporary name, renamed when it is whole.
+    """Write a state dict by torch.save, under a temporary name until it is complete.
 
-    Raises ``OSError``, and :class:`WeightsError` where torch is not installed.
+    Raises ``OSError``, and :class:`WeightsError` without torch.
     """
     torch = _torch(str(path))
     with replacing(path) as temporary:
         try:
             torch.save({n: torch.from_numpy(t) for n, t in tensors.items()}, temporary)
-        except RuntimeError as error:  # as torch calls a full disk
+        except RuntimeError as error:  # torch's error for a full disk
             raise OSError(f"cannot write {path}: {one_line(error)}") from error
 
 
@@ -142,11 +142,11 @@ def _torch(source: str) -> Any:
 
 def _load(torch: Any, file: IO[bytes], path: Path, zipped: bool) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about how the file was written: nothing a reader can mend
+        warnings.simplefilter("ignore")  # they concern the writer of the file
         if not zipped:
             return torch.load(file, weights_only=True, map_location="cpu")
-        # By descriptor, since torch.load takes a path that ends in .safetensors at its word.
-        # Mapped, since a mapped storage cannot be larger than the file whatever the pickle says.
+        # By descriptor, since torch.load trusts a path that ends in .safetensors. Mapped, since a
+        # mapped storage cannot be larger than the file.
         name = f"/proc/self/fd/{file.fileno()}"
         if not os.path.exists(name):
             name = str(path)
@@ -154,7 +154,7 @@ def _load(torch: Any, file: IO[bytes], path: Path, zipped: bool) -> Any:
 
 
 def _check_zip(file: IO[bytes], source: str) -> None:
-    """Refuses a zip that torch.save did not write: with no pickle in it, or compressed."""
+    """Refuse a zip that torch.save did not write: without a pickle, or compressed."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -162,14 +162,14 @@ def _check_zip(file: IO[bytes], source: str) -> None:
                 if entry.filename.endswith("/data.pkl") and entry.compress_type == 0:
                     for _ in _opcodes(archive.read(entry)):
                         pass
-    except Exception as error:  # zipfile lets struct's and other errors through
+    except Exception as error:  # zipfile also raises struct's and other errors
         raise WeightsError(f"{source}: not a readable zip file: {one_line(error)}") from None
     if not any(entry.filename.endswith("/data.pkl") for entry in entries):
         raise WeightsError(
-            f"{source}: a zip file that torch.save did not write: expected data.pkl in it"
+            f"{source}: expected a zip file of torch.save, with data.pkl, found no data.pkl"
         )
     for entry in entries:
-        # torch.save only stores; what is compressed may be a bomb
+        # torch.save does not compress; a compressed entry may be a bomb
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
             raise WeightsError(
                 f"{source}: {listed([entry.filename])}: expected entries stored without "
@@ -179,11 +179,11 @@ def _check_zip(file: IO[bytes], source: str) -> None:
 
 
 def _check_legacy(file: IO[bytes], size: int) -> None:
-    """Refuses a legacy file whose storages claim more than it holds; leaves ``file`` at its start.
+    """Refuse a legacy file whose storages claim more than it holds; rewind ``file``.
 
-    torch allocates what the pickle says. The pickle's opcodes are walked, not executed: after
-    magic number, protocol and system comes the state dict, where torch.save spells each storage
-    as a tuple that ends in its element count and None.
+    torch allocates the sizes that the pickle states. The pickle's opcodes are walked, not executed:
+    after magic number, protocol and system comes the state dict, in which torch.save spells each
+    storage as a tuple that ends in its element count and None.
     """
     for _ in range(3):
         for _ in _opcodes(file):
@@ -209,14 +209,14 @@ def _check_legacy(file: IO[bytes], size: int) -> None:
 
 
 def _opcodes(pickle: bytes | IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """Name and argument of every opcode of the pickle, which is not executed.
+    """Yield name and argument of every opcode of the pickle, which is not executed.
 
-    Raises ``ValueError`` where it names bytearray: no tensor needs it, weights_only lets a pickle
-    call it, and it allocates as much as it is told to.
+    Raises ``ValueError`` if the pickle names bytearray: no tensor needs it, weights_only allows the
+    call, and the call allocates any amount of memory.
     """
     for opcode, argument, _ in pickletools.genops(pickle):
         if isinstance(argument, str) and "bytearray" in argument:
-            raise ValueError("refused: the pickle names bytearray, which is no tensor")
+            raise ValueError("refused: expected tensors only, the pickle names bytearray")
         yield opcode.name, argument
 
 
@@ -226,8 +226,8 @@ def _explain(error: Exception) -> str:
     if unsafe:
         name = one_line(unsafe[1], 80)
         return (
-            f"refused: the pickle calls {name}, which is no tensor and may run code; save the "
-            "weights alone: torch.save(model.state_dict(), …)"
+            f"refused: expected tensors only, the pickle calls {name}, which may run code; save "
+            "the weights: torch.save(model.state_dict(), …)"
         )
     detail = text.rsplit("\n\n", 2)[-2] if "Weights only load failed" in text else text
     return f"not a readable PyTorch file: {one_line(detail) or type(error).__name__}"

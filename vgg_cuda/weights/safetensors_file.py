@@ -1,7 +1,8 @@
 """The safetensors container: a length, a JSON header, the tensors one after the other.
 
-https://github.com/huggingface/safetensors. Its reader checks that the header fits the file and
-that the tensors fill it exactly, so a header cannot claim memory that the file does not have.
+The safetensors package checks that the header fits the file and that the tensors fill it exactly,
+so a header cannot claim more memory than the file has.
+Format: https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from .canonical import Array, WeightsError
 
 
 def matches(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` is safetensors: JSON follows the length."""
+    """Return whether a file that begins with ``head`` is safetensors: JSON after the length."""
     return head[8:9] == b"{"
 
 
 def read(
     path: Path, source: str, accept: Callable[[list[str]], None]
 ) -> tuple[dict[str, Array], dict[str, str]]:
-    """Tensors and metadata of the file; ``accept`` sees the names before any tensor is read.
+    """Return tensors and metadata; ``accept`` checks the names before any tensor is read.
 
-    Raises :class:`WeightsError` for what is no whole safetensors file, and what ``accept`` raises.
+    Raises :class:`WeightsError` for an incomplete safetensors file, and the errors of ``accept``.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -53,7 +54,7 @@ def read(
 
 
 def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
-    """A bfloat16 tensor of a checked file as float32, which the reader needs ml_dtypes for."""
+    """Return a bfloat16 tensor of a checked file as float32, without the package ml_dtypes."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         entry = json.loads(file.read(length))[name]
@@ -68,12 +69,12 @@ def _bfloat16(path: Path, name: str) -> NDArray[np.float32]:
 def write(
     tensors: Mapping[str, NDArray[np.float32]], path: str | Path, metadata: dict[str, str]
 ) -> None:
-    """Writes the file under a temporary name, renamed when it is whole. Raises ``OSError``."""
+    """Write the file under a temporary name until it is complete. Raises ``OSError``."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with replacing(path) as temporary:
         try:
             save_file(dict(tensors), temporary, metadata=metadata)
-        except SafetensorError as error:  # as it calls a full disk
+        except SafetensorError as error:  # its error for a full disk
             raise OSError(f"cannot write {path}: {one_line(error)}") from error

@@ -1,6 +1,6 @@
 """State dicts of PyTorch VGGs: ``features.{i}`` KCRS with batch norms, and dense layers in CHW.
 
-torchvision's and timm's networks share this; they differ in the names of the dense layers.
+torchvision's and timm's networks differ in the names of the dense layers only.
 Source: torchvision/models/vgg.py, timm/models/vgg.py.
 """
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from ..configs import CONFIGS, HIDDEN, POOL_GRID, Config, config_name
 from ..images.presets import PRESETS
 from ..text import listed
-from .canonical import Array, Tensors, Weights, WeightsError, check_shapes, infer_grid, is_all_nan
+from .canonical import Array, Tensors, Weights, WeightsError, check_shapes, infer_head, is_all_nan
 from .fold import fold_batch_norm
 from .labels import imagenet_labels
 from .metadata import Stated
 from .native import warn_head_dropped
 
-INDEX = "(0|[1-9][0-9]{0,2})"  # bounded, since int() refuses thousands of digits its own way
+INDEX = "(0|[1-9][0-9]{0,2})"  # bounded, since int() fails for thousands of digits
 FEATURE = re.compile(
     rf"features\.{INDEX}\.(weight|bias|running_mean|running_var|num_batches_tracked)"
 )
@@ -32,15 +32,16 @@ BN_EPSILON = 1e-5  # torch.nn.BatchNorm2d's default; the file does not hold it
 def build(
     tensors: dict[str, Array], dense: Sequence[str], source: str, stated: Stated, kind: str
 ) -> Weights:
-    """Weights from a state dict whose dense layers are named ``dense``, fc6 first.
+    """Return weights from a state dict whose dense layers are named ``dense``, fc6 first.
 
-    Takes the tensors out of the dict as it goes, so that no more than one exists twice.
-    ``kind`` names the layout in messages. Raises :class:`WeightsError`.
+    Tensors are removed from the dict one by one, so that at most one exists twice. ``kind`` names
+    the layout in messages. Raises :class:`WeightsError`.
     """
     convs, batch_norm = _conv_indices(tensors, source)
     widths = _widths(tensors, convs, 3 if batch_norm else 2, source)
     channels = next(w for w in reversed(widths) if isinstance(w, int))
-    head, grid = _head(tensors, dense, channels, source)
+    shapes = {f"{prefix}.weight": tensors[f"{prefix}.weight"].shape for prefix in dense}
+    head, grid = infer_head(shapes, channels, source)
     name = config_name(widths)
     config = Config(name, widths, head, grid, batch_norm or stated.batch_norm)
     expected = _expected(tensors, config, convs, dense, batch_norm)
@@ -51,7 +52,7 @@ def build(
         warn_head_dropped(source)
         config, dense = Config(name, widths, (), POOL_GRID, config.batch_norm), ()
         labels = activation = None
-        if not stated.present:  # the one published file like this has a preset of its own
+        if not stated.present:  # the only published file without a head has its own preset
             preset = PRESETS["features"]
     if not stated.present and name in CONFIGS and config.head == (*HIDDEN, 1000):
         labels = imagenet_labels()
@@ -60,19 +61,19 @@ def build(
 
 
 def chw_to_hwc(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """fc6's weight [K, C*H*W] as [K, H*W*C]: columns from CHW to HWC order."""
+    """Return fc6's weight [K, C*H*W] as [K, H*W*C]: columns from CHW to HWC order."""
     chw = w.reshape(w.shape[0], channels, -1)
     return np.ascontiguousarray(chw.transpose(0, 2, 1)).reshape(w.shape)
 
 
 def hwc_to_chw(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """The inverse of :func:`chw_to_hwc`."""
+    """Return fc6's weight [K, H*W*C] as [K, C*H*W]."""
     hwc = w.reshape(w.shape[0], -1, channels)
     return np.ascontiguousarray(hwc.transpose(0, 2, 1)).reshape(w.shape)
 
 
 def _conv_indices(tensors: Mapping[str, Array], source: str) -> tuple[list[int], bool]:
-    """Indices of the convolutions, and whether a batch norm follows each."""
+    """Return the indices of the convolutions, and whether a batch norm follows each."""
     matches = [match for match in map(FEATURE.fullmatch, tensors) if match]
     indices = sorted({int(match[1]) for match in matches})
     missing = [f"features.{i}.weight" for i in indices if f"features.{i}.weight" not in tensors]
@@ -91,16 +92,16 @@ def _conv_indices(tensors: Mapping[str, Array], source: str) -> tuple[list[int],
 def _widths(
     tensors: Mapping[str, Array], convs: list[int], step: int, source: str
 ) -> tuple[int | str, ...]:
-    """The list of widths: a gap of one module between convolutions is a pool."""
+    """Return the config's widths: a gap of one module between convolutions is a pool."""
     widths: list[int | str] = []
     for position, index in enumerate(convs):
         widths.append(tensors[f"features.{index}.weight"].shape[0])
         gap = convs[position + 1] - index if position + 1 < len(convs) else step + 1
         if gap not in (step, step + 1):
             raise WeightsError(
-                f"{source}: missing: features.{index + step}.weight or the one after: expected a "
-                f"3x3 convolution or a 2x2 pool after features.{index}, found a gap of "
-                f"{gap - step} modules"
+                f"{source}: missing: features.{index + step}.weight or the next: expected a 3x3 "
+                f"convolution or a 2x2 pool after features.{index}, found a gap of {gap - step} "
+                "modules"
             )
         if gap == step + 1:
             widths.append("M")
@@ -112,22 +113,6 @@ def _widths(
     return tuple(widths)
 
 
-def _head(
-    tensors: Mapping[str, Array], dense: Sequence[str], channels: int, source: str
-) -> tuple[tuple[int, ...], int]:
-    """Output features of the dense layers, and the side of the grid that fc6 reads."""
-    weights = [f"{prefix}.weight" for prefix in dense]
-    for name in weights:
-        if tensors[name].ndim != 2:
-            raise WeightsError(
-                f"{source}: {name}: expected [K, C], got {list(tensors[name].shape)}"
-            )
-    if not weights:
-        return (), POOL_GRID
-    grid = infer_grid(tensors[weights[0]].shape[1], channels, weights[0], source)
-    return tuple(tensors[name].shape[0] for name in weights), grid
-
-
 def _expected(
     tensors: Mapping[str, Array],
     config: Config,
@@ -135,18 +120,18 @@ def _expected(
     dense: Sequence[str],
     batch_norm: bool,
 ) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor of the file, in its own layout."""
+    """Return name and shape of every tensor of the file, in the file's layout."""
     shapes: dict[str, tuple[int, ...]] = {}
     for conv, index in zip(config.convs, convs, strict=True):
         k = conv.out_channels
         shapes[f"features.{index}.weight"] = (k, conv.in_channels, 3, 3)
-        # before a batch norm a bias has no effect, and may be left out
+        # A bias before a batch norm has no effect and may be missing.
         if not batch_norm or f"features.{index}.bias" in tensors:
             shapes[f"features.{index}.bias"] = (k,)
         if batch_norm:
             shapes |= {f"features.{index + 1}.{part}": (k,) for part in NORM_PARTS}
             counter = f"features.{index + 1}.num_batches_tracked"
-            if counter in tensors:  # not read
+            if counter in tensors:  # allowed, not used
                 shapes[counter] = tensors[counter].shape
     for layer, prefix in zip(config.dense, dense, strict=True):
         shapes[f"{prefix}.weight"] = (layer.out_features, layer.in_features)
@@ -162,7 +147,7 @@ def _convert(
     batch_norm: bool,
     source: str,
 ) -> tuple[Tensors, dict[str, str]]:
-    """Canonical tensors, and for each the name that it had."""
+    """Return the canonical tensors, and the name in the file of each."""
     result: Tensors = {}
     names: dict[str, str] = {}
     for conv, index in zip(config.convs, convs, strict=True):
@@ -171,7 +156,7 @@ def _convert(
         bias = _pop(tensors, f"features.{index}.bias", zeros)
         if batch_norm:
             parts = [_pop_norm(tensors, f"features.{index + 1}.{p}", source) for p in NORM_PARTS]
-            with np.errstate(over="ignore", invalid="ignore"):  # refused as infinite
+            with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
                 w, bias = fold_batch_norm(w, bias, *parts, epsilon=BN_EPSILON)
         result[f"{conv.name}.weight"] = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
         result[f"{conv.name}.bias"] = bias
@@ -188,12 +173,12 @@ def _convert(
 
 def _pop(tensors: dict[str, Array], name: str, default: Array | None = None) -> NDArray[np.float32]:
     tensor = tensors.pop(name) if default is None else tensors.pop(name, default)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities are refused later
         return np.ascontiguousarray(tensor, np.float32)
 
 
 def _pop_norm(tensors: dict[str, Array], name: str, source: str) -> NDArray[np.float32]:
-    """A batch norm's tensor, checked here since folding would hide which one was wrong."""
+    """Remove and return a batch norm's tensor, checked before folding hides its name."""
     tensor = _pop(tensors, name)
     if not np.isfinite(tensor).all():
         raise WeightsError(f"{source}: {name}: expected finite values, found NaN or infinity")

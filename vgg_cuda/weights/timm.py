@@ -2,7 +2,7 @@
 
 ``pre_logits.fc1.weight`` [K,C,7,7] and ``pre_logits.fc2.weight`` [K,K,1,1] are fc6 and fc7,
 ``head.fc.weight`` [classes,K] is fc8. Above 224x224 timm slides this head over the image, whereas
-torchvision (and this package) pools to 7x7 first: the results differ there by design.
+torchvision and this package pool to 7x7 first: results for larger images differ.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _HEAD = tuple(f"{name}.{part}" for name in _FC for part in ("weight", "bias"))
 
 
 def matches(names: list[str]) -> bool:
-    """Whether any of these names is one of the head of a timm VGG."""
+    """Return whether any of these names belongs to the head of a timm VGG."""
     return any(name in _HEAD for name in names)
 
 
 def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
-    """Weights from a timm state dict, which it empties. Raises :class:`WeightsError`.
+    """Return weights from a timm state dict, which is emptied. Raises :class:`WeightsError`.
 
     Without ``head.fc`` (timm's ``num_classes=0``) the other dense layers are dropped with a
-    warning: a network here ends in classes or in pool5.
+    warning: networks of this package end in classes or in pool5.
     """
     unknown = [name for name in tensors if not FEATURE.fullmatch(name) and name not in _HEAD]
     if unknown:
         raise WeightsError(
-            f"{source}: not expected: {listed(unknown)}: expected timm's names "
+            f"{source}: unexpected: {listed(unknown)}: expected timm's names "
             "(features.N.…, pre_logits.fc1.…, pre_logits.fc2.…, head.fc.…)"
         )
     present = _HEAD if any(name.startswith("head.") for name in tensors) else _HEAD[:4]
@@ -63,7 +63,7 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
 
 
 def _out_channels(tensors: dict[str, Array]) -> int:
-    """Outputs of the last convolution."""
+    """Return the output channels of the last convolution."""
     found = {
         int(match[1]): tensor.shape[0]
         for match, tensor in ((FEATURE.fullmatch(n), t) for n, t in tensors.items())

@@ -1,7 +1,7 @@
 """torchvision's names: ``features.{i}``, ``classifier.{0,3,6}``. Source: torchvision/models/vgg.py.
 
-These names hold neither preset nor labels nor activation. A safetensors file written here carries
-them in its header (:mod:`.metadata`); a ``.pth`` file cannot.
+A safetensors file written by this package has preset, labels and activation in its header
+(:mod:`.metadata`); a ``.pth`` file cannot store them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from ..configs import HIDDEN, Conv
 from ..text import listed
 from . import pth, safetensors_file
-from .architecture import is_told_by_shapes
+from .architecture import shapes_suffice
 from .canonical import Array, Tensors, Weights, WeightsError
 from .metadata import Stated, to_metadata
 from .state_dict import FEATURE, INDEX, build, hwc_to_chw
@@ -25,21 +25,24 @@ PTH_SUFFIXES = (".pth", ".pt")
 
 
 def matches(names: list[str]) -> bool:
-    """Whether any of these names is one of a torchvision VGG's state dict."""
+    """Return whether any of these names belongs to a torchvision VGG."""
     return any(FEATURE.fullmatch(name) or _DENSE.fullmatch(name) for name in names)
 
 
 def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
-    """Weights from a torchvision state dict, which it empties. Raises :class:`WeightsError`."""
+    """Return weights from a torchvision state dict, which is emptied.
+
+    Raises :class:`WeightsError`.
+    """
     unknown = [n for n in tensors if not FEATURE.fullmatch(n) and not _DENSE.fullmatch(n)]
     if unknown:
         raise WeightsError(
-            f"{source}: not expected: {listed(unknown)}: expected torchvision's names "
+            f"{source}: unexpected: {listed(unknown)}: expected torchvision's names "
             "(features.N.…, classifier.N.…)"
         )
     indices = sorted({int(match[1]) for match in map(_DENSE.fullmatch, tensors) if match})
     missing = [f"classifier.{i}.weight" for i in indices if f"classifier.{i}.weight" not in tensors]
-    # Two layers numbered like torchvision's first two, of its sizes: cut off, not a custom head
+    # Two layers with the numbers and sizes of torchvision's first two: truncated, not custom.
     cut = indices == [0, 3] and not missing
     if cut and not stated.present and tensors["classifier.3.weight"].shape == HIDDEN:
         missing.append("classifier.6.weight")
@@ -49,20 +52,20 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
 
 
 def to_state_dict(weights: Weights) -> Tensors:
-    """The tensors by torchvision's names and in its layouts, without batch norms (folded).
+    """Return the tensors by torchvision's names and in its layouts, with batch norms folded.
 
-    They fit torchvision's network of the same name without ``_bn``. Dense layers stand at
-    ``classifier.0``, ``.3``, ``.6``, … Where dense layers read all pixels of images of one size,
-    torchvision's adaptive pool does nothing at that size. Raises :class:`WeightsError` for a
+    They fit torchvision's network of the same name without ``_bn``. Dense layers are
+    ``classifier.0``, ``.3``, ``.6``, … If dense layers read all pixels of images of one size,
+    torchvision's adaptive pool changes nothing at that size. Raises :class:`WeightsError` for a
     network that torchvision's names cannot describe.
     """
     config, result = weights.config, Tensors()
     rows, columns = config.grid
     like = replace(config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None)
-    if not is_told_by_shapes(like) or config.reduces == "max" or rows != columns:
+    if not shapes_suffice(like) or config.reduces == "max" or rows != columns:
         raise WeightsError(
-            f"{weights.source}: torchvision's names describe five blocks of convolutions with "
-            "ReLUs, an average pool or a square grid, and dense layers; this network differs: "
+            f"{weights.source}: expected five blocks of convolutions with ReLUs, an average pool "
+            "or a square grid, and dense layers for torchvision's names, got another network; "
             "write it as native"
         )
     index = 0
@@ -83,11 +86,11 @@ def to_state_dict(weights: Weights) -> Tensors:
 
 
 def save_torchvision(weights: Weights, path: str | Path) -> None:
-    """Writes ``weights`` with torchvision's names, under a temporary name until it is whole.
+    """Write ``weights`` with torchvision's names, under a temporary name until complete.
 
-    A ``path`` that ends in .pth or .pt is written by torch.save (needs torch) and holds the
-    tensors alone; any other is safetensors with preset, labels and activation in the header.
-    Raises ``OSError``, and :class:`WeightsError` where torch is needed and missing.
+    A ``path`` that ends in .pth or .pt is written by torch.save (needs torch) without metadata; any
+    other is safetensors with preset, labels and activation in the header. Raises ``OSError``, and
+    :class:`WeightsError` if torch is needed and missing.
     """
     tensors = to_state_dict(weights)
     if Path(path).suffix.lower() in PTH_SUFFIXES:

@@ -1,5 +1,4 @@
-// What the layers below run/ need of the block that a warp belongs to: its kernel, its place in the
-// grid, and the time of its cluster.
+// The block that a warp belongs to, as the folders below run/ see it: kernel, position, time.
 
 #pragma once
 
@@ -14,16 +13,15 @@ namespace vgg::emulator {
 struct BlockContext {
   const Kernel& kernel;
   const Options& options;
-  Time& time;           // shared by the blocks of the cluster
-  Dim3 cluster;         // size, in blocks
-  int rank;             // in the cluster
-  Dim3 index = {};      // in the grid
-  uint32_t number = 0;  // `index` as one number, x fastest
-  // Launches before this one may still run; false after griddepcontrol.wait.
-  bool is_early = false;
+  Time& time;             // shared by all blocks of the cluster
+  Dim3 cluster;           // size in blocks
+  int rank;               // position in the cluster
+  Dim3 index = {};        // position in the grid
+  uint32_t number = 0;    // `index` as one number, x fastest
+  bool is_early = false;  // earlier launches may still run: until griddepcontrol.wait
 
   std::string name() const { return name_of(rank); }
-  // "block (3,0,0)", for any block of the cluster.
+  // Name of any block of the cluster, "block (3,0,0)".
   std::string name_of(int other_rank) const;
 };
 

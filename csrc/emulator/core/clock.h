@@ -1,10 +1,11 @@
-// Vector clocks of the blocks that run together: who takes part, and what time it is.
+// Vector clocks of the blocks of one cluster: the actors that take part, and the current time.
 //
-// Actors are, of each block: its warps; its warpgroups, as readers of what their wgmma read; its
-// mbarriers, as writers of what asynchronous copies write. A kernel without any of these has warps
-// alone. A clock has one entry for each actor: up to which stamp it has seen what that one did.
-// Where asynchronous copies or wgmma read shared memory, a second half says the same of writes that
-// a fence.proxy.async has since shown to the async proxy.
+// Each block has these actors: its warps; its warpgroups, which stand for the reads of their wgmma
+// products; its mbarriers, which stand for the writes of asynchronous copies. A kernel without
+// wgmma and mbarriers has only warps. A clock has one entry per actor: the latest stamp of that
+// actor's accesses that the owner of the clock has seen. If a kernel uses the async proxy (bulk
+// copies, wgmma), clocks have a second half with the same meaning for writes that a
+// fence.proxy.async has made visible to the async proxy.
 
 #pragma once
 
@@ -17,15 +18,15 @@ namespace vgg::emulator {
 using Clock = std::vector<uint32_t>;
 
 struct Actors {
-  int warps = 0, groups = 0, barriers = 0;  // of a block
+  int warps = 0, warpgroups = 0, mbarriers = 0;  // per block
   int blocks = 1;
   bool proxies = false;
 
-  int of_block() const { return warps + groups + barriers; }
+  int of_block() const { return warps + warpgroups + mbarriers; }
   int all() const { return blocks * of_block(); }
   int clock_size() const { return proxies ? 2 * all() : all(); }
   bool operator==(const Actors& other) const {
-    return warps == other.warps && groups == other.groups && barriers == other.barriers &&
+    return warps == other.warps && warpgroups == other.warpgroups && mbarriers == other.mbarriers &&
            blocks == other.blocks && proxies == other.proxies;
   }
 };
@@ -33,7 +34,7 @@ struct Actors {
 struct Time {
   Actors actors;
   uint32_t now = 1;
-  std::vector<uint32_t> last;  // by actor: when a warpgroup or an mbarrier last did something
+  std::vector<uint32_t> last;  // per actor: the last stamp of a warpgroup or an mbarrier
 
   uint32_t tick() { return ++now; }
 };

@@ -11,25 +11,25 @@
 namespace vgg::emulator {
 
 inline float float_from_half(uint16_t half) {
-  // The exponent's bias is corrected by a multiplication, which also normalises subnormals.
+  // A multiplication corrects the exponent's bias and normalises subnormals.
   const uint32_t magnitude = (half & 0x7fffu) << 13, sign = (half & 0x8000u) << 16;
   const float scaled = bit_cast<float>(magnitude) * 0x1p112f;
   const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0;  // infinity, NaN
   return bit_cast<float>(bit_cast<uint32_t>(scaled) | special | sign);
 }
 
-// To nearest, ties to even.
+// Rounds to nearest, ties to even.
 inline uint16_t half_from_float(float value) {
   const uint32_t bits = bit_cast<uint32_t>(value), sign = bits >> 16 & 0x8000u;
   const uint32_t magnitude = bits & 0x7fffffffu;
-  // Normal results: add half of the last place, less one where the result is even.
+  // Normal results: add half of the last place, minus one if the result is even.
   const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1)) >> 13;
   // Subnormal results: the addition rounds, as the last place of 0.5 is 2^-24.
   const uint32_t subnormal =
       bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - bit_cast<uint32_t>(0.5f);
   uint32_t result = magnitude < 0x38800000u ? subnormal : normal;
   result = magnitude >= 0x477ff000u ? 0x7c00u : result;  // too large, or infinite
-  result = magnitude > 0x7f800000u ? 0x7fffu : result;   // NaN, as hardware writes it
+  result = magnitude > 0x7f800000u ? 0x7fffu : result;   // the NaN that hardware writes
   return static_cast<uint16_t>(result == 0x7fffu ? 0x7fffu : result | sign);
 }
 
@@ -57,7 +57,7 @@ inline Bfloat from_float<Bfloat>(float value) {
   return {bfloat_from_float(value)};
 }
 
-// The same type without and with two elements.
+// Element type of a packed pair.
 template <class T>
 struct Paired;
 template <>

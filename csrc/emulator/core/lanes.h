@@ -1,9 +1,9 @@
-// Lane arrays: how handlers see registers, and how a C++ function becomes an instruction.
+// Lane arrays: access to registers by lane, and instructions made from C++ functions.
 //
 //     template <class T> T add(T a, T b);
 //     table.add<add<uint32_t>>("add.u32");
 //
-// applies `add` in every active lane. The function's types say what its operands are.
+// applies `add` in every active lane. The function's types determine the operands.
 
 #pragma once
 
@@ -16,7 +16,7 @@
 
 namespace vgg::emulator {
 
-// Bits in a register, for types that C++ does not have.
+// Register contents for types that C++ does not have.
 struct Half {
   uint16_t bits;
 };
@@ -38,7 +38,7 @@ inline To bit_cast(From from) {
   return to;
 }
 
-// Of `mask`, a predicate.
+// The lanes of a predicate, one bit each.
 struct PredicateLanes {
   uint32_t mask;
 };
@@ -69,7 +69,7 @@ struct LaneType<bool> {
 
 inline bool is_active(uint32_t active, int lane) { return active >> lane & 1; }
 
-// f(lane) for the lanes of `active`, in order.
+// Calls f(lane) for every lane of `active`, in ascending order.
 template <class F>
 inline void for_each_lane(uint32_t active, F f) {
   for (; active != 0; active &= active - 1) f(__builtin_ctz(active));

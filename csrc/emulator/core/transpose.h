@@ -1,4 +1,4 @@
-// 8x8 blocks of 16-bit elements, transposed.
+// Transposition of 8x8 blocks of 16-bit elements.
 
 #pragma once
 
@@ -7,7 +7,7 @@
 
 namespace vgg::emulator {
 
-// Columns of B and C in the order in which the registers of C have them.
+// Column order of the registers of C: even columns first. Tiles of B and C use this order.
 constexpr int COLUMN[8] = {0, 2, 4, 6, 1, 3, 5, 7};
 
 typedef uint16_t Vector16 __attribute__((vector_size(16)));
@@ -27,7 +27,8 @@ inline Vector16 interleave_high(Vector16 a, Vector16 b) {
 #endif
 }
 
-// Three rounds of interleaving the rows of its first half with those of its second.
+// Three rounds, each of which interleaves the first four rows with the last four. Overwrites
+// `from`.
 inline void transpose(Vector16* from /* [8] */, Vector16* to /* [8] */) {
   for (int round = 0; round < 3; ++round) {
     for (int i = 0; i < 4; ++i) {

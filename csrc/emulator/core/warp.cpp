@@ -18,8 +18,8 @@ std::string lanes_of(uint32_t mask) {
   return (__builtin_popcount(mask) == 1 ? "lane " : "lanes ") + text;
 }
 
-std::string threads_of(int warp, uint32_t existing) {
-  const int first = warp * LANES;
+std::string threads_of(int warp_id, uint32_t existing) {
+  const int first = warp_id * LANES;
   return "(threads " + std::to_string(first) + '-' +
          std::to_string(first + LANES - 1 - __builtin_clz(existing)) + ')';
 }
@@ -39,13 +39,13 @@ void wake(std::vector<Warp>& warps, Wait wait, uint32_t object) {
 
 void fail(const Warp& warp, const Instruction& instruction, int lane, const std::string& what) {
   const BlockContext& block = *warp.context;
-  std::string text =
-      "kernel " + block.kernel.name + ": " + block.name() + ", warp " + std::to_string(warp.index);
+  std::string text = "kernel " + block.kernel.name + ": " + block.name() + ", warp " +
+                     std::to_string(warp.warp_id);
   if (lane >= 0 && lane < LANES) {
     text += " lane " + std::to_string(lane) + " (thread " +
-            std::to_string(warp.index * LANES + lane) + ')';
+            std::to_string(warp.warp_id * LANES + lane) + ')';
   } else {
-    text += ' ' + threads_of(warp.index, warp.existing);
+    text += ' ' + threads_of(warp.warp_id, warp.existing);
   }
   throw Error(text + ", " + block.kernel.where(instruction) + ": " + what);
 }

@@ -1,4 +1,4 @@
-// A warp while it runs: registers, and which of its threads are where.
+// A running warp: its registers, and the positions of its threads.
 
 #pragma once
 
@@ -14,21 +14,21 @@
 
 namespace vgg::emulator {
 
-class Block;  // run/block.h: only instructions look into it
+class Block;  // run/block.h
 struct Warpgroup;
 
-// What waiting threads wait for.
+// Reasons why threads wait.
 enum class Wait : uint8_t {
-  threads,    // others of the warp, at an instruction that needs them together
-  mbarrier,   // a phase of the one at `object`, an offset in shared memory, or of any (ANY_OBJECT)
-  registers,  // that others give back
-  warpgroup,  // the other warps of it
-  cluster,    // barrier.cluster
+  threads,   // for other threads of the warp, at an instruction that needs them together
+  mbarrier,  // for a phase of the mbarrier at shared-memory offset `object`; ANY_OBJECT: of several
+  registers,  // for registers that another warp releases (setmaxnreg)
+  warpgroup,  // for the other warps of the warpgroup
+  cluster,    // at barrier.cluster
 };
 constexpr uint32_t ANY_OBJECT = ~0u;
 
-// Threads of a warp that run together. Groups part at branches and merge where they meet; the one
-// that is furthest behind runs first.
+// Threads of a warp that run together. A group splits at a divergent branch and merges with groups
+// that reach the same instruction. The group with the lowest program counter runs first.
 struct Group {
   uint32_t pc, mask;
   bool waits;
@@ -36,22 +36,22 @@ struct Group {
   uint32_t object = 0;
 };
 
-// One cp.async: its bytes are in flight until its threads wait for its group.
+// One cp.async of a warp. Its bytes are in flight until its threads wait for its group.
 struct AsyncCopy {
   const Instruction* instruction;
   uint32_t mask;              // threads that have not waited yet
   uint32_t to[LANES];         // offset in shared memory
   const char* from[LANES];    // in global memory
-  uint8_t read_bytes[LANES];  // the rest is filled with zeros
-  uint32_t group[LANES];      // by thread: the number of groups that it committed before
+  uint8_t read_bytes[LANES];  // the remaining bytes become zeros
+  uint32_t group[LANES];      // per thread: number of groups committed before
 };
 
-// One bulk store: its bytes are read from shared memory until its thread waits for its group.
+// One bulk store. Its source in shared memory is in use until its thread waits for its group.
 struct BulkStore {
   const Instruction* instruction;
   int lane;
-  uint32_t group;                                     // groups that its thread committed before
-  std::function<void()> copy;                         // still to be done, if not empty
+  uint32_t group;                                     // groups the thread committed before
+  std::function<void()> copy;                         // the copy, unless it has been made
   std::vector<std::pair<uint32_t, uint32_t>> source;  // offset in shared memory, bytes
 };
 
@@ -60,47 +60,50 @@ struct Warp {
 
   char* registers;
   const char* constants;
-  Block* block;
-  const BlockContext* context;  // of the block
-  Warpgroup* group;             // warpgroup.h
-  int index;
+  Block* block;                 // for handlers of instructions
+  const BlockContext* context;  // the same block, for all other code
+  Warpgroup* warpgroup;
+  int warp_id;
   State state;
   uint32_t existing;  // threads; the last warp of a block may have fewer than 32
   uint32_t live;      // threads that have not exited
   std::vector<Group> groups;
-  const Instruction* at;  // waits here (or exited here)
-  int barrier;            // where it waits
+  const Instruction* at;  // the barrier where the warp waits, or its exit
+  int barrier;            // number of the barrier where the warp waits
   uint64_t executed;      // instructions
 
   std::vector<AsyncCopy> copies;  // in flight, from first_copy on
   size_t first_copy;
-  uint32_t committed[LANES];  // groups of them
+  uint32_t committed[LANES];  // cp.async groups, per thread
 
   std::vector<BulkStore> bulk_stores;  // in flight
-  uint32_t bulk_committed[LANES];      // groups of them
+  uint32_t bulk_committed[LANES];      // bulk groups, per thread
 
-  // A handler's answer where Control::wait asks whether threads have to wait.
+  // Set by handlers of Control::wait instructions: whether, and why, the active threads must wait.
   bool must_wait;
   Wait wait;
   uint32_t wait_object;
-  uint64_t polled[LANES];  // the phase that a thread has last found incomplete: see mbarriers.h
+  uint64_t polled[LANES];  // per thread: last phase found incomplete; see mbarriers.h
 
-  std::vector<uint8_t> register_state;  // wgmma.h explains; empty without wgmma
-  uint32_t wgmma_committed;             // groups
-  bool wgmma_fenced;                    // ever
+  std::vector<uint8_t> register_state;  // see warpgroup.h; empty without wgmma
+  uint32_t wgmma_committed;             // wgmma groups
+  bool wgmma_fenced;                    // has executed a wgmma.fence
 
-  uint32_t cluster_arrived;  // threads that have arrived at the cluster's barrier and not waited,
-  uint64_t cluster_phase;    // in this phase of it
+  uint32_t cluster_arrived;  // threads that have arrived at barrier.cluster and not yet waited
+  uint64_t cluster_phase;    // the phase of barrier.cluster in which they arrived
 
-  int registers_held;  // of a thread, as setmaxnreg counts
+  int registers_held;  // per thread, as set by setmaxnreg
 
-  // What it has seen of the other actors; races.h explains.
+  // Clocks of the race detector; see races.h.
   int actor;
   uint32_t stamp, ordered;
   Clock seen;
-  uint32_t lanes_ahead;  // threads that have seen more: theirs are in lane_seen, [LANES][actors]
-  Clock lane_seen;
-  Clock fenced;  // as of its last fence.mbarrier_init; empty if there was none
+  uint32_t lanes_ahead;  // threads that have seen more than the warp; their clocks: lane_seen
+  Clock lane_seen;       // [LANES][clock_size]
+  Clock fenced;          // at the last fence.mbarrier_init; empty without one
+
+  int warpgroup_id() const { return warp_id / WARPGROUP; }
+  int warpgroup_rank() const { return warp_id % WARPGROUP; }  // position in the warpgroup
 
   void wait_for(Wait what, uint32_t object) {
     must_wait = true;
@@ -115,17 +118,17 @@ struct Warp {
   }
 };
 
-// Lets threads that wait for this look again.
+// Makes threads that wait for `object` ready to run again.
 void wake(std::vector<Warp>& warps, Wait wait, uint32_t object = ANY_OBJECT);
 
-// "lanes 0-3,7"
+// Text of a set of lanes, "lanes 0-3,7".
 std::string lanes_of(uint32_t mask);
 
-// "(threads 32-63)"
-std::string threads_of(int warp, uint32_t existing = ~0u);
+// Text of a warp's threads, "(threads 32-63)".
+std::string threads_of(int warp_id, uint32_t existing = ~0u);
 
-// Throws Error: the kernel, the block, the warp (and the thread, if `lane` >= 0), `what`, and the
-// line of the instruction.
+// Throws Error with the kernel, the block, the warp, the thread (if `lane` >= 0), the source line
+// of the instruction, and `what`.
 [[noreturn]] void fail(const Warp& warp, const Instruction& instruction, int lane,
                        const std::string& what);
 

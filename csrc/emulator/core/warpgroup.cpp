@@ -8,9 +8,9 @@
 namespace vgg::emulator {
 namespace {
 
-// Whether `product` uses the register, for a warp that has not waited for it.
-bool uses(const Product& product, int warp, Operand place) {
-  if (is_active(product.waited, warp)) return false;
+// Whether `product` still uses the register at `place` of a warp of the warpgroup.
+bool uses(const Product& product, int warpgroup_rank, Operand place) {
+  if (is_active(product.waited, warpgroup_rank)) return false;
   const Accumulators& c = *product.c;
   if (std::find(c.registers, c.registers + c.count, place) != c.registers + c.count) return true;
   if (!(product.instruction->mode & A_IN_REGISTERS)) return false;
@@ -22,8 +22,8 @@ bool uses(const Product& product, int warp, Operand place) {
 
 void fail_in_flight(const Warp& warp, const Instruction& in, Operand place,
                     const std::string& what) {
-  for (const Product& product : group_of(warp).products) {
-    if (!uses(product, in_group(warp), place)) continue;
+  for (const Product& product : warp.warpgroup->products) {
+    if (!uses(product, warp.warpgroup_rank(), place)) continue;
     fail(warp, in, -1,
          what + " that a wgmma.mma_async in flight uses (" +
              warp.context->kernel.where(*product.instruction) + ')');
@@ -44,10 +44,10 @@ void check_registers(Warp& warp, const Instruction& in, uint32_t) {
 }
 
 void check_products_at_exit(const Warp& warp, const Instruction& in) {
-  for (const Product& product : group_of(warp).products) {
-    if (is_active(product.waited, in_group(warp))) continue;
+  for (const Product& product : warp.warpgroup->products) {
+    if (is_active(product.waited, warp.warpgroup_rank())) continue;
     fail(warp, in, -1,
-         "exits with a wgmma.mma_async that it has not waited for (" +
+         "exits without waiting for a wgmma.mma_async (" +
              warp.context->kernel.where(*product.instruction) + ')');
   }
 }

@@ -1,6 +1,5 @@
-// A warpgroup, four warps, and the wgmma products that it has in flight. What a product uses
-// (accumulators, A in registers, tiles in shared memory) is its own from mma_async until a wait for
-// its group.
+// A warpgroup (four warps) and its wgmma products in flight. From mma_async until a wait for its
+// group, a product owns its accumulators, the registers of A and its tiles in shared memory.
 
 #pragma once
 
@@ -13,33 +12,31 @@
 
 namespace vgg::emulator {
 
-// Flags of the registers of a warp; in Warp::register_state, one for each 128 bytes.
+// Flags of one 32-bit register of a warp (128 bytes), in Warp::register_state.
 enum RegisterState : uint8_t {
-  ACCUMULATES = 1,  // in flight
-  MULTIPLIES = 2,   // A of one in flight
+  ACCUMULATES = 1,  // accumulator of a product in flight
+  MULTIPLIES = 2,   // holds A of a product in flight
   UNFENCED = 4,     // accessed since the last wgmma.fence
 };
 constexpr uint32_t REGISTER_BYTES = 4 * LANES;
 
-constexpr uint8_t A_IN_REGISTERS = 1;  // Instruction::mode of mma_async, among others
+constexpr uint8_t A_IN_REGISTERS = 1;  // flag in Instruction::mode of mma_async
 
+// Bytes of an operand in shared memory.
 struct MatrixOperand {
   bool transposed = false;
-  std::vector<uint32_t> pieces;  // offsets in shared memory of 16 bytes each: [rows][2], or
-                                 // [16][rows / 8] if transposed
-  // The same bytes, in pieces that are as large as can be: 16 or 32 bytes.
-  std::vector<uint32_t> ranges;
+  std::vector<uint32_t> pieces;  // offsets of 16-byte pieces: [rows][2], or [16][rows / 8] if
+                                 // transposed
+  std::vector<uint32_t> ranges;  // the same bytes, in pieces of `range_bytes`: 16 or 32
   uint32_t range_bytes = 16;
-  void merge();
 };
 
-// Accumulators in flight.
+// Accumulators of products in flight.
 struct Accumulators {
   const Operand* registers;
-  int count;                // of a thread
-  std::vector<float> tile;  // [64, 2 count], columns as above
-  int products = 0;         // that have not been computed or waited for
-  uint32_t held = 0;        // warps of the group whose registers are not valid
+  int count;                // registers per thread
+  std::vector<float> tile;  // [64, 2 count], columns in the order of COLUMN (transpose.h)
+  uint32_t held = 0;        // mask of warps of the warpgroup whose registers are in use
 };
 
 struct Product {
@@ -48,30 +45,28 @@ struct Product {
   MatrixOperand a, b;
   std::vector<float> a_registers;  // [64, 16], if A is in registers
   bool keep = true, computed = false;
-  uint32_t waited = 0;  // warps of the group
-  uint32_t group = 0;   // groups that were committed before
-  uint32_t stamp = 0;   // when it ended
+  uint32_t waited = 0;  // mask of warps of the warpgroup that have waited for the product
+  uint32_t group = 0;   // number of groups committed before
+  uint32_t stamp = 0;   // time at which the product ended
 };
 
 struct Warpgroup {
-  const Instruction* instruction = nullptr;  // that warps of it have arrived at
-  uint32_t arrived = 0, passed = 0;          // warps
+  const Instruction* instruction = nullptr;  // the mma_async where warps have arrived
+  uint32_t arrived = 0, passed = 0;          // masks of warps
   std::vector<Product> products;             // in flight
 };
 
-inline Warpgroup& group_of(const Warp& warp) { return *warp.group; }
-inline int in_group(const Warp& warp) { return warp.index % WARPGROUP; }
 inline uint8_t& state_of(Warp& warp, Operand place) {
   return warp.register_state[place / REGISTER_BYTES];
 }
 
-// Throws Error: `what`, of the register at `place`, and which product uses it.
+// Throws Error with `what` and the product that uses the register at `place`.
 [[noreturn]] void fail_in_flight(const Warp& warp, const Instruction& in, Operand place,
                                  const std::string& what);
-// Of a warp that exits; throws Error.
+// Throws Error if a warp exits without having waited for a product.
 void check_products_at_exit(const Warp& warp, const Instruction& in);
-// Before an instruction: accesses registers that products may use. Operands: registers[count], of
-// which the first Instruction::extra are written.
+// Handler that precedes an instruction which accesses registers that products may use. Operands:
+// registers[count]; the instruction writes the first Instruction::extra of them.
 void check_registers(Warp& warp, const Instruction& in, uint32_t active);
 
 }  // namespace vgg::emulator

@@ -1,5 +1,5 @@
-// Turns the statements of a kernel into instructions: finds registers, variables and labels, and
-// gives each register its place in the register file.
+// Decoder: turns the statements of a kernel into instructions. Resolves registers, variables and
+// labels, and assigns each register a place in the register file.
 
 #pragma once
 
@@ -13,21 +13,21 @@
 
 namespace vgg::emulator {
 
-// A register of the PTX, of which there are as many as the compiler likes.
+// A register of the PTX, whose number is unlimited.
 struct VirtualRegister {
   char letter;
   Operand place = 0;
 };
 
-// An operand that is to become a register's place.
+// An operand that is replaced by the place of its register after allocation.
 struct RegisterUse {
-  uint32_t instruction, operand;  // index in Kernel::code and in Kernel::operands
+  uint32_t instruction, operand;  // indices in Kernel::code and Kernel::operands
   uint32_t reg;                   // index of the virtual register
   bool is_written;
 };
 
-// Gives every register its place: registers that are never alive together share one. Returns the
-// bytes of the register file.
+// Assigns a place to every register. Registers with disjoint live ranges may share a place. Returns
+// the size of the register file in bytes.
 uint32_t allocate_registers(const Kernel& kernel, const std::vector<RegisterUse>& uses,
                             uint32_t first_free, std::vector<VirtualRegister>& registers);
 
@@ -36,19 +36,19 @@ class Decoder {
   Decoder(const PtxFile& file, const PtxEntry& entry, Kernel& kernel);
   void decode(const std::vector<Buffer>& variables);
 
-  // For the decoders of instructions: append the next operand of the current instruction.
-  void write(const PtxOperand& operand, char letter);  // a destination; "_" is a dummy
+  // These functions append the next operand of the current instruction.
+  void write(const PtxOperand& operand, char letter);  // destination; "_" is discarded
   void read(const PtxOperand& operand, char letter);
   void read_constant(uint64_t bits, char letter);
-  void read_wgmma_registers();  // all of the kernel's
-  // The base of an address as a 64-bit (or WORD) register or constant; the offset goes to
+  void read_wgmma_registers();  // every register that a wgmma of the kernel uses
+  // Appends the base of an address, a 32- or 64-bit register or constant; stores the offset in
   // `to.immediate`.
   void read_address(const PtxOperand& operand, Instruction& to);
 
-  // The letter of a register, or 0 if the operand is none.
+  // Returns the letter of a register, or 0 if the operand is not a register.
   char register_letter(const PtxOperand& operand);
-  int label(const PtxOperand& operand);         // the index of its instruction
-  int branch_table(const PtxOperand& operand);  // in Kernel::tables
+  int label(const PtxOperand& operand);         // index of the statement that follows the label
+  int branch_table(const PtxOperand& operand);  // index in Kernel::tables
   Kernel& kernel() { return kernel_; }
 
   void expect_operands(size_t count) const;
@@ -88,7 +88,8 @@ class Decoder {
   std::vector<size_t> first_operand_;
 };
 
-// Throws Error where the kernel uses what is not modelled. `variables` are the module's.
+// Decodes a kernel. `variables` are the variables of its module. Throws Error if the kernel uses a
+// feature that is not modelled.
 std::unique_ptr<Kernel> decode(const PtxFile& file, const PtxEntry& entry,
                                const std::string& file_name, const std::vector<Buffer>& variables);
 

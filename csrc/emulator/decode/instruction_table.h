@@ -1,5 +1,5 @@
-// The instructions that are modelled. Names are complete: a modifier that is not listed is an
-// error, never ignored. arithmetic.cpp, compare.cpp, ... each add their own.
+// Table of the modelled instructions, which instructions/ fills. Names are complete: an unlisted
+// modifier is an error and never ignored.
 
 #pragma once
 
@@ -17,8 +17,8 @@ namespace vgg::emulator {
 
 class Decoder;
 
-// Decodes an instruction whose modifiers are too many for a list; `modifiers` are the parts of the
-// opcode behind the first.
+// Decodes an instruction with too many combinations of modifiers to list. `modifiers` are the parts
+// of the opcode after the first.
 using Decode = void (*)(Decoder& decoder, const PtxInstruction& from,
                         const std::vector<std::string>& modifiers, Instruction& to);
 
@@ -26,23 +26,23 @@ class InstructionTable {
  public:
   static const InstructionTable& get();
 
-  // A function of lanes: see lanes.h.
+  // Adds a function that is applied per lane: see lanes.h.
   template <auto F>
   void add(const std::string& opcode) {
     add(opcode, &Elementwise<F>::run, Elementwise<F>::SIGNATURE);
   }
-  // A letter for each operand (program.h), destination first.
+  // Adds a handler. `signature` has one letter per operand (program.h), destination first.
   void add(const std::string& opcode, Handler handler, const char* signature,
            Control control = Control::none) {
     simple_[opcode] = {handler, signature, control};
   }
   void add_family(const std::string& first_word, Decode decode) { families_[first_word] = decode; }
 
-  // False if the instruction is unknown.
+  // Returns false if the instruction is unknown.
   bool decode(Decoder& decoder, const PtxInstruction& from, Instruction& to) const;
 
  private:
-  InstructionTable();  // instructions/instructions.cpp
+  InstructionTable();  // defined in instructions/instructions.cpp
 
   struct Simple {
     Handler handler;
@@ -53,7 +53,8 @@ class InstructionTable {
   std::unordered_map<std::string, Decode> families_;
 };
 
-// The modifiers of an instruction, of which each is to be taken once, in any order.
+// The modifiers of an instruction. Decoders take each modifier once, in any order; one that is left
+// over is unknown.
 class Modifiers {
  public:
   explicit Modifiers(std::vector<std::string> words) : words_(std::move(words)) {}
@@ -63,7 +64,7 @@ class Modifiers {
     words_.erase(found);
     return true;
   }
-  // The first of these that is there, or "".
+  // Takes and returns the first of `words` that is present, or "".
   std::string take_one_of(std::initializer_list<const char*> words) {
     for (const char* word : words) {
       if (take(word)) return word;

@@ -1,4 +1,4 @@
-// Where a kernel's parameters and variables are.
+// Addresses of a kernel's parameters and variables.
 
 #include <algorithm>
 
@@ -26,7 +26,7 @@ void Decoder::lay_out(const std::vector<Buffer>& module_variables) {
     symbols_[param.name] = {PARAM_BASE + kernel_.param_bytes, Space::param};
     kernel_.param_bytes += param.bytes;
   }
-  // Only those variables of the module that the kernel names take up space in its blocks.
+  // A module's shared variable occupies memory only if the kernel names it.
   std::vector<PtxVariable> shared;
   for (const PtxVariable& variable : file_.variables) {
     const size_t found = file_.text.find(variable.name, entry_.body_begin);

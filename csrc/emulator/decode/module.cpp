@@ -11,7 +11,7 @@ namespace vgg::emulator {
 struct Module::State {
   std::string name;
   PtxFile file;
-  std::vector<std::unique_ptr<std::vector<uint64_t>>> memory;  // of variables
+  std::vector<std::unique_ptr<std::vector<uint64_t>>> memory;  // contents of the variables
   std::vector<Buffer> variables;
   std::mutex mutex;
   std::map<std::string, std::unique_ptr<Kernel>> kernels;
@@ -26,7 +26,7 @@ Module::Module(std::string ptx, std::string name) : state_(std::make_unique<Stat
   }
   for (const PtxVariable& variable : state_->file.variables) {
     if (variable.space == ".shared" || variable.is_extern) continue;
-    // Constants, as kernels use them: tables. Writes to them are errors.
+    // Kernels use module variables as constant tables. Writes to them are errors.
     auto memory = std::make_unique<std::vector<uint64_t>>(variable.bytes / 8 + 2);
     void* data = memory->data();
     size_t space = memory->size() * 8;
@@ -63,7 +63,7 @@ const Kernel& Module::kernel(const std::string& name) const {
     }
     return *kernel;
   }
-  throw Error(state_->name + ": no kernel " + name);
+  throw Error(state_->name + ": unknown kernel " + name);
 }
 
 }  // namespace vgg::emulator

@@ -1,5 +1,5 @@
-// Linear scan over live ranges. nvcc's PTX has a register for every value, thousands of them; after
-// this a warp's registers fit the CPU's caches.
+// Register allocation by linear scan over live ranges. nvcc's PTX has one register per value, often
+// thousands; after allocation the registers of a warp fit in the CPU's caches.
 
 #include <algorithm>
 
@@ -15,7 +15,7 @@ class Bits {
   explicit Bits(size_t size) : words_((size + 63) / 64) {}
   bool get(size_t i) const { return words_[i / 64] >> i % 64 & 1; }
   void set(size_t i) { words_[i / 64] |= uint64_t{1} << i % 64; }
-  // this |= other & ~without; did it change?
+  // Computes this |= other & ~without. Returns whether any bit changed.
   bool merge(const Bits& other, const Bits* without) {
     bool changed = false;
     for (size_t i = 0; i < words_.size(); ++i) {
@@ -38,10 +38,10 @@ class Bits {
   std::vector<uint64_t> words_;
 };
 
-// Instructions that run one after the other.
+// A sequence of instructions without branches into it or out of it.
 struct BasicBlock {
   uint32_t begin, end;
-  std::vector<uint32_t> next;  // blocks
+  std::vector<uint32_t> next;  // indices of successors
   Bits read_first, written, live_in, live_out;
 };
 
@@ -90,7 +90,7 @@ uint32_t allocate_registers(const Kernel& kernel, const std::vector<RegisterUse>
                             uint32_t first_free, std::vector<VirtualRegister>& registers) {
   std::vector<BasicBlock> blocks = find_blocks(kernel, registers.size());
 
-  // Reads come before writes in an instruction. A guarded write may leave the old value.
+  // An instruction reads before it writes. A guarded write may keep the old value.
   size_t at = 0;
   for (BasicBlock& block : blocks) {
     while (at < uses.size() && uses[at].instruction < block.end) {
@@ -146,11 +146,11 @@ uint32_t allocate_registers(const Kernel& kernel, const std::vector<RegisterUse>
   bytes = (bytes + UNIT - 1) / UNIT * UNIT;
   std::sort(order.begin(), order.end(),
             [&](size_t a, size_t b) { return ranges[a].first < ranges[b].first; });
-  // Registers of 32 and of 64 bits never share a place: threads of a warp that are elsewhere in the
-  // code may use it at the same time, each its own lane, and lanes of 64 bits lie elsewhere.
+  // Registers of 32 and 64 bits never share a place: diverged threads of a warp may use it at the
+  // same time in their own lanes, and lanes of 64 bits have other offsets.
   for (const bool wide : {false, true}) {
     const uint32_t size = wide ? 2 * UNIT : UNIT;
-    std::vector<uint32_t> busy_until;  // by place
+    std::vector<uint32_t> busy_until;  // last instruction of the current user, per place
     for (size_t i : order) {
       if ((registers[i].letter == DOUBLE) != wide) continue;
       const auto free = std::find_if(busy_until.begin(), busy_until.end(),

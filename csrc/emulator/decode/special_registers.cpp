@@ -1,4 +1,4 @@
-// %tid.x and its like: registers that somebody else fills in.
+// Special registers such as %tid.x, which the block fills in when it starts.
 
 #include <cstring>
 
@@ -40,7 +40,8 @@ const std::unordered_map<std::string, Special>& special_registers() {
   return names;
 }
 
-// Of %laneid and %lanemask_*, which are the same in every warp.
+// Computes %laneid and %lanemask_*, which are the same in every warp. Returns false for other
+// names.
 bool lane_register(const std::string& name, uint32_t lane, uint32_t& value) {
   const uint32_t bit = 1u << lane;
   if (name == "%laneid") {

@@ -1,5 +1,5 @@
-// Registers that wgmma products may use while they are in flight: keeps their places free for them
-// until a wait, and puts a check before every instruction that accesses one.
+// Registers of wgmma products in flight. The decoder reserves their places until a wait, and
+// inserts a check before every other instruction that accesses them.
 
 #include <algorithm>
 
@@ -31,7 +31,7 @@ void Decoder::read_wgmma_registers() {
   }
 }
 
-// An instruction in front of one that accesses such registers: see check_registers.
+// Inserts a check_registers instruction before one that accesses such registers.
 void Decoder::check_wgmma_registers(size_t first_use, const Instruction& before) {
   std::vector<int> written, read;
   for (size_t i = first_use; i < uses_.size(); ++i) {

@@ -1,5 +1,5 @@
-// cp.async. Its bytes are in flight from here to the wait of the thread that issued it; `lazy`
-// says whether they arrive at the end or at the beginning of that time.
+// cp.async. Its bytes are in flight until the issuing thread waits for them. With Options::lazy
+// they arrive at the wait, otherwise at once.
 
 #include <algorithm>
 #include <cstring>
@@ -26,7 +26,7 @@ void copy_lane(Block& block, const AsyncCopy& copy, int lane) {
   std::memset(to + from_memory, 0, bytes - from_memory);
 }
 
-// Operands: to, from [, bytes to read, or a predicate that says to read none].
+// Operands: to, from [, bytes to read, or a predicate to read none].
 void cp_async(Warp& warp, const Instruction& in, uint32_t active) {
   Block& block = *warp.block;
   const uint32_t bytes = in.bytes;
@@ -63,16 +63,17 @@ void cp_async(Warp& warp, const Instruction& in, uint32_t active) {
   reading &= active;
   whole &= active;
   if (too_large & active) {
-    fail(warp, in, __builtin_ctz(too_large & active),
-         "the source size exceeds the size of the copy");
+    fail(warp, in, __builtin_ctz(too_large & active), "the source size exceeds the copy size");
   }
   for_each_lane(reading, [&](int lane) { block.counters.cp_async_bytes += sizes[lane]; });
   if (whole == active) {
     block.global().check_read(warp, in, active, from.of, bytes, block.number());
   } else {
     for_each_lane(reading, [&](int lane) {
-      if (from.of[lane] % bytes != 0) fail(warp, in, lane, "misaligned global address");
-      // A part of the source may end anywhere.
+      if (from.of[lane] % bytes != 0) {
+        fail(warp, in, lane, "copies from a misaligned global address");
+      }
+      // A source smaller than the copy may end at any byte.
       const bool part = copy.read_bytes[lane] != bytes;
       for (uint32_t i = 0; i < copy.read_bytes[lane]; i += part ? 1 : bytes) {
         block.global().check_read_one(warp, in, lane, from.of[lane] + i, part ? 1 : bytes,
@@ -92,8 +93,8 @@ void commit_group(Warp& warp, const Instruction&, uint32_t active) {
   for_each_lane(active, [&](int lane) { ++warp.committed[lane]; });
 }
 
-// Completes the copies for which done(lane, group), which holds for a group if it does for a later
-// one.
+// Completes the copies for which done(lane, group) is true. If it is true for a group, it is true
+// for all earlier groups.
 template <class F>
 void complete_copies(Warp& warp, uint32_t active, F done) {
   Block& block = *warp.block;
@@ -113,7 +114,7 @@ void complete_copies(Warp& warp, uint32_t active, F done) {
   while (warp.first_copy < warp.copies.size() && warp.copies[warp.first_copy].mask == 0) {
     ++warp.first_copy;
   }
-  if (2 * warp.first_copy >= warp.copies.size()) {  // seldom enough to be cheap
+  if (2 * warp.first_copy >= warp.copies.size()) {  // rare enough to be cheap
     warp.copies.erase(warp.copies.begin(), warp.copies.begin() + warp.first_copy);
     warp.first_copy = 0;
   }

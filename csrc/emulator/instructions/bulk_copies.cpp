@@ -1,7 +1,7 @@
-// cp.async.bulk: lines of bytes between global and shared memory, by the async proxy.
+// cp.async.bulk: copies of contiguous bytes between global and shared memory, by the async proxy.
 //
-// `lazy` loads end when nobody could run otherwise, stores when their thread waits for them; else
-// both at once.
+// With Options::lazy, loads complete when no warp can run and stores when their thread waits for
+// them; otherwise both complete at once.
 
 #include "emulator/instructions/bulk_copies.h"
 
@@ -19,11 +19,11 @@ void begin_load(Warp& warp, const Instruction& in, int lane, const BulkLoad& loa
   Cluster& cluster = warp.block->cluster();
   const bool multicast = load.blocks != 0;
   if (!multicast && load.to.block != load.mbarrier.block) {
-    fail(warp, in, lane, "the mbarrier is not in the block that is copied to");
+    fail(warp, in, lane, "the mbarrier is not in the destination block");
   }
   if (load.blocks >> cluster.size() != 0) {
     fail(warp, in, lane,
-         "copies to blocks that a cluster of " + std::to_string(cluster.size()) + " does not have");
+         "copies to blocks outside its cluster of " + std::to_string(cluster.size()));
   }
   if (!load.generic_proxy) ++warp.block->counters.bulk_copies;
   for (int rank = 0; rank < cluster.size(); ++rank) {
@@ -69,7 +69,7 @@ uint64_t address_of(const Warp& warp, Operand base, bool wide, int64_t offset, i
 
 namespace {
 
-constexpr uint32_t LINE = 16;  // bytes: every address and size is a multiple
+constexpr uint32_t LINE = 16;  // bytes; addresses and sizes are multiples of it
 
 enum Flags : uint8_t {  // Instruction::mode
   MULTICAST = 1,
@@ -77,20 +77,19 @@ enum Flags : uint8_t {  // Instruction::mode
   WIDE_MBARRIER = 4,
 };
 
-// Where the offsets of the three addresses are: Instruction has room for one.
+// Offsets of the second and third address, in Instruction::extra.
 struct Offsets {
   int32_t source, mbarrier;
 };
 
 uint32_t checked_size(const Warp& warp, const Instruction& in, int lane, uint32_t bytes) {
   if (bytes % LINE == 0) return bytes;
-  fail(warp, in, lane,
-       "copies " + std::to_string(bytes) + " bytes: the size must be a multiple of 16");
+  fail(warp, in, lane, "copies " + std::to_string(bytes) + " bytes: expected a multiple of 16");
 }
 
 void check_alignment(const Warp& warp, const Instruction& in, int lane, uint64_t address) {
   if (address % LINE == 0) return;
-  fail(warp, in, lane, "a bulk copy at a global address that is no multiple of 16");
+  fail(warp, in, lane, "copies at a global address that is not a multiple of 16");
 }
 
 // Operands: to, from, bytes, mbarrier, blocks.
@@ -145,7 +144,7 @@ void commit(Warp& warp, const Instruction&, uint32_t active) {
   for_each_lane(active, [&](int lane) { ++warp.bulk_committed[lane]; });
 }
 
-// A wait for the reads alone (.read) is one for the writes too: nobody looks at them in between.
+// A wait for the reads (.read) also completes the writes: a kernel cannot observe the difference.
 void wait(Warp& warp, const Instruction& in, uint32_t active) {
   Block& block = *warp.block;
   const auto may_stay = static_cast<uint32_t>(in.immediate);

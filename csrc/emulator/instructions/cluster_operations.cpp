@@ -1,4 +1,4 @@
-// What blocks of a cluster do with each other: barrier.cluster, mapa, st.async.
+// Cooperation between blocks of a cluster: barrier.cluster, mapa, st.async.
 
 #include <array>
 #include <cstring>
@@ -7,6 +7,7 @@
 #include "emulator/instructions/bulk_copies.h"
 #include "emulator/instructions/instructions.h"
 #include "emulator/instructions/memory_access.h"
+#include "emulator/instructions/memory_modifiers.h"
 #include "emulator/run/block.h"
 #include "emulator/run/cluster.h"
 
@@ -32,7 +33,7 @@ void map_address(Warp& warp, const Instruction& in, uint32_t active) {
   for_each_lane(active, [&](int lane) {
     if (rank[lane] >= size) {
       fail(warp, in, lane,
-           "asks for block " + std::to_string(rank[lane]) + " of a cluster of " +
+           "maps an address to block " + std::to_string(rank[lane]) + " of a cluster of " +
                std::to_string(size));
     }
     constexpr T OWN = (T{1} << RANK_SHIFT) - 1, RANKS = T{0xff} << RANK_SHIFT;
@@ -52,7 +53,7 @@ void decode_mapa(Decoder& decoder, const PtxInstruction& from,
   }
   decoder.expect_operands(3);
   const char letter = type == "u32" ? WORD : DOUBLE;
-  // A generic address may be used by any load.
+  // Any load may use a generic address.
   if (!shared) decoder.kernel().reads_other_blocks = true;
   decoder.write(from.operands[0], letter);
   decoder.read(from.operands[1], letter);
@@ -89,7 +90,7 @@ void store_async(Warp& warp, const Instruction& in, uint32_t active) {
 
 }  // namespace
 
-// barrier.cluster.arrive.release.aligned
+// `words`: cluster.arrive.release.aligned
 void decode_cluster_barrier(Decoder& decoder, const PtxInstruction&,
                             const std::vector<std::string>& words, Instruction& to) {
   Modifiers modifiers(words);

@@ -7,11 +7,12 @@
 #include "emulator/decode/decode.h"
 #include "emulator/instructions/instructions.h"
 #include "emulator/instructions/memory_access.h"
+#include "emulator/instructions/memory_modifiers.h"
 
 namespace vgg::emulator {
 namespace {
 
-// Integers. A register may be wider than the type; then only its low bits count.
+// Integer to integer. A register may be wider than the type; only its low bits are used.
 template <class To, class From>
 void convert_integer(Warp& warp, const Instruction& in, uint32_t active) {
   auto run = [&](auto* to, const auto* from) {
@@ -80,7 +81,7 @@ T integral(T value) {
   }
 }
 
-// Out of range gives the nearest integer, NaN gives 0.
+// Values out of range become the nearest integer, NaN becomes 0.
 template <class To, class From>
 To to_integer(From integral_value) {
   const auto value = static_cast<double>(integral_value);
@@ -137,7 +138,7 @@ template <class Pair, class T>
 Pair narrow_two_relu(float second, float first) {
   return narrow_two<Pair, T>(second < 0.0f ? 0.0f : second, first < 0.0f ? 0.0f : first);
 }
-// To nearest, ties away from zero; the low 13 bits become 0.
+// Rounds to nearest, ties away from zero; the low 13 bits become 0.
 uint32_t to_tf32(float value) {
   const uint32_t bits = bit_cast<uint32_t>(value);
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
@@ -179,7 +180,7 @@ uint64_t to_generic(uint64_t address) {
 uint64_t from_generic(uint64_t address) { return address & ~WINDOW_MASK; }
 uint64_t same_address(uint64_t address) { return address; }
 
-// cvt.u64.u32 and the like, whose registers may be wider than the types.
+// cvt between integer types. Registers may be wider than the types.
 void decode_integer_conversion(Decoder& decoder, const PtxInstruction& from,
                                const std::vector<std::string>& modifiers, Instruction& to) {
   if (modifiers.size() == 2) to.handler = integer_handler(modifiers[0], modifiers[1]);
@@ -232,7 +233,7 @@ void add_conversions(InstructionTable& table) {
   table.add<widen32>("cvt.f64.f32");
   table.add<narrow64>("cvt.rn.f32.f64");
 
-  // Buffers are where they are; the other spaces lie in windows of the generic one.
+  // Global addresses are generic addresses; the other spaces have windows.
   table.add<same_address>("cvta.global.u64");
   table.add<same_address>("cvta.to.global.u64");
   table.add<same_address>("cvta.const.u64");

@@ -1,4 +1,4 @@
-// Arithmetic of float32 and float64, and what hardware approximates.
+// Arithmetic of float32 and float64, including functions that hardware approximates.
 
 #include <cmath>
 #include <limits>
@@ -36,13 +36,13 @@ template <class T>
 T fused(T a, T b, T c) {
   return std::fma(a, b, c);
 }
-// The sign is a bit, of NaN too.
+// neg and abs change the sign bit, also of NaN.
 float negate(float a) { return bit_cast<float>(bit_cast<uint32_t>(a) ^ 0x80000000u); }
 float absolute(float a) { return bit_cast<float>(bit_cast<uint32_t>(a) & 0x7fffffffu); }
 double negate64(double a) { return -a; }
 double absolute64(double a) { return std::fabs(a); }
 
-// -0 < +0; of a number and a NaN the number.
+// -0 < +0; the result for a number and a NaN is the number.
 template <class T>
 T minimum(T a, T b) {
   if (a == b) return std::signbit(a) ? a : b;
@@ -53,7 +53,7 @@ T maximum(T a, T b) {
   if (a == b) return std::signbit(a) ? b : a;
   return a > b || b != b ? a : b;
 }
-const float QUIET_NAN = bit_cast<float>(0x7fffffffu);  // as hardware writes it
+const float QUIET_NAN = bit_cast<float>(0x7fffffffu);  // the NaN that hardware writes
 float minimum_nan(float a, float b) { return a != a || b != b ? QUIET_NAN : minimum(a, b); }
 float maximum_nan(float a, float b) { return a != a || b != b ? QUIET_NAN : maximum(a, b); }
 
@@ -63,8 +63,8 @@ float add_saturated(float a, float b) { return saturate(a + b); }
 float multiply_saturated(float a, float b) { return saturate(a * b); }
 float fused_saturated(float a, float b, float c) { return saturate(std::fma(a, b, c)); }
 
-// Rounding other than to nearest. `sum + error` is exact: a b is exact in float64, and the error
-// of the last addition is found by Knuth's two-sum. Only its sign matters.
+// Rounding modes other than to nearest. `sum + error` is exact: a b is exact in float64, and
+// Knuth's two-sum finds the error of the addition, of which only the sign is needed.
 enum class Rounding { down, up, zero };
 template <Rounding ROUNDING>
 float round_sum(double product, double c) {
@@ -72,7 +72,7 @@ float round_sum(double product, double c) {
   if (!std::isfinite(sum)) return static_cast<float>(sum);
   if (ROUNDING == Rounding::down && product == -c &&
       !(product == 0 && !std::signbit(product) && !std::signbit(c))) {
-    return -0.0f;  // IEEE 754, 6.3: an exact zero, but for the sum of two positive zeros
+    return -0.0f;  // IEEE 754, 6.3: an exact zero, except the sum of two positive zeros
   }
   const double part = sum - product, error = (product - (sum - part)) + (c - part);
   const auto nearest = static_cast<float>(sum);
@@ -128,7 +128,7 @@ void add_both(InstructionTable& table, const std::string& operation) {
   table.add<&Flushed<F>::run>(operation + ".ftz.f32");
 }
 
-// Counts, as it is the work of kernels without tensor cores.
+// A fused multiply-add that also updates Counters::fma.
 template <float (*F)(float, float, float)>
 void counted_fused(Warp& warp, const Instruction& in, uint32_t active) {
   Elementwise<F>::run(warp, in, active);

@@ -1,7 +1,8 @@
-// Arithmetic of float16 and bfloat16, one element or two at a time.
+// Arithmetic of float16 and bfloat16, for one or two elements.
 //
-// Sums, products and fused multiply-adds are computed in float64 and rounded once, to nearest: what
-// is not exact there, or in float32 on the way, is rounded to odd.
+// Sums, products and fused multiply-adds are computed in float64 and rounded once, to nearest.
+// Inexact intermediate results in float64 and float32 are rounded to odd, which makes the final
+// rounding correct.
 
 #include <cmath>
 
@@ -11,7 +12,7 @@
 namespace vgg::emulator {
 namespace {
 
-// float64 -> float32 rounds to odd, so that the second rounding, to 16 bits, is the only one.
+// Rounds float64 to float32, to odd, so that the later rounding to 16 bits is correct.
 float round_to_odd(double value) {
   const auto nearest = static_cast<float>(value);
   if (static_cast<double>(nearest) == value || !std::isfinite(nearest)) return nearest;
@@ -20,8 +21,8 @@ float round_to_odd(double value) {
   return bit_cast<float>(bits | 1);
 }
 
-// a + b, rounded to odd: Knuth's two-sum finds what the addition lost, of which only the sign
-// counts.
+// a + b, rounded to odd. Knuth's two-sum finds the rounding error, of which only the sign is
+// needed.
 double odd_sum(double a, double b) {
   const double sum = a + b, part = sum - a, lost = (a - (sum - part)) + (b - part);
   if (lost == 0 || !std::isfinite(sum)) return sum;
@@ -65,7 +66,7 @@ template <class T>
 bool is_nan(T a) {
   return to_float(a) != to_float(a);
 }
-// -0 < +0; of a number and a NaN the number.
+// -0 < +0; the result for a number and a NaN is the number.
 template <class T>
 T minimum(T a, T b) {
   if (is_nan(a) && is_nan(b)) return {QUIET_NAN};
@@ -87,7 +88,7 @@ T maximum_nan(T a, T b) {
   return is_nan(a) || is_nan(b) ? T{QUIET_NAN} : maximum(a, b);
 }
 
-// F of both elements.
+// F applied to both elements of a pair.
 template <class Pair, auto F>
 struct Both;
 template <class Pair, class T, class... A, T (*F)(A...)>

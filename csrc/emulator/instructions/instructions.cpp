@@ -4,6 +4,7 @@ namespace vgg::emulator {
 
 InstructionTable::InstructionTable() {
   add_integer_arithmetic(*this);
+  add_bit_operations(*this);
   add_float_arithmetic(*this);
   add_half_arithmetic(*this);
   add_conversions(*this);
@@ -15,7 +16,7 @@ InstructionTable::InstructionTable() {
   add_warp_operations(*this);
   add_matrix_products(*this);
   add_control_flow(*this);
-  add_matrix_stores(*this);
+  add_matrix_moves(*this);
   add_wgmma(*this);
   add_tensor_prefetches(*this);
   add_cluster_operations(*this);

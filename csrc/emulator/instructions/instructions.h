@@ -1,4 +1,4 @@
-// The instructions that are modelled, by subject: each function adds its own to the table.
+// The modelled instructions by subject. Each function adds its instructions to the table.
 
 #pragma once
 
@@ -7,6 +7,7 @@
 namespace vgg::emulator {
 
 void add_integer_arithmetic(InstructionTable& table);
+void add_bit_operations(InstructionTable& table);
 void add_float_arithmetic(InstructionTable& table);
 void add_half_arithmetic(InstructionTable& table);
 void add_conversions(InstructionTable& table);
@@ -18,7 +19,7 @@ void add_async_copies(InstructionTable& table);
 void add_warp_operations(InstructionTable& table);
 void add_matrix_products(InstructionTable& table);
 void add_control_flow(InstructionTable& table);
-void add_matrix_stores(InstructionTable& table);
+void add_matrix_moves(InstructionTable& table);
 void add_wgmma(InstructionTable& table);
 void add_tensor_prefetches(InstructionTable& table);
 void add_cluster_operations(InstructionTable& table);
@@ -26,7 +27,7 @@ void add_mbarriers(InstructionTable& table);
 void add_fences(InstructionTable& table);
 void add_warp_control(InstructionTable& table);
 
-// barrier.cluster.*, which `bar` and `barrier` decode, too.
+// barrier.cluster.*, which `bar` and `barrier` pass on.
 void decode_cluster_barrier(Decoder& decoder, const PtxInstruction& from,
                             const std::vector<std::string>& words, Instruction& to);
 

@@ -1,12 +1,12 @@
 // mma.sync: D[16, 8] = A[16, K] B[K, 8] + C[16, 8], accumulated in float32, K in ascending order.
 //
-// A tensor core sums in another order and rounds differently: results agree within the usual
-// bounds, not to the bit.
+// Tensor cores sum in another order and round differently: results agree within the usual error
+// bounds, not bit for bit.
 //
-// Fragments. A register of 16-bit operands, seen as uint16_t[64], is an 8x8 block: row-major for
-// A, column-major for B. A's four blocks are (0,0) (8,0) (0,8) (8,8), B's (0,0) (8,0). Registers
-// 2 i and 2 i + 1 of C hold the even and the odd columns of rows 8 i to 8 i + 7. A register of
-// tf32 operands is an 8x4 block in the same way.
+// Fragments: a register of 16-bit operands, seen as uint16_t[64], is an 8x8 block: row-major for A,
+// column-major for B. The four blocks of A are (0,0) (8,0) (0,8) (8,8), the two blocks of B (0,0)
+// (8,0). Registers 2 i and 2 i + 1 of C hold the even and the odd columns of rows 8 i to 8 i + 7. A
+// register of tf32 operands is an 8x4 block in the same way.
 
 #include <cmath>
 #include <cstring>
@@ -29,7 +29,7 @@ constexpr int M = 16, N = 8;
 // A row of 8 columns.
 typedef float Row __attribute__((vector_size(N * sizeof(float))));
 
-// Products of two operands are exact, so that fused or not makes no difference.
+// Products of two operands are exact: fused and separate operations round alike.
 inline void multiply_add(float factor, const Row& column, Row& sum) {
 #if defined(__FMA__) && defined(__AVX__)
   const __m256 factors = _mm256_set1_ps(factor);
@@ -40,15 +40,15 @@ inline void multiply_add(float factor, const Row& column, Row& sum) {
 #endif
 }
 
-// An 8x8 block of B, its columns in the order of C's.
+// Transposes an 8x8 block of B, with its columns in the order of COLUMN.
 inline void transpose_columns(const uint32_t* lanes, Vector16* to /* [8] */) {
   Vector16 from[8];
   for (int i = 0; i < 8; ++i) std::memcpy(&from[i], lanes + 4 * COLUMN[i], 16);
   transpose(from, to);
 }
 
-// `expand`: the elements of one register as float32, in the order of memory. `expand_transposed`:
-// of B, by rows.
+// Formats of operands. `expand` converts one register to float32 in the order of memory;
+// `expand_transposed` converts one register of B to rows.
 template <class Format>
 struct Format16 {
   static constexpr int BLOCK_K = 8;
@@ -82,7 +82,7 @@ struct BfloatFormat : Format16<BfloatFormat> {
   }
 };
 
-// The hardware ignores the low 13 bits.
+// Tensor cores ignore the low 13 bits of tf32 operands.
 struct Tf32Format {
   static constexpr int BLOCK_K = 4;
   static void expand(const uint32_t* lanes, float* to /* [32] */) {

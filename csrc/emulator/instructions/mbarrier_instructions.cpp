@@ -11,10 +11,10 @@ namespace {
 enum Flags : uint8_t {  // Instruction::mode
   SYNCHRONISES = 1,     // releases or acquires
   EXPECTS_BYTES = 2,
-  PARITY = 4,  // the phase is given as its parity, else as a state
+  PARITY = 4,  // the operand is the parity of the phase; otherwise a state
 };
 
-// What arrive returns: the phase it was in, and how many arrivals that still lacked.
+// The state that mbarrier.arrive returns: the current phase and its pending arrivals.
 constexpr int COUNT_BITS = 20;
 uint64_t state_of(const Mbarrier& barrier) { return barrier.phase << COUNT_BITS | barrier.pending; }
 
@@ -27,7 +27,8 @@ SharedPlace place_of(const Warp& warp, const Instruction& in, const Addresses& a
 
 SharedPlace own_place(const Warp& warp, const Instruction& in, const Addresses& at, int lane) {
   const SharedPlace place = place_of(warp, in, at, lane);
-  if (place.block != warp.block) fail(warp, in, lane, "needs an mbarrier of its own block");
+  if (place.block != warp.block)
+    fail(warp, in, lane, "expected an mbarrier of the thread's own block");
   return place;
 }
 
@@ -50,7 +51,7 @@ void invalidate(Warp& warp, const Instruction& in, uint32_t active) {
   });
 }
 
-// Operands: address, bytes; Instruction::bytes says with which sign.
+// Operands: address, bytes.
 template <bool COMPLETES>
 void count_bytes(Warp& warp, const Instruction& in, uint32_t active) {
   const Addresses at = read_addresses(warp, active, in.operands[0], in.wide_address, in.immediate);
@@ -74,7 +75,7 @@ void arrive(Warp& warp, const Instruction& in, uint32_t active) {
   for_each_lane(active, [&](int lane) {
     const SharedPlace place = place_of(warp, in, at, lane);
     if (in.count != 0 && place.block != warp.block) {
-      fail(warp, in, lane, "asks for the state of an mbarrier of another block");
+      fail(warp, in, lane, "reads the state of an mbarrier in another block");
     }
     Mbarriers& mbarriers = place.block->mbarriers;
     Mbarrier& barrier = mbarriers.find(warp, in, lane, place.offset);
@@ -92,8 +93,8 @@ bool is_complete(const Warp& warp, const Instruction& in, int lane, const Mbarri
   const uint64_t asked = warp.lanes<uint64_t>(in.operands[2])[lane] >> COUNT_BITS;
   if (asked > barrier.phase || asked + 1 < barrier.phase) {
     fail(warp, in, lane,
-         "asks for phase " + std::to_string(asked) + " of an mbarrier that is in phase " +
-             std::to_string(barrier.phase) + ": only this one and the one before can be asked for");
+         "queries phase " + std::to_string(asked) + " of an mbarrier in phase " +
+             std::to_string(barrier.phase) + ": expected the current or the previous phase");
   }
   return asked < barrier.phase;
 }
@@ -105,7 +106,7 @@ void wait(Warp& warp, const Instruction& in, uint32_t active) {
   uint32_t complete = 0, object = ANY_OBJECT;
   bool asks_again = true;
   const Clock* acquired = nullptr;
-  bool one = true;  // all ask for the same mbarrier
+  bool one = true;  // all threads query the same mbarrier
   for_each_lane(active, [&](int lane) {
     const SharedPlace place = own_place(warp, in, at, lane);
     const Mbarrier& barrier = block.mbarriers.find(warp, in, lane, place.offset);
@@ -186,7 +187,7 @@ void decode_mbarrier(Decoder& decoder, const PtxInstruction& from,
     const bool expects = to.mode & EXPECTS_BYTES;
     if (operands != 3 && (operands != 2 || expects)) decoder.fail("wrong number of operands");
     if (remote && from.operands[0].name != "_") {
-      decoder.fail("the state of an mbarrier in shared::cluster cannot be had");
+      decoder.fail("mbarrier.arrive on shared::cluster does not return a state");
     }
     decoder.write(from.operands[0], DOUBLE);
     decoder.read_address(from.operands[1], to);
@@ -198,7 +199,7 @@ void decode_mbarrier(Decoder& decoder, const PtxInstruction& from,
     to.count = from.operands[0].name != "_";
     to.handler = arrive;
   } else {
-    if (operands != 3 && (operands != 4 || kind == "test_wait")) {  // the fourth: how long to wait
+    if (operands != 3 && (operands != 4 || kind == "test_wait")) {  // the fourth is a time limit
       decoder.fail("wrong number of operands");
     }
     decoder.write(from.operands[0], PREDICATE);

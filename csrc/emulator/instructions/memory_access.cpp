@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <unordered_set>
 
-#include "emulator/decode/decode.h"
 #include "emulator/run/block.h"
 #include "emulator/run/cluster.h"
 
@@ -23,7 +21,8 @@ void resolve_shared(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   if (kind == AccessKind::read) {
     uint64_t difference = 0;
     for (int i = 0; i < LANES; ++i) difference |= addresses.of[i] ^ addresses.of[0];
-    // All read the same: two threads stand for them, as one of them may have written it itself.
+    // If all threads read the same bytes, two of them represent all: a single one might have
+    // written the bytes itself.
     const int first = __builtin_ctz(active), last = 31 - __builtin_clz(active);
     const uint32_t readers = difference == 0 ? 1u << first | 1u << last : active;
     block.races.read(warp, in, readers, addresses.of, bytes);
@@ -36,7 +35,7 @@ void resolve_shared(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   for (uint64_t& address : addresses.of) address += host;
 }
 
-// Thread by thread, as each may mean another block.
+// Resolves thread by thread, because each thread may address another block.
 void resolve_cluster(Warp& warp, const Instruction& in, uint32_t active, uint32_t bytes,
                      AccessKind kind, Addresses& addresses) {
   for_each_lane(active, [&](int lane) {
@@ -74,14 +73,14 @@ void resolve_global(Warp& warp, const Instruction& in, uint32_t active, uint32_t
   }
 }
 
-// .param and .local, which are small and private.
+// Resolves .param and .local.
 void resolve_private(Warp& warp, const Instruction& in, uint32_t active, Space space,
                      uint32_t bytes, AccessKind kind, Addresses& addresses) {
   const Kernel& kernel = warp.block->kernel();
   const bool param = space == Space::param;
   const uint32_t base = param ? PARAM_BASE : LOCAL_BASE;
   const uint32_t size = param ? kernel.param_bytes : kernel.local_bytes;
-  if (param && kind != AccessKind::read) fail(warp, in, -1, "writes to its parameters");
+  if (param && kind != AccessKind::read) fail(warp, in, -1, "writes the kernel's parameters");
   for (int lane = 0; lane < LANES; ++lane) {
     const uint64_t offset = addresses.of[lane] - base;
     if (offset >= size || offset + bytes > size || offset % bytes != 0) {
@@ -134,7 +133,7 @@ SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uin
   if (space == Space::generic) {
     space = space_of(address, address);
     if (space != Space::shared && space != Space::cluster) {
-      fail(warp, in, lane, std::string(verb) + " through an address that is none of shared memory");
+      fail(warp, in, lane, std::string(verb) + " an address that is not in shared memory");
     }
   }
   Block* block = warp.block;
@@ -181,63 +180,6 @@ void resolve(Warp& warp, const Instruction& in, uint32_t active, Space space, ui
     default:
       return resolve_private(warp, in, active, space, bytes, kind, addresses);
   }
-}
-
-int bytes_of_type(const std::string& type) {
-  static const std::unordered_map<std::string, int> bytes = {
-      {"b8", 1},  {"u8", 1},  {"s8", 1},  {"b16", 2}, {"u16", 2},
-      {"s16", 2}, {"f16", 2}, {"b32", 4}, {"u32", 4}, {"s32", 4},
-      {"f32", 4}, {"b64", 8}, {"u64", 8}, {"s64", 8}, {"f64", 8}};
-  const auto found = bytes.find(type);
-  return found == bytes.end() ? 0 : found->second;
-}
-
-MemoryModifiers parse_memory_modifiers(Decoder& decoder, const std::string& instruction,
-                                       const std::vector<std::string>& modifiers) {
-  static const std::unordered_map<std::string, Space> spaces = {{"global", Space::global},
-                                                                {"const", Space::global},
-                                                                {"shared", Space::shared},
-                                                                {"shared::cta", Space::shared},
-                                                                {"shared::cluster", Space::cluster},
-                                                                {"local", Space::local},
-                                                                {"param", Space::param},
-                                                                {"param::entry", Space::param}};
-  // These change when and through which cache memory is reached, not what is read.
-  static const std::unordered_set<std::string> scopes = {"weak",    "volatile", "relaxed", "cta",
-                                                         "cluster", "gpu",      "sys"};
-  static const std::unordered_set<std::string> load_caches = {"ca", "cg", "cs", "lu", "cv", "nc"};
-  static const std::unordered_set<std::string> store_caches = {"wb", "cg", "cs", "wt"};
-  static const std::unordered_set<std::string> hints = {"L1::evict_normal", "L1::evict_unchanged",
-                                                        "L1::evict_first",  "L1::evict_last",
-                                                        "L1::no_allocate",  "L2::64B",
-                                                        "L2::128B",         "L2::256B"};
-  static const std::unordered_set<std::string> operations = {"add", "min", "max", "exch", "cas",
-                                                             "and", "or",  "xor", "inc",  "dec"};
-  const bool is_load = instruction == "ld", is_store = instruction == "st";
-  const bool is_atomic = !is_load && !is_store;
-  MemoryModifiers result;
-  for (const std::string& modifier : modifiers) {
-    if (spaces.count(modifier) != 0) {
-      result.space = spaces.at(modifier);
-    } else if (scopes.count(modifier) != 0 || (is_load && hints.count(modifier) != 0) ||
-               (is_load && load_caches.count(modifier) != 0) ||
-               (is_store && store_caches.count(modifier) != 0)) {
-      continue;
-    } else if ((modifier == "acquire" && !is_store) || (modifier == "release" && !is_load) ||
-               (modifier == "acq_rel" && is_atomic)) {
-      result.fences = true;
-    } else if (!is_atomic && (modifier == "v2" || modifier == "v4")) {
-      result.count = modifier == "v2" ? 2 : 4;
-    } else if (is_atomic && result.operation.empty() && operations.count(modifier) != 0) {
-      result.operation = modifier;
-    } else if (result.type.empty() && bytes_of_type(modifier) > 0) {
-      result.type = modifier;
-    } else {
-      decoder.fail("the modifier ." + modifier + " is not modelled");
-    }
-  }
-  if (result.type.empty()) decoder.fail("no type");
-  return result;
 }
 
 }  // namespace vgg::emulator

@@ -1,45 +1,44 @@
-// How memory instructions reach memory: addresses, checks, counts.
+// Memory accesses of instructions: addresses, checks, counts.
 
 #pragma once
 
-#include <string>
-#include <vector>
+#include <cstdint>
 
 #include "emulator/core/lanes.h"
 
 namespace vgg::emulator {
 
-class Decoder;
-
 enum class AccessKind { read, write, atomic };
 
-// Addresses of all 32 lanes. Inactive lanes get that of an active one, so that loops over all
-// lanes need no mask.
+// Addresses of all 32 lanes. Inactive lanes get the address of an active lane, so that loops over
+// all lanes need no mask.
 struct Addresses {
   uint64_t of[LANES];
 };
 Addresses read_addresses(const Warp& warp, uint32_t active, Operand base, bool wide,
                          int64_t offset);
 
-// Calls f(active, host) with the threads and the addresses where the bytes are in this process,
-// once for each state space that the threads access: mostly once.
+// Calls f(active, host) once per state space that the threads access, usually once. `host` are the
+// addresses of the bytes in this process.
 template <class F>
 void access_memory(Warp& warp, const Instruction& in, uint32_t active, Operand base, uint32_t bytes,
                    AccessKind kind, F f);
 
-// Checks, counts, and turns addresses in one space into addresses in this process.
+// Checks and counts an access, and turns addresses in one space into addresses in this process.
 void resolve(Warp& warp, const Instruction& in, uint32_t active, Space space, uint32_t bytes,
              AccessKind kind, Addresses& addresses);
+// Returns the space of a generic address, and its address in that space.
 Space space_of(uint64_t generic, uint64_t& address);
 
-// Shared memory of some block of the cluster. Addresses of another block have its rank + 1 from
-// RANK_SHIFT on.
+// A place in the shared memory of a block of the cluster. Addresses in other blocks hold the rank
+// of the block plus 1 from bit RANK_SHIFT on.
 constexpr int RANK_SHIFT = 24;
 struct SharedPlace {
   Block* block;
   uint32_t offset;
 };
-// Of one thread's access to `bytes` bytes at a multiple of `align`; `space` is shared or generic.
+// Finds the place of one thread's access to `bytes` bytes, which must be at a multiple of `align`.
+// `space` is shared or generic. Throws Error.
 SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                           Space space, uint32_t bytes, uint32_t align, const char* verb);
 
@@ -68,18 +67,5 @@ void access_memory(Warp& warp, const Instruction& in, uint32_t active, Operand b
     left &= ~same;
   }
 }
-
-// The modifiers of ld, st, atom and red.
-struct MemoryModifiers {
-  Space space = Space::generic;
-  int count = 1;
-  bool fences = false;    // acquire or release
-  std::string type;       // "f32"
-  std::string operation;  // of an atomic
-};
-// Throws Error (by `decoder`) for what `instruction` ("ld") does not have.
-MemoryModifiers parse_memory_modifiers(Decoder& decoder, const std::string& instruction,
-                                       const std::vector<std::string>& modifiers);
-int bytes_of_type(const std::string& type);  // 0 if unknown
 
 }  // namespace vgg::emulator

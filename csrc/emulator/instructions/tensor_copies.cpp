@@ -1,23 +1,18 @@
-// cp.async.bulk.tensor: boxes of a tensor that a map describes, by the async proxy.
-//
-// A box lies in shared memory row after row, the bits of each address swizzled as the map says.
-// What is out of the tensor's bounds is filled in, and counts as bytes for the mbarrier; stores
-// leave it.
+// cp.async.bulk.tensor: copies of boxes that a tensor map describes, by the async proxy. Elements
+// filled in outside the tensor's bounds count as bytes for the mbarrier.
 
 #include <algorithm>
-#include <cstring>
 
 #include "emulator/decode/decode.h"
 #include "emulator/instructions/bulk_copies.h"
 #include "emulator/instructions/instructions.h"
+#include "emulator/instructions/tensor_boxes.h"
 #include "emulator/run/block.h"
-#include "launch/tensor_map.h"
 
 namespace vgg::emulator {
 namespace {
 
 constexpr uint32_t BOX_ALIGNMENT = 128, MAP_ALIGNMENT = 64, MAP_BYTES = sizeof(TensorMapBytes);
-constexpr uint32_t PIECE = 16;  // bytes that a swizzle keeps together
 
 enum Flags : uint8_t {  // Instruction::mode
   MULTICAST = 1,
@@ -30,139 +25,33 @@ struct Offsets {
   int32_t map, mbarrier;
 };
 
-// One copy: a map, where its box is, and for im2col which tap of the filter.
-struct Box {
-  TensorMap map;
-  int64_t at[MAX_DIMENSIONS];
-  int64_t tap[3];
-};
-
-// The elements [first, last) of a row that are in bounds, and where the first of them is.
-struct Row {
-  uint64_t address;
-  uint32_t first, last;
-};
-
-Row row_at(const Box& box, const int64_t* coordinates) {
-  const TensorMap& map = box.map;
-  uint64_t address = map.address;
-  for (int d = 1; d < map.rank; ++d) {
-    if (coordinates[d] < 0 || coordinates[d] >= static_cast<int64_t>(map.dims[d])) return {0, 0, 0};
-    address += static_cast<uint64_t>(coordinates[d]) * map.strides[d];
-  }
-  const auto count = static_cast<int64_t>(map.row_bytes() / map.element_bytes());
-  const int64_t first = std::min(std::max<int64_t>(-coordinates[0], 0), count);
-  const int64_t last =
-      std::max(std::min(static_cast<int64_t>(map.dims[0]) - coordinates[0], count), first);
-  address += static_cast<uint64_t>((coordinates[0] + first) * map.element_bytes());
-  return {address, static_cast<uint32_t>(first), static_cast<uint32_t>(last)};
-}
-
-// f(row) for every row of the box, in the order of shared memory.
-template <class F>
-void for_each_row(const Box& box, F f) {
-  const TensorMap& map = box.map;
-  int64_t at[MAX_DIMENSIONS];
-  std::copy(std::begin(box.at), std::end(box.at), at);
-  const int last = map.rank - 1;
-  if (!map.im2col) {
-    auto end = [&](int d) { return box.at[d] + static_cast<int64_t>(map.box[d]); };
-    for (;;) {
-      f(row_at(box, at));
-      int d = 1;
-      for (; d <= last; ++d) {
-        at[d] += map.element_strides[d];
-        if (at[d] < end(d)) break;
-        at[d] = box.at[d];
-      }
-      if (d > last) return;
-    }
-  }
-  // The base pixel walks through its bounds, W fastest and images last; taps are added.
-  for (uint32_t pixel = 0; pixel < map.pixels_per_column; ++pixel) {
-    int64_t with_tap[MAX_DIMENSIONS];
-    std::copy(std::begin(at), std::end(at), with_tap);
-    for (int i = 0; i < last - 1; ++i) with_tap[i + 1] += box.tap[i];
-    f(row_at(box, with_tap));
-    int d = 1;
-    for (; d < last; ++d) {
-      at[d] += map.element_strides[d];
-      if (at[d] <= static_cast<int64_t>(map.dims[d]) - 1 + map.upper_corner[d - 1]) break;
-      at[d] = map.lower_corner[d - 1];
-    }
-    if (d == last) ++at[last];
-  }
-}
-
-uint32_t swizzled(const TensorMap& map, uint32_t offset) {
-  const uint32_t lines = (1u << static_cast<int>(map.swizzle)) - 1;
-  return offset ^ ((offset >> 7 & lines) << 4);
-}
-static_assert(SHARED_BASE % 1024 == 0, "offsets are swizzled as addresses are");
-
-// f(bytes of a row, bytes of shared memory, how many) for the pieces of a row at `offset`.
-template <class F>
-void for_each_piece(const TensorMap& map, char* shared, uint32_t offset, F f) {
-  for (uint32_t i = 0; i < map.row_bytes(); i += PIECE) {
-    f(i, shared + swizzled(map, offset + i));
-  }
-}
-
-void fill_box(const Box& box, char* shared, uint32_t offset) {
-  const TensorMap& map = box.map;
-  const uint32_t row_bytes = map.row_bytes(), element = map.element_bytes();
-  const int outside = map.fill == TensorMap::Fill::nan ? 0xff : 0;
-  char line[256 * 8];
-  for_each_row(box, [&](const Row& row) {
-    if (row.last - row.first != row_bytes / element) std::memset(line, outside, row_bytes);
-    std::memcpy(line + row.first * element, reinterpret_cast<const void*>(row.address),
-                (row.last - row.first) * element);
-    for_each_piece(map, shared, offset,
-                   [&](uint32_t i, char* to) { std::memcpy(to, line + i, PIECE); });
-    offset += row_bytes;
-  });
-}
-
-void write_box(const Box& box, char* shared, uint32_t offset) {
-  const TensorMap& map = box.map;
-  const uint32_t element = map.element_bytes();
-  char line[256 * 8];
-  for_each_row(box, [&](const Row& row) {
-    for_each_piece(map, shared, offset,
-                   [&](uint32_t i, const char* from) { std::memcpy(line + i, from, PIECE); });
-    std::memcpy(reinterpret_cast<void*>(row.address), line + row.first * element,
-                (row.last - row.first) * element);
-    offset += map.row_bytes();
-  });
-}
-
 TensorMap read_map(Warp& warp, const Instruction& in, int lane, uint64_t generic) {
   Block& block = *warp.block;
   uint64_t address;
   const Space space = space_of(generic, address);
   const void* bytes = reinterpret_cast<const void*>(address);
   if (address % MAP_ALIGNMENT != 0) {
-    fail(warp, in, lane, "a tensor map at an address that is no multiple of 64");
+    fail(warp, in, lane, "uses a tensor map at an address that is not a multiple of 64");
   }
   if (space == Space::param) {
     const uint64_t offset = address - PARAM_BASE;
     if (offset + MAP_BYTES > block.kernel().param_bytes) {
-      fail(warp, in, lane, "a tensor map outside the kernel's parameters");
+      fail(warp, in, lane, "uses a tensor map outside the kernel's parameters");
     }
     bytes = block.params() + offset;
   } else if (space == Space::global) {
     block.global().check_bulk_read(warp, in, lane, address, MAP_BYTES, block.number());
   } else {
-    fail(warp, in, lane, "a tensor map that is neither a parameter nor in global memory");
+    fail(warp, in, lane, "uses a tensor map that is neither a parameter nor in global memory");
   }
   TensorMap map;
   if (!decode_for_emulator(bytes, map)) {
-    fail(warp, in, lane, "128 bytes that are no tensor map (of the emulator's)");
+    fail(warp, in, lane, "uses 128 bytes that are not a tensor map encoded for the emulator");
   }
   return map;
 }
 
-// Operands: shared, map, mbarrier, coordinates[count], taps[count - 2] of im2col, blocks.
+// Operands: shared, map, mbarrier, coordinates[count], taps[count - 2] for im2col, blocks.
 Box read_box(Warp& warp, const Instruction& in, int lane) {
   const auto offsets = bit_cast<Offsets>(in.extra);
   Box box{};
@@ -170,11 +59,13 @@ Box read_box(Warp& warp, const Instruction& in, int lane) {
   const TensorMap& map = box.map;
   if (map.rank != in.count) {
     fail(warp, in, lane,
-         "copies in " + std::to_string(in.count) + " dimensions by a map of " +
+         "copies in " + std::to_string(in.count) + " dimensions, but its tensor map has " +
              std::to_string(map.rank));
   }
   if (map.im2col != ((in.mode & IM2COL) != 0)) {
-    fail(warp, in, lane, map.im2col ? "a map for im2col" : "no map for im2col");
+    fail(warp, in, lane,
+         map.im2col ? "copies a tile, but its tensor map is for im2col"
+                    : "copies im2col, but its tensor map is for tiles");
   }
   const Operand* operand = in.operands + 3;
   for (int d = 0; d < in.count; ++d) box.at[d] = warp.lanes<int32_t>(*operand++)[lane];
@@ -186,8 +77,8 @@ Box read_box(Warp& warp, const Instruction& in, int lane) {
     if (box.at[i + 1] >= first && box.at[i + 1] <= last) continue;
     fail(warp, in, lane,
          "starts at pixel " + std::to_string(box.at[i + 1]) + " of dimension " +
-             std::to_string(i + 1) + ": base pixels are " + std::to_string(first) + " to " +
-             std::to_string(last));
+             std::to_string(i + 1) + ": expected a base pixel from " + std::to_string(first) +
+             " to " + std::to_string(last));
   }
   return box;
 }
@@ -280,7 +171,7 @@ void decode_tensor_copy(Decoder& decoder, const PtxInstruction& from,
   }
   if (!known || !modifiers.empty()) decoder.fail("this copy is not modelled");
   to.count = rank.empty() ? 0 : static_cast<uint8_t>(rank[0] - '0');
-  if (im2col && to.count < 3) decoder.fail("im2col has 3 to 5 dimensions");
+  if (im2col && to.count < 3) decoder.fail("expected 3 to 5 dimensions for im2col");
   const auto& operands = from.operands;
   decoder.expect_operands(prefetches  ? 1 + im2col + hint
                           : to_global ? 2 + hint
@@ -292,12 +183,12 @@ void decode_tensor_copy(Decoder& decoder, const PtxInstruction& from,
   decoder.kernel().has_async_proxy = true;
   const PtxOperand& map = operands[to_global ? 0 : 1];
   if (map.kind != PtxOperand::Kind::address || map.parts.size() != to.count) {
-    decoder.fail("expected [map, {coordinates}], as many as dimensions");
+    decoder.fail("expected [map, {coordinates}] with one coordinate per dimension");
   }
   Instruction shared, described, mbarrier;
   decoder.read_address(operands[to_global ? 1 : 0], shared);
   decoder.read_address(map, described);
-  if (!described.wide_address) decoder.fail("a tensor map has a 64-bit address");
+  if (!described.wide_address) decoder.fail("expected a 64-bit address of the tensor map");
   if (to_global) {
     decoder.read_constant(0, WORD);
     decoder.kernel().global_granularity = std::min(decoder.kernel().global_granularity, 2u);

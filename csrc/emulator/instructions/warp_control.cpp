@@ -25,7 +25,7 @@ void mbarrier_fence(Warp& warp, const Instruction&, uint32_t active) {
 
 // Operands: the elected lane, predicate, members.
 void elect(Warp& warp, const Instruction& in, uint32_t active) {
-  const int elected = __builtin_ctz(active);  // any one would do
+  const int elected = __builtin_ctz(active);  // PTX leaves the choice open
   auto* lanes = warp.lanes<uint32_t>(in.operands[0]);
   for_each_lane(active, [&](int lane) { lanes[lane] = elected; });
   auto* predicate = warp.lanes<uint32_t>(in.operands[1]);
@@ -45,14 +45,15 @@ void decode_elect(Decoder& decoder, const PtxInstruction& from,
   to.count = 2;
 }
 
-// Instruction::immediate registers for each thread. A block has what it was launched with.
+// Instruction::immediate: registers per thread. Only registers that other warps have released can
+// be acquired.
 template <bool INCREASES>
 void set_registers(Warp& warp, const Instruction& in, uint32_t) {
   Block& block = *warp.block;
   const auto wanted = static_cast<int>(in.immediate);
   if (INCREASES ? wanted < warp.registers_held : wanted > warp.registers_held) {
     fail(warp, in, -1,
-         std::string(INCREASES ? "raises" : "lowers") + " its registers from " +
+         std::string(INCREASES ? "increases" : "decreases") + " its registers from " +
              std::to_string(warp.registers_held) + " to " + std::to_string(wanted));
   }
   const int change = wanted - warp.registers_held;
@@ -73,10 +74,11 @@ void decode_setmaxnreg(Decoder& decoder, const PtxInstruction& from,
   const uint64_t count = from.operands[0].bits;
   if (from.operands[0].kind != PtxOperand::Kind::integer || count % 8 != 0 || count < 24 ||
       count > 256) {
-    decoder.fail("the number of registers is a multiple of 8 from 24 to 256");
+    decoder.fail("expected a multiple of 8 registers from 24 to 256");
   }
   if (decoder.kernel().launch_registers == 0) {
-    decoder.fail("needs .maxnreg, or .maxntid and .minnctapersm (ptxas ignores it without)");
+    decoder.fail(
+        "expected .maxnreg, or .maxntid and .minnctapersm, without which ptxas ignores setmaxnreg");
   }
   to.immediate = static_cast<int64_t>(count);
   to.handler = kind == "inc" ? set_registers<true> : set_registers<false>;

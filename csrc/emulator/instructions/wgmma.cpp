@@ -1,13 +1,11 @@
 // wgmma.mma_async, fence, commit_group, wait_group.
-//
-// Accumulators: register i of a thread is C[16 warp + lane / 4 + 8 (i / 2 % 2)]
-// [8 (i / 4) + 2 (lane % 4) + i % 2]. A in registers: as of mma.m16n8k16, 16 rows a warp.
 
 #include <algorithm>
-#include <cstring>
+#include <cstdio>
 
 #include "emulator/decode/decode.h"
 #include "emulator/instructions/instructions.h"
+#include "emulator/instructions/wgmma_operands.h"
 #include "emulator/instructions/wgmma_tiles.h"
 #include "emulator/run/block.h"
 #include "emulator/run/cluster.h"
@@ -15,151 +13,7 @@
 namespace vgg::emulator {
 namespace {
 
-enum Flags : uint8_t {  // Instruction::mode, besides A_IN_REGISTERS
-  BFLOAT = 2,
-  TRANSPOSED_A = 4,
-  TRANSPOSED_B = 8,
-  NEGATED = 16,  // the product, by scale-a or scale-b
-};
 constexpr uint32_t ALL_WARPS = (1u << WARPGROUP) - 1;
-constexpr uint32_t POISON = 0x7fc0dead;  // NaN: what is in flight has no value
-
-// Between registers and the rows of the tile that are the warp's.
-template <bool TO_TILE>
-void move_accumulators(Warp& warp, Accumulators& c) {
-  const int columns = 2 * c.count;
-  float* rows = c.tile.data() + in_group(warp) * 16 * columns;
-  for (int i = 0; i < c.count; ++i) {
-    auto* lanes = warp.lanes<float>(c.registers[i]);
-    float* block = rows + (i / 2 % 2 * 8) * columns + i / 4 * 8 + i % 2 * 4;
-    for (int row = 0; row < 8; ++row) {
-      if (TO_TILE) {
-        std::memcpy(block + row * columns, lanes + 4 * row, 16);
-      } else {
-        std::memcpy(lanes + 4 * row, block + row * columns, 16);
-      }
-    }
-  }
-}
-
-uint64_t uniform(Warp** warps, const Instruction& in, Operand operand) {
-  const uint64_t value = warps[0]->lanes<uint64_t>(operand)[0];
-  for (int w = 0; w < WARPGROUP; ++w) {
-    const auto* lanes = warps[w]->lanes<uint64_t>(operand);
-    for (int lane = 0; lane < LANES; ++lane) {
-      if (lanes[lane] == value) continue;
-      fail(*warps[w], in, lane, "descriptors differ between threads of the warpgroup");
-    }
-  }
-  return value;
-}
-
-// Finds the bytes of an operand and begins to read them.
-void begin_operand(Warp** warps, const Instruction& in, uint64_t bits, int rows, bool transposed,
-                   const uint32_t* seen, MatrixOperand& operand) {
-  Block& block = *warps[0]->block;
-  MatrixDescriptor descriptor;
-  if (!parse_descriptor(bits, descriptor)) {
-    fail(*warps[0], in, -1, "a descriptor with bits that are reserved");
-  }
-  const uint32_t lines = (1u << descriptor.swizzle_bits) - 1;
-  if (((descriptor.start >> 7) & lines) != (static_cast<uint32_t>(descriptor.base) & lines)) {
-    fail(*warps[0], in, -1,
-         "a descriptor that starts inside the pattern of its swizzle, at byte " +
-             std::to_string(static_cast<int>(descriptor.start - SHARED_BASE)) +
-             ": its base offset says where that begins");
-  }
-  operand.transposed = transposed;
-  const int outer = transposed ? WGMMA_K : rows, inner = transposed ? rows / 8 : WGMMA_K / 8;
-  operand.pieces.reserve(outer * inner);
-  for (int line = 0; line < outer; ++line) {
-    for (int i = 0; i < inner; ++i) {
-      const uint32_t offset = descriptor.address(line, i, transposed) - SHARED_BASE;
-      if (offset >= block.shared.bytes() || offset + 16 > block.shared.bytes()) {
-        fail(*warps[0], in, -1,
-             "reads shared memory bytes " + std::to_string(static_cast<int>(offset)) + " to " +
-                 std::to_string(static_cast<int>(offset) + 16) + ", outside the block's " +
-                 std::to_string(block.shared.bytes()));
-      }
-      operand.pieces.push_back(offset);
-    }
-  }
-  operand.merge();
-  const uint32_t bytes = operand.range_bytes;
-  for (const uint32_t offset : operand.ranges) {
-    if (block.races.find_unreadable(seen, offset, bytes) >= 0) {
-      for (int w = 0; w < WARPGROUP; ++w) {
-        block.races.check_async_read(*warps[w], in, RaceDetector::ALL_TOGETHER, offset, bytes);
-      }
-    }
-    block.races.begin_async_read(*warps[0], in, RaceDetector::ALL_TOGETHER, offset, bytes);
-  }
-  block.counters.wgmma_shared_bytes += operand.pieces.size() * 16;
-}
-
-// The accumulators of these registers, in flight from here on for all four warps.
-std::shared_ptr<Accumulators> begin_accumulators(Warp** warps, const Instruction& in) {
-  std::shared_ptr<Accumulators> c;
-  for (const Product& product : group_of(*warps[0]).products) {
-    const Accumulators& other = *product.c;
-    if (other.count == in.count &&
-        std::equal(in.operands, in.operands + in.count, other.registers)) {
-      c = product.c;
-    }
-  }
-  if (c == nullptr) {
-    c = std::make_shared<Accumulators>();
-    c->registers = in.operands;
-    c->count = in.count;
-    c->tile.resize(static_cast<size_t>(WGMMA_M) * 2 * in.count);
-  }
-  for (int w = 0; w < WARPGROUP; ++w) {
-    Warp& warp = *warps[w];
-    if (is_active(c->held, w)) continue;  // one after the other of the same shape needs no fence
-    for (int i = 0; i < in.count; ++i) {
-      uint8_t& state = state_of(warp, in.operands[i]);
-      if (state & (ACCUMULATES | MULTIPLIES)) {
-        fail_in_flight(warp, in, in.operands[i],
-                       "accumulates in other registers, or of another shape, than those");
-      }
-      if (state & UNFENCED || !warp.wgmma_fenced) {
-        fail(warp, in, -1,
-             "accumulates in registers without a wgmma.fence after their last access");
-      }
-      state |= ACCUMULATES;
-    }
-    move_accumulators<true>(warp, *c);
-    for (int i = 0; i < in.count; ++i) {
-      std::fill_n(warp.lanes<uint32_t>(in.operands[i]), LANES, POISON);
-    }
-    c->held |= 1u << w;
-  }
-  ++c->products;
-  return c;
-}
-
-void begin_a_registers(Warp** warps, const Instruction& in, const Operand* registers,
-                       std::vector<float>& to) {
-  to.resize(WGMMA_M * WGMMA_K);
-  for (int w = 0; w < WARPGROUP; ++w) {
-    Warp& warp = *warps[w];
-    for (int i = 0; i < 4; ++i) {
-      uint8_t& state = state_of(warp, registers[i]);
-      if (state & ACCUMULATES) fail_in_flight(warp, in, registers[i], "multiplies registers");
-      if (state & UNFENCED || !warp.wgmma_fenced) {
-        fail(warp, in, -1, "multiplies registers without a wgmma.fence after their last access");
-      }
-      state |= MULTIPLIES;
-      float block[8][8];
-      expand_block(warp.lanes<uint32_t>(registers[i]), in.mode & BFLOAT, block[0]);
-      const float sign = in.mode & NEGATED ? -1 : 1;
-      for (int row = 0; row < 8; ++row) {
-        float* line = to.data() + (w * 16 + i % 2 * 8 + row) * WGMMA_K + i / 2 * 8;
-        for (int k = 0; k < 8; ++k) line[k] = sign * block[row][k];
-      }
-    }
-  }
-}
 
 void compute(Block& block, Product& product) {
   const Instruction& in = *product.instruction;
@@ -178,7 +32,7 @@ void compute(Block& block, Product& product) {
 
 void issue(Warp** warps, const Instruction& in) {
   Block& block = *warps[0]->block;
-  Warpgroup& group = group_of(*warps[0]);
+  Warpgroup& group = *warps[0]->warpgroup;
   const Operand* operand = in.operands + 2 * in.count;
   const bool in_registers = in.mode & A_IN_REGISTERS;
   const Operand predicate = operand[in_registers ? 5 : 2];
@@ -186,10 +40,11 @@ void issue(Warp** warps, const Instruction& in) {
   Clock seen = warps[0]->seen;
   for (int w = 0; w < WARPGROUP; ++w) {
     if (*warps[w]->lanes<uint32_t>(predicate) != (keep & 1 ? ALL_LANES : 0)) {
-      fail(*warps[w], in, -1, "scale-d differs between threads of the warpgroup");
+      fail(*warps[w], in, -1, "the scale-d operands differ between threads of the warpgroup");
     }
     if (warps[w]->wgmma_committed != warps[0]->wgmma_committed) {
-      fail(*warps[w], in, -1, "has committed another number of groups than its warpgroup");
+      fail(*warps[w], in, -1,
+           "has not committed as many groups as the first warp of its warpgroup");
     }
     for (size_t i = 0; i < seen.size(); ++i) seen[i] = std::min(seen[i], warps[w]->seen[i]);
   }
@@ -200,11 +55,10 @@ void issue(Warp** warps, const Instruction& in) {
   if (in_registers) begin_a_registers(warps, in, operand, product.a_registers);
   product.c = begin_accumulators(warps, in);
   if (!in_registers) {
-    begin_operand(warps, in, uniform(warps, in, operand[0]), WGMMA_M, in.mode & TRANSPOSED_A,
-                  seen.data(), product.a);
+    begin_operand(warps, in, operand[0], WGMMA_M, in.mode & TRANSPOSED_A, seen.data(), product.a);
   }
-  begin_operand(warps, in, uniform(warps, in, operand[in_registers ? 4 : 1]), 2 * in.count,
-                in.mode & TRANSPOSED_B, seen.data(), product.b);
+  begin_operand(warps, in, operand[in_registers ? 4 : 1], 2 * in.count, in.mode & TRANSPOSED_B,
+                seen.data(), product.b);
   if (!block.options().lazy) compute(block, product);
   group.products.push_back(std::move(product));
   ++block.counters.wgmma;
@@ -214,32 +68,31 @@ void issue(Warp** warps, const Instruction& in) {
 // Operands: C[count] written, C[count] read, A[4] or its descriptor, descriptor of B, scale-d.
 void multiply(Warp& warp, const Instruction& in, uint32_t) {
   Block& block = *warp.block;
-  const int first = warp.index / WARPGROUP * WARPGROUP;
+  const int first = warp.warpgroup_id() * WARPGROUP;
   if (first + WARPGROUP > static_cast<int>(block.warps().size())) {
-    fail(warp, in, -1, "needs a warpgroup, four warps");
+    fail(warp, in, -1, "needs a complete warpgroup of four warps");
   }
-  Warpgroup& group = group_of(warp);
-  const uint32_t bit = 1u << in_group(warp);
-  if (group.passed & bit) {  // the last to arrive began it for all
+  Warpgroup& group = *warp.warpgroup;
+  const uint32_t bit = 1u << warp.warpgroup_rank();
+  if (group.passed & bit) {  // the last warp to arrive issued the product for all four
     group.passed &= ~bit;
     return;
   }
   if (group.arrived != 0 && group.instruction != &in) {
     fail(warp, in, -1,
-         "divergent warpgroup: other warps of it are at " +
-             block.kernel().where(*group.instruction));
+         "divergent warpgroup: its other warps are at " + block.kernel().where(*group.instruction));
   }
   group.instruction = &in;
   group.arrived |= bit;
   if (group.arrived != ALL_WARPS) {
-    return warp.wait_for(Wait::warpgroup, static_cast<uint32_t>(warp.index / WARPGROUP));
+    return warp.wait_for(Wait::warpgroup, static_cast<uint32_t>(warp.warpgroup_id()));
   }
   group.arrived = 0;
   group.passed = ALL_WARPS & ~bit;
   Warp* warps[WARPGROUP];
   for (int w = 0; w < WARPGROUP; ++w) warps[w] = &block.warps()[first + w];
   issue(warps, in);
-  block.wake(Wait::warpgroup, static_cast<uint32_t>(warp.index / WARPGROUP));
+  block.wake(Wait::warpgroup, static_cast<uint32_t>(warp.warpgroup_id()));
 }
 
 void end_reads(Block& block, int group, Product& product) {
@@ -255,28 +108,27 @@ void end_reads(Block& block, int group, Product& product) {
   }
 }
 
-// The first warp that waits for a product ends it; each gets its registers back when it waits.
+// The first warp that waits for a product ends it. Each warp gets its registers back at its wait.
 void wait(Warp& warp, const Instruction& in, uint32_t) {
   Block& block = *warp.block;
-  const int first = warp.index / WARPGROUP * WARPGROUP;
+  const int first = warp.warpgroup_id() * WARPGROUP;
   if (first + WARPGROUP > static_cast<int>(block.warps().size())) return;
-  Warpgroup& group = group_of(warp);
-  const uint32_t bit = 1u << in_group(warp);
+  Warpgroup& group = *warp.warpgroup;
+  const uint32_t bit = 1u << warp.warpgroup_rank();
   uint32_t stamp = 0;
   for (Product& product : group.products) {
     if (product.group + static_cast<uint32_t>(in.immediate) >= warp.wgmma_committed) continue;
     if (product.waited & bit) continue;
     if (product.waited == 0) {
       if (!product.computed) compute(block, product);
-      end_reads(block, warp.index / WARPGROUP, product);
+      end_reads(block, warp.warpgroup_id(), product);
     }
     product.waited |= bit;
     stamp = std::max(stamp, product.stamp);
   }
   if (stamp == 0) return;
-  block.races.acquire_stamp(warp, block.cluster().time.actors.warps + warp.index / WARPGROUP,
-                            stamp);
-  // What no product in flight uses is free again.
+  block.races.acquire_stamp(warp, block.cluster().time.actors.warps + warp.warpgroup_id(), stamp);
+  // Release the registers that no product in flight uses.
   for (uint8_t& state : warp.register_state) state &= ~MULTIPLIES;
   std::vector<Accumulators*> busy;
   for (Product& product : group.products) {
@@ -289,7 +141,7 @@ void wait(Warp& warp, const Instruction& in, uint32_t) {
   for (Product& product : group.products) {
     Accumulators& c = *product.c;
     if (!(c.held & bit) || std::find(busy.begin(), busy.end(), &c) != busy.end()) continue;
-    move_accumulators<false>(warp, c);
+    store_accumulators(warp, c);
     for (int i = 0; i < c.count; ++i) {
       state_of(warp, c.registers[i]) &= ~ACCUMULATES;
     }
@@ -327,7 +179,7 @@ void decode_multiply(Decoder& decoder, const PtxInstruction& from,
   auto number = [&](size_t i, int64_t first, int64_t second) {
     const auto value = static_cast<int64_t>(operands[i].bits);
     if (operands[i].kind != PtxOperand::Kind::integer || (value != first && value != second)) {
-      decoder.fail("operand " + std::to_string(i) + " is to be " + std::to_string(first) + " or " +
+      decoder.fail("operand " + std::to_string(i) + ": expected " + std::to_string(first) + " or " +
                    std::to_string(second));
     }
     return value == second;
@@ -366,7 +218,7 @@ void decode_wgmma(Decoder& decoder, const PtxInstruction& from,
   if (words[0] == "wait_group") {
     decoder.expect_operands(1);
     to.immediate = static_cast<int64_t>(from.operands[0].bits);
-    decoder.read_wgmma_registers();  // so that nothing else takes their places until here
+    decoder.read_wgmma_registers();  // keeps their places reserved up to here
     to.handler = wait;
     return;
   }

@@ -1,7 +1,7 @@
-// The arithmetic of wgmma, and where its tiles lie in shared memory.
+// Arithmetic of wgmma and the layout of its tiles.
 //
-// Sums are float32 with K ascending, of exact products: a tensor core sums in another order and
-// rounds differently, so that results agree within the usual bounds, not to the bit.
+// Products are exact and summed in float32, in ascending order of K. Tensor cores sum in another
+// order and round differently: results agree within the usual error bounds, not bit for bit.
 
 #include "emulator/instructions/wgmma_tiles.h"
 
@@ -50,7 +50,7 @@ void expand8(const char* from, bool bfloat, float* to) {
   }
 }
 
-// ROWS rows of c by WIDTH vectors, in registers.
+// Computes ROWS rows of c by WIDTH vectors in registers.
 template <int ROWS, int WIDTH>
 inline void multiply_block(const float* a, const float* b, float* c, int columns, bool keep) {
   Vector sum[ROWS][WIDTH];
@@ -95,13 +95,14 @@ uint32_t MatrixDescriptor::address(uint32_t line, uint32_t i, bool transposed) c
   return at ^ phase << 4;
 }
 
-void MatrixOperand::merge() {
-  range_bytes = 32;
+void merge_pieces(MatrixOperand& operand) {
+  const std::vector<uint32_t>& pieces = operand.pieces;
+  uint32_t& bytes = operand.range_bytes = 32;
   for (size_t i = 0; i + 1 < pieces.size(); i += 2) {
-    if ((pieces[i] ^ pieces[i + 1]) != 16) range_bytes = 16;
+    if ((pieces[i] ^ pieces[i + 1]) != 16) bytes = 16;
   }
-  for (size_t i = 0; i < pieces.size(); i += range_bytes / 16) {
-    ranges.push_back(pieces[i] & ~(range_bytes - 16));
+  for (size_t i = 0; i < pieces.size(); i += bytes / 16) {
+    operand.ranges.push_back(pieces[i] & ~(bytes - 16));
   }
 }
 

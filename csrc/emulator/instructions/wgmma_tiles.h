@@ -1,4 +1,4 @@
-// Tiles of wgmma: where they lie in shared memory, and their products.
+// Tiles of wgmma: addresses in shared memory, conversion to float32, and products.
 
 #pragma once
 
@@ -10,25 +10,28 @@ namespace vgg::emulator {
 
 constexpr int WGMMA_M = 64, WGMMA_K = 16;
 
-// A tile of 16-bit elements in shared memory, as a descriptor says: 64 bits.
+// Decoded 64-bit descriptor of a tile of 16-bit elements in shared memory.
 struct MatrixDescriptor {
   uint32_t start, leading, stride;  // bytes
-  int base;          // where the pattern of the swizzle starts, in its 128-byte lines
-  int swizzle_bits;  // 0 (none) to 3 (128 bytes)
+  int base;                         // base offset: start of the swizzle pattern, in 128-byte lines
+  int swizzle_bits;                 // 0 (none) to 3 (128 bytes)
 
-  // The address of the 16 bytes that hold elements 8 i to 8 i + 7 of a line: where K runs fastest,
-  // line `line` is a row; where it does not (transposed), `line` is k and i counts along the row.
+  // Address of the 16 bytes with elements 8 i to 8 i + 7 of a line. A line is a row of the matrix
+  // if K is contiguous, and one index k with all rows if it is not (transposed).
   uint32_t address(uint32_t line, uint32_t i, bool transposed) const;
 };
-// False if reserved bits are set.
+// Decodes a descriptor. Returns false if reserved bits are set.
 bool parse_descriptor(uint64_t bits, MatrixDescriptor& to);
 
-// Row-major tiles as float32. B and C have their columns in the order of registers: of each eight
-// 0 2 4 6 1 3 5 7.
+// Fills `operand.ranges` from `operand.pieces`.
+void merge_pieces(MatrixOperand& operand);
+
+// Conversion to row-major float32 tiles. Columns of B and C are in the order of COLUMN
+// (transpose.h).
 void expand_a(const char* shared, const MatrixOperand& a, bool bfloat, bool negated, float* to);
 void expand_b(const char* shared, const MatrixOperand& b, int columns, bool bfloat, float* to);
-void expand_block(const void* lanes, bool bfloat, float* to);  // a register: an 8x8 block
-// c [64, columns] += a [64, 16] b [16, columns], K ascending; c = ... unless `keep`.
+void expand_block(const void* lanes, bool bfloat, float* to);  // one register: an 8x8 block
+// c [64, columns] = a [64, 16] b [16, columns] + (keep ? c : 0), summed in ascending order of K.
 void multiply_tiles(const float* a, const float* b, float* c, int columns, bool keep);
 
 }  // namespace vgg::emulator

@@ -1,8 +1,7 @@
 #include "emulator/memory/global_memory.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+#include <cstdio>
 
 #include "emulator/core/lanes.h"
 
@@ -13,17 +12,9 @@ std::string range(const std::string& name, int64_t offset, uint32_t bytes) {
   return name + '[' + std::to_string(offset) + ':' + std::to_string(offset + bytes) + ']';
 }
 
-// Zeros, which the system hands out without touching them.
-template <class T>
-T* zeros(size_t count) {
-  void* memory = std::calloc(std::max<size_t>(count, 1), sizeof(T));
-  if (memory == nullptr) throw std::bad_alloc();
-  return static_cast<T*>(memory);
-}
-
-// Marks `bytes` (1, 2, 4, 8 or 16, aligned) as written. Were any already?
+// Marks `bytes` (1, 2, 4, 8 or 16, aligned) as written. Returns whether any was marked before.
 bool mark(std::atomic<uint8_t>* written, uint32_t bytes) {
-  // Wide exchanges, because one for each byte is slow; the bytes are only ever 0 or 1.
+  // One wide exchange is faster than one per byte; every byte is 0 or 1.
   bool before = false;
   auto* raw = reinterpret_cast<unsigned char*>(written);
   switch (bytes) {
@@ -43,16 +34,12 @@ bool mark(std::atomic<uint8_t>* written, uint32_t bytes) {
   }
 }
 
-bool is_read_only(Buffer::Access access) {
-  return access == Buffer::Access::read || access == Buffer::Access::constant;
-}
-
-// May the launches before this one still use memory of that access?
+// Whether earlier launches may still use memory with that access.
 bool is_in_use(const Warp& warp, Buffer::Access access) {
   return access != Buffer::Access::constant && warp.context->is_early;
 }
 
-// The largest piece of at most 16 bytes, aligned to its size, with which the range begins.
+// Size of the largest piece at the start of the range that is aligned to its size, at most 16.
 uint32_t aligned_part(uint64_t address, uint64_t end) {
   uint32_t part = 16;
   while (address % part != 0 || address + part > end) part /= 2;
@@ -60,46 +47,6 @@ uint32_t aligned_part(uint64_t address, uint64_t end) {
 }
 
 }  // namespace
-
-GlobalMemory::GlobalMemory(const std::vector<Buffer>& buffers, uint32_t granularity, bool races)
-    : granularity_(granularity) {
-  using Access = Buffer::Access;
-  for (const Buffer& buffer : buffers) {
-    if (buffer.bytes < 0) throw Error("buffer " + buffer.name + " of negative size");
-    const auto begin = reinterpret_cast<uint64_t>(buffer.data);
-    const uint64_t end = begin + buffer.bytes;
-    const auto same = std::find_if(regions_.begin(), regions_.end(), [&](const Region& other) {
-      return begin < other.end && other.begin < end;
-    });
-    if (same == regions_.end()) {
-      regions_.push_back({buffer.name, begin, end, buffer.access, nullptr, nullptr});
-      continue;
-    }
-    if (same->begin != begin || same->end != end) {
-      throw Error("buffers " + same->name + " and " + buffer.name + " overlap");
-    }
-    same->name += '/' + buffer.name;  // in place
-    if (same->access == Access::any || buffer.access == Access::any) {
-      same->access = Access::any;
-    } else if (!is_read_only(same->access) || !is_read_only(buffer.access)) {
-      same->access = Access::update;
-    } else if (same->access != buffer.access) {
-      same->access = Access::read;
-    }
-  }
-  for (Region& region : regions_) {
-    const size_t bytes = region.end - region.begin;
-    if (region.access == Access::write_once) {
-      std::memset(reinterpret_cast<void*>(region.begin), 0xff, bytes);
-    }
-    if (region.access == Access::write_once || region.access == Access::update) {
-      region.written.reset(zeros<std::atomic<uint8_t>>(bytes + 16));
-    }
-    if (region.access == Access::write_once || (!is_read_only(region.access) && races)) {
-      region.writer.reset(zeros<std::atomic<uint32_t>>(bytes / granularity + 16));
-    }
-  }
-}
 
 const GlobalMemory::Region& GlobalMemory::find(const Warp& warp, const Instruction& in, int lane,
                                                uint64_t address, uint32_t bytes,
@@ -196,15 +143,15 @@ void GlobalMemory::note_write(const Warp& warp, const Instruction& in, int lane,
                               const Region& region, uint64_t address, uint32_t bytes,
                               uint32_t block) {
   const uint64_t offset = address - region.begin;
-  if (is_read_only(region.access)) {
+  if (region.is_read_only()) {
     fail(warp, in, lane,
-         "writes " + range(region.name, offset, bytes) + " of a buffer that is only to be read");
+         "writes " + range(region.name, offset, bytes) + ", but the buffer is read-only");
   }
   if (region.written != nullptr) {
     bool again = false;
     if (offset % bytes == 0) {
       again = mark(&region.written[offset], bytes);
-    } else {  // the buffer itself begins at an odd address
+    } else {  // the buffer does not start at a multiple of `bytes`
       for (uint32_t i = 0; i < bytes; ++i) again |= mark(&region.written[offset + i], 1);
     }
     if (again) {
@@ -243,7 +190,7 @@ void GlobalMemory::check_atomic(const Warp& warp, const Instruction& in, uint32_
     if (region.access != Buffer::Access::any) {
       fail(warp, in, lane,
            "updates " + range(region.name, addresses[lane] - region.begin, bytes) +
-               " atomically; the launch gives the buffer for other use (not Access::any)");
+               " atomically: expected a buffer with Access::any");
     }
   });
 }
@@ -271,21 +218,6 @@ void GlobalMemory::check_bulk_write(const Warp& warp, const Instruction& in, int
     const Region& region = find(warp, in, lane, address, part, "writes");
     note_write(warp, in, lane, region, address, part, block);
     address += part;
-  }
-}
-
-void GlobalMemory::check_all_written(const std::string& kernel) const {
-  for (const Region& region : regions_) {
-    if (region.written == nullptr) continue;
-    const size_t bytes = region.end - region.begin;
-    const auto* written = reinterpret_cast<const unsigned char*>(region.written.get());
-    const void* first = std::memchr(written, 0, bytes);
-    if (first == nullptr) continue;
-    const auto missing = std::count(written, written + bytes, 0);
-    const auto offset = static_cast<const unsigned char*>(first) - written;
-    throw Error("kernel " + kernel + ": " + std::to_string(missing) + " of the " +
-                std::to_string(bytes) + " bytes of " + region.name +
-                " were never written, the first at offset " + std::to_string(offset));
   }
 }
 

@@ -1,4 +1,4 @@
-// The buffers of a launch: what may be read and written where, and what has been written.
+// Global memory: checks accesses to the buffers of a launch and records what has been written.
 
 #pragma once
 
@@ -13,14 +13,13 @@ namespace vgg::emulator {
 
 class GlobalMemory {
  public:
-  // `granularity`: bytes of the smallest access. Fills write_once buffers with 0xff.
+  // Fills write_once buffers with 0xff. `granularity`: bytes of the kernel's smallest access.
   GlobalMemory(const std::vector<Buffer>& buffers, uint32_t granularity, bool races);
 
-  // Whether the active threads may do this: in bounds, aligned, allowed. Addresses of inactive
-  // threads must be those of active ones.
+  // Check bounds, alignment and access rights; throw Error. Inactive threads must have the address
+  // of an active thread. `block`: the number of the block. Writes are recorded.
   void check_read(const Warp& warp, const Instruction& in, uint32_t active,
                   const uint64_t* addresses, uint32_t bytes, uint32_t block);
-  // The same, and notes the bytes as written, by `block`.
   void check_write(const Warp& warp, const Instruction& in, uint32_t active,
                    const uint64_t* addresses, uint32_t bytes, uint32_t block);
   void check_atomic(const Warp& warp, const Instruction& in, uint32_t active,
@@ -28,13 +27,13 @@ class GlobalMemory {
   void check_read_one(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                       uint32_t bytes, uint32_t block);
 
-  // Of a bulk copy: any number of bytes.
+  // Checks for bulk copies, of any number of bytes.
   void check_bulk_read(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                        uint32_t bytes, uint32_t block);
   void check_bulk_write(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                         uint32_t bytes, uint32_t block);
 
-  // At the end of a launch: throws Error if bytes were left unwritten.
+  // Throws Error if bytes that the launch had to write are unwritten.
   void check_all_written(const std::string& kernel) const;
 
  private:
@@ -45,9 +44,12 @@ class GlobalMemory {
     std::string name;
     uint64_t begin, end;
     Buffer::Access access;
-    std::unique_ptr<std::atomic<uint8_t>[], Free> written;  // by byte; unless access is `any`
-    std::unique_ptr<std::atomic<uint32_t>[], Free> writer;  // block + 1, by granule
+    std::unique_ptr<std::atomic<uint8_t>[], Free> written;  // per byte: 0 or 1
+    std::unique_ptr<std::atomic<uint32_t>[], Free> writer;  // per granule: block + 1, or 0
     bool may_read_freely() const { return writer == nullptr || access == Buffer::Access::any; }
+    bool is_read_only() const {
+      return access == Buffer::Access::read || access == Buffer::Access::constant;
+    }
   };
 
   const Region& find(const Warp& warp, const Instruction& in, int lane, uint64_t address,
@@ -62,7 +64,7 @@ class GlobalMemory {
   uint32_t granularity_;
 };
 
-// 32-byte sectors that these accesses touch, each of at most 16 aligned bytes.
+// Counts the 32-byte sectors touched by accesses of at most 16 aligned bytes.
 int count_sectors(const uint64_t* addresses, uint32_t active);
 
 }  // namespace vgg::emulator

@@ -1,28 +1,18 @@
-// Asynchronous reads and writes of shared memory, and mbarriers in it, as the race detector sees
-// them.
+// Race detector: asynchronous reads and writes of shared memory, and the bytes of mbarriers.
 
 #include <algorithm>
 
 #include "emulator/core/lanes.h"
+#include "emulator/memory/race_access.h"
 #include "emulator/memory/races.h"
 
 namespace vgg::emulator {
 
-// Whether a plain write to the cell has not been shown to the async proxy.
+// Whether the last write to the cell is a plain write that is not yet visible to the async proxy.
 bool RaceDetector::is_unfenced(const uint32_t* clock, size_t cell) const {
   const uint32_t time = write_time_[cell], access = write_access_[cell];
   if (time >= MBARRIER || is_async(access)) return false;
   return time > clock[actors_.all() + actor_of(access, cell)];
-}
-
-void RaceDetector::fail_unfenced(const Warp& warp, const Instruction& in, int lane, size_t cell,
-                                 const char* verb) const {
-  const uint32_t access = write_access_[cell];
-  fail(warp, in, lane,
-       std::string(verb) + " shared memory byte " + std::to_string(cell << shift_) +
-           " through the async proxy, which " + who(access, warp) + " wrote (" +
-           kernel_->where(kernel_->code[instruction_of(access)]) +
-           ") without a fence.proxy.async in between");
 }
 
 void RaceDetector::begin_async_write(const Warp& warp, const Instruction& in, int lane,
@@ -49,7 +39,7 @@ void RaceDetector::end_async_write(uint32_t offset, uint32_t bytes, int actor, u
 
 int64_t RaceDetector::find_unreadable(const uint32_t* clock, uint32_t offset,
                                       uint32_t bytes) const {
-  // Neighbours were mostly written by the same.
+  // Neighbouring cells usually have the same writer.
   uint32_t good_time = 0, good_access = 0;
   for (size_t i = offset >> shift_; i < (offset + bytes) >> shift_; ++i) {
     const uint32_t time = write_time_[i], access = write_access_[i];
@@ -64,14 +54,6 @@ int64_t RaceDetector::find_unreadable(const uint32_t* clock, uint32_t offset,
   return -1;
 }
 
-void RaceDetector::explain_async_read(const Warp& warp, const Instruction& in, int lane,
-                                      size_t cell) const {
-  explain_read(warp, in, lane, cell);
-  if (races_ && is_unfenced(seen_of(warp, lane), cell)) {
-    fail_unfenced(warp, in, lane, cell, "reads");
-  }
-}
-
 void RaceDetector::check_async_read(const Warp& warp, const Instruction& in, int lane,
                                     uint32_t offset, uint32_t bytes) const {
   const uint32_t* seen = seen_of(warp, lane);
@@ -79,7 +61,7 @@ void RaceDetector::check_async_read(const Warp& warp, const Instruction& in, int
   while (offset < end) {
     const int64_t cell = find_unreadable(seen, offset, end - offset);
     if (cell < 0) return;
-    explain_async_read(warp, in, lane, cell);  // the thread's own writes are in order
+    explain_async_read(warp, in, lane, cell);  // returns for writes of the thread itself
     offset = static_cast<uint32_t>(cell + 1) << shift_;
   }
 }
@@ -95,14 +77,16 @@ void RaceDetector::begin_async_read(const Warp& warp, const Instruction& in, int
   }
 }
 
-void RaceDetector::end_async_read(const Warp& warp, const Instruction& in, int lane, int group,
-                                  uint32_t offset, uint32_t bytes, uint32_t stamp) {
+void RaceDetector::end_async_read(const Warp& warp, const Instruction& in, int lane,
+                                  int warpgroup_id, uint32_t offset, uint32_t bytes,
+                                  uint32_t stamp) {
   const size_t first = offset >> shift_, last = (offset + bytes) >> shift_;
   for (size_t i = first; i < last; ++i) {
     if (--reading_[i] == 0) read_time_[i] = stamp;
   }
   if (!races_) return;
-  const int reader = group < 0 ? reader_of(warp) : readers_ - actors_.groups + group;
+  const int reader =
+      warpgroup_id < 0 ? reader_of(warp) : readers_ - actors_.warpgroups + warpgroup_id;
   const uint64_t record = static_cast<uint64_t>(stamp) << 32 | describe(warp, in, lane);
   std::fill(reads_.begin() + reader * stride_ + first, reads_.begin() + reader * stride_ + last,
             record);

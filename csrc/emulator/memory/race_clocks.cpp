@@ -1,4 +1,4 @@
-// Synchronisation: how what one has seen becomes what others have seen.
+// Race detector: synchronisation, which passes on clocks.
 
 #include <algorithm>
 
@@ -7,8 +7,9 @@
 
 namespace vgg::emulator {
 
-// Only those count that may have touched this block's memory. A warpgroup or an mbarrier that has
-// done nothing since it was last seen will do the next thing later than now.
+// Considers the actors that may have accessed this block's memory. A warpgroup or an mbarrier that
+// was idle since the warp last saw it does not lower the minimum: its next access gets a later
+// stamp.
 void RaceDetector::update_ordered(Warp& warp) const {
   if (!races_) return;
   const Actors& actors = actors_;
@@ -56,7 +57,7 @@ void RaceDetector::acquire(std::vector<Warp>& warps, uint32_t mask, const uint32
     Warp& warp = warps[member];
     join(warp.seen.data(), seen, actors_.clock_size());
     for_each_lane(mask, [&](int other) {
-      // All that a member did before has a stamp below the new time.
+      // All earlier accesses of a member have a stamp below `now`.
       warp.seen[first_actor_ + other] = now - 1;
     });
     warp.stamp = now;
@@ -78,7 +79,7 @@ void RaceDetector::acquire_threads(Warp& warp, uint32_t active, const uint32_t* 
   if (active == warp.live) {
     const uint32_t own = warp.seen[warp.actor];
     join(warp.seen.data(), seen, size);
-    warp.seen[warp.actor] = own;  // that its lanes have seen each other takes a __syncwarp
+    warp.seen[warp.actor] = own;  // its lanes see each other only after a __syncwarp
     for_each_lane(warp.lanes_ahead, [&](int lane) {
       join(warp.lane_seen.data() + lane * size, warp.seen.data(), size);
     });

@@ -39,8 +39,8 @@ void SharedMemory::check(const Warp& warp, const Instruction& in, uint32_t activ
 
 void SharedMemory::count_passes(Counters& counters, uint32_t active, const uint64_t* offsets,
                                 uint32_t bytes) const {
-  // 32 banks, 4 bytes wide. Wide accesses are done in halves or quarters of a warp; each of these
-  // passes over the banks in units of the access. Threads that read the same unit share it.
+  // There are 32 banks of 4 bytes. Accesses of 8 or 16 bytes are served for one half or one quarter
+  // of the warp at a time. Threads that access the same unit share it.
   const int unit = bytes <= 4 ? 4 : static_cast<int>(bytes);
   const int group = LANES * 4 / unit, shift = __builtin_ctz(unit);
   const uint32_t units = group - 1;  // as a mask

@@ -1,4 +1,4 @@
-// The shared memory of a block: bytes, bounds, and bank conflicts.
+// Shared memory of a block: contents, bounds checks, bank conflicts.
 
 #pragma once
 
@@ -15,11 +15,11 @@ class SharedMemory {
   uint32_t bytes() const { return bytes_; }
   char* data() { return reinterpret_cast<char*>(lines_.data()); }
 
-  // Bounds and alignment; turns the addresses into offsets.
+  // Checks bounds and alignment, and turns addresses into offsets. Throws Error.
   void check(const Warp& warp, const Instruction& in, uint32_t active, uint64_t* addresses,
              uint32_t bytes, const char* verb) const;
 
-  // Adds the passes that an access of the active threads needs to the block's counters.
+  // Adds the passes over the banks that an access of the active threads needs to `counters`.
   void count_passes(Counters& counters, uint32_t active, const uint64_t* offsets,
                     uint32_t bytes) const;
 

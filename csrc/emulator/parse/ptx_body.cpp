@@ -6,7 +6,7 @@
 namespace vgg::emulator {
 namespace {
 
-// The statements between the braces of a kernel.
+// Parses the statements between the braces of a kernel.
 class BodyParser {
  public:
   BodyParser(const PtxFile& file, const PtxEntry& entry)
@@ -48,7 +48,7 @@ class BodyParser {
     instruction.opcode = word;
     instruction.scope = scope_;
     instruction.location = location_;
-    if (word.compare(0, 4, "call") == 0) cursor_.until(";");  // an error of the decoder's
+    if (word.compare(0, 4, "call") == 0) cursor_.until(";");  // the decoder refuses calls
     while (!cursor_.accept(';')) {
       instruction.operands.push_back(operand());
       cursor_.accept(',');
@@ -57,7 +57,7 @@ class BodyParser {
   }
 
   void label(const std::string& name) {
-    label_ = name;  // perhaps of .branchtargets, which comes next
+    label_ = name;  // .branchtargets may follow
     body_.labels[PtxBody::key(name, scope_)] = static_cast<int>(body_.instructions.size());
   }
 
@@ -77,7 +77,7 @@ class BodyParser {
       return;
     }
     if (word == ".pragma") {
-      cursor_.until(";");  // advice for the compiler
+      cursor_.until(";");  // a hint for the compiler
       return;
     }
     if (word == ".file") {
@@ -85,7 +85,7 @@ class BodyParser {
       return;
     }
     if (word == ".param") {
-      cursor_.fail("calls are not modelled (a function that was not inlined, printf, assert?)");
+      cursor_.fail("calls are not modelled (printf, assert, or a function that is not inlined?)");
     }
     cursor_.fail("unknown directive " + word);
   }
@@ -106,10 +106,11 @@ class BodyParser {
         number = static_cast<int>(std::strtol(text, &end, 10));
         text = end;
       }
-      // The place where the function was inlined has had a .loc of its own, with its own chain.
+      // The call site has its own earlier .loc, which links to its own call site.
       location.inlined_at = find_location(at[0], at[1], at[2]);
     }
-    if (location.line == 0) location = body_.locations[location_];  // compiler's own: keep the last
+    if (location.line == 0)
+      location = body_.locations[location_];  // generated code: keep the last line
     body_.locations.push_back(location);
     location_ = static_cast<int>(body_.locations.size()) - 1;
     last_location_[{location.file, location.line, location.column}] = location_;

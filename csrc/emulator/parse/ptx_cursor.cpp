@@ -33,7 +33,7 @@ void parse_number(Cursor& cursor, const std::string& word, PtxOperand& operand) 
     } else {
       operand.bits = std::strtoull(digits, &end, 0);
     }
-    if (*end != '\0' && std::strcmp(end, "U") != 0) cursor.fail("strange number " + word);
+    if (*end != '\0' && std::strcmp(end, "U") != 0) cursor.fail("expected a number, got " + word);
   }
 }
 
@@ -59,15 +59,15 @@ PtxVariable parse_variable(Cursor& cursor, const std::string& space) {
     } else if (type_bytes(word) > 0) {
       element = (element < 0 ? -element : 1) * type_bytes(word);
     } else if (word == ".ptr" || word == ".global" || word == ".shared" || word == ".const") {
-      // of a pointer parameter: where it points to
+      // state space that a pointer parameter points to: not needed
     } else if (word[0] == '.') {
-      cursor.fail("unknown directive " + word + " of a variable");
+      cursor.fail("unknown directive " + word + " in a variable's declaration");
     } else {
       variable.name = word;
       break;
     }
   }
-  if (element <= 0) cursor.fail("variable " + variable.name + " without a type");
+  if (element <= 0) cursor.fail("variable " + variable.name + " has no type");
   if (!has_align) variable.align = element;
   variable.bytes = element;
   while (cursor.accept('[')) {

@@ -1,5 +1,5 @@
-// Words, numbers and variables of PTX, for the parsers of files (ptx_text.cpp) and of kernels
-// (ptx_body.cpp).
+// Words, numbers and variables of PTX, shared by the parsers of files (ptx_text.cpp) and of kernel
+// bodies (ptx_body.cpp).
 
 #pragma once
 
@@ -11,7 +11,7 @@
 
 namespace vgg::emulator {
 
-// Walks over a part of the text.
+// A position in a range of the text.
 class Cursor {
  public:
   Cursor(const std::string& text, size_t begin, size_t end, int line)
@@ -40,7 +40,7 @@ class Cursor {
     return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' ||
            c == '.';
   }
-  // Letters, digits, dots, and the double colons of modifiers such as L2::128B.
+  // Reads a name: letters, digits, dots, and double colons as in L2::128B.
   std::string word() {
     skip_space();
     const size_t begin = at_;
@@ -56,14 +56,14 @@ class Cursor {
     if (at_ == begin) fail("expected a name");
     return text_.substr(begin, at_ - begin);
   }
-  // To the end of the line, or up to (not including) one of `stops`.
   std::string rest_of_line() { return until("\n"); }
+  // Reads up to, not including, the first of the characters `stops`.
   std::string until(const char* stops) {
     const size_t begin = at_;
     while (at_ < end_ && !std::strchr(stops, text_[at_])) advance();
     return text_.substr(begin, at_ - begin);
   }
-  // From an opening brace to behind its closing one.
+  // Moves from an opening brace past its closing brace.
   void skip_braces() {
     int depth = 0;
     do {
@@ -89,11 +89,11 @@ class Cursor {
   int line_;
 };
 
-// `word` as an integer or a float constant.
+// Parses `word` as an integer or a float constant.
 void parse_number(Cursor& cursor, const std::string& word, PtxOperand& operand);
 int64_t parse_integer(Cursor& cursor);
 
-// .align 8 .b8 name[56] = {1, 2}, behind the space
+// Parses ".align 8 .b8 name[56] = {1, 2}", which follows the state space.
 PtxVariable parse_variable(Cursor& cursor, const std::string& space);
 
 }  // namespace vgg::emulator

@@ -34,7 +34,7 @@ void parse_file(Cursor& cursor, PtxFile& file) {
   const int index = static_cast<int>(parse_integer(cursor));
   const std::string rest = cursor.rest_of_line();
   const size_t begin = rest.find('"'), end = rest.find('"', begin + 1);
-  if (end == std::string::npos) cursor.fail("strange .file");
+  if (end == std::string::npos) cursor.fail("expected a quoted file name after .file");
   std::string path = rest.substr(begin + 1, end - begin - 1);
   const size_t root = path.rfind("csrc/"), slash = path.rfind('/');
   if (root != std::string::npos) {
@@ -92,7 +92,7 @@ PtxFile split_ptx(std::string text) {
         cursor.fail("only 64-bit addresses are modelled");
       }
     } else if (word == ".visible" || word == ".weak" || word == ".common") {
-      // of linking
+      // linkage: not needed
     } else if (word == ".extern") {
       is_extern = true;
       continue;
@@ -103,7 +103,7 @@ PtxFile split_ptx(std::string text) {
       cursor.skip_braces();
     } else if (word == ".func") {
       cursor.until(";{");
-      if (!cursor.accept(';')) cursor.skip_braces();  // a call to it will be an error
+      if (!cursor.accept(';')) cursor.skip_braces();  // the decoder refuses calls
     } else if (word == ".entry") {
       file.entries.push_back(parse_entry(cursor));
     } else if (word == ".shared" || word == ".global" || word == ".const") {
@@ -116,7 +116,7 @@ PtxFile split_ptx(std::string text) {
     }
     is_extern = false;
   }
-  if (!has_version) throw Error("no PTX: it has no .version");
+  if (!has_version) throw Error("expected PTX text, got text without .version");
   return file;
 }
 

@@ -1,4 +1,4 @@
-// Barriers of a block, and what happens if they are never completed.
+// Barriers of a block, and the text for deadlocks.
 
 #include <algorithm>
 
@@ -12,7 +12,8 @@ uint32_t Block::uniform_value(const Warp& warp, const Instruction& in, Operand o
   const auto* lanes = warp.lanes<uint32_t>(operand);
   const uint32_t value = lanes[__builtin_ctz(active)];
   for_each_lane(active, [&](int lane) {
-    if (lanes[lane] != value) fail(warp, in, lane, "operands differ between threads of a warp");
+    if (lanes[lane] != value)
+      fail(warp, in, lane, "the operands differ between threads of the warp");
   });
   return value;
 }
@@ -20,16 +21,18 @@ uint32_t Block::uniform_value(const Warp& warp, const Instruction& in, Operand o
 void Block::arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t active) {
   const uint32_t id = uniform_value(warp, in, in.operands[0], active);
   const uint32_t count = uniform_value(warp, in, in.operands[1], active);
-  if (id >= MAX_BARRIERS) fail(warp, in, -1, "barrier " + std::to_string(id) + " of 16");
+  if (id >= MAX_BARRIERS)
+    fail(warp, in, -1, "expected a barrier from 0 to 15, got " + std::to_string(id));
   uint32_t threads = 0;
   for (const Warp& other : warps_) {
     threads += __builtin_popcount(other.existing);
     if (count != 0 || other.state != Warp::State::done) continue;
     fail(warp, in, -1,
-         "waits at barrier " + std::to_string(id) + ", but warp " + std::to_string(other.index) +
+         "waits at barrier " + std::to_string(id) + ", but warp " + std::to_string(other.warp_id) +
              " has exited (" + kernel().where(*other.at) + ')');
   }
-  if (count % LANES != 0) fail(warp, in, -1, "the thread count is no multiple of 32");
+  if (count % LANES != 0)
+    fail(warp, in, -1, "expected a multiple of 32 threads, got " + std::to_string(count));
   Barrier& barrier = barriers_[id];
   const uint32_t expected = count == 0 ? threads : count;
   if (barrier.arrived == 0) {
@@ -39,10 +42,10 @@ void Block::arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t active
   } else if (barrier.expected != expected) {
     fail(warp, in, -1,
          "waits at barrier " + std::to_string(id) + " for " + std::to_string(expected) +
-             " threads; others wait there for " + std::to_string(barrier.expected) + " (" +
+             " threads; other warps wait there for " + std::to_string(barrier.expected) + " (" +
              kernel().where(*barrier.first) + ')');
   }
-  // A warp counts as 32, as it does on a GPU.
+  // A warp counts as 32 threads, as on a GPU.
   barrier.arrived += count == 0 ? __builtin_popcount(warp.existing) : LANES;
   if (barrier.arrived > barrier.expected) {
     fail(warp, in, -1,
@@ -55,7 +58,7 @@ void Block::arrive_at_barrier(Warp& warp, const Instruction& in, uint32_t active
     warp.state = Warp::State::at_barrier;
     warp.at = &in;
     warp.barrier = static_cast<int>(id);
-    barrier.waiting |= 1u << warp.index;
+    barrier.waiting |= 1u << warp.warp_id;
     if (in.mode != 0) {  // bar.red
       const uint32_t votes = *warp.lanes<uint32_t>(in.operands[3]) & active;
       barrier.popc += __builtin_popcount(votes);
@@ -80,7 +83,7 @@ void Block::complete(Barrier& barrier) {
       *warp.lanes<uint32_t>(in.operands[2]) = vote ? ALL_LANES : 0;
     }
   });
-  Clock seen = std::move(barrier.seen);  // its memory is kept
+  Clock seen = std::move(barrier.seen);  // keeps its memory
   std::fill(seen.begin(), seen.end(), 0);
   barrier = Barrier();
   barrier.seen = std::move(seen);
@@ -130,7 +133,7 @@ std::string Block::waiting() const {
     while (end < warps_.size() && status(warps_[end]) == what) ++end;
     text += i == 0 ? " " : "; ";
     text += end == i + 1
-                ? "warp " + std::to_string(i) + ' ' + threads_of(first.index, first.existing)
+                ? "warp " + std::to_string(i) + ' ' + threads_of(first.warp_id, first.existing)
                 : "warps " + std::to_string(i) + '-' + std::to_string(end - 1);
     text += what;
     i = end;

@@ -1,4 +1,4 @@
-// One block while it runs: its warps, its shared memory, its barriers, and who runs next.
+// A running block: warps, shared memory, barriers, and the choice of the next warp.
 
 #pragma once
 
@@ -19,7 +19,7 @@ namespace vgg::emulator {
 
 class Cluster;
 
-// What the blocks of a launch have in common.
+// State shared by all blocks of a launch.
 struct LaunchState {
   const Kernel& kernel;
   Dim3 grid, block, cluster;
@@ -31,7 +31,7 @@ struct LaunchState {
   bool early;
 };
 
-// Used for one block after the other.
+// Runs one block at a time; start() begins the next.
 class Block {
  public:
   Block(const LaunchState& launch, Cluster& cluster, int rank);
@@ -39,14 +39,15 @@ class Block {
   Block& operator=(const Block&) = delete;
 
   void start(Dim3 index);
-  // Runs one of its warps for a while. False if all of them wait or have ended.
+  // Runs one warp for a while. Returns false if all warps wait or have ended.
   bool step();
   bool is_done() const { return live_warps_ == 0; }
-  // Threads that wait for this may look again.
+  // Makes threads that wait for `object` ready to run again.
   void wake(Wait wait, uint32_t object = ANY_OBJECT) { emulator::wake(warps_, wait, object); }
-  // Somebody else accesses the shared memory: the block must not end before that is over.
+  // Records an access to the block's shared memory by another block or an asynchronous copy. The
+  // block must not end before it.
   void note_access(int actor, uint32_t stamp, const Warp& by, const Instruction& in);
-  std::string waiting() const;  // "warp 0 (threads 0-31) at barrier 1 ..."
+  std::string waiting() const;  // text for deadlocks, "warp 0 (threads 0-31) at barrier 1 ..."
 
   const Kernel& kernel() const { return launch_.kernel; }
   const Options& options() const { return launch_.options; }
@@ -54,13 +55,13 @@ class Block {
   const char* params() const { return launch_.params; }
   char* local(const Warp& warp, int lane) {
     return local_.data() +
-           static_cast<size_t>(warp.index * LANES + lane) * launch_.kernel.local_bytes;
+           static_cast<size_t>(warp.warp_id * LANES + lane) * launch_.kernel.local_bytes;
   }
   uint32_t number() const { return context_.number; }
-  int rank() const { return context_.rank; }  // in its cluster
+  int rank() const { return context_.rank; }
   Cluster& cluster() { return cluster_; }
   std::string name() const { return context_.name(); }  // "block (3,0,0)"
-  // May launches before this one still run? Until griddepcontrol.wait.
+  // Whether earlier launches may still run, until griddepcontrol.wait.
   bool is_early() const { return context_.is_early; }
   void wait_for_launches() { context_.is_early = false; }
   std::vector<Warp>& warps() { return warps_; }
@@ -70,16 +71,16 @@ class Block {
   SharedMemory shared;
   Mbarriers mbarriers;
   std::vector<Warpgroup> warpgroups;
-  int free_registers = 0;  // of a thread of one warp: see setmaxnreg
+  int free_registers = 0;  // registers released by setmaxnreg, per thread of one warp
 
  private:
   struct Barrier {
     uint32_t arrived = 0;   // threads
-    uint32_t expected = 0;  // threads; 0 while nobody waits
+    uint32_t expected = 0;  // threads; 0 if no thread has arrived
     bool whole_block = false;
-    uint32_t waiting = 0;  // warps
-    const Instruction* first = nullptr;
-    int popc = 0;  // of bar.red
+    uint32_t waiting = 0;                // mask of warps
+    const Instruction* first = nullptr;  // where the first warp arrived
+    int popc = 0;                        // results of bar.red
     bool all = true, any = false;
     Clock seen;
   };
@@ -88,14 +89,14 @@ class Block {
   int next_warp();
   uint64_t time_slice();
 
-  // Runs a warp until it waits, or for `budget` instructions.
+  // Runs a warp until it waits, but at most `budget` instructions.
   void run_warp(Warp& warp, uint64_t budget);
   size_t pick_group(Warp& warp);
-  // Instructions that part, stop or end groups. groups[current] is at `in`.
+  // Executes an instruction that splits, stops or ends groups. groups[current] is at `in`.
   void control(Warp& warp, size_t current, const Instruction& in, uint32_t active);
-  // True if all threads that the instruction needs are here; else the group waits for them.
+  // Returns true if all threads that the instruction needs have arrived; otherwise the group waits.
   bool gather(Warp& warp, size_t current, const Instruction& in, uint32_t& active);
-  void ask(Warp& warp, size_t current, const Instruction& in, uint32_t active);
+  void try_or_wait(Warp& warp, size_t current, const Instruction& in, uint32_t active);
   void branch_to_table(Warp& warp, size_t current, const Instruction& in, uint32_t active);
   void split(Warp& warp, size_t current, uint32_t leaving, uint32_t pc);
   void exit(Warp& warp, size_t current, const Instruction& in, uint32_t active);
@@ -125,7 +126,7 @@ class Block {
     const Instruction* instruction = nullptr;
     const Warp* warp = nullptr;
   };
-  std::vector<Access> accesses_;  // the last one by actor of the cluster
+  std::vector<Access> accesses_;  // last access from outside, per actor of the cluster
   Barrier barriers_[MAX_BARRIERS];
 };
 

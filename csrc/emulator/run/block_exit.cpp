@@ -1,4 +1,4 @@
-// What threads, warps and blocks must have done before they end.
+// The end of threads, warps and blocks, and the conditions for it.
 
 #include <algorithm>
 
@@ -20,7 +20,7 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   } else {
     warp.groups.erase(warp.groups.begin() + current);
   }
-  for (Group& group : warp.groups) group.waits = false;  // to look again who is missing
+  for (Group& group : warp.groups) group.waits = false;  // to check again which threads are missing
   if (warp.live != 0) return;
   warp.state = Warp::State::done;
   --live_warps_;
@@ -29,8 +29,8 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
   if (is_done()) {
     if (is_early()) {
       fail(warp, in, -1,
-           "ends its block, of a launch that began early, without griddepcontrol.wait: the launch "
-           "behind it would not wait for those before it");
+           "ends its block without griddepcontrol.wait in an early launch: the next launch would "
+           "not wait for the launches before this one");
     }
     cluster_.check_exit(*this, warp, in);
     check_accesses(warp, in);
@@ -39,7 +39,7 @@ void Block::exit(Warp& warp, size_t current, const Instruction& in, uint32_t act
     const Barrier& barrier = barriers_[id];
     if (barrier.arrived == 0 || !barrier.whole_block) continue;
     fail(warp, in, -1,
-         "exits while others wait for it at barrier " + std::to_string(id) + " (" +
+         "exits while other warps wait for it at barrier " + std::to_string(id) + " (" +
              kernel().where(*barrier.first) + ')');
   }
 }
@@ -58,21 +58,22 @@ void Block::check_accesses(const Warp& warp, const Instruction& in) {
     const Access& access = accesses_[actor];
     if (access.stamp <= seen[actor]) continue;
     fail(warp, in, -1,
-         "ends its block while warp " + std::to_string(access.warp->index) + " of " +
+         "ends its block while warp " + std::to_string(access.warp->warp_id) + " of " +
              access.warp->block->name() + " may still access its shared memory (" +
-             kernel().where(*access.instruction) + "): a barrier.cluster is to come in between");
+             kernel().where(*access.instruction) + "): a barrier.cluster is missing in between");
   }
 }
 
 void Block::check_registers_held(const Warp& warp, const Instruction& in) {
-  const size_t first = warp.index / WARPGROUP * WARPGROUP;
+  const size_t first = warp.warpgroup_id() * WARPGROUP;
   for (size_t i = first; i < std::min(first + WARPGROUP, warps_.size()); ++i) {
     const Warp& other = warps_[i];
     if (other.state != Warp::State::done || other.registers_held == warp.registers_held) continue;
     fail(warp, in, -1,
-         "ends with " + std::to_string(warp.registers_held) + " registers, warp " +
-             std::to_string(other.index) + " of its warpgroup with " +
-             std::to_string(other.registers_held) + ": setmaxnreg is for all warps of a warpgroup");
+         "ends with " + std::to_string(warp.registers_held) + " registers, but warp " +
+             std::to_string(other.warp_id) + " of its warpgroup with " +
+             std::to_string(other.registers_held) +
+             ": all warps of a warpgroup must execute setmaxnreg");
   }
 }
 

@@ -9,8 +9,8 @@ Cluster::Cluster(const LaunchState& launch) : launch_(launch) {
   const uint32_t threads = launch.block.x * launch.block.y * launch.block.z;
   Actors& actors = time.actors;
   actors.warps = static_cast<int>((threads + LANES - 1) / LANES);
-  actors.groups = kernel.has_wgmma ? (actors.warps + WARPGROUP - 1) / WARPGROUP : 0;
-  actors.barriers = kernel.has_mbarriers ? MAX_MBARRIERS : 0;
+  actors.warpgroups = kernel.has_wgmma ? (actors.warps + WARPGROUP - 1) / WARPGROUP : 0;
+  actors.mbarriers = kernel.has_mbarriers ? MAX_MBARRIERS : 0;
   actors.blocks = static_cast<int>(launch.cluster.x * launch.cluster.y * launch.cluster.z);
   actors.proxies = kernel.has_async_proxy;
   for (int rank = 0; rank < actors.blocks; ++rank) {
@@ -30,7 +30,7 @@ bool Cluster::run(uint64_t number) {
   const Dim3 first = {static_cast<uint32_t>(number % columns) * cluster.x,
                       static_cast<uint32_t>(number / columns % rows) * cluster.y,
                       static_cast<uint32_t>(number / columns / rows) * cluster.z};
-  // Reads of the blocks before lie in the past; when time has gone far, it begins anew.
+  // Records of earlier blocks are older than `now`. Before the time overflows, it restarts.
   time.now = time.now > 1u << 30 ? 1 : time.now + 1;
   time.last.assign(time.actors.all(), 0);
   random_ = (launch_.options.seed + 1) * 2654435761u ^ static_cast<uint32_t>(number);
@@ -100,11 +100,11 @@ bool Cluster::complete_one() {
 void Cluster::arrive(Warp& warp, const Instruction& in, uint32_t active, bool releases) {
   if (warp.cluster_arrived & active) {
     fail(warp, in, __builtin_ctz(warp.cluster_arrived & active),
-         "arrives at the barrier of its cluster again, without barrier.cluster.wait");
+         "arrives at barrier.cluster again without barrier.cluster.wait");
   }
   RaceDetector& races = warp.block->races;
   if (!releases) {
-    // What a fence.mbarrier_init before it released, goes with it.
+    // A relaxed arrival releases what the last fence.mbarrier_init released.
     if (!warp.fenced.empty()) {
       join(released_.data(), warp.fenced.data(), static_cast<int>(released_.size()));
     }
@@ -139,7 +139,7 @@ void Cluster::leave() { complete_barrier(); }
 bool Cluster::has_completed(Warp& warp, const Instruction& in, uint32_t active) {
   if (active & ~warp.cluster_arrived) {
     fail(warp, in, __builtin_ctz(active & ~warp.cluster_arrived),
-         "waits at the barrier of its cluster without barrier.cluster.arrive");
+         "waits at barrier.cluster without barrier.cluster.arrive");
   }
   if (warp.cluster_phase == phase_) return false;
   warp.cluster_arrived &= ~active;

@@ -1,5 +1,5 @@
-// The blocks of one cluster while they run: mostly one. They run concurrently, as the schedule has
-// it; what is asynchronous is queued here.
+// A running cluster, often of one block. Its blocks run concurrently in the order of the schedule.
+// Asynchronous operations into their shared memory are queued here.
 
 #pragma once
 
@@ -12,35 +12,36 @@
 
 namespace vgg::emulator {
 
-// A copy that nobody's wait completes by itself: an mbarrier counts its bytes.
+// Asynchronous copy completed by an mbarrier's byte count.
 struct AsyncOperation {
-  const Warp* warp;  // that issued it
+  const Warp* warp;  // the issuer
   const Instruction* instruction;
   int lane;
   Block* to;
   std::function<void()> complete;
 };
 
-// Used for one cluster after the other.
+// Runs one cluster at a time.
 class Cluster {
  public:
   explicit Cluster(const LaunchState& launch);
 
-  // False if it was stopped before its end.
+  // Runs cluster `number` of the grid. Returns false if the launch was stopped before its end.
   bool run(uint64_t number);
 
   int size() const { return static_cast<int>(blocks_.size()); }
   Block& block(int rank) { return *blocks_[rank]; }
   Counters counters() const;
 
-  // At once, or when nobody can run otherwise.
+  // Completes the operation at once or, with Options::lazy, when no warp can run.
   void start(AsyncOperation operation);
-  // barrier.cluster, by some threads of a warp. `releases`: with what they have seen.
+  // barrier.cluster.arrive of some threads of a warp; with `releases`, release semantics.
   void arrive(Warp& warp, const Instruction& in, uint32_t active, bool releases);
+  // barrier.cluster.wait: returns whether the phase has completed.
   bool has_completed(Warp& warp, const Instruction& in, uint32_t active);
-  void leave();  // threads have ended, and are not waited for
+  void leave();  // to be called when threads have exited: the barrier no longer expects them
 
-  // Nothing may be in flight to a block that has ended.
+  // Throws Error if a copy into the block's shared memory is in flight when the block ends.
   void check_exit(const Block& block, const Warp& warp, const Instruction& in) const;
 
   Time time;
@@ -55,7 +56,7 @@ class Cluster {
   const LaunchState& launch_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<AsyncOperation> in_flight_;
-  uint64_t phase_ = 1;  // of the barrier
+  uint64_t phase_ = 1;  // of barrier.cluster
   Clock released_, acquired_;
   uint32_t random_ = 1;
   int last_block_ = 0;

@@ -15,9 +15,8 @@
 namespace vgg::emulator {
 namespace {
 
-// Runs all clusters, of one block mostly, on several threads of the CPU. Of several errors, that of
-// the cluster that was begun first is the one reported: they are begun in order, and those that
-// were begun are finished.
+// Runs all clusters on several CPU threads. Clusters start in order, and every started cluster is
+// finished, so that the reported error is always that of the first cluster that fails.
 class Workers {
  public:
   Workers(const LaunchState& launch, std::atomic<bool>& stopped)
@@ -33,7 +32,7 @@ class Workers {
     start(static_cast<unsigned>(std::min<uint64_t>({wanted, MAX_WORKERS, clusters_})));
     if (threads_.empty()) {
       ++working_;
-      work();  // with no thread to be had, in this one
+      work();  // the system has no threads left: run in this one
     }
     wait();
     for (std::thread& thread : threads_) thread.join();
@@ -53,11 +52,11 @@ class Workers {
         const std::lock_guard<std::mutex> lock(mutex_);
         ++working_;
       }
-    } catch (const std::system_error&) {  // no more threads: those that there are do
+    } catch (const std::system_error&) {  // the system has no more threads: use those started
     }
   }
 
-  // Until nobody works, or the caller wants no more of it.
+  // Waits until all threads have finished, and polls Options::interrupted.
   void wait() {
     std::unique_lock<std::mutex> lock(mutex_);
     while (working_ > 0) {
@@ -98,7 +97,7 @@ class Workers {
   const LaunchState& launch_;
   std::atomic<bool>& stopped_;
   const uint64_t clusters_;
-  std::atomic<uint64_t> next_{0}, failed_;  // no cluster from failed_ on is begun
+  std::atomic<uint64_t> next_{0}, failed_;  // clusters from failed_ on are not started
   std::vector<std::thread> threads_;
   std::mutex mutex_;
   std::condition_variable done_;
@@ -109,7 +108,7 @@ class Workers {
 
 }  // namespace
 
-constexpr uint64_t MAX_SHARED_BYTES = 227 * 1024;  // of a block, on sm_90 and sm_100
+constexpr uint64_t MAX_SHARED_BYTES = 227 * 1024;  // per block, on sm_90 and sm_100
 
 Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, const void* params,
                 size_t params_bytes, const std::vector<Buffer>& buffers, const Options& options,
@@ -124,23 +123,24 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
   if (own.x * own.y * own.z > 0) {
     check(cluster.x * cluster.y * cluster.z == 1 ||
               (cluster.x == own.x && cluster.y == own.y && cluster.z == own.z),
-          "clusters of another size than its .reqnctapercluster");
+          "a cluster size that differs from its .reqnctapercluster");
     cluster = own;
   }
   const uint64_t cluster_blocks = uint64_t{cluster.x} * cluster.y * cluster.z;
   check(cluster_blocks > 0 && cluster_blocks <= MAX_CLUSTER_BLOCKS,
         "clusters of " + std::to_string(cluster_blocks) + " blocks");
   check(grid.x % cluster.x == 0 && grid.y % cluster.y == 0 && grid.z % cluster.z == 0,
-        "a grid that is no multiple of its clusters");
+        "a grid that is not a multiple of the cluster size");
   check(params_bytes == kernel.param_bytes, std::to_string(params_bytes) +
-                                                " bytes of parameters, it has " +
+                                                " bytes of parameters, but it has " +
                                                 std::to_string(kernel.param_bytes));
   check(smem_bytes >= 0, "negative dynamic shared memory");
   check(kernel.shared_bytes + uint64_t(smem_bytes) <= MAX_SHARED_BYTES,
         std::to_string(kernel.shared_bytes + uint64_t(smem_bytes)) +
-            " bytes of shared memory, no GPU has more than " + std::to_string(MAX_SHARED_BYTES));
+            " bytes of shared memory, more than the largest GPU has: " +
+            std::to_string(MAX_SHARED_BYTES));
   check(smem_bytes == 0 || kernel.has_dynamic_shared,
-        "dynamic shared memory, which it does not declare");
+        "dynamic shared memory, which the kernel does not declare");
 
   std::vector<Buffer> all = buffers;
   all.insert(all.end(), kernel.variables.begin(), kernel.variables.end());

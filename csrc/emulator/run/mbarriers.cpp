@@ -5,7 +5,7 @@
 namespace vgg::emulator {
 namespace {
 
-constexpr uint32_t MOST = (1u << 20) - 1;  // of arrivals, and of bytes either way
+constexpr uint32_t MAX_COUNT = (1u << 20) - 1;  // arrivals, and bytes of either sign
 
 std::string at(uint32_t offset) { return "the mbarrier at byte " + std::to_string(offset); }
 
@@ -14,15 +14,15 @@ std::string at(uint32_t offset) { return "the mbarrier at byte " + std::to_strin
 void Mbarriers::start_block() { barriers_.clear(); }
 
 void Mbarriers::init(Warp& warp, const Instruction& in, int lane, uint32_t offset, uint32_t count) {
-  if (count == 0 || count > MOST) {
+  if (count == 0 || count > MAX_COUNT) {
     fail(warp, in, lane,
-         "initialises " + at(offset) + " for " + std::to_string(count) + " arrivals: 1 to " +
-             std::to_string(MOST));
+         "initialises " + at(offset) + ": expected 1 to " + std::to_string(MAX_COUNT) +
+             " arrivals, got " + std::to_string(count));
   }
   for (const Mbarrier& other : barriers_) {
     if (other.offset != offset) continue;
     fail(warp, in, lane,
-         "initialises " + at(offset) + " again, without mbarrier.inval (" +
+         "initialises " + at(offset) + " again without mbarrier.inval (" +
              context_.kernel.where(*other.init) + ')');
   }
   if (barriers_.size() == MAX_MBARRIERS) {
@@ -30,11 +30,11 @@ void Mbarriers::init(Warp& warp, const Instruction& in, int lane, uint32_t offse
   }
   races_.reserve_bytes(warp, in, lane, offset);
   const Actors& actors = context_.time.actors;
-  // An actor that an mbarrier had before it was invalidated may be another's now: time goes on.
+  // The actor of an invalidated mbarrier may be reused, because stamps only grow.
   int free = 0;
   auto taken = [&](int i) {
     return std::any_of(barriers_.begin(), barriers_.end(), [&](const Mbarrier& other) {
-      return other.actor % actors.of_block() == actors.warps + actors.groups + i;
+      return other.actor % actors.of_block() == actors.warps + actors.warpgroups + i;
     });
   };
   while (taken(free)) ++free;
@@ -42,7 +42,7 @@ void Mbarriers::init(Warp& warp, const Instruction& in, int lane, uint32_t offse
   Mbarrier& barrier = barriers_.back();
   barrier.offset = offset;
   barrier.expected = barrier.pending = count;
-  barrier.actor = context_.rank * actors.of_block() + actors.warps + actors.groups + free;
+  barrier.actor = context_.rank * actors.of_block() + actors.warps + actors.warpgroups + free;
   barrier.released.assign(actors.clock_size(), 0);
   barrier.acquired.assign(actors.clock_size(), 0);
   barrier.init = &in;
@@ -58,7 +58,7 @@ void Mbarriers::invalidate(const Warp& warp, const Instruction& in, int lane, ui
     for (const Group& group : other.groups) {
       if (!group.waits || group.wait != Wait::mbarrier || group.object != offset) continue;
       fail(warp, in, lane,
-           "invalidates " + at(offset) + " while warp " + std::to_string(other.index) +
+           "invalidates " + at(offset) + " while warp " + std::to_string(other.warp_id) +
                " waits there (" + context_.kernel.where(context_.kernel.code[group.pc]) + ')');
     }
   }
@@ -71,7 +71,7 @@ Mbarrier& Mbarriers::at_end_of_copy(const Warp& warp, const Instruction& in, int
   for (Mbarrier& barrier : barriers_) {
     if (barrier.offset == offset) return barrier;
   }
-  fail(warp, in, lane, "copies, but " + at(offset) + " that counts it was invalidated");
+  fail(warp, in, lane, "copies, but " + at(offset) + " that counts the copy was invalidated");
 }
 
 Mbarrier& Mbarriers::find(const Warp& warp, const Instruction& in, int lane, uint32_t offset,
@@ -117,8 +117,8 @@ void Mbarriers::arrive(Warp& warp, const Instruction& in, int lane, Mbarrier& ba
   if (count == 0 || count > barrier.pending) {
     fail(warp, in, lane,
          "arrives " + std::to_string(count) + " times at " + at(barrier.offset) +
-             ", which expects " + std::to_string(barrier.pending) + " of " +
-             std::to_string(barrier.expected) + " arrivals more in this phase");
+             ", which expects " + std::to_string(barrier.pending) + " more of " +
+             std::to_string(barrier.expected) + " arrivals in this phase");
   }
   if (releases) races_.release_threads(warp, 1u << lane, barrier.released.data());
   barrier.pending -= count;
@@ -128,19 +128,19 @@ void Mbarriers::arrive(Warp& warp, const Instruction& in, int lane, Mbarrier& ba
 void Mbarriers::add_bytes(const Warp& warp, const Instruction& in, int lane, Mbarrier& barrier,
                           int64_t bytes) {
   barrier.bytes += bytes;
-  if (std::abs(barrier.bytes) > int64_t{MOST}) {
+  if (std::abs(barrier.bytes) > int64_t{MAX_COUNT}) {
     fail(warp, in, lane,
          "makes " + at(barrier.offset) + " expect " + std::to_string(barrier.bytes) +
-             " bytes: at most " + std::to_string(MOST));
+             " bytes, more than " + std::to_string(MAX_COUNT));
   }
 }
 
 void Mbarriers::expect(const Warp& warp, const Instruction& in, int lane, Mbarrier& barrier,
                        uint32_t bytes) {
-  if (bytes > MOST) {
+  if (bytes > MAX_COUNT) {
     fail(warp, in, lane,
-         "makes " + at(barrier.offset) + " expect " + std::to_string(bytes) + " bytes: at most " +
-             std::to_string(MOST));
+         "makes " + at(barrier.offset) + " expect " + std::to_string(bytes) + " bytes, more than " +
+             std::to_string(MAX_COUNT));
   }
   add_bytes(warp, in, lane, barrier, bytes);
 }
@@ -163,9 +163,9 @@ std::string Mbarriers::describe(uint32_t offset) const {
     std::string text = at(offset) + " (phase " + std::to_string(barrier.phase) + ": " +
                        std::to_string(barrier.expected - barrier.pending) + " of " +
                        std::to_string(barrier.expected) + " arrivals";
-    if (barrier.bytes > 0) text += ", " + std::to_string(barrier.bytes) + " bytes to come";
+    if (barrier.bytes > 0) text += ", " + std::to_string(barrier.bytes) + " bytes missing";
     if (barrier.bytes < 0) {
-      text += ", " + std::to_string(-barrier.bytes) + " bytes more than expected have come";
+      text += ", " + std::to_string(-barrier.bytes) + " bytes more than expected";
     }
     return text + ')';
   }

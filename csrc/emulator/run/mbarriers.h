@@ -1,9 +1,8 @@
-// The mbarriers of a block: 64 bits in shared memory each, whose contents only these functions
-// know.
+// The mbarriers of a block. Each occupies 64 bits of shared memory, whose contents are opaque.
 //
-// A phase is complete when all expected threads have arrived and as many bytes have come as were
-// expected. A thread that asks for a phase that is incomplete is told so once, as hardware may do
-// (try_wait gives up after a time); if it asks for the same one again it waits.
+// A phase completes when all expected arrivals and all expected bytes have come. The first query
+// for an incomplete phase fails, as on hardware, where try_wait has a time limit. If the thread
+// queries the same phase again, it waits.
 
 #pragma once
 
@@ -18,17 +17,17 @@
 namespace vgg::emulator {
 
 struct Mbarrier {
-  uint32_t offset = 0;  // in shared memory
+  uint32_t offset = 0;  // bytes from the start of shared memory
   uint32_t expected = 0, pending = 0;
-  int64_t bytes = 0;  // still to come; negative if more came than were expected
+  int64_t bytes = 0;  // expected bytes minus bytes that have come
   uint64_t phase = 0;
   int actor = 0;
-  Clock released, acquired;  // of this phase, of the one before
+  Clock released, acquired;  // clocks of the current and of the previous phase
 
   const Instruction* init = nullptr;
   int init_actor = 0, init_lane = 0;
   uint32_t init_stamp = 0, init_access = 0;
-  bool fenced = false;  // for others than the block's threads
+  bool fenced = false;  // fence.mbarrier_init made it visible beyond the block's threads
 };
 
 class Mbarriers {
@@ -39,20 +38,19 @@ class Mbarriers {
 
   void init(Warp& warp, const Instruction& in, int lane, uint32_t offset, uint32_t count);
   void invalidate(const Warp& warp, const Instruction& in, int lane, uint32_t offset);
-  // The one at `offset`, which this thread must know to be initialised. `by_async`: or the async
-  // proxy on its behalf.
+  // Returns the mbarrier at `offset`. Throws Error unless it is initialised and the thread has seen
+  // that; with `by_async`, the async proxy must have seen it, too.
   Mbarrier& find(const Warp& warp, const Instruction& in, int lane, uint32_t offset,
                  bool by_async = false);
   Mbarrier& at_end_of_copy(const Warp& warp, const Instruction& in, int lane, uint32_t offset);
-  // `releases`: with what the thread has seen.
+  // With `releases`, the arrival has release semantics.
   void arrive(Warp& warp, const Instruction& in, int lane, Mbarrier& barrier, uint32_t count,
               bool releases);
   void expect(const Warp& warp, const Instruction& in, int lane, Mbarrier& barrier, uint32_t bytes);
-  // `in` and `lane`: who started the copy that did it; `stamp`: when it ended.
+  // Counts the bytes of a finished copy. `in` and `lane`: its issuer; `stamp`: the time of its end.
   void complete(const Warp& warp, const Instruction& in, int lane, Mbarrier& barrier,
                 uint32_t bytes, uint32_t stamp);
-  // fence.mbarrier_init
-  void fence(const Warp& warp);
+  void fence(const Warp& warp);  // fence.mbarrier_init
 
   std::string describe(uint32_t offset) const;
 

@@ -1,4 +1,4 @@
-"""Keras' files where Keras cannot be imported, beside what Keras predicted when it wrote them."""
+"""Keras' files read without Keras, compared with Keras' predictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vgg_cuda.interop.keras import from_keras
 from vgg_cuda.weights import FORMATS, WeightsError, load_weights
 from vgg_cuda.weights.convert import convert
 
-# Those whose shapes alone say what they are; the others need a config.
+# Networks whose shapes determine them; others need a config.
 BY_SHAPES = (
     "note", "vgg19-named", "any-size", "no-head", "pooled-no-head", "batch-norm", "nested",
     "nested-frozen", "nested-functional", "nested-twice", "max-head",
@@ -67,7 +67,7 @@ for path in sorted(Path(sys.argv[1]).glob("*.bin")):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All of :data:`FILES` with their inputs."""
+    """Write all of :data:`FILES` with their inputs."""
     root = tmp_path_factory.mktemp("keras")
     for name, form in FILES:
         write(case(name).model, root / f"{form}-{name}.bin", form)
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def loaded(folder: Path) -> dict[str, list[str]]:
-    """What a process without Keras says of each file, having written its results."""
+    """Read each file in a process without Keras; return its reports."""
     command = [sys.executable, "-W", "error", "-c", CHILD, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -86,7 +86,7 @@ def loaded(folder: Path) -> dict[str, list[str]]:
 
 
 def logarithms(y: np.ndarray, activation: str) -> np.ndarray:
-    """log-softmax of logits, log of probabilities."""
+    """Return log-softmax of logits, log of probabilities."""
     if activation == "softmax":
         return np.log(y)
     y = y - y.max(axis=1, keepdims=True)
@@ -94,7 +94,7 @@ def logarithms(y: np.ndarray, activation: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("name", "form"), FILES, ids=[f"{f}-{n}" for n, f in FILES])
-def test_files_where_keras_cannot_be_imported(
+def test_files_without_keras(
     folder: Path, loaded: dict[str, list[str]], name: str, form: str
 ) -> None:
     activation, preset = loaded[f"{form}-{name}"]
@@ -109,7 +109,7 @@ def test_files_where_keras_cannot_be_imported(
     assert_close(got, expected, what=f"{form}-{name}")
 
 
-def test_the_formats_are_listed() -> None:
+def test_formats_are_listed() -> None:
     assert [name for name in FORMATS if "keras" in name] == [
         "keras",
         "keras-weights-h5",
@@ -119,7 +119,7 @@ def test_the_formats_are_listed() -> None:
 
 @ASSUMES
 @pytest.mark.parametrize("form", ["keras", "h5", "weights.h5"])
-def test_files_hold_the_same_as_the_model(tmp_path: Path, form: str) -> None:
+def test_files_equal_the_model(tmp_path: Path, form: str) -> None:
     model = case("nested").model
     write(model, tmp_path / "w", form)
     weights, live = load_weights(tmp_path / "w"), from_keras(model, device="cpu")
@@ -131,8 +131,8 @@ def test_files_hold_the_same_as_the_model(tmp_path: Path, form: str) -> None:
 
 
 @ASSUMES
-def test_layers_are_counted_not_sorted(tmp_path: Path) -> None:
-    """In the alphabet conv2d_10 comes before conv2d_2; their shapes are made equal here."""
+def test_layers_are_in_numeric_order(tmp_path: Path) -> None:
+    """Alphabetically conv2d_10 precedes conv2d_2; their shapes are equal here."""
     model = sequential(*keras_models.features("8 8 M 8 8 M 8 8 8 M 8 8 8 M 8 8 8 M"), *gap())
     randomize(model)
     x = case("nested").x
@@ -164,7 +164,7 @@ def edited(path: Path, edit: Callable[[h5py.File], None]) -> Path:
 
 
 def as_keras_2_13(file: h5py.File) -> None:
-    """The container's older name, and no names of layers."""
+    """Use the container's older name, without names of layers."""
     file.visititems(lambda _, found: found.attrs.pop("name", None) and None)
     groups: list[str] = []
     file.visit(lambda name: groups.append(name) if name.endswith("layers") else None)
@@ -173,7 +173,7 @@ def as_keras_2_13(file: h5py.File) -> None:
 
 
 def without_others(file: h5py.File) -> None:
-    """Layers without variables left out, as some versions do."""
+    """Omit layers without variables, as some versions do."""
     file.visititems(lambda _, found: found.attrs.pop("name", None) and None)
     for name in list(file["layers"]):
         if not file[f"layers/{name}/vars"]:
@@ -194,7 +194,7 @@ def test_other_versions_of_weights_h5(tmp_path: Path, name: str, edit: Any) -> N
 
 
 def keras_2(config: Any) -> Any:
-    """A config of Keras 3 in the dialect of Keras 2."""
+    """Return a config of Keras 3 in the dialect of Keras 2."""
     if isinstance(config, list):
         return [keras_2(one) for one in config]
     if not isinstance(config, dict):
@@ -215,7 +215,7 @@ def keras_2(config: Any) -> Any:
         for node in config["inbound_nodes"]:
             histories = [arg["config"]["keras_history"] for arg in node["args"]]
             kwargs = {k: v for k, v in node["kwargs"].items() if k == "training"}
-            # a nested model's first call is the one that made it
+            # a nested model's first call constructed it
             nodes.append([[n, i + (n == "base"), t, kwargs] for n, i, t in histories])
         config["inbound_nodes"] = nodes
     return {key: keras_2(value) for key, value in config.items()}
@@ -224,7 +224,7 @@ def keras_2(config: Any) -> Any:
 @pytest.mark.parametrize(
     "name", ["note", "vgg19-named", "nested", "nested-functional", "shared-pool"]
 )
-def test_the_config_of_keras_2(tmp_path: Path, name: str) -> None:
+def test_config_of_keras_2(tmp_path: Path, name: str) -> None:
     model, x, y = case(name)
     write(model, tmp_path / "w", "h5")
 
@@ -243,8 +243,8 @@ def test_the_config_of_keras_2(tmp_path: Path, name: str) -> None:
 
 @ASSUMES
 @pytest.mark.parametrize("top", [True, False], ids=["top", "notop"])
-def test_the_published_files_of_keras_applications(tmp_path: Path, top: bool) -> None:
-    """Groups for all layers and names like block1_conv1_W_1:0, as vgg16_weights_tf_… has them."""
+def test_published_files_of_keras_applications(tmp_path: Path, top: bool) -> None:
+    """Use groups for all layers and names like block1_conv1_W_1:0, as in vgg16_weights_tf_…"""
     model = case("vgg19-named").model
     with h5py.File(tmp_path / "w", "w") as file:
         names = []
@@ -279,7 +279,7 @@ for path in sys.argv[1:]:
 """
 
 
-def test_without_h5py_the_extra_is_named(tmp_path: Path) -> None:
+def test_error_without_h5py_names_the_extra(tmp_path: Path) -> None:
     for form in ("keras", "h5"):
         write(case("one-block").model, tmp_path / form, form)
     command = [sys.executable, "-c", MISSING, str(tmp_path / "keras"), str(tmp_path / "h5")]
@@ -288,7 +288,7 @@ def test_without_h5py_the_extra_is_named(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_lambda_in_a_file_is_not_run(tmp_path: Path) -> None:
+def test_lambda_in_a_file_is_not_run(tmp_path: Path) -> None:
     proof = tmp_path / "proof"
     layers = [conv(), L.Lambda(lambda x: x, name="evil"), *gap()]
     write(sequential(*layers), tmp_path / "w", "keras")
@@ -301,8 +301,8 @@ def test_a_lambda_in_a_file_is_not_run(tmp_path: Path) -> None:
 
 
 @ASSUMES
-def test_a_model_that_was_trained(tmp_path: Path) -> None:
-    """Its files hold the optimizer's variables, too; the model was built by a call."""
+def test_trained_model(tmp_path: Path) -> None:
+    """A trained model's files contain the optimizer's variables, too."""
     model = keras.Sequential([*keras_models.features(), L.Flatten(), L.Dense(3, "softmax")])
     x = np.random.default_rng(0).random((4, 32, 32, 3), dtype=np.float32)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""Keras' files of weights alone: what is assumed is said, what can be told is held to it."""
+"""Keras' files without a config: assumptions, and checks against the file's layers."""
 
 from __future__ import annotations
 
@@ -26,36 +26,36 @@ from support.tolerance import assert_close
 from vgg_cuda import VGG
 from vgg_cuda.weights import AssumedWarning, WeightsError, load_weights
 
-RELUS = "convolutions of stride 1 and padding 'same', a ReLU behind each"
-LOGITS = "no softmax at the end: a call gives logits"
-HIDDEN = "a ReLU behind every dense layer but the last"
+RELUS = "convolutions of stride 1 and padding 'same', a ReLU after each"
+LOGITS = "no softmax at the end: a call returns logits"
+HIDDEN = "a ReLU after every dense layer but the last"
 SAID: dict[tuple[str, str], list[str]] = {
     ("note", "weights.h5"): [
-        RELUS, "2x2 max-pools where VGG-16 has them", "square images", HIDDEN, LOGITS,
+        RELUS, "2x2 max-pools as in VGG-16", "square images", HIDDEN, LOGITS,
     ],
     ("batch-norm", "weights.h5"): [
         "convolutions of stride 1 and padding 'same', a batch norm of epsilon 0.001 and a ReLU "
-        "behind each",
-        "2x2 max-pools where VGG-16 has them", LOGITS,
+        "after each",
+        "2x2 max-pools as in VGG-16", LOGITS,
     ],
-    ("max-head", "weights.h5"): [RELUS, "2x2 max-pools where VGG-16 has them"],
-    ("nested", "weights.h5"): [RELUS, "a 2x2 max-pool behind every block", HIDDEN, LOGITS],
+    ("max-head", "weights.h5"): [RELUS, "2x2 max-pools as in VGG-16"],
+    ("nested", "weights.h5"): [RELUS, "a 2x2 max-pool after every block", HIDDEN, LOGITS],
     ("vgg19-named", "old.h5"): [RELUS, LOGITS],
     ("no-head", "old.h5"): [RELUS],
     ("nested", "old.h5"): [
-        RELUS, "a 2x2 max-pool behind every block", "Flatten reads an image of one pixel", HIDDEN,
+        RELUS, "a 2x2 max-pool after every block", "Flatten reads an image of one pixel", HIDDEN,
         LOGITS,
     ],
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "form"), SAID, ids=[f"{n}-{f}" for n, f in SAID])
-def test_what_is_assumed_is_said_once(tmp_path: Path, name: str, form: str) -> None:
+def test_assumptions_are_reported_once(tmp_path: Path, name: str, form: str) -> None:
     write(case(name).model, tmp_path / "w", form)
     with pytest.warns(AssumedWarning) as caught:
         VGG.load(tmp_path / "w", device="cpu")
     assert [one.filename for one in caught] == [__file__]
-    said = str(caught[0].message).split("Assumed: ")[1].split(". A whole model")[0]
+    said = str(caught[0].message).split("Assumed: ")[1].split(". A complete model")[0]
     assert said.split("; ") == SAID[name, form]
 
 
@@ -66,7 +66,7 @@ def test_whole_models_assume_nothing(tmp_path: Path) -> None:
 
 
 def eight(*head: Any, relu: bool = True, **arguments: Any) -> list[Any]:
-    """As many convolutions as VGG-11, with its pools."""
+    """Return as many convolutions as in VGG-11, with its pools."""
     layers: list[Any] = []
     for convs in (1, 1, 2, 2, 2):
         for _ in range(convs):
@@ -93,7 +93,7 @@ def test_older_files_have_pools_in_their_order(tmp_path: Path, make: Any) -> Non
 
 
 def two_models() -> Any:
-    """The first is a Functional model, the second a Sequential one."""
+    """Return a Functional model followed by a Sequential one."""
     first = functional(chained(eight(relu=False)[:4]))
     return sequential(first, sequential(*eight(relu=False)[4:], shape=(8, 8, 8)), *gap())
 
@@ -114,7 +114,7 @@ def pooled_base() -> Any:
 
 
 def frozen_inside() -> Any:
-    """Whose weights the file lists behind all others, of the same shape."""
+    """Return a model with a frozen layer, whose weights the file lists last."""
     base = functional(chained(eight(relu=False)))
     base.layers[-4].trainable = base.layers[-3].trainable = False
     return sequential(base, *gap())
@@ -125,16 +125,16 @@ def flat(*head: Any, shape: tuple[int, int, int] = (32, 64, 3)) -> Any:
 
 
 BIG = (64, 64, 3)
-WHOLE = r"save the whole model \(\.keras\)"
+WHOLE = r"save the complete model \(\.keras\)"
 REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
-    "two-models": ("weights.h5", two_models, f"lie in different models.*comes first; {WHOLE}"),
-    "two-heads": ("weights.h5", two_heads, f"dense.*lie in different models.*{WHOLE}"),
-    "first-outside": ("weights.h5", first_outside, f"lie in different models.*{WHOLE}"),
+    "two-models": ("weights.h5", two_models, f"layers in one model.*their order; {WHOLE}"),
+    "two-heads": ("weights.h5", two_heads, f"layers in one model.*dense.*{WHOLE}"),
+    "first-outside": ("weights.h5", first_outside, f"layers in one model.*{WHOLE}"),
     "no-pools": ("weights.h5", lambda: sequential(*OTHER_POOLS["none"]()), "5 pools.*found 0"),
     "some-relus": (
         "weights.h5",
         lambda: sequential(*eight(L.ReLU(), L.ReLU(), *gap())),
-        "behind each of 8 convolutions and 0 of 1 dense layers, got 10 activation layers",
+        "after each of 8 convolutions and 0 of 1 dense layers, got 10 activation layers",
     ),
     "softmaxes": (
         "weights.h5", lambda: sequential(*eight(*gap(), L.Softmax(), L.Softmax())), "one softmax"
@@ -159,20 +159,20 @@ REFUSED: dict[str, tuple[str, Callable[[], Any], str]] = {
         lambda: sequential(L.MaxPooling2D(), *eight(), shape=BIG),
         "expected a convolution before",
     ),
-    "frozen-inside": ("old.h5", frozen_inside, f"conv2d.* comes behind .*frozen.*{WHOLE}"),
-    "pooled-inside": ("old.h5", pooled_base, f"may be either.*{WHOLE}"),
-    "pooled-inside-twice": ("old.h5", lambda: case("nested-twice").model, f"either.*{WHOLE}"),
+    "frozen-inside": ("old.h5", frozen_inside, f"conv2d.* got it after .*frozen.*{WHOLE}"),
+    "pooled-inside": ("old.h5", pooled_base, f"fit both.*{WHOLE}"),
+    "pooled-inside-twice": ("old.h5", lambda: case("nested-twice").model, f"fit both.*{WHOLE}"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("form", "make", "text"), REFUSED.values(), ids=REFUSED)
-def test_what_could_be_anything_is_refused(tmp_path: Path, form: str, make: Any, text: str) -> None:
+def test_ambiguous_files_are_refused(tmp_path: Path, form: str, make: Any, text: str) -> None:
     write(make(), tmp_path / "w", form)
     with pytest.raises(WeightsError, match=text):
         load_weights(tmp_path / "w")
 
 
-def test_an_input_may_have_any_name(tmp_path: Path) -> None:
+def test_input_of_any_name(tmp_path: Path) -> None:
     model = functional(chained(eight(*gap(), relu=False)))
     model.layers[0].name = "photo"
     write(model, tmp_path / "w", "old.h5")
@@ -181,7 +181,7 @@ def test_an_input_may_have_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["w.keras", "w.h5", "w.pth", "w.safetensors", "w.onnx"])
-def test_an_empty_file(tmp_path: Path, name: str) -> None:
+def test_empty_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     with pytest.raises(WeightsError, match=r"the file is empty$"):
         load_weights(tmp_path / name)

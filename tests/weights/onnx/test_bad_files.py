@@ -1,4 +1,4 @@
-"""ONNX files that are no VGG, broken or hostile: one clear error each, memory bounded."""
+"""ONNX files that are not a VGG, broken or hostile: one clear error each, bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.weight_files import refused
 from vgg_cuda import VGG
 from vgg_cuda.configs import Config
 from vgg_cuda.weights import WeightsError, he_weights, load_weights, save_onnx
-from vgg_cuda.weights.chain import UnsupportedError
+from vgg_cuda.weights.chain.layers import UnsupportedError
 from vgg_cuda.weights.onnx import file, wire
 
 Refused = tuple[Callable[[Net], Net], str]
@@ -68,9 +68,9 @@ GRAPHS: dict[str, Refused] = {
     "normalised-inside": (
         lambda n: n.add("Sub", n.random(3, 1, 1)).conv(3, 4), r"sub_0 \(Sub\): expected an op"
     ),
-    "residual": (_residual, r"add_4 \(Add\): branches are not supported: it joins relu_\d:0 and"),
+    "residual": (_residual, r"add_4 \(Add\): expected a chain .*, it joins relu_\d:0 and"),
     "concatenation": (
-        lambda n: n.conv(3, 4).add("Concat", "x", axis=1), r"concat_2 \(Concat\): branches"
+        lambda n: n.conv(3, 4).add("Concat", "x", axis=1), r"concat_2 \(Concat\): .* branches"
     ),
     "subgraph": (_branch, r"i \(If\): constants of this operation are not supported"),
     "custom-domain": (
@@ -154,7 +154,7 @@ GRAPHS: dict[str, Refused] = {
     ),
     "batch-norm-after-relu": (
         lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),
-        r"batchnormalization_2 .*batch norms right behind",
+        r"batchnormalization_2 .*batch norms right after",
     ),
     "training-dropout": (
         lambda n: n.features().add("Dropout", np.float32(0.5), np.array(True)), "training_mode"
@@ -167,7 +167,7 @@ GRAPHS: dict[str, Refused] = {
     ),
     "half-an-adaptive-pool": (
         lambda n: n.features().add("MatMul", np.full((2, 1), 0.5, np.float32)).add("Flatten")
-        .gemm(12, 3), r"flatten_7 .*other half"
+        .gemm(12, 3), r"flatten_7 .*second MatMul"
     ),
     "weights-too-narrow": (
         lambda n: n.features().add("Flatten").gemm(23, 3), r"gemm_7 .*for 24 ch.*got \[3, 23\]"
@@ -220,12 +220,12 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.conv(3, 4).add("Transpose", perm=[0, 2, 3, 1]).conv(4, 4), "input as NCHW"
     ),
     "mean-of-channels": (
-        lambda n: n.features().add("ReduceMean", axes=[1], keepdims=0), "over all pixels"
+        lambda n: n.features().add("ReduceMean", axes=[1], keepdims=0), "height and width as axes"
     ),
     "mean-of-strange-axes": (
         lambda n: n.features().add("ReduceMean", axes=[2, 9], keepdims=0), "expected axes"
     ),
-    "squeeze-pixels": (lambda n: n.features().add("Squeeze", AXES), "a global pool has left"),
+    "squeeze-pixels": (lambda n: n.features().add("Squeeze", AXES), "from a global pool"),
     "softmax-of-pixels": (lambda n: n.features().add("Softmax", axis=1), "over the classes"),
     "softmax-of-the-batch": (
         lambda n: n.features().add("Flatten").head().add("Softmax", axis=0), "over the classes"
@@ -246,10 +246,10 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.features().add("Reshape", "nowhere").head(), "nowhere: expected a constant"
     ),
     "constant-too-deep": (lambda n: _deep(n), "expected a constant or a shape"),
-    "constants-that-double": (lambda n: _doubling(n), "constants are for shapes alone"),
+    "constants-that-double": (lambda n: _doubling(n), "supported for shapes only"),
     "constants-that-broadcast": (
         lambda n: n.features().add("Flatten").add("Gemm", n.make("Mul", [
-            np.ones((5000, 1), np.float32), np.ones((1, 5000), np.float32)])), "for shapes alone"
+            np.ones((5000, 1), np.float32), np.ones((1, 5000), np.float32)])), "for shapes only"
     ),
     "opset-6": (lambda n: _opset(n, 6), "expected an opset from 7 to"),
     "opset-of-tomorrow": (lambda n: _opset(n, 99), "expected an opset .* got 99"),
@@ -292,7 +292,7 @@ def test_graphs_that_are_no_vgg(tmp_path: Path, name: str) -> None:
         raise WeightsError(message)
 
 
-def test_what_is_no_vgg_has_a_type_of_its_own(tmp_path: Path) -> None:
+def test_graph_that_is_no_vgg_raises_its_own_type(tmp_path: Path) -> None:
     path = saved(Net().conv(3, 4).add("Sigmoid").model(), tmp_path / "m.onnx")
     with pytest.raises(UnsupportedError):
         load_weights(path)
@@ -310,7 +310,7 @@ def _typed(kind: int) -> Callable[[Any], None]:
 
 
 def _functions(*bodies: tuple[str, list[str]]) -> Callable[[Any], None]:
-    """Functions of one operand whose bodies call others; conv_0's result goes through the first."""
+    """Add functions of one operand that call each other; the first one reads conv_0's result."""
 
     def edit(model: Any) -> None:
         for name, calls in bodies:
@@ -348,7 +348,7 @@ EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no-output": (lambda m: m.graph.ClearField("output"), "expected one output, got 0"),
     "no-graph": (lambda m: m.ClearField("graph"), "it has no graph"),
     "no-opset": (lambda m: m.ClearField("opset_import"), "expected an opset .* got none"),
-    "bytes-as-images": (_typed(TensorProto.UINT8), "x: expected images in floating point"),
+    "bytes-as-images": (_typed(TensorProto.UINT8), "x: expected floating-point images"),
     "images-of-gigapixels": (
         lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 2**31),
         "x: expected images of at most 8192 x 8192 pixels, got a side of 2147483648",
@@ -386,16 +386,16 @@ EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
             TensorProto(name="conv_0.0", dims=[4, 3, 3, 3], data_type=10, int32_data=[70000] * 108)
         ), "expected the bits of 16-bit numbers",
     ),
-    "function-that-calls-itself": (_functions(("a", ["a"])), "a: a function that calls itself"),
+    "recursive-function": (_functions(("a", ["a"])), "a: expected functions without recursion"),
     "functions-in-a-circle": (_functions(("a", ["b"]), ("b", ["a"])), "calls itself"),
     "functions-that-double": (
         _functions(*((f"a{i}", [f"a{i + 1}"] * 10) for i in range(12)), ("a12", ["Relu"])),
-        "functions that make more than 10000 nodes",
+        "expected at most 10000 nodes, its functions make more",
     ),
     "function-in-onnx's-name": (
         lambda m: m.functions.append(
             helper.make_function("", "Relu", ["a"], ["a"], [], [helper.make_opsetid("", 17)])
-        ), "functions in the name of ONNX's own",
+        ), "expected functions outside of ONNX's own domain",
     ),
     "attribute-of-a-function-left-open": (
         lambda m: m.graph.node[0].attribute.append(
@@ -419,7 +419,7 @@ def test_models_that_are_broken(tmp_path: Path, name: str) -> None:
 
 
 def _beside(location: str, **entries: str) -> Any:
-    """A model whose first weights are in ``location``."""
+    """Return a model whose first weights are in ``location``."""
     model = plain().model()
     tensor = _first(model)
     tensor.ClearField("raw_data")
@@ -445,7 +445,7 @@ BESIDE: dict[str, tuple[str, dict[str, str], str]] = {
     "itself": (".", {}, "regular file"),
     "pipe": ("pipe", {}, "regular file"),
     "missing": ("nothing.bin", {}, "cannot be read"),
-    "offset-beyond": ("w.bin", {"offset": "4096"}, "from byte 4096 of w.bin on, which has 432"),
+    "offset-beyond": ("w.bin", {"offset": "4096"}, "at byte 4096 of w.bin, which has 432"),
     "offset-huge": ("w.bin", {"offset": "9" * 18}, "which has 432"),
     "offset-negative": ("w.bin", {"offset": "-4"}, "expected a number of bytes, got -4"),
     "offset-endless": ("w.bin", {"offset": "9" * 5000}, "expected a number of bytes"),
@@ -481,7 +481,7 @@ def test_the_good_file_beside_the_model(tmp_path: Path) -> None:
 # --- bytes ---------------------------------------------------------------------------------------
 
 
-def test_content_tells_what_a_file_is(tmp_path: Path) -> None:
+def test_format_is_detected_from_the_content(tmp_path: Path) -> None:
     path = saved(plain().model(), tmp_path / "weights.safetensors")
     assert load_weights(path).config.head == (5, 3)
     text = b"hello, I am a text file"
@@ -492,10 +492,10 @@ def test_content_tells_what_a_file_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [3, 10, 100, 700, -1, -100])
-def test_a_file_that_is_cut_off(tmp_path: Path, kept: int) -> None:
+def test_truncated_file_is_refused(tmp_path: Path, kept: int) -> None:
     content = plain().model().SerializeToString()
     message = refused(tmp_path, content[:kept], "m.onnx")
-    assert "damaged or cut off" in message or "it has no graph" in message or "opset" in message
+    assert "damaged or truncated" in message or "it has no graph" in message or "opset" in message
 
 
 def _varint(value: int) -> bytes:
@@ -520,18 +520,18 @@ BYTES = {
 
 
 @pytest.mark.parametrize("content", BYTES.values(), ids=BYTES.keys())
-def test_bytes_that_are_no_model(tmp_path: Path, content: bytes) -> None:
+def test_bytes_that_are_no_model_are_refused(tmp_path: Path, content: bytes) -> None:
     assert "not a readable ONNX file" in refused(tmp_path, content, "m.onnx")
 
 
-def test_a_file_that_would_unfold_is_refused_early(tmp_path: Path) -> None:
+def test_file_that_would_expand_is_refused_early(tmp_path: Path) -> None:
     nodes = b"\x0a\x00" * (wire.MAX_FIELDS + 1)  # each two bytes, each a message
     content = HEAD + b"\x3a" + _varint(len(nodes)) + nodes
     values = b"\x6a\x00" * wire.MAX_REST  # value_info, which is not walked
     rest = HEAD + b"\x3a" + _varint(len(values)) + values
     reset_peak()
     before = peak_kib()
-    assert "no VGG has so many" in refused(tmp_path, content, "m.onnx")
+    assert "expected at most 200000 fields" in refused(tmp_path, content, "m.onnx")
     assert "fields" in refused(tmp_path, rest, "m.onnx")
     assert peak_kib() - before < 400_000
 
@@ -556,7 +556,7 @@ def test_damaged_files_never_crash(tmp_path: Path) -> None:
     assert not any("\n" in message or len(message) > 900 for message in messages)
 
 
-def test_an_export_into_nowhere_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_export_leaves_no_file(tmp_path: Path) -> None:
     weights = he_weights(Config("vgg", (4, "M", 8), (3,), pool_grid=2), 0)
     with pytest.raises(FileNotFoundError):
         save_onnx(weights, tmp_path / "no" / "m.onnx")
@@ -575,14 +575,14 @@ def test_an_export_into_nowhere_leaves_nothing(tmp_path: Path) -> None:
     [
         (8, "expected H and W >= 32"),
         ((64, 8), "got H = 64 and W = 8"),
-        ("large", "expected a number of pixels"),
-        (64.0, "expected a number of pixels"),
-        (True, "expected a number of pixels"),
-        ((64, 64, 3), "expected a number of pixels"),
+        ("large", "expected pixels or"),
+        (64.0, "expected pixels or"),
+        (True, "expected pixels or"),
+        ((64, 64, 3), "expected pixels or"),
     ],
     ids=str,
 )
-def test_sizes_to_export_for(tmp_path: Path, size: Any, expected: str) -> None:
+def test_export_for_a_wrong_size_is_refused(tmp_path: Path, size: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         save_onnx(load_weights("digits"), tmp_path / "m.onnx", size=size)
     fixed = Config(
@@ -610,7 +610,7 @@ for act in (
 """
 
 
-def test_without_onnx_the_extra_is_named(tmp_path: Path) -> None:
+def test_error_without_onnx_names_the_extra(tmp_path: Path) -> None:
     path = saved(plain().model(), tmp_path / "m.onnx")
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT, str(path)],
@@ -631,4 +631,4 @@ def test_weights_are_not_held_twice(tmp_path: Path) -> None:
     reset_peak()
     before = peak_kib()
     load_weights(path)
-    assert peak_kib() - before < kib * 2.3 + 20_000  # the mapped file, and what is made of it
+    assert peak_kib() - before < kib * 2.3 + 20_000  # the mapped file and the weights

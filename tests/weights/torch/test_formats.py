@@ -1,4 +1,4 @@
-"""Every file that is read, written by PyTorch: the same logits, and the same bits after writing."""
+"""Every format as written by PyTorch: equal logits, and equal bits after writing."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def same_bits(a: Weights, b: Weights) -> None:
         assert tensor.tobytes() == b.tensors[name].tobytes(), name
 
 
-def test_the_package_lists_the_same_formats() -> None:
-    # those of Keras and ONNX have tests of their own
+def test_package_lists_the_formats() -> None:
+    # the formats of Keras and ONNX have their own tests
     assert list(vgg_cuda.weights.FORMATS)[: len(FORMATS)] == list(FORMATS)
 
 
-def test_the_readme_lists_the_same_formats() -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    table = re.search(r"<!-- weights:table -->\n(.*?)<!-- /weights:table -->", readme, re.S)
-    assert table, "README.md has no table between <!-- weights:table --> marks"
+def test_manual_lists_the_formats() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "weights.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- weights:table -->\n(.*?)<!-- /weights:table -->", page, re.S)
+    assert table, "docs/weights.md has no table between <!-- weights:table --> marks"
     rows = re.findall(r"^\| *`([^`]+)` *\| *(.*?) *\|$", table[1], re.M)
     assert rows == list(vgg_cuda.weights.FORMATS.items())
 
@@ -81,7 +81,7 @@ CASES = [
 def test_every_format(tmp_path: Path, form: str, name: str, batch_norm: bool) -> None:
     kind, write = FORMATS[form]
     module = network(kind, name, batch_norm)
-    path = tmp_path / "weights.bin"  # the name says nothing
+    path = tmp_path / "weights.bin"  # the name does not state the format
     write(module.state_dict(), path)
     weights = load_weights(path)
     assert weights.config.batch_norm == batch_norm
@@ -118,7 +118,7 @@ def test_vgg16_at_full_size(tmp_path: Path, form: str) -> None:
     ("name", "suffix"),
     [*((name, ".safetensors") for name in NARROW), ("vgg16", ".pth"), ("vgg16", ".pt")],
 )
-def test_torchvision_loads_what_is_written(tmp_path: Path, name: str, suffix: str) -> None:
+def test_torchvision_loads_written_files(tmp_path: Path, name: str, suffix: str) -> None:
     module = network(TorchVGG, name, True)
     weights = load_weights(module.state_dict())
     path = tmp_path / f"w{suffix}"
@@ -135,7 +135,7 @@ def test_torchvision_loads_what_is_written(tmp_path: Path, name: str, suffix: st
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_torchvision_safetensors_keep_what_the_names_cannot_hold(tmp_path: Path) -> None:
+def test_torchvision_safetensors_keep_metadata(tmp_path: Path) -> None:
     preset = vgg_cuda.Preset("own", resize=(40, 48), crop=None, channels="BGR", divisor=1.0)
     source = he_weights(Config("vgg", (8, "M", 8, "M", 8, "M", 8, "M", 8, "M"), (2,)), 0)
     config = Config("vgg", source.config.widths, (2,), batch_norm=True)
@@ -154,7 +154,7 @@ def test_torchvision_safetensors_keep_what_the_names_cannot_hold(tmp_path: Path)
 @pytest.mark.parametrize("form", [*FORMATS, "arrays"])
 def test_other_precisions_become_float32(tmp_path: Path, form: str, dtype: torch.dtype) -> None:
     kind, write = FORMATS.get(form, (TorchVGG, None))
-    if form == "native":  # written by this package in float32: torch writes the names here
+    if form == "native":  # this package writes float32 only: torch writes this file
         kind, write = TorchVGG, safetensors.torch.save_file
     state = kind(SMALL, hidden=8, num_classes=2).to(dtype).state_dict()
     expected = load_weights({name: t.float().numpy() for name, t in state.items()})
@@ -191,7 +191,7 @@ def test_checkpoints_are_unwrapped(tmp_path: Path, wrap, legacy: bool) -> None:
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_storages_of_a_gpu_come_to_the_host(tmp_path: Path, monkeypatch, legacy: bool) -> None:
+def test_gpu_storages_are_copied_to_the_host(tmp_path: Path, monkeypatch, legacy: bool) -> None:
     state = TorchVGG(SMALL, hidden=8, num_classes=2).state_dict()
     monkeypatch.setattr(torch.serialization, "location_tag", lambda _: "cuda:3")
     torch.save(state, tmp_path / "w", _use_new_zipfile_serialization=not legacy)
@@ -199,7 +199,7 @@ def test_storages_of_a_gpu_come_to_the_host(tmp_path: Path, monkeypatch, legacy:
     same_bits(load_weights(tmp_path / "w"), load_weights(state))
 
 
-def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
+def test_name_of_a_file_is_ignored(tmp_path: Path) -> None:
     state = TorchVGG(SMALL, hidden=8, num_classes=2).state_dict()
     torch.save(state, tmp_path / "zip.safetensors")
     torch.save(state, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False)
@@ -208,8 +208,8 @@ def test_the_name_of_a_file_says_nothing(tmp_path: Path) -> None:
         same_bits(load_weights(path), load_weights(state))
 
 
-def test_convert_refuses_before_it_reads(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'tflite': expected one of native, torchvision, onnx"):
+def test_convert_refuses_before_reading(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected one of native, torchvision, onnx, got 'tflite'"):
         convert("no such file", tmp_path / "o", "tflite")
     with pytest.raises(ValueError, match=r"expected a name like o\.onnx"):
         convert("no such file", tmp_path / "o.safetensors", "onnx")
@@ -237,7 +237,7 @@ except WeightsError as error:
     ("module", "source", "extra"),
     [("torch", "w.pth", "torch"), ("huggingface_hub", "imagenet", "hub")],
 )
-def test_what_is_missing_is_named(tmp_path: Path, module: str, source: str, extra: str) -> None:
+def test_missing_package_is_named(tmp_path: Path, module: str, source: str, extra: str) -> None:
     torch.save(TorchVGG(SMALL, hidden=8, num_classes=2).state_dict(), tmp_path / "w.pth")
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, module, source],

@@ -1,4 +1,4 @@
-"""Hostile and broken weight files: one clear error each, nothing executed, memory bounded."""
+"""Hostile and broken weight files: one clear error each, no execution, bounded memory."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def plain(value: Any) -> bytes:
 
 
 def after_magic(value: Any) -> bytes:
-    """A pickle where the legacy format has its state dict."""
+    """Return a pickle in the place of the legacy format's state dict."""
     return MAGIC + pickle.dumps(1001, 2) + pickle.dumps({}, 2) + pickle.dumps(value, 2)
 
 
 class Creates:
-    """Unpickled, it makes a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, path: Path, call: str) -> None:
         self.path, self.call = path, call
@@ -51,22 +51,20 @@ class Creates:
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w"])
 @pytest.mark.parametrize("call", ["system", "exec", "eval"])
 @pytest.mark.parametrize("dumps", [zipped, legacy, plain, after_magic])
-def test_a_pickle_that_would_run_code_does_not(
-    tmp_path: Path, dumps: Bytes, call: str, name: str
-) -> None:
+def test_pickle_does_not_run_code(tmp_path: Path, dumps: Bytes, call: str, name: str) -> None:
     proof = tmp_path / "proof"
     evil = {"evil": Creates(proof, call), **state()}
     content = dumps(evil)
     message = refused(tmp_path, content, name)
     assert not proof.exists()
     assert "refused" in message
-    assert (f"{call}, which is no tensor" if dumps is not plain else "can run code") in message
-    if dumps is zipped:  # the file is live: a reader that trusts it runs the code
+    assert (f"{call}, which may run code" if dumps is not plain else "can run code") in message
+    if dumps is zipped:  # check that an unsafe reader runs the code
         torch.load(io.BytesIO(content), weights_only=False)
         assert proof.exists()
 
 
-def test_the_environment_cannot_turn_protection_off(
+def test_environment_cannot_disable_protection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
@@ -75,7 +73,7 @@ def test_the_environment_cannot_turn_protection_off(
     assert not proof.exists()
 
 
-def test_a_pickled_module_says_what_to_save(tmp_path: Path) -> None:
+def test_pickled_module_names_the_remedy(tmp_path: Path) -> None:
     message = refused(tmp_path, zipped(TorchVGG(SMALL, hidden=8, num_classes=2)))
     assert "torch_vgg.TorchVGG" in message
     assert "model.state_dict()" in message
@@ -99,7 +97,7 @@ def stored(entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes
 ODD = {
     "empty": (b"", "the file is empty"),
     "text": (b"hello, I am a text file", "not a readable safetensors file"),
-    "zip-of-something": (stored({"a.txt": b"a"}), "torch.save did not write"),
+    "zip-of-something": (stored({"a.txt": b"a"}), "expected a zip file of torch.save"),
     "zip-magic-alone": (b"PK\x03\x04" + bytes(40), "not a readable zip file"),
     "list": (zipped([1, 2]), "expected a state dict"),
     "number": (legacy(3), "expected a state dict"),
@@ -116,11 +114,11 @@ ODD = {
 
 
 @pytest.mark.parametrize(("content", "text"), ODD.values(), ids=ODD.keys())
-def test_files_that_hold_no_vgg(tmp_path: Path, content: bytes, text: str) -> None:
+def test_files_without_a_vgg(tmp_path: Path, content: bytes, text: str) -> None:
     assert text in refused(tmp_path, content)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WeightsError, match="regular file"):
         load_weights(tmp_path / "pipe")
@@ -132,12 +130,12 @@ def header(declared: dict[str, Any]) -> bytes:
 
 
 def expanded() -> bytes:
-    """Terabytes by a stride of 0."""
+    """Return terabytes by a stride of 0."""
     return zipped({"features.0.weight": torch.zeros(1).expand(1 << 20, 1 << 20)})
 
 
 def claims(dumps: Bytes, elements: int) -> bytes:
-    """A pickle that claims more elements than its storage holds."""
+    """Return a pickle that claims more elements than its storage has."""
     content = dumps({"features.0.weight": torch.zeros(7777)})
     short, long = b"M" + struct.pack("<H", 7777), b"J" + struct.pack("<i", elements)
     if dumps is zipped:
@@ -149,7 +147,7 @@ def claims(dumps: Bytes, elements: int) -> bytes:
 
 
 def grown() -> bytes:
-    """A legacy storage of a GiB, and a tensor larger than that, for which torch copies it."""
+    """Return a legacy storage of a GiB, and a larger tensor, for which torch copies it."""
     content = legacy({"features.0.weight": torch.zeros(7777)})
     short = b"M" + struct.pack("<H", 7777)
     for elements in (1 << 28, (1 << 28) + 1000):
@@ -186,7 +184,7 @@ CHILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from support.memory import peak_kib, reset_peak
-import torch  # its own memory is not what is measured
+import torch  # before the measurement
 from vgg_cuda.weights import WeightsError, load_weights
 for path in sys.argv[2:]:
     reset_peak()
@@ -199,7 +197,7 @@ for path in sys.argv[2:]:
 """
 
 
-def test_no_file_takes_more_memory_than_its_size_allows(tmp_path: Path) -> None:
+def test_memory_is_bounded_by_the_file_size(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in GREEDY]
     for path, make in zip(paths, GREEDY.values(), strict=True):
         path.write_bytes(make())
@@ -217,12 +215,12 @@ def test_no_file_takes_more_memory_than_its_size_allows(tmp_path: Path) -> None:
         assert int(grown) < 100_000, f"{path.name} took {grown} KiB: {message}"
 
 
-# The one call that weights_only allows and that allocates: bytearray(4e9)
+# The only call that weights_only allows and that allocates memory: bytearray(4e9)
 BOMB = b"\x80\x02cbuiltins\nbytearray\n\x8a\x05" + (4 * 10**9).to_bytes(5, "little") + b"\x85R."
 
 
 @pytest.mark.parametrize("kind", ["zip", "legacy", "legacy keys"])
-def test_a_pickle_cannot_ask_for_memory(tmp_path: Path, kind: str) -> None:
+def test_pickle_cannot_allocate_memory(tmp_path: Path, kind: str) -> None:
     buffer = io.BytesIO()
     if kind == "zip":
         with zipfile.ZipFile(buffer, "w") as archive:

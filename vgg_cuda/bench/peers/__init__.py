@@ -1,18 +1,18 @@
-"""The programs that are measured, one small adapter each, every one in a process of its own.
+"""Adapters of the measured programs. Each program runs in its own process.
 
 An adapter is a module with
 
     def start(job: Job) -> Peer
 
-which imports its library, and raises :class:`Absent` with the reason where it cannot run here.
-``Peer.prepare(work)`` builds a :class:`Program` for one piece of work: the same weights and input
-as everybody has (``work.tensors(job)``, ``work.input(job.seed)``), float32, NHWC and KRSC. The
-worker holds its result against float64 before it times anything. On the host all compute with
-``backends.threads.cores()`` threads, whatever the environment says, and none may keep them
-spinning between calls: others are timed then.
+which imports its library, and raises :class:`Absent` with the reason if it cannot run here.
+``Peer.prepare(work)`` builds a :class:`Program` for one piece of work. All programs use the same
+weights (``work.tensors(job)``) and input (``work.input(job.seed)``), float32, NHWC and KRSC. The
+worker checks the result against float64 before it times anything. On the host, all programs use
+``backends.threads.cores()`` threads, and their threads must not spin between calls, because other
+programs are timed then.
 
-A name of :data:`PEERS`, or of an importable module with a dot in it (``--peers my_package.trt``),
-is an adapter; to add one here, write the module and name it there.
+``--peers`` takes names of :data:`PEERS` and importable modules with a dot (``my_package.trt``). To
+add an adapter here, write the module and list it in :data:`PEERS`.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ PEERS: dict[str, str] = {
 NAMES = tuple(name for name in PEERS if name not in (OURS, CEILINGS))
 
 
-class Absent(Exception):  # noqa: N818 (no error: the others are measured)
-    """A program that is not there, or not for this device, dtype or work; says why."""
+class Absent(Exception):  # noqa: N818 (not an error: other programs are measured)
+    """The program is not installed, or does not support the device, dtype or work."""
 
 
 @dataclass
 class Program:
-    """What is timed.
+    """A program that is ready to be timed.
 
-    ``call(i)`` computes with the i-th of ``copies`` of the input, and on a GPU may enqueue alone;
-    ``before(i)`` goes before it, untimed. ``result()`` is that of the first copy, in host memory, a
-    NumPy array [N,P,Q,K] or [N,K]. ``clock`` times a call. ``how`` it is called, for a reader:
-    "plain calls", "CUDA graph". ``upload()`` copies the input from the host to the device and waits
-    for it. ``kernels``: what runs, where that is known. ``counters``: the emulator's; then nothing
-    is timed. ``steps``: of a profile, the layers of each part of a call. ``keep``: what must live
-    as long as this: a CUDA graph knows addresses alone.
+    ``call(i)`` computes with the i-th of ``copies`` of the input; on a GPU it may only enqueue the
+    work. ``before(i)`` runs untimed before each call. ``result()`` returns the result for the first
+    copy as a NumPy array [N,P,Q,K] or [N,K] in host memory. ``clock`` times a call, and ``how``
+    describes it: "plain calls", "CUDA graph". ``upload()`` copies the input to the device and waits
+    for the copy. ``kernels`` are the launched kernels, if known. ``counters`` are the emulator's; a
+    program that has them is not timed. ``steps`` are the layers of each part of a profiled call.
+    ``keep`` holds references to memory that a CUDA graph uses.
     """
 
     call: Callable[[int], Any]
@@ -69,23 +69,25 @@ class Program:
 
 
 class Peer(Protocol):
-    """A library that is loaded; ``versions``: what it is, by name."""
+    """A loaded library; ``versions`` maps names to versions."""
 
     versions: dict[str, str]
 
     def prepare(self, work: Work) -> Program:
-        """Raises :class:`Absent` for work that it cannot do."""
+        """Build a program. Raises :class:`Absent` for unsupported work."""
         ...
 
 
 def start(name: str, job: Job) -> Peer:
-    """The adapter called ``name``, loaded."""
+    """Load the adapter ``name``. Raises :class:`Absent` if it cannot run here."""
+    if job.device == "emulator" and name in NAMES:
+        raise Absent("the emulator runs this package's kernels alone")
     path = name if "." in name else f"{__name__}.{PEERS[name]}"
     module = importlib.import_module(path)
     return cast(Peer, module.start(job))
 
 
 def peak_bytes(peer: Peer) -> int | None:
-    """The most that it held on a GPU, where it can tell; else None."""
+    """Return the peak memory that the library held on a GPU; None if it is unknown."""
     ask = getattr(peer, "peak_bytes", None)
     return None if ask is None else ask()

@@ -1,7 +1,7 @@
-"""What the machine does at best: a copy, and a large matrix product of random numbers.
+"""Ceilings of the machine: the rates of a copy and of a large matrix product of random numbers.
 
-On the CPU with NumPy: the copy by one thread a core, the product by BLAS with as many. On
-a GPU with PyTorch where it is, else with CuPy.
+On the CPU, NumPy copies with one thread per core, and BLAS multiplies with as many. On a GPU,
+PyTorch runs both if it is installed, else CuPy.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ CHUNKS_PER_CORE = 4
 
 
 def works(job: Job) -> list[Work]:
-    """The copy, of an array's bytes, and the product of [M,K] and [K,N]."""
+    """Return the copy, with the shape [bytes], and the matrix product, with the shape [M, N, K]."""
     side, nbytes = (GPU_SIDE, GPU_COPY_BYTES) if job.on_gpu else (SIDE, COPY_BYTES)
     return [Work("ceiling", "copy", (nbytes,)), Work("ceiling", "matmul", (side,) * 3)]
 
 
 def start(job: Job) -> Any:
-    """On the job's device."""
+    """Return the library for the job's device."""
     return OnGpu(job) if job.on_gpu else OnCpu()
 
 
 class OnCpu:
-    """NumPy."""
+    """Ceilings on the CPU, with NumPy."""
 
     def __init__(self) -> None:
         self.versions = {"numpy": np.__version__}
@@ -44,7 +44,7 @@ class OnCpu:
             threadpool_limits(cores(), "blas")
 
     def prepare(self, work: Work) -> Program:
-        """As :class:`peers.Peer` says."""
+        """Build a program for ``work``."""
         if work.name == "copy":
             source, target = np.ones(work.shape, np.uint8), np.ones(work.shape, np.uint8)
             step = -(-len(source) // (cores() * CHUNKS_PER_CORE))
@@ -60,7 +60,7 @@ class OnCpu:
 
 
 class OnGpu:
-    """PyTorch or CuPy."""
+    """Ceilings on a GPU, with PyTorch or CuPy."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -84,7 +84,7 @@ class OnGpu:
                 self.clock, self.dtype = cupy_clock(self.stream), stored
 
     def prepare(self, work: Work) -> Program:
-        """As :class:`peers.Peer` says."""
+        """Build a program for ``work``."""
         return self._in_torch(work) if self.torch is not None else self._in_cupy(work)
 
     def _in_torch(self, work: Work) -> Program:
@@ -101,7 +101,7 @@ class OnGpu:
         import cupy
 
         if work.name == "matmul" and self.job.dtype in ("tf32", "bfloat16"):
-            raise Absent(f"CuPy has no {self.job.dtype} products, and there is no PyTorch")
+            raise Absent(f"CuPy has no {self.job.dtype} products, and PyTorch is not installed")
         with self.device, self.stream:
             if work.name == "copy":
                 a = cupy.random.randint(0, 256, work.shape, cupy.uint8)
@@ -129,7 +129,7 @@ class OnGpu:
 
 
 def flops(work: Work) -> int:
-    """Of the product."""
+    """Return the FLOPs of the matrix product."""
     return 2 * math.prod(work.shape)
 
 

@@ -1,4 +1,4 @@
-"""PyTorch through ``torch.compile`` with max-autotune, which has CUDA graphs of its own."""
+"""PyTorch through ``torch.compile`` with max-autotune, which makes its own CUDA graphs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .pytorch import Torch
 
 
 def start(job: Job) -> Compiled:
-    """PyTorch, compiling."""
+    """Load PyTorch for compilation."""
     return Compiled(job)
 
 
 class Compiled(Torch):
-    """As eager PyTorch, its function compiled anew for every piece of work."""
+    """PyTorch whose function is compiled for each piece of work."""
 
     how = "torch.compile, max-autotune"
     compiled = True
 
     def function(self, work: Work) -> Callable[[Any], Any]:
-        """As eager PyTorch's, compiled at its first call."""
+        """Return eager PyTorch's function, compiled at its first call."""
         torch = self.torch
         torch._dynamo.reset()
         mode = "max-autotune" if self.job.graph else "max-autotune-no-cudagraphs"
@@ -36,12 +36,12 @@ class Compiled(Torch):
         return run
 
     def inference(self, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The compiler takes no ``inference_mode``."""
+        """Wrap ``run`` in ``no_grad``, because the compiler does not support ``inference_mode``."""
         no_grad: Callable[[Any], Any] = self.torch.no_grad()(run)
         return no_grad
 
     def laid_out(self, work: Work) -> list[tuple[Layer, Any, Any]]:
-        """Weights that stay where they are: a CUDA graph would copy others at every call."""
+        """Mark weights as static; a CUDA graph would copy other weights at every call."""
         ready = super().laid_out(work)
         for _, *given in ready:
             for tensor in given:
@@ -50,7 +50,7 @@ class Compiled(Torch):
         return ready
 
     def capture(self, program: Program, run: Any, xs: list[Any], kernel: bool) -> None:
-        """By the compiler, at its first calls; x stays where it is, as for a graph of one's own."""
+        """Let the compiler capture a CUDA graph that reads x at a fixed address."""
         target = xs[0].clone() if len(xs) > 1 else xs[0]
         self.torch._dynamo.mark_static_address(target)
         for _ in range(3):

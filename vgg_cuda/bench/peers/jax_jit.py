@@ -1,4 +1,4 @@
-"""JAX: ``jax.jit`` of the layers in NHWC, as XLA likes them."""
+"""JAX: ``jax.jit`` of the layers in NHWC."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from . import Absent, Program
 
 
 def start(job: Job) -> Jax:
-    """On the job's device."""
+    """Load JAX for the job's device."""
     return Jax(job)
 
 
 class Jax:
-    """Timed by the wall: a call returns when its result is there."""
+    """JAX, timed by the host's clock, because a call waits for its result."""
 
     def __init__(self, job: Job) -> None:
         os.environ["PJRT_NPROC"] = str(cores())  # XLA's threads
-        # the other programs need room on the GPU, too
+        # leave memory on the GPU for the other programs
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:
             import jax
@@ -34,20 +34,18 @@ class Jax:
             raise Absent(f"JAX is not installed: pip install jax ({error})") from None
         self.jax: Any = jax
         self.job = job
-        if job.device == "emulator":
-            raise Absent("the emulator runs this package's kernels alone")
         try:
             devices = jax.devices("gpu" if job.on_gpu else "cpu")
         except RuntimeError as error:
-            raise Absent(f"this JAX, {jax.__version__}, finds no GPU ({error})") from None
+            raise Absent(f"JAX {jax.__version__} finds no GPU ({error})") from None
         self.device: Any = devices[int(job.device.partition(":")[2] or 0)]
         self.dtype = getattr(jax.numpy, "float32" if job.dtype == "tf32" else job.dtype)
-        # by default XLA takes tf32 for float32 on a GPU
+        # XLA uses tf32 for float32 on a GPU by default
         self.precision = "highest" if job.dtype == "float32" else "default"
         self.versions = {"jax": str(jax.__version__)}
 
     def prepare(self, work: Work) -> Program:
-        """As :class:`peers.Peer` says."""
+        """Build a program for ``work``."""
         jax, tensors = self.jax, work.tensors(self.job)
         jax.clear_caches()
         weights = {name: self.placed(self.laid_out(w)) for name, w in tensors.items()}
@@ -74,7 +72,7 @@ class Jax:
         return program
 
     def clearer(self) -> Callable[[int], None]:
-        """What leaves nothing in a GPU's L2 cache, and waits for it."""
+        """Return a function that clears a GPU's L2 cache and waits."""
         zeros = np.zeros(cache_clearer_bytes(), np.uint8)
         scratch = [self.jax.device_put(zeros, self.device)]
         write = self.jax.jit(lambda s: s + 1)
@@ -85,16 +83,16 @@ class Jax:
         return clear
 
     def placed(self, x: Any) -> Any:
-        """x on the device, in the dtype."""
+        """Return x on the device, in the job's dtype."""
         return self.jax.device_put(x, self.device).astype(self.dtype)
 
     def laid_out(self, w: Any) -> Any:
-        """[K,3,3,C] -> [3,3,C,K], [K,C] -> [C,K]."""
+        """Transpose weights: [K,3,3,C] to [3,3,C,K], or [K,C] to [C,K]."""
         axes = {4: (1, 2, 3, 0), 2: (1, 0)}.get(w.ndim)
         return w if axes is None else np.ascontiguousarray(w.transpose(axes))
 
     def layer(self, layer: Layer, weights: dict[str, Any], x: Any) -> Any:
-        """One layer's result."""
+        """Return the result of one layer."""
         lax, numpy = self.jax.lax, self.jax.numpy
         if layer.multiplies:
             w, bias = weights[f"{layer.name}.weight"], weights[f"{layer.name}.bias"]
@@ -115,7 +113,7 @@ class Jax:
         return x
 
     def to_grid(self, layer: Layer, x: Any) -> Any:
-        """An adaptive pool, with PyTorch's bins."""
+        """Return an adaptive pool of x with PyTorch's bins."""
         numpy, (h, w), g = self.jax.numpy, x.shape[1:3], layer.grid
         if (h, w) == (g, g):
             return x

@@ -1,4 +1,4 @@
-"""onnxruntime on an NCHW graph, as exporters write it; on a GPU with memory that is bound there."""
+"""onnxruntime on an NCHW graph, as exporters write it, with bound memory on a GPU."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ OPSET, IR_VERSION = 17, 8
 
 
 def start(job: Job) -> OnnxRuntime:
-    """The provider for the job's device."""
+    """Load onnxruntime with the provider for the job's device."""
     return OnnxRuntime(job)
 
 
 class OnnxRuntime:
-    """A session for each piece of work; the graph is built here, from the same weights."""
+    """onnxruntime with a session and a graph for each piece of work."""
 
     def __init__(self, job: Job) -> None:
         try:
@@ -36,11 +36,9 @@ class OnnxRuntime:
         self.onnx: Any = onnx
         self.runtime: Any = onnxruntime
         self.job = job
-        if job.device == "emulator":
-            raise Absent("the emulator runs this package's kernels alone")
         known = onnxruntime.get_available_providers()
         if job.on_gpu and "CUDAExecutionProvider" not in known:
-            raise Absent(f"this onnxruntime, {onnxruntime.__version__}, has no CUDA provider")
+            raise Absent(f"onnxruntime {onnxruntime.__version__} has no CUDA provider")
         if job.dtype == "bfloat16":
             raise Absent("onnxruntime has no bfloat16 convolutions")
         self.place = "cuda", int(job.device.partition(":")[2] or 0)
@@ -48,7 +46,7 @@ class OnnxRuntime:
         self.versions = {"onnxruntime": str(onnxruntime.__version__), "onnx": str(onnx.__version__)}
 
     def prepare(self, work: Work) -> Program:
-        """As :class:`peers.Peer` says."""
+        """Build a program for ``work``."""
         session = self.session(self.model(work))
         x = work.input(self.job.seed).astype(self.dtype)
         if x.ndim == 4:
@@ -63,11 +61,11 @@ class OnnxRuntime:
         )  # fmt: skip
 
     def session(self, model: Any) -> Any:
-        """Of an ONNX model, on the job's device."""
+        """Return a session of an ONNX model on the job's device."""
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads, options.inter_op_num_threads = cores(), 1
-        # its idle threads would slow whoever is timed next
+        # spinning threads would slow the program that is timed next
         options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = ["CPUExecutionProvider"]
         if self.job.on_gpu:
@@ -81,9 +79,9 @@ class OnnxRuntime:
         return self.runtime.InferenceSession(given, options, providers=providers)
 
     def bound(self, session: Any, x: Any, alone: bool) -> Program:
-        """With input and output in the GPU's memory; a run returns when it is done.
+        """Return a program with input and output in the GPU's memory; a call waits for its result.
 
-        Before a layer ``alone`` the cache is cleared; networks take copies of x in turn.
+        The cache is cleared before a layer that runs ``alone``; networks use copies of x in turn.
         """
         value, binding = self.runtime.OrtValue, session.io_binding()
         count = 1 if alone else copies(x.nbytes, True)
@@ -99,13 +97,13 @@ class OnnxRuntime:
             return _nhwc(binding.copy_outputs_to_cpu()[0])
 
         return Program(
-            call, result, HostClock(), "bound memory, by the wall", len(xs),
+            call, result, HostClock(), "bound memory, host clock", len(xs),
             before=self.clearer() if alone else None,
             upload=lambda: value.ortvalue_from_numpy(x, *self.place),
         )  # fmt: skip
 
     def clearer(self) -> Callable[[int], None]:
-        """What leaves nothing in a GPU's L2 cache, and waits for it: a session that negates."""
+        """Return a function that clears a GPU's L2 cache with a session that negates an array."""
         helper, kind = self.onnx.helper, self.onnx.TensorProto.FLOAT
         zeros = np.zeros(cache_clearer_bytes() // 4, np.float32)
         read, written = (helper.make_tensor_value_info(name, kind, [len(zeros)]) for name in "ab")
@@ -117,7 +115,7 @@ class OnnxRuntime:
         return lambda _: session.run_with_iobinding(binding)
 
     def model(self, work: Work) -> Any:
-        """The layers as an ONNX model from "x" to "y"."""
+        """Return the layers as an ONNX model with input "x" and output "y"."""
         helper, proto = self.onnx.helper, self.onnx.TensorProto
         tensors, nodes, weights, y = work.tensors(self.job), [], [], "x"
 
@@ -163,14 +161,14 @@ class OnnxRuntime:
         return self.whole(graph)
 
     def whole(self, graph: Any) -> Any:
-        """The ONNX model of a graph."""
+        """Return the ONNX model of a graph."""
         helper = self.onnx.helper
         opset = [helper.make_opsetid("", OPSET)]
         return helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
 
 
 def _to_grid(layer: Layer, shape: Shape) -> tuple[str, dict[str, list[int]]]:
-    """The operator of an adaptive pool whose cells are all alike, and its attributes."""
+    """Return operator and attributes of an adaptive pool whose cells have equal sizes."""
     sides = shape[1:3]
     if any(side % layer.grid for side in sides):
         raise Absent(f"onnxruntime has no pool of {sides[0]} x {sides[1]} to {layer.grid} cells")

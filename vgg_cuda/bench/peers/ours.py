@@ -1,10 +1,11 @@
-"""This package: a network as a model, in a CUDA graph on a GPU; a layer as one planned launch."""
+"""vgg_cuda: a network as a model, in a CUDA graph on a GPU, or a layer as one launch."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -23,19 +24,17 @@ from . import Program
 
 
 def start(job: Job) -> Ours:
-    """On the job's device."""
+    """Load this package for the job's device."""
     return Ours(job)
 
 
 class Ours:
-    """Work is enqueued on a stream of its own, where the device has streams."""
+    """vgg_cuda; work on a GPU is enqueued on a separate stream."""
 
     def __init__(self, job: Job) -> None:
-        from ... import __version__
-
         self.job = job
         self.backend: Any = get_backend(job.device, job.arch)
-        self.versions = {"vgg_cuda": __version__}
+        self.versions = {"vgg_cuda": version("vgg-cuda")}
         self.clock: Clock = HostClock()
         self.stream: Any = None
         if job.on_gpu:
@@ -59,7 +58,7 @@ class Ours:
         return self._model
 
     def prepare(self, work: Work) -> Program:
-        """As :class:`peers.Peer` says."""
+        """Build a program for ``work``."""
         self._free()
         with self.here():
             program = self._layer(work) if work.kind == "kernel" else self._network(work)
@@ -72,7 +71,7 @@ class Ours:
 
     @contextlib.contextmanager
     def here(self) -> Any:
-        """On the stream, if there is one."""
+        """Use the stream, if the device has streams."""
         if self.stream is None:
             yield
             return
@@ -92,7 +91,7 @@ class Ours:
         )  # fmt: skip
         if not self.job.on_gpu:
             return program
-        with recording() as stats:  # a graph records nothing when it is launched
+        with recording() as stats:  # launches of a CUDA graph are not recorded
             model(xs[0])
         on.synchronize()
         program.kernels = [each["kernel"] for each in stats]
@@ -165,7 +164,7 @@ class Ours:
         return program
 
     def _counted(self, program: Program) -> Program:
-        """Run once on the emulator, for its counters."""
+        """Run the program once on the emulator, for its counters."""
         with recording() as stats:
             y = program.result()
         counters: dict[str, int] = {}
@@ -181,7 +180,7 @@ class Ours:
         return self.backend.asarray(x, numpy_dtype(self.job.dtype))
 
     def _repeated(self, work: Work) -> Any:
-        """x on the device; its images are repeated there, which is much faster than on the host."""
+        """Return x on the device, where repeating its images is much faster than on the host."""
         few = self._placed(work.few().input(self.job.seed))
         if len(few) == work.batch:
             return few
@@ -197,11 +196,11 @@ class Ours:
             return call()
 
     def peak_bytes(self) -> int | None:
-        """What CuPy's pool on a GPU has taken for the last program: it gives nothing back."""
+        """Return the size of CuPy's memory pool, which grows to the program's peak."""
         return int(self._pool().total_bytes()) if self.job.on_gpu else None
 
     def _free(self) -> None:
-        """What an earlier program held on a GPU is not counted as this one's."""
+        """Free the memory of an earlier program, so that it is not counted for this one."""
         if self.job.on_gpu:
             gc.collect()
             self._pool().free_all_blocks()
@@ -214,5 +213,5 @@ class Ours:
 
 
 def _copy(target: Any, source: Any) -> None:
-    """Into an array where it is, on the device."""
+    """Copy ``source`` into the array ``target`` on the device."""
     target[...] = source

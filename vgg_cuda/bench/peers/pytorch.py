@@ -16,15 +16,14 @@ from . import Absent, Program
 
 
 def start(job: Job) -> Torch:
-    """Eager PyTorch."""
+    """Load eager PyTorch."""
     return Torch(job)
 
 
 class Torch:
-    """Networks as functions of an NCHW tensor in channels_last; on a stream of its own.
+    """PyTorch: networks as functions of an NCHW tensor in channels_last, on a separate stream.
 
-    In "tf32" its tensors are float32, as this package's arrays are; in "float32" it may not use
-    tf32.
+    Tensors are float32 for the dtype "tf32"; for "float32", tf32 is disabled.
     """
 
     how = "eager"
@@ -42,9 +41,7 @@ class Torch:
         self.job = job
         self.device = job.device if job.on_gpu else "cpu"
         if job.on_gpu and not torch.cuda.is_available():
-            raise Absent(f"this PyTorch, {torch.__version__}, finds no GPU")
-        if job.device == "emulator":
-            raise Absent("the emulator runs this package's kernels alone")
+            raise Absent(f"PyTorch {torch.__version__} finds no GPU")
         self.dtype = getattr(torch, "float32" if job.dtype == "tf32" else job.dtype)
         torch.set_num_threads(cores())
         torch.backends.cudnn.benchmark = True
@@ -61,7 +58,7 @@ class Torch:
             self.clock = torch_clock(self.stream)
 
     def prepare(self, work: Work) -> Program:
-        """As :class:`peers.Peer` says."""
+        """Build a program for ``work``."""
         torch = self.torch
         if self.job.on_gpu:
             torch.cuda.empty_cache()
@@ -88,9 +85,9 @@ class Torch:
         return program
 
     def capture(self, program: Program, run: Any, xs: list[Any], kernel: bool) -> None:
-        """A CUDA graph that reads the first copy; the others are copied there, untimed."""
+        """Capture a CUDA graph that reads one tensor; copies of x are copied there, untimed."""
         torch, target = self.torch, xs[0].clone() if len(xs) > 1 else xs[0]
-        for _ in range(3):  # what is chosen and allocated at first
+        for _ in range(3):  # choose algorithms and allocate memory
             run(target)
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
@@ -108,12 +105,12 @@ class Torch:
             program.before = lambda i: target.copy_(xs[i])
 
     def function(self, work: Work) -> Callable[[Any], Any]:
-        """x [N,C,H,W] or [N,C] -> the result; weights are laid out once."""
+        """Return a function of x [N,C,H,W] or [N,C] that holds its weights."""
         ready = self.laid_out(work)
         return self.inference(lambda x: self.forward(ready, x))
 
     def laid_out(self, work: Work) -> list[tuple[Layer, Any, Any]]:
-        """Every layer with its weights, as ``forward`` takes them."""
+        """Return every layer with its weights and bias on the device."""
         torch, tensors = self.torch, work.tensors(self.job)
         ready: list[tuple[Layer, Any, Any]] = []
         for layer in work.layers:
@@ -127,12 +124,12 @@ class Torch:
         return ready
 
     def inference(self, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """``run`` without gradients."""
+        """Wrap ``run`` so that it records no gradients."""
         wrapped: Callable[[Any], Any] = self.torch.inference_mode()(run)
         return wrapped
 
     def forward(self, ready: list[tuple[Layer, Any, Any]], x: Any) -> Any:
-        """The layers one after the other."""
+        """Apply the layers to x in order."""
         functional = self.torch.nn.functional
         for layer, w, bias in ready:
             grid = (layer.grid, layer.grid)
@@ -151,21 +148,21 @@ class Torch:
         return x
 
     def repeated(self, x: Any, n: int) -> Any:
-        """``n`` images on the device, in turn those of x."""
+        """Return ``n`` images on the device that repeat the images of x."""
         few = self.torch.from_numpy(x).to(self.device).to(self.dtype)
         tensor = few[self.torch.arange(n, device=self.device) % len(few)]
         return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
 
     def placed(self, x: Any) -> Any:
-        """x on the device, in the dtype, NCHW in channels_last."""
+        """Return x on the device in the job's dtype, as NCHW in channels_last."""
         tensor = self.torch.from_numpy(x).to(self.device).to(self.dtype)
         return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
 
     def host(self, y: Any) -> Any:
-        """NHWC, float32."""
+        """Return y as a float32 NumPy array in NHWC."""
         y = y.permute(0, 2, 3, 1) if y.ndim == 4 else y
         return y.float().cpu().numpy()
 
     def peak_bytes(self) -> int | None:
-        """Of PyTorch's allocator on a GPU."""
+        """Return the peak memory of PyTorch's allocator on a GPU."""
         return int(self.torch.cuda.max_memory_reserved()) if self.job.on_gpu else None

@@ -1,21 +1,23 @@
-"""``torch.compile(model, backend="vgg_cuda")``: what this package has kernels for, runs on them.
+"""``torch.compile(model, backend="vgg_cuda")``: layers of a graph run by this package's kernels.
 
-That is 3x3 convolutions (stride 1, padding 1, any width) with a batch norm in ``eval()``, ReLU and
-2x2 max-pool behind them, 2x2 max-pools, and dense layers with their ReLU. Everything else of a
-graph stays as it is, and a part runs as PyTorch has it where a call asks for more than its result:
-a gradient, autocast, a dtype or device without kernels (on the CPU all but float32), a transform, a
-captured CUDA graph. Results are those of PyTorch but for rounding, in the memory format that
-PyTorch would give them; channels_last inputs are read as they are. On the CPU an infinity or NaN
-may reach a few pixels more than PyTorch's: Winograd's tiles are 4x4. Shapes may change from call to
-call. Weights are packed once and anew when they change, see ``torch_cache.py``, which also has
-``refresh()`` for writes through ``.data`` and by collectives.
+The kernels replace 3x3 convolutions (stride 1, padding 1, any width) with the batch norm in
+``eval()``, ReLU and 2x2 max-pool after them, 2x2 max-pools, and dense layers with their ReLU. The
+rest of the graph stays unchanged. PyTorch runs a replaced part itself in calls that need a
+gradient, autocast, a transform, the capture of a CUDA graph, or a dtype or device without kernels
+(the CPU has kernels for float32 only).
+
+Results equal PyTorch's except for rounding, in PyTorch's memory format; channels_last inputs are
+read without a copy. On the CPU an infinity or NaN may reach a few more pixels than in PyTorch:
+Winograd's tiles are 4x4. Shapes may change from call to call. Weights are packed once, and again
+when they change; see ``torch_cache.py``, whose ``refresh()`` is necessary after writes through
+``.data`` and by collectives.
 
 ``torch._dynamo.utils.counters["vgg_cuda"]`` counts
 
-- ``matched``: parts replaced, when a graph is compiled; a convolution with all that is fused to it
-  is one, as is a pool or dense layer of its own;
-- ``fallback``: calls of a compiled graph in which PyTorch ran one part or more, and compiled graphs
-  in which nothing matched. ``counters["vgg_cuda_fallback"]`` counts the reasons.
+- ``matched``: parts replaced when a graph is compiled; a convolution with all layers fused to it is
+  one part, a separate pool or dense layer another;
+- ``fallback``: calls of a compiled graph in which PyTorch ran at least one part, and compiled
+  graphs without any match. ``counters["vgg_cuda_fallback"]`` counts the reasons.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 try:
@@ -34,67 +38,60 @@ from torch import fx
 from torch._dynamo.utils import counters
 
 from .match import Part, find_stages
-from .stage import Stage, Step
+from .stage import Stage
 
 __all__ = ["backend"]
 
 _lock = threading.Lock()
+_reasons: ContextVar[set[str] | None] = ContextVar("reasons", default=None)
+"""Why PyTorch ran parts of the running call of a compiled graph."""
 
 
 def backend(
     gm: fx.GraphModule, example_inputs: Sequence[Any], **options: Any
 ) -> Callable[..., Any]:
-    """What runs instead of ``gm``, as ``torch.compile`` asks a backend; ``gm`` is not changed.
+    """Return a function that runs ``gm`` with kernels; ``gm`` itself does not change.
 
-    There are no options; ``mode`` means nothing here. Raises ``ValueError`` for others.
+    ``torch.compile`` calls this function. ``mode`` has no effect. Raises ``ValueError`` for
+    options: the backend has none.
     """
     unknown = sorted(set(options.get("options") or {}) | (set(options) - {"mode", "options"}))
     if unknown:
         raise ValueError(
-            f"torch.compile: backend vgg_cuda has no options, got {', '.join(unknown)}"
+            f"torch.compile: options: backend vgg_cuda has no options, got {', '.join(unknown)}"
         )
     fused = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     stages = find_stages(fused.graph)
     if not stages:
         _count(fallback=1, reasons={"nothing matched"})
         return gm.forward
-    calls = _Calls()
-    for stage in reversed(stages):  # what a stage reads is of the graph as it was
-        _replace(fused.graph, stage, calls)
+    for stage in reversed(stages):  # a stage reads nodes before it, which must still exist
+        _replace(fused.graph, stage)
     fused.graph.lint()
     fused.recompile()
     _forget_examples(fused.graph)
     _count(matched=sum(map(len, stages)))
-    return calls.counted(fused.forward)
+    forward = fused.forward
+
+    def run(*arguments: Any) -> Any:
+        reasons: set[str] = set()
+        token = _reasons.set(reasons)
+        try:
+            return forward(*arguments)
+        finally:
+            _reasons.reset(token)
+            if reasons:
+                _count(fallback=1, reasons=reasons)
+
+    return run
 
 
-class _Calls(threading.local):
-    """Of one compiled graph: why its call, in each thread, is not all on kernels."""
-
-    reasons: set[str] | None = None
-
-    def fell_back(self, reason: str) -> None:
-        if self.reasons is not None:
-            self.reasons.add(reason)
-
-    def counted(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """``forward``, counting the calls that are not."""
-
-        def run(*arguments: Any) -> Any:
-            outer, self.reasons = self.reasons, set()
-            try:
-                return forward(*arguments)
-            finally:
-                reasons, self.reasons = self.reasons, outer
-                if reasons:
-                    _count(fallback=1, reasons=reasons)
-
-        return run
+def _fell_back(reason: str) -> None:
+    if (reasons := _reasons.get()) is not None:
+        reasons.add(reason)
 
 
-def _count(
-    matched: int = 0, fallback: int = 0, reasons: set[str] | frozenset[str] = frozenset()
-) -> None:
+def _count(matched: int = 0, fallback: int = 0, reasons: Sequence[str] | set[str] = ()) -> None:
     with _lock:
         counters["vgg_cuda"]["matched"] += matched
         counters["vgg_cuda"]["fallback"] += fallback
@@ -102,39 +99,37 @@ def _count(
             counters["vgg_cuda_fallback"][reason] += 1
 
 
-def _replace(graph: fx.Graph, parts: list[Part], calls: _Calls) -> None:
-    """One call of a ``Stage`` in place of all nodes of ``parts``."""
+def _replace(graph: fx.Graph, parts: list[Part]) -> None:
+    """Replace all nodes of ``parts`` by one call of a ``Stage``."""
     nodes = [node for part in parts for node in part.nodes]
     arguments = [parts[0].x]
     for part in parts:
-        given = [each for each in (*part.params, *part.norm) if each is not None]
+        given = [each for each in (*part.step.params, *part.step.norm) if each is not None]
         arguments += [each for each in given if each not in arguments]
+
+    def positions(nodes: Sequence[fx.Node | None]) -> tuple[int | None, ...]:
+        return tuple(None if node is None else arguments.index(node) for node in nodes)
+
+    steps = [part.step for part in parts]
     stage = Stage(
-        steps=tuple(_step(part, arguments) for part in parts),
+        tuple(replace(s, params=positions(s.params), norm=positions(s.norm)) for s in steps),
         original=_cut_out(graph, nodes, arguments),
-        fell_back=calls.fell_back,
+        fell_back=_fell_back,
     )
 
-    def vgg_cuda_stage(*given: Any) -> Any:  # fx names a function in its code
+    def vgg_cuda_stage(*given: Any) -> Any:  # fx writes a function's name into its code
         return stage(*given)
 
     last = nodes[-1]
-    with graph.inserting_before(last):  # behind the attributes that are read between them
+    with graph.inserting_before(last):  # after the attributes that are read between the nodes
         call = graph.call_function(vgg_cuda_stage, tuple(arguments))
     last.replace_all_uses_with(call)
     for node in reversed(nodes):
         graph.erase_node(node)
 
 
-def _step(part: Part, arguments: list[fx.Node]) -> Step:
-    def places(nodes: Sequence[fx.Node | None]) -> tuple[int | None, ...]:
-        return tuple(None if node is None else arguments.index(node) for node in nodes)
-
-    return Step(part.kind, places(part.params), places(part.norm), part.eps, part.relu, part.pool)
-
-
 def _cut_out(graph: fx.Graph, nodes: list[fx.Node], arguments: list[fx.Node]) -> Callable[..., Any]:
-    """A function of ``arguments`` that does what ``nodes`` do, and returns the last one's value."""
+    """Return a function of ``arguments`` that computes ``nodes`` and returns the last result."""
     part = fx.Graph()
     copies = {node: part.placeholder(f"argument_{i}") for i, node in enumerate(arguments)}
     for node in nodes:
@@ -145,9 +140,9 @@ def _cut_out(graph: fx.Graph, nodes: list[fx.Node], arguments: list[fx.Node]) ->
 
 
 def _forget_examples(graph: fx.Graph) -> None:
-    """What nodes know of the tensors that were traced.
+    """Clear the nodes' examples of traced tensors.
 
-    It holds weak references to parameters, which ``torch.utils.swap_tensors`` refuses.
+    They hold weak references to parameters, which make ``torch.utils.swap_tensors`` fail.
     """
     for node in graph.nodes:
         node.meta.clear()

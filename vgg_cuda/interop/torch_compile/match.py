@@ -1,53 +1,43 @@
-"""Finds in a graph of ``torch.fx`` what this package's kernels compute.
+"""Search in a graph of ``torch.fx`` for what this package's kernels compute.
 
-A part is a convolution (3x3, stride 1, padding 1) with the batch norm, ReLU and 2x2 max-pool behind
-it, a 2x2 max-pool alone, or a dense layer with its ReLU. Its nodes stand in a row in the graph, and
-only the last is used by others: no in-place operation and no change of mode lies between them, so
-that computing them at once is the same. Weights are inputs or attributes of the graph; those that
-it computes itself would be packed again for every call.
+A part is a convolution (3x3, stride 1, padding 1) with the batch norm, ReLU and 2x2 max-pool after
+it, a 2x2 max-pool alone, or a dense layer with its ReLU. Its nodes are consecutive in the graph,
+and other nodes use the last one only: no in-place operation and no change of mode lies between
+them, so one kernel can replace them. Weights are inputs or attributes of the graph; weights that
+the graph computes would be packed in every call.
 
-Parts in a row that feed each other and no one else are a stage, which keeps its activations in the
-kernels' layout.
+A stage is a sequence of parts whose results only the next part uses. It keeps its activations in
+the kernels' layout.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.fx import Graph, Node
 
-from .calls import read
+from ..torch_module.operations import is_conv3x3
+from ..torch_module.pools import is_maxpool2x2
+from ..torch_module.recording import OPERATIONS
+from .stage import Step
 
 
 @dataclass
 class Part:
-    """``kind``: "conv3x3", "maxpool2x2" or "linear"; its nodes in order; what they read.
+    """A step whose operands are nodes, the nodes that it replaces, and its input."""
 
-    ``params``: w and bias. ``norm``: running mean and variance, weight and bias of a batch norm,
-    ``eps`` its epsilon.
-    """
-
-    kind: str
+    step: Step
     nodes: list[Node]
     x: Node
-    params: list[Node | None] = field(default_factory=list)
-    norm: list[Node | None] = field(default_factory=list)
-    eps: float = 0.0
-    relu: bool = False
-    pool: bool = False
-
-    @property
-    def last(self) -> Node:
-        """The one whose value others use."""
-        return self.nodes[-1]
 
 
 def find_stages(graph: Graph) -> list[list[Part]]:
-    """All stages in the graph; of convolutions and pools, or one dense layer each."""
+    """Return all stages in the graph: convolutions and pools, or one dense layer each."""
     calls = [node for node in graph.nodes if node.op not in ("placeholder", "get_attr")]
     following = dict(pairwise(calls))
     stages: list[list[Part]] = []
@@ -56,12 +46,12 @@ def find_stages(graph: Graph) -> list[list[Part]]:
         part = None if node in taken else _begin(node)
         if part is None:
             continue
-        while _extend(part, _only_user(part.last, following)):
+        while _extend(part, _only_user(part.nodes[-1], following)):
             pass
         taken.update(part.nodes)
         before = stages[-1][-1] if stages else None
-        spatial = part.kind != "linear" and before is not None and before.kind != "linear"
-        if before is not None and spatial and _only_user(before.last, following) is node:
+        spatial = before is not None and "linear" not in (part.step.kind, before.step.kind)
+        if before is not None and spatial and _only_user(before.nodes[-1], following) is node:
             stages[-1].append(part)
         else:
             stages.append([part])
@@ -69,94 +59,94 @@ def find_stages(graph: Graph) -> list[list[Part]]:
 
 
 def _only_user(node: Node, following: dict[Node, Node]) -> Node | None:
-    """The next node of the graph, where that is the only one to use ``node``."""
+    """Return the next node of the graph if no other node uses ``node``."""
     user = following.get(node)
     return user if user is not None and list(node.users) == [user] else None
 
 
+def _read(node: Node | None) -> tuple[str, dict[str, Any]]:
+    """Return the layer that ``node`` calls and all its arguments by name; "" for other nodes.
+
+    ``torch.relu(x)``, ``F.relu(x, inplace=True)``, ``x.relu_()`` and ``aten.relu.default(x)`` are
+    all ``relu``.
+    """
+    target = None if node is None or node.op != "call_function" else node.target
+    if node is not None and node.op == "call_method":
+        target = getattr(torch.Tensor, str(node.target), None)
+    operation = OPERATIONS.get(target)
+    if node is None or operation is None:
+        return "", {}
+    named = {"x" if k in ("input", "self") else k: value for k, value in node.kwargs.items()}
+    try:
+        bound = inspect.signature(operation).bind(None, *node.args, **named)
+    except TypeError:
+        return "", {}
+    bound.apply_defaults()
+    given = bound.arguments
+    return (operation.__name__, given) if isinstance(given["x"], Node) else ("", {})
+
+
 def _begin(node: Node) -> Part | None:
-    """A part that starts with ``node``."""
-    layer, given = read(node) or ("", {})
+    """Return a part that starts with ``node``."""
+    layer, given = _read(node)
     if layer == "max_pool2d" and _is_pool(given):
-        return Part("maxpool2x2", [node], given["input"])
+        return Part(Step("maxpool2x2"), [node], given["x"])
     if layer not in ("conv2d", "linear"):
         return None
-    params = [given["weight"], given["bias"]]
+    params = given["weight"], given["bias"]
     if not _are_parameters(params[:1], params[1:]):
         return None
-    if layer == "linear":
-        return Part("linear", [node], given["input"], params)
-    return Part("conv3x3", [node], given["input"], params) if _is_conv3x3(given) else None
+    if layer == "conv2d":
+        shape = _shape_of(params[0]) or ()
+        how = (given[name] for name in ("stride", "padding", "dilation", "groups"))
+        if not is_conv3x3(shape[2:], *how):
+            return None
+    kind = "linear" if layer == "linear" else "conv3x3"
+    return Part(Step(kind, params), [node], given["x"])
 
 
 def _extend(part: Part, node: Node | None) -> bool:
-    """Adds ``node``, the only user of the part, where kernels compute both at once."""
-    if node is None or part.pool or part.kind == "maxpool2x2":
+    """Add ``node``, the only user of the part, if one kernel computes both."""
+    layer, given = _read(node)
+    step = part.step
+    if node is None or step.pool or step.kind == "maxpool2x2":
         return False
-    layer, given = read(node) or ("", {})
-    if not layer or given["input"] is not part.last:
+    if not layer or given["x"] is not part.nodes[-1]:
         return False
-    convolves = part.kind == "conv3x3"
-    if layer == "relu" and not part.relu:
-        part.relu = True
+    convolves = step.kind == "conv3x3"
+    if layer == "relu" and not step.relu:
+        part.step = replace(step, relu=True)
     elif layer == "max_pool2d" and convolves and _is_pool(given):
-        part.pool = True
-    elif layer == "batch_norm" and convolves and not (part.relu or part.norm):
-        norm = [given[name] for name in ("running_mean", "running_var", "weight", "bias")]
+        part.step = replace(step, pool=True)
+    elif layer == "batch_norm" and convolves and not (step.relu or step.norm):
+        norm = tuple(given[name] for name in ("running_mean", "running_var", "weight", "bias"))
         folds = given["training"] is False and isinstance(given["eps"], float)
         if not folds or not _are_parameters(norm[:2], norm[2:]):
             return False
-        part.norm, part.eps = norm, given["eps"]
+        part.step = replace(step, norm=norm, eps=given["eps"])
     else:
         return False
     part.nodes.append(node)
     return True
 
 
-def _is_conv3x3(given: dict[str, Any]) -> bool:
-    shape = _shape_of(given["weight"])
-    return (
-        _pair(given["stride"]) == _pair(given["dilation"]) == (1, 1)
-        and (given["padding"] == "same" or _pair(given["padding"]) == (1, 1))
-        and isinstance(given["groups"], int)
-        and given["groups"] == 1
-        and shape is not None
-        and shape[2:] == [3, 3]
-    )
-
-
 def _is_pool(given: dict[str, Any]) -> bool:
-    stride = given["stride"]
-    if stride is None or (isinstance(stride, Sequence) and not stride):
-        stride = given["kernel_size"]  # PyTorch's default
-    return (
-        _pair(given["kernel_size"]) == _pair(stride) == (2, 2)
-        and _pair(given["padding"]) == (0, 0)
-        and _pair(given["dilation"]) == (1, 1)
-        and given["ceil_mode"] is False
-        and given["return_indices"] is False
-    )
+    plain = given["ceil_mode"] is False and given["return_indices"] is False
+    how = (given[name] for name in ("kernel_size", "stride", "padding", "dilation"))
+    return plain and is_maxpool2x2(*how)
 
 
-def _are_parameters(required: list[Any], optional: list[Any]) -> bool:
-    """Whether all are inputs or attributes of the graph, the optional ones perhaps None."""
+def _are_parameters(required: Sequence[Any], optional: Sequence[Any]) -> bool:
+    """Return whether all are inputs or attributes of the graph; optional ones may be None."""
     given = [*required, *(each for each in optional if each is not None)]
     return all(isinstance(n, Node) and n.op in ("placeholder", "get_attr") for n in given)
 
 
-def _pair(value: Any) -> tuple[int, int] | None:
-    """``value``, a number or two, as two; None for what is known only at run time."""
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if not all(isinstance(each, int) for each in values) or len(values) not in (1, 2):
-        return None
-    return int(values[0]), int(values[-1])
-
-
-def _shape_of(node: Node) -> list[Any] | None:
-    """The shape of an input or attribute, where the graph tells."""
+def _shape_of(node: Node) -> tuple[Any, ...] | None:
+    """Return the shape of an input or attribute; None if the graph does not state it."""
     value = node.meta.get("example_value", node.meta.get("val"))
     if value is None and node.op == "get_attr":
         value = node.graph.owning_module
         for name in str(node.target).split("."):
             value = getattr(value, name, None)
-    return list(value.shape) if isinstance(value, torch.Tensor) else None
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None

@@ -1,19 +1,20 @@
-"""Convolutions, pools and dense layers of a PyTorch graph, run by this package's kernels."""
+"""Stages of a PyTorch graph: convolutions, pools and dense layers run by this package's kernels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ... import ops
-from ...backends import Backend
+from ...arrays import dtype_name
+from ...backends import Backend, DeviceError
 from ..torch_cache import Norm, packed_conv3x3, packed_linear
+from ..torch_conditions import PLAIN_TENSORS, why_watched
 from ..torch_layout import from_nhwc, is_channels_last, to_nhwc
 from ..torch_ops import backend_of
-from .fit import why_not
 
 Tensor = torch.Tensor
 
@@ -22,13 +23,13 @@ Tensor = torch.Tensor
 class Step:
     """One kernel: "conv3x3", "maxpool2x2" or "linear".
 
-    ``params`` are the places of w and bias among the stage's arguments, ``norm`` those of a batch
-    norm's running mean and variance, weight and bias; None for what is not there.
+    ``params`` are w and bias, ``norm`` a batch norm's running mean and variance, weight and bias:
+    nodes of the graph or, in a stage, positions among its arguments; None for absent ones.
     """
 
     kind: str
-    params: tuple[int | None, ...] = ()
-    norm: tuple[int | None, ...] = ()
+    params: tuple[Any, ...] = ()
+    norm: tuple[Any, ...] = ()
     eps: float = 0.0
     relu: bool = False
     pool: bool = False
@@ -36,10 +37,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps that feed each other: of images [N,C,H,W], or one dense layer.
+    """Consecutive steps on images [N,C,H,W], or one dense layer.
 
-    ``original`` is the part of the graph that they replace; it is called, with the same arguments,
-    where the kernels cannot do, after ``fell_back`` is told the reason.
+    ``original`` is the part of the graph that they replace. If the kernels cannot run a call, the
+    stage reports the reason to ``fell_back`` and calls ``original`` with the same arguments.
     """
 
     steps: tuple[Step, ...]
@@ -47,14 +48,14 @@ class Stage:
     fell_back: Callable[[str], None]
 
     def __call__(self, x: Any, *params: Any) -> Any:
-        """What ``original`` returns, by this package's kernels where they may do."""
+        """Return the result of ``original``, by this package's kernels if possible."""
         arguments = (x, *params)
         reason = why_not(x, params) or self._misshapen(arguments)
         spatial = self.steps[0].kind != "linear"
         channels_last: bool | None = False
         if reason is None and spatial:
             channels_last = self._keeps_channels_last(x, arguments)
-            reason = "a memory format by chance" if channels_last is None else None
+            reason = "an ambiguous memory format" if channels_last is None else None
         if reason is not None:
             self.fell_back(reason)
             return self.original(*arguments)
@@ -73,8 +74,8 @@ class Stage:
         return y.view(*x.shape[:-1], w.shape[0])
 
     def _spatial(self, backend: Backend, y: Any, arguments: Sequence[Any]) -> Tensor:
-        """y [N,H,W,C] -> [N,P,Q,K]."""
-        waiting: tuple[Step, Any] | None = None  # a convolution that may be the first of a block
+        """Return [N,P,Q,K] for y [N,H,W,C]."""
+        waiting: tuple[Step, Any] | None = None  # the first convolution of a fused block
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             if step.kind == "maxpool2x2":
                 y = ops.maxpool2x2(y)
@@ -91,10 +92,10 @@ class Stage:
         return result
 
     def _keeps_channels_last(self, x: Tensor, arguments: Sequence[Any]) -> bool | None:
-        """Whether ``original``'s result is channels_last: once x or filters are, all that follows.
+        """Return whether ``original``'s result is channels_last: if x or any filters are.
 
-        None where that depends on more: what has one channel or one pixel is contiguous as well,
-        and every operator takes that as it likes.
+        Returns None if that is unknown: a tensor of one channel or one pixel is contiguous, too,
+        and operators differ in how they treat it.
         """
         found = is_channels_last(x)
         C, H, W = x.shape[1:]
@@ -113,7 +114,7 @@ class Stage:
         return found
 
     def _misshapen(self, arguments: Sequence[Any]) -> str | None:
-        """Why PyTorch shall see to these shapes: it may refuse them, or broadcast."""
+        """Return why PyTorch must run these shapes: it may refuse them, or broadcast."""
         shape = tuple(arguments[0].shape)
         rank = 1 if self.steps[0].kind == "linear" else 4
         if len(shape) < rank or (rank == 4 and len(shape) != 4):
@@ -136,6 +137,34 @@ class Stage:
         return None
 
 
+def why_not(x: Any, params: Iterable[Any]) -> str | None:
+    """Return why PyTorch must compute with x and ``params``; None if kernels may.
+
+    Reasons are gradients, autocast, transforms, modes that follow operators, subclasses of tensors,
+    and devices and dtypes without a backend. The only shape checked is an empty x.
+    """
+    tensors = [x, *(each for each in params if each is not None)]
+    if not all(type(each) in PLAIN_TENSORS for each in tensors):
+        return "not plain tensors"
+    if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
+        return "a gradient is needed"
+    if watched := why_watched(x.device.type):
+        return watched
+    if any(each.layout != torch.strided for each in tensors):
+        return "not dense tensors"
+    if any(each.dtype != x.dtype or each.device != x.device for each in tensors):
+        return "several dtypes or devices"
+    if x.device.type not in ("cpu", "cuda"):
+        return f"device {x.device.type}"
+    try:
+        backend = backend_of(x.device)
+    except DeviceError:
+        return f"device {x.device.type} cannot be used by vgg_cuda"
+    if dtype_name(x.dtype) not in backend.dtypes:
+        return f"{x.dtype} on {x.device.type}"
+    return "an empty batch" if x.numel() == 0 else None
+
+
 def _pick(arguments: Sequence[Any], places: Sequence[int | None]) -> list[Any]:
     return [None if place is None else arguments[place] for place in places]
 
@@ -148,7 +177,7 @@ def _norm(arguments: Sequence[Any], step: Step) -> Norm | None:
 
 
 def _is_fused_conv1_block(x: Tensor, first: Step, second: Step | None) -> bool:
-    """Whether ``ops.fused_conv1_block`` does both steps, which Hopper has one kernel for."""
+    """Return whether ``ops.fused_conv1_block`` computes both steps."""
     if second is None or second.kind != "conv3x3" or x.shape[3] != 3:
         return False
     return first.relu and not first.pool and second.relu and second.pool

@@ -1,4 +1,4 @@
-"""Modules whose forward runs on this package's kernels where it can, as subclasses of their own."""
+"""Subclasses of modules' classes whose forward runs on this package's kernels if possible."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...arrays import dtype_name, kind
-from ...weights.chain import UnsupportedError
+from ...weights.chain.layers import UnsupportedError
 from .runtime import Calls, Runtime
 
 DTYPES = ("float32", "tf32", "float16", "bfloat16")
@@ -17,38 +17,38 @@ OWN = ("calls", "why", "refresh", RUNTIME)
 
 
 class Accelerated:
-    """What ``from_torch`` adds to a module's class."""
+    """The attributes that ``from_torch`` adds to a module's class."""
 
     @property
     def calls(self) -> Calls:
-        """How many calls ran on this package's kernels, and how many on the original forward."""
+        """Numbers of calls on this package's kernels and by the original forward."""
         return _runtime(self).calls
 
     @property
     def why(self) -> str | None:
-        """Why the last call ran on the original forward; None where it did not."""
+        """The reason for the original forward in the last call; None if kernels ran."""
         return _runtime(self).why
 
     def refresh(self) -> None:
-        """Forgets the packed weights: the next call reads the parameters again.
+        """Forget the packed weights: the next call reads the parameters again.
 
-        Needed after writes that PyTorch does not count: ``parameter.data.copy_(...)``,
-        ``torch.distributed.broadcast(parameter, 0)``.
+        This is necessary after writes that PyTorch does not count, such as
+        ``parameter.data.copy_(...)`` or ``torch.distributed.broadcast(parameter, 0)``.
         """
         _runtime(self).packed.clear()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """As the original and how it was accelerated: for copies and pickles."""
+        """Copy or pickle the original module and the requested dtype."""
         return _again, (original(self), _runtime(self).dtype)
 
 
 def accelerate(module: Any, dtype: Any) -> Any:
-    """``vgg_cuda.from_torch``."""
+    """Return ``module`` accelerated; see ``vgg_cuda.from_torch``."""
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"from_torch: expected a torch.nn.Module, got {kind(module)}")
     name = None if dtype is None else dtype_name(dtype)
     if name not in (None, *DTYPES):
-        raise ValueError(f"from_torch: unknown dtype {name!r}: expected {' or '.join(DTYPES)}")
+        raise ValueError(f"from_torch: dtype: expected {' or '.join(DTYPES)}, got {name!r}")
     if isinstance(module, Accelerated):
         module = original(module)
     _check_class(module)
@@ -58,7 +58,7 @@ def accelerate(module: Any, dtype: Any) -> Any:
 
 
 def original(accelerated: Any) -> Any:
-    """A module of the original class that shares all that ``accelerated`` has."""
+    """Return a module of the original class that shares ``accelerated``'s attributes."""
     state = {name: value for name, value in accelerated.__dict__.items() if name != RUNTIME}
     return _sharing(type(accelerated).__mro__[2], state)
 
@@ -68,21 +68,21 @@ def _again(module: Any, dtype: str | None) -> Any:
 
 
 def _sharing(cls: type, state: dict[str, Any]) -> Any:
-    """An object of ``cls`` with another's attributes; dicts of layers and hooks are the same."""
+    """Return an object of ``cls`` with the given attributes; dicts of layers are shared."""
     module: Any = object.__new__(cls)
     module.__dict__.update(state)
     return module
 
 
 def _runtime(module: Any) -> Runtime:
-    """Also of modules that were made by the class: slices of an accelerated ``nn.Sequential``."""
+    """Return the module's runtime, a new one for a slice of an accelerated ``nn.Sequential``."""
     runtime: Runtime = module.__dict__.setdefault(RUNTIME, Runtime())
     return runtime
 
 
 @functools.cache
 def _subclass(base: Any) -> Any:
-    """``base`` with another forward; its instances have no ``__init__`` of their own."""
+    """Return a subclass of ``base`` with another forward."""
 
     @functools.wraps(base.forward)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -95,12 +95,12 @@ def _subclass(base: Any) -> Any:
 
 
 def _check_class(module: Any) -> None:
-    """Raises for modules whose class decides nothing about their forward, and for name clashes."""
+    """Raise for modules whose class does not define their forward, and for name clashes."""
     source = type(module).__name__
     if isinstance(module, torch.jit.ScriptModule):
-        raise UnsupportedError(f"{source}: compiled by torch.jit; pass the module it was made from")
+        raise UnsupportedError(f"{source}: compiled by torch.jit; pass the original module")
     if hasattr(module, "_orig_mod"):
-        raise UnsupportedError(f"{source}: compiled by torch.compile; pass the module before")
+        raise UnsupportedError(f"{source}: compiled by torch.compile; pass the original module")
     if "forward" in module.__dict__:
         raise UnsupportedError(
             f"{source}: its forward was replaced on the object; define it in a class"

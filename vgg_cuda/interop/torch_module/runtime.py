@@ -1,12 +1,11 @@
-"""Calls of an accelerated PyTorch module: on this package's kernels, or its own forward.
+"""Calls of an accelerated PyTorch module: on this package's kernels, or by its own forward.
 
-The forward runs once in a call: recorded, or on the input. It runs on the input after it was
-recorded in vain.
+A call runs the forward once: recorded, or on the input. If the recording cannot be used, the
+forward runs on the input after it.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +14,10 @@ import torch
 from ...backends import DeviceError
 from ...vgg import VGG
 from ...weights import WeightsError
-from . import operations as operations  # what can be recorded
-from .conditions import why_original
-from .packed import Packable, Packed, make_weights, renewed_after_fork
+from ..fork import fork_lock
+from ..torch_conditions import why_original
+from . import operations as operations  # registers the operations that can be recorded
+from .packed import Packable, Packed, make_weights
 from .recording import Recorder, Unrecorded
 from .trial import trial
 
@@ -29,29 +29,24 @@ PRECISIONS = {
 
 
 class Calls(NamedTuple):
-    """How many calls ran on this package's kernels, and how many on the module's own forward."""
+    """Numbers of calls on this package's kernels and by the module's own forward."""
 
     kernels: int
     original: int
 
 
 class Runtime:
-    """What an accelerated module has beside its class's own: counts, and the packed weights."""
+    """The state that ``from_torch`` adds to a module: counts and packed weights."""
 
     def __init__(self, dtype: str | None = None) -> None:
         self.dtype = dtype
         self.packed = Packed()
         self.calls = Calls(0, 0)
         self.why: str | None = None
-        self.renew_lock()
-        renewed_after_fork(self)
-
-    def renew_lock(self) -> None:
-        """For a forked child: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = fork_lock()
 
     def call(self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """``forward(*args, **kwargs)``, on kernels where that is the same."""
+        """Return ``forward(*args, **kwargs)``, by kernels if their result is the same."""
         given = (*args, *kwargs.values())
         why = "expected one argument" if len(given) != 1 else why_original(module, given[0])
         if why is None:
@@ -74,16 +69,17 @@ class Runtime:
         return forward(*args, **kwargs)
 
     def count(self, why: str | None) -> None:
-        """One call more, on the original where there is a reason."""
+        """Count a call; ``why`` is the reason for the original forward, None for kernels."""
         with self._lock:
             kernels, original = self.calls
             self.calls = Calls(kernels + (why is None), original + (why is not None))
             self.why = why
 
     def prepare(self, module: Any) -> None:
-        """Packs the weights of ``module`` before its first call.
+        """Pack the weights of ``module`` before its first call.
 
-        Raises ``UnsupportedError`` where it is no VGG, ``DeviceError`` for GPUs.
+        Raises ``UnsupportedError`` for networks other than VGGs, ``DeviceError`` for GPUs that
+        cannot be used.
         """
         source = type(module).__name__
         found = trial(module, source)
@@ -94,21 +90,21 @@ class Runtime:
             return
         try:
             self.network(recorder, like, size)
-        except Unrecorded:  # not here: on another device, or in another dtype
+        except Unrecorded:  # on this device or in this dtype; later calls may use others
             make_weights(recorder.steps, source, size if recorder.one_size else None)
 
     def network(self, recorder: Recorder, like: Any, size: Any) -> VGG:
-        """The packed network for images of ``size``, of the dtype and on the device of ``like``.
+        """Return the packed network for images of ``size``, with ``like``'s dtype and device.
 
-        Raises ``Unrecorded``, ``WeightsError`` and ``DeviceError`` where there is none.
+        Raises ``Unrecorded``, ``WeightsError`` or ``DeviceError`` if kernels cannot run it.
         """
         for step in recorder.steps:
             for tensor in step.tensors:
                 where = None if tensor is None else (tensor.device, tensor.dtype)
                 if where not in (None, (like.device, like.dtype)) and tensor.is_floating_point():
                     raise Unrecorded(
-                        f"the input is {like.dtype} on {like.device}, parameters are "
-                        f"{tensor.dtype} on {tensor.device}"
+                        f"expected an input in {tensor.dtype} on {tensor.device} as the "
+                        f"parameters, got {like.dtype} on {like.device}"
                     )
         precision = self.precision(like)
         device = str(like.device)
@@ -128,7 +124,7 @@ class Runtime:
         return found
 
     def precision(self, like: Any) -> str:
-        """What is computed in, for parameters as ``like``; raises ``Unrecorded``."""
+        """Return the precision of the kernels for ``like``; raises ``Unrecorded`` without any."""
         if like.dtype not in PRECISIONS or like.device.type not in ("cpu", "cuda"):
             raise Unrecorded(f"no kernels compute in {like.dtype} on {like.device}")
         precision = self.dtype or PRECISIONS[like.dtype]
@@ -138,7 +134,7 @@ class Runtime:
 
 
 def run(network: VGG, x: Any, shape: tuple[int, ...]) -> Any:
-    """The result, of ``shape`` and x's dtype, for x [N,C,H,W] on the network's device."""
+    """Return the network's result for x [N,C,H,W], of ``shape`` and x's dtype."""
     given = x.detach().float() if network.device == "cpu" else x.detach()
     if given.is_contiguous(memory_format=torch.channels_last):
         given, layout = given.permute(0, 2, 3, 1), "NHWC"

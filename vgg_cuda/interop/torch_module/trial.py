@@ -1,4 +1,4 @@
-"""A PyTorch module's forward, recorded once before any call: is it a VGG's, and if not, why not?"""
+"""Trial recording of a module's forward before any call."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 import torch
 
-from ...weights.chain import UnsupportedError
-from ..torch_watched import why_watched
-from .conditions import why_changed
-from .recording import Misfit, Recorder, Unrecorded
+from ...weights.chain.layers import UnsupportedError
+from ..torch_conditions import why_changed, why_watched
+from .recording import Recorder, Unrecorded
 
 USUAL_SIZE = (224, 224)
 
 
 def trial(module: Any, source: str) -> tuple[Recorder, Any, tuple[int, int]] | None:
-    """The recorded forward of ``module`` in ``eval()``, a parameter, and the size of its images.
+    """Return ``module``'s forward recorded in ``eval()``, a parameter, and the image size.
 
-    Dense layers that read all pixels decide the size. None where a call could not be recorded now:
-    layers have hooks, say. Raises :class:`UnsupportedError` for what is no VGG.
+    Dense layers that read all pixels decide the size. Returns None if recording is impossible now,
+    for example because layers have hooks. Raises :class:`UnsupportedError` for other networks.
     """
     convolutions = [m for m in module.modules() if isinstance(m, torch.nn.Conv2d)]
     if not convolutions:
@@ -39,26 +38,29 @@ def trial(module: Any, source: str) -> tuple[Recorder, Any, tuple[int, int]] | N
 def _record(
     module: Any, forward: Callable[..., Any], like: Any
 ) -> tuple[Recorder, Any, tuple[int, int]]:
-    size, first = USUAL_SIZE, None
-    while True:
-        recorder = Recorder(module, named=True)
+    """Record images of the usual size; if a dense layer does not fit, of the size that it reads."""
+
+    def attempt(recorder: Recorder, size: tuple[int, int]) -> tuple[Recorder, Any, tuple[int, int]]:
+        recorder.record(lambda x: forward(module, x), (1, like.shape[1], *size), like)
+        return recorder, like, size
+
+    first, second = (Recorder(module, named=True) for _ in range(2))
+    try:
+        return attempt(first, USUAL_SIZE)
+    except Unrecorded as error:
+        cells = first.cells
+        if not cells:
+            raise
+        rows = next(n for n in range(int(cells**0.5), 0, -1) if cells % n == 0)
         try:
-            recorder.record(lambda x: forward(module, x), (1, like.shape[1], *size), like)
-        except Misfit as error:
-            if first is not None:
-                raise first from None
-            first = error
-            rows = next(n for n in range(int(error.cells**0.5), 0, -1) if error.cells % n == 0)
-            size = rows << error.pools, error.cells // rows << error.pools
-        except Unrecorded as error:
-            raise (first if first is not None and first.convolution else error) from None
-        else:
-            return recorder, like, size
+            return attempt(second, (rows << first.pools, cells // rows << first.pools))
+        except Unrecorded as other:
+            raise (error if first.convolution or second.cells else other) from None
 
 
 @contextmanager
 def _in_eval(module: Any) -> Iterator[None]:
-    """``eval()`` for a while, whatever a module makes of ``eval()``."""
+    """Set every module's flag for a while, without a call of its ``eval()``."""
     flags = [(inner, inner.training) for inner in module.modules()]
     for inner, _ in flags:
         inner.training = False

@@ -1,9 +1,9 @@
-"""A network as a list of layers, as other frameworks describe it, and the ``Weights`` it makes.
+"""A network as a list of layers, as other frameworks describe it, and its ``Weights``.
 
-Every reader of a framework's models (Keras, PyTorch modules, ONNX) translates its layers one by one
-and knows nothing of a VGG; :func:`to_weights` knows nothing of frameworks. It folds batch norms,
-drops what does nothing in inference, brings the first dense layer's columns to NHWC order, and
-refuses what this package cannot run, naming the layer as its framework does.
+Every reader of a framework's models (Keras, PyTorch modules, ONNX) translates its layers into the
+records of :mod:`.layers`, without knowledge of a VGG. :func:`to_weights` knows nothing of
+frameworks: it folds batch norms, drops layers without effect in inference, brings the first dense
+layer's columns to NHWC order, and refuses networks that this package cannot run, by layer name.
 """
 
 from __future__ import annotations
@@ -13,36 +13,7 @@ from collections.abc import Sequence
 from ...images.presets import PRESETS, Preset
 from ..canonical import Weights
 from .builder import Chain
-from .layers import (
-    AdaptiveAvgPool,
-    BatchNorm,
-    Conv3x3,
-    Flatten,
-    GlobalPool,
-    Identity,
-    Layer,
-    Linear,
-    MaxPool2x2,
-    Relu,
-    Softmax,
-    UnsupportedError,
-)
-
-__all__ = [
-    "AdaptiveAvgPool",
-    "BatchNorm",
-    "Conv3x3",
-    "Flatten",
-    "GlobalPool",
-    "Identity",
-    "Layer",
-    "Linear",
-    "MaxPool2x2",
-    "Relu",
-    "Softmax",
-    "UnsupportedError",
-    "to_weights",
-]
+from .layers import Layer
 
 
 def to_weights(
@@ -53,16 +24,15 @@ def to_weights(
     preset: Preset = PRESETS["torchvision"],
     labels: tuple[str, ...] | None = None,
 ) -> Weights:
-    """The weights of the network that ``layers`` describe, in order, from the images on.
+    """Return the weights of the network of ``layers``, in order, from the images on.
 
-    ``input_size`` (H, W) is what the framework's model takes, None where it takes any. It is kept,
-    and other sizes are refused, where dense layers read a grid of pixels that no adaptive pool has
-    made; where it is None there, a square is inferred. ``preset`` is fitted to it. A trailing
-    ``Softmax`` becomes ``activation``. ``labels`` are ImageNet's by default where the network is
-    one of the published ones down to its classes.
+    ``input_size`` (H, W) is the only size of the framework's model, None if it takes any. Other
+    sizes are refused if dense layers read a grid of pixels that no adaptive pool has made; if it is
+    None in that case, a square is inferred. ``preset`` is fitted to the size. A trailing
+    ``Softmax`` becomes ``activation``. ``labels`` default to ImageNet's for published networks.
 
-    Raises :class:`UnsupportedError` for layers in an order that no VGG has, and
-    :class:`WeightsError` for shapes that do not fit; ``source`` begins the message.
+    Raises :class:`UnsupportedError` for layers in an unsupported order, and :class:`WeightsError`
+    for shapes that do not fit; messages begin with ``source``.
     """
     chain = Chain(source)
     for layer in layers:

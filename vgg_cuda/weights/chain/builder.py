@@ -1,23 +1,18 @@
-"""A network built layer by layer: what follows what, and what is folded into what."""
+"""Construction of a network layer by layer: the order of layers, folding, and ``Weights``."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn
-
-import numpy as np
+from dataclasses import replace
+from typing import NoReturn
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
 from ...images.presets import Preset
 from ..canonical import Tensors, Weights, WeightsError, infer_grid
-from ..fold import fold_batch_norm
 from ..labels import imagenet_labels
 from ..state_dict import chw_to_hwc
 from .defaults import fitted, normalized
 from .layers import (
     AdaptiveAvgPool,
-    Array,
     BatchNorm,
     Conv3x3,
     Flatten,
@@ -30,21 +25,11 @@ from .layers import (
     Softmax,
     UnsupportedError,
 )
-
-
-@dataclass
-class Parameters:
-    """A convolution or dense layer with all that was folded into it; w and bias are float32."""
-
-    name: str
-    w: Array
-    bias: Array
-    relu: bool = False
-    norm: bool = False
+from .parameters import Parameters, misshapen
 
 
 class Chain:
-    """What has come so far; every method refuses what cannot follow it."""
+    """The network so far; every method refuses a layer that cannot follow."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -55,11 +40,11 @@ class Chain:
         self.grid = POOL_GRID
         self.flattened: Flatten | GlobalPool | None = None
         self.softmax = False
-        self.last: Layer | None = None  # but those that do nothing
-        self.commutes = False  # would a ReLU after the last parameters do the same here?
+        self.last: Layer | None = None  # except Identity
+        self.commutes = False  # whether a ReLU here equals one after the last parameters
 
     def add(self, layer: Layer) -> None:
-        """The next layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
+        """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
         if isinstance(layer, Identity):
             return
         if self.softmax:
@@ -82,26 +67,26 @@ class Chain:
                 self.linear(layer)
             case Softmax():
                 if not self.dense or self.dense[-1].relu:
-                    self.refuse(layer, "a softmax right behind a dense layer")
+                    self.refuse(layer, "a softmax right after a dense layer")
                 self.softmax = True
         self.last = layer
 
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
-        """A layer that cannot stand where it stands."""
+        """Raise for a layer in the wrong place."""
         before = f"after {self.last.name} ({_kind(self.last)})" if self.last else "first"
         raise UnsupportedError(
             f"{self.source}: {layer.name}: expected {expected}, got {_kind(layer)} {before}"
         )
 
     def spatial(self, layer: Layer) -> None:
-        """Refuses ``layer`` where no tensor [N,H,W,C] of a convolution or pool comes."""
+        """Refuse ``layer`` unless its input is the image [N,H,W,C] of a convolution or pool."""
         if not self.convs:
             self.refuse(layer, "a 3x3 convolution first")
         if self.pooling or self.flattened:
             self.refuse(layer, "dense layers after a global or adaptive pool or Flatten")
 
     def conv3x3(self, layer: Conv3x3) -> None:
-        """The first layer, or behind convolutions, their ReLUs and pools."""
+        """Add a convolution: the first layer, or one after convolutions, ReLUs and max-pools."""
         if self.convs:
             self.spatial(layer)
         elif self.flattened or self.pooling:
@@ -110,12 +95,13 @@ class Chain:
         expected = ("K", 3, 3, "C" if channels is None else channels)
         shape = layer.w.shape
         if len(shape) != 4 or shape[1:3] != (3, 3) or channels not in (None, shape[3]):
-            self.misshapen(f"{layer.name}: kernel", expected, shape)
-        self.convs.append(self.parameters(layer))
+            raise misshapen(self.source, f"{layer.name}: kernel", expected, shape)
+        self.convs.append(Parameters.of(layer, self.source))
+        self.commutes = True
         self.widths.append(shape[0])
 
     def linear(self, layer: Linear) -> None:
-        """Behind what makes vectors of images, or another dense layer."""
+        """Add a dense layer, after a layer that turns images into vectors or another dense one."""
         if not self.convs:
             self.refuse(layer, "a 3x3 convolution first")
         if not self.flattened:
@@ -123,57 +109,18 @@ class Chain:
         inputs = self.dense[-1].w.shape[0] if self.dense else None
         shape = layer.w.shape
         if len(shape) != 2 or inputs not in (None, shape[1]):
-            self.misshapen(f"{layer.name}: weight", ("K", inputs or "C"), shape)
-        self.dense.append(self.parameters(layer))
-
-    def parameters(self, layer: Conv3x3 | Linear) -> Parameters:
-        """Of a layer, as float32."""
-        if 0 in layer.w.shape:
-            self.misshapen(f"{layer.name}: weight", ("at least one element",), layer.w.shape)
-        K = layer.w.shape[0]
-        bias = np.zeros(K, np.float32) if layer.bias is None else _float32(layer.bias)
-        if bias.shape != (K,):
-            self.misshapen(f"{layer.name}: bias", (K,), bias.shape)
+            raise misshapen(self.source, f"{layer.name}: weight", ("K", inputs or "C"), shape)
+        self.dense.append(Parameters.of(layer, self.source))
         self.commutes = True
-        return Parameters(layer.name, _float32(layer.w), bias)
-
-    def misshapen(self, what: str, expected: tuple[Any, ...], got: tuple[int, ...]) -> NoReturn:
-        """An array that does not fit the others."""
-        wanted = ", ".join(map(str, expected))
-        raise WeightsError(f"{self.source}: {what}: expected [{wanted}], got {list(got)}")
 
     def batch_norm(self, layer: BatchNorm) -> None:
-        """Folded into the layer right before it."""
+        """Fold a batch norm into the layer right before it."""
         if not isinstance(self.last, (Conv3x3, Linear)):
-            self.refuse(
-                layer, "batch norms right behind a convolution or dense layer, which take them in"
-            )
-        target = (self.dense or self.convs)[-1]
-        K = target.w.shape[0]
-        parts = {"mean": layer.mean, "variance": layer.variance}
-        parts["gamma"] = np.ones(K) if layer.gamma is None else layer.gamma
-        parts["beta"] = np.zeros(K) if layer.beta is None else layer.beta
-        for part, array in parts.items():
-            if array.shape != (K,):
-                self.misshapen(f"{layer.name}: {part}", (K,), array.shape)
-            if not np.isfinite(array).all():
-                raise WeightsError(
-                    f"{self.source}: {layer.name}: {part}: expected finite values, found NaN or "
-                    "infinity"
-                )
-        if not (0 < layer.epsilon < math.inf) or parts["variance"].min() < 0:
-            raise WeightsError(
-                f"{self.source}: {layer.name}: expected epsilon > 0 and variances >= 0, got "
-                f"{layer.epsilon} and {parts['variance'].min()}"
-            )
-        with np.errstate(over="ignore", invalid="ignore"):  # refused as infinite
-            target.w, target.bias = fold_batch_norm(
-                target.w, target.bias, **parts, epsilon=layer.epsilon
-            )
-        target.norm = True
+            self.refuse(layer, "batch norms right after a convolution or dense layer")
+        (self.dense or self.convs)[-1].fold(layer, self.source)
 
     def relu(self, layer: Relu) -> None:
-        """Behind a layer with parameters, or behind what commutes with it."""
+        """Add a ReLU after a layer with parameters, or after layers that commute with it."""
         if not self.convs:
             self.refuse(layer, "a 3x3 convolution first")
         before = (self.dense or self.convs)[-1]
@@ -182,7 +129,7 @@ class Chain:
         before.relu = True  # a maximum of ReLUs is the ReLU of the maximum
 
     def pool(self, layer: AdaptiveAvgPool | GlobalPool) -> None:
-        """The one pool that does not halve sides, after all that do."""
+        """Add the pool to a fixed grid, after all max-pools."""
         self.spatial(layer)
         if isinstance(layer, GlobalPool):
             self.pooling, self.grid, self.flattened = layer.kind, 1, layer
@@ -196,15 +143,15 @@ class Chain:
     def finish(
         self, input_size: tuple[int, int] | None, preset: Preset, labels: tuple[str, ...] | None
     ) -> Weights:
-        """What the layers make together; see ``to_weights``."""
+        """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
             raise UnsupportedError(f"{self.source}: expected 3x3 convolutions, found none")
         if self.dense:
             input_size = self.check_inputs(input_size)
         elif self.flattens_channels() and (not self.pooling or self.grid > 1):
             raise UnsupportedError(
-                f"{self.source}: expected a dense layer behind Flatten: pixels channel by channel "
-                "are no result here; leave it off, and flatten the result"
+                f"{self.source}: expected a dense layer after Flatten: this package returns pixels "
+                "in HWC order; leave Flatten out, and flatten the result"
             )
         widths, head = tuple(self.widths), tuple(d.w.shape[0] for d in self.dense)
         name = config_name(widths)
@@ -231,16 +178,16 @@ class Chain:
         activation = "softmax" if self.softmax else None
         try:
             preset = fitted(preset, input_size)
-        except ValueError as error:  # sides that no image is resized to
+        except ValueError as error:  # a size outside the limits of presets
             raise WeightsError(f"{self.source}: input size: {error}") from error
         return Weights(config, tensors, preset, labels, activation, self.source, names)
 
     def flattens_channels(self) -> bool:
-        """Whether a vector holds the pixels of one channel after those of another."""
+        """Return whether vectors are in CHW order."""
         return isinstance(self.flattened, Flatten) and self.flattened.order == "CHW"
 
     def check_inputs(self, input_size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """The one size of images where dense layers read all pixels; brings fc6 to HWC order."""
+        """Return the only image size if dense layers read all pixels; bring fc6 to HWC order."""
         first, channels = self.dense[0], self.convs[-1].w.shape[0]
         pools = self.widths.count("M")
         inputs = first.w.shape[1]
@@ -262,11 +209,6 @@ class Chain:
         if self.flattens_channels() and cells > 1:
             first.w = chw_to_hwc(first.w, channels)
         return input_size
-
-
-def _float32(x: Array) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused as infinite
-        return np.ascontiguousarray(x, np.float32)
 
 
 def _kind(layer: Layer) -> str:

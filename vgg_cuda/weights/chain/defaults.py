@@ -1,4 +1,4 @@
-"""What of a network follows from the rest: defaults of its config, the sizes of its preset."""
+"""Defaults of a network's config, and the sizes of its preset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ...images.presets import Preset
 
 
 def normalized(config: Config) -> Config:
-    """The same network with defaults where they say the same, so that equal ones are equal."""
+    """Return ``config`` with defaults in place of equal explicit values."""
     plain = replace(config, pooling=None, without_relu=None)
     if config.head and config.pooling == "avg":
         config = replace(config, pooling=None)
@@ -26,7 +26,7 @@ def normalized(config: Config) -> Config:
 
 
 def fitted(preset: Preset, size: tuple[int, int] | None) -> Preset:
-    """``preset`` for images of ``size`` (H, W): resized and cropped in proportion."""
+    """Return ``preset`` for images of ``size`` (H, W): resized and cropped in proportion."""
     if size is None or (preset.resize is None and preset.crop is None):
         return preset
     if preset.crop is None or not isinstance(preset.resize, int) or size[0] != size[1]:

@@ -1,4 +1,4 @@
-"""The layers that a network may consist of, as records that no framework owns."""
+"""Records of a network's layers, independent of frameworks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Conv3x3:
-    """Stride 1, padding 1; w [K,3,3,C] (KRSC), bias [K] or None."""
+    """3x3 convolution, stride 1, padding 1; w [K,3,3,C] (KRSC), bias [K] or None."""
 
     name: str
     w: Array
@@ -23,7 +23,7 @@ class Conv3x3:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """Of the K channels before it: (y - mean) / sqrt(variance + epsilon) * gamma + beta.
+    """Batch norm: (y - mean) / sqrt(variance + epsilon) * gamma + beta, all [K].
 
     gamma and beta may be None: 1 and 0.
     """
@@ -38,21 +38,21 @@ class BatchNorm:
 
 @dataclass(frozen=True)
 class Relu:
-    """max(y, 0)."""
+    """ReLU: max(y, 0)."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class MaxPool2x2:
-    """Window 2, stride 2, no padding; an odd last row and column are dropped."""
+    """2x2 max-pool, stride 2, no padding; an odd last row and column are dropped."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class AdaptiveAvgPool:
-    """To ``grid`` x ``grid`` cells, whatever the size of its input; PyTorch's bins."""
+    """Average pool to ``grid`` x ``grid`` cells for any input size, with PyTorch's bins."""
 
     name: str
     grid: int
@@ -60,7 +60,7 @@ class AdaptiveAvgPool:
 
 @dataclass(frozen=True)
 class GlobalPool:
-    """[N,H,W,C] -> [N,C]: the mean or the maximum of all pixels."""
+    """Mean or maximum of all pixels: [N,H,W,C] -> [N,C]."""
 
     name: str
     kind: Literal["avg", "max"]
@@ -68,7 +68,7 @@ class GlobalPool:
 
 @dataclass(frozen=True)
 class Flatten:
-    """[N,H,W,C] -> [N,H*W*C], pixel after pixel ("HWC") or channel after channel ("CHW")."""
+    """Flattening [N,H,W,C] -> [N,H*W*C], by pixels ("HWC") or by channels ("CHW")."""
 
     name: str
     order: Literal["HWC", "CHW"]
@@ -76,7 +76,7 @@ class Flatten:
 
 @dataclass(frozen=True)
 class Linear:
-    """x @ w.T + bias; w [K,C], bias [K] or None."""
+    """Dense layer: x @ w.T + bias; w [K,C], bias [K] or None."""
 
     name: str
     w: Array
@@ -85,14 +85,14 @@ class Linear:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Over the classes; the last layer."""
+    """Softmax over the classes; the last layer."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What does nothing in inference: dropout, an input layer, an identity."""
+    """A layer without effect in inference: dropout, an input layer, an identity."""
 
     name: str
 
@@ -104,4 +104,4 @@ Layer = (
 
 
 class UnsupportedError(WeightsError):
-    """A model of another framework that this package cannot run; names the layer and the reason."""
+    """A model of another framework that this package cannot run; names layer and reason."""

@@ -1,4 +1,4 @@
-"""Keras' models, alive or in files, as layers of a chain; nothing here imports Keras.
+"""Keras models, in memory or in files, as layers of a chain; this package does not import Keras.
 
 ``graph.py`` orders the layers of a config, ``chain.py`` translates them, ``files.py`` reads files.
 """

@@ -1,8 +1,8 @@
-"""Keras' layers as records of :mod:`vgg_cuda.weights.chain`: what each config means, or why not.
+"""Translation of Keras' layers into records of :mod:`vgg_cuda.weights.chain`.
 
-Kernels become KRSC and dense weights [K,C]; how a ``Flatten`` orders its values follows from its
-own ``data_format`` and that of the layers before it. Whatever Keras does only in training (dropout,
-augmentation) is left out.
+Kernels become KRSC and dense weights [K,C]. The order of a ``Flatten`` follows from its
+``data_format`` and that of the layers before it. Layers that act in training only, such as dropout
+and augmentation, become ``Identity``.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from typing import Any
 
 from ...text import one_line
 from ..canonical import Weights
-from ..chain import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax, to_weights
+from ..chain import to_weights
+from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax
 from .graph import KerasLayer
 from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, rescaling, zero_padding
 from .state import Arrays, State
-from .terms import INACTIVE, PIXELS, dense_weight, only, preset_for
+from .terms import INACTIVE, PIXELS, only, preset_for
 
-ACTIVATIONS = "relu, softmax behind the last dense layer, or no activation"
-LINEAR = "where it is the last layer's, activation='linear' makes a network that gives logits"
+ACTIVATIONS = "relu, softmax after the last dense layer, or no activation"
+LINEAR = "in the last layer, activation='linear' gives a network that returns logits"
 PADDED = "ZeroPadding2D before a convolution of padding 'valid'"
 
 
 def translate(
     layers: Sequence[KerasLayer], shape: Sequence[Any] | None, arrays: Arrays, source: str
 ) -> Weights:
-    """The weights of a chain of Keras' layers whose input has ``shape`` (None: not known).
+    """Return the weights of a chain of Keras' layers whose input has ``shape`` (None: unknown).
 
-    Models with the names of ``keras.applications`` get the preset "keras"; those that begin with a
-    ``Rescaling`` get "pixels", values of 0 to 255 as they are; all others get "scaled", values of
-    0 to 1. Raises :class:`UnsupportedError` naming the layer, and what ``to_weights`` raises.
+    Models with the names of ``keras.applications`` get the preset "keras", models that begin with
+    ``Rescaling`` get "pixels" (values of 0 to 255), other models get "scaled" (values of 0 to 1).
+    Raises :class:`UnsupportedError`, which names the layer, and the errors of ``to_weights``.
     """
     state = State.start(layers, shape, arrays, source)
     input_size = state.size
@@ -40,7 +41,7 @@ def translate(
         state.refuse(state.padded, PADDED, "one at the end")
     flattened = any(isinstance(record, Flatten) for record in state.records)
     if not flattened or not any(isinstance(record, Linear) for record in state.records):
-        for layer in state.even_pools:  # the network takes images of other sizes, too
+        for layer in state.even_pools:  # the network accepts images of other sizes, too
             state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
     first = next((layer.path[-1] for layer in layers if layer.kind == "Conv2D"), "")
     preset = PIXELS if state.rescaled else preset_for(first)
@@ -48,7 +49,7 @@ def translate(
 
 
 def _activated(add: Callable[[State, KerasLayer], None]) -> Callable[[State, KerasLayer], None]:
-    """A layer and the activation that it has inside."""
+    """Return a function that adds a layer and its built-in activation."""
 
     def both(state: State, layer: KerasLayer) -> None:
         add(state, layer)
@@ -63,7 +64,7 @@ def _dense(state: State, layer: KerasLayer) -> None:
     if not state.flat:
         state.refuse(layer, "Flatten or a global pool before dense layers", "Dense on an image")
     w, bias = state.weights(layer)
-    state.records.append(Linear(layer.name, dense_weight(w), bias))
+    state.records.append(Linear(layer.name, w.T, bias))
 
 
 def _batch_norm(state: State, layer: KerasLayer) -> None:
@@ -99,7 +100,7 @@ def _softmax(state: State, layer: KerasLayer) -> None:
 
 
 def _activation(state: State, layer: KerasLayer) -> None:
-    """What ``layer`` states as its activation: a name, or a layer that serves as one."""
+    """Add the activation of ``layer``: a name, or a layer that serves as activation."""
     activation = layer.config.get("activation")
     if isinstance(activation, Mapping):
         kind, config = activation.get("class_name"), activation.get("config")
@@ -108,7 +109,7 @@ def _activation(state: State, layer: KerasLayer) -> None:
             (_relu if kind == "ReLU" else _softmax)(state, inner)
             return
         name = one_line(config if isinstance(config, str) else kind or "a function", 60)
-        state.refuse(layer, ACTIVATIONS, f"{name}, which is not one of Keras' activations")
+        state.refuse(layer, ACTIVATIONS, f"the custom activation {name}")
     if activation == "relu":
         state.records.append(Relu(layer.name))
     elif activation == "softmax":
@@ -134,7 +135,7 @@ ADD: dict[str, Callable[[State, KerasLayer], None]] = {
 
 
 def _add(state: State, layer: KerasLayer) -> None:
-    """Appends to ``state`` what ``layer`` does."""
+    """Add ``layer`` to ``state``."""
     if state.padded is not None and layer.kind != "Conv2D":
         state.refuse(state.padded, PADDED, f"one before {one_line(layer.kind, 60)}")
     trains = layer.kind in (*INACTIVE, "BatchNormalization") and layer.kind != "InputLayer"

@@ -1,8 +1,8 @@
-"""Keras' files without Keras: ``.keras``, ``.weights.h5`` and the older ``.h5``.
+"""Reader of Keras' files without Keras: ``.keras``, ``.weights.h5`` and the older ``.h5``.
 
 A ``.keras`` file is a zip of config.json, metadata.json and model.weights.h5; it is read in memory
-and never unpacked. Configs say what a network is and are never executed; files that hold weights
-alone are told by their shapes.
+and never unpacked. Configs describe the network and are never executed. In files without a config,
+names and shapes of the weights determine the network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_JSON = 16 << 20
 
 
 def matches(path: Path, head: bytes) -> bool:
-    """Whether the file, which begins with ``head``, is HDF5 or a zip of a Keras model."""
+    """Return whether the file, which begins with ``head``, is HDF5 or a zip of a Keras model."""
     if head.startswith(MAGIC):
         return True
     if not head.startswith(b"PK\3\4"):
@@ -35,13 +35,13 @@ def matches(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except Exception:  # whoever reads other zips will say what is wrong
+    except Exception:  # the reader of other zips reports the error
         return False
     return CONFIG in names and not any(name.endswith("data.pkl") for name in names)
 
 
 def read(path: Path, source: str) -> Weights:
-    """The weights in the file. Raises :class:`WeightsError` for one that holds no whole VGG."""
+    """Return the weights in the file. Raises :class:`WeightsError` without a complete VGG."""
     with path.open("rb") as file:
         zipped = not file.read(8).startswith(MAGIC)
     if zipped:
@@ -63,15 +63,17 @@ def _from_h5(h5: H5File, source: str) -> Weights:
     if any(h5.group(h5.root, container) is not None for container in CONTAINERS):
         return saved_weights(h5, source)
     raise WeightsError(
-        f"{source}: an HDF5 file that Keras did not write: expected a group 'layers' or an "
-        "attribute 'layer_names' in it"
+        f"{source}: expected an HDF5 file of Keras, with a group 'layers' or an attribute "
+        "'layer_names', found neither"
     )
 
 
 def _translated(config: str | bytes, arrays: Arrays, source: str) -> Weights:
     try:
         if len(config) > MAX_JSON:
-            raise WeightsError(f"{source}: a config of {len(config)} bytes is no VGG's")
+            raise WeightsError(
+                f"{source}: expected a config of at most {MAX_JSON} bytes, got {len(config)}"
+            )
         model = json.loads(config)
         if not isinstance(model, Mapping):
             raise WeightsError(f"{source}: expected a JSON object as the model's config")
@@ -80,14 +82,14 @@ def _translated(config: str | bytes, arrays: Arrays, source: str) -> Weights:
     except WeightsError:
         raise
     except RecursionError:
-        raise WeightsError(f"{source}: the model's config is nested too deep") from None
+        raise WeightsError(f"{source}: expected a config with fewer nested levels") from None
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         detail = one_line(f"{type(error).__name__}: {error}")
-        raise WeightsError(f"{source}: the model's config cannot be understood: {detail}") from None
+        raise WeightsError(f"{source}: expected a valid config of the model: {detail}") from None
 
 
 def _unzipped(path: Path, source: str) -> tuple[bytes, bytes]:
-    """The config and the HDF5 file in a ``.keras`` file."""
+    """Return the config and the HDF5 file in a ``.keras`` file."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -100,24 +102,24 @@ def _unzipped(path: Path, source: str) -> tuple[bytes, bytes]:
                         f"{source}: expected one {name} in the zip file, found {names.count(name)}"
                     )
             if archive.getinfo(CONFIG).file_size > MAX_JSON:
-                raise WeightsError(f"{source}: {CONFIG}: larger than any VGG's")
+                raise WeightsError(f"{source}: {CONFIG}: expected at most {MAX_JSON} bytes")
             return archive.read(CONFIG), archive.read(VARIABLES)
     except WeightsError:
         raise
-    except Exception as error:  # zipfile lets struct's and other errors through
+    except Exception as error:  # zipfile also raises struct's and other errors
         raise WeightsError(f"{source}: not a readable .keras file: {one_line(error)}") from None
 
 
 def _check_entry(entry: zipfile.ZipInfo, source: str) -> None:
-    """Refuses names that lead out of a folder, encryption, and what may be a bomb."""
+    """Refuse names that lead out of a folder, encryption, and compression (a bomb)."""
     name: Any = entry.filename
     shown = one_line(name, 80)
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-        raise WeightsError(f"{source}: {shown}: refused: a name that leads out of the archive")
+        raise WeightsError(f"{source}: {shown}: refused: the name leads out of the archive")
     if entry.flag_bits & 1:
-        raise WeightsError(f"{source}: {shown}: encrypted: expected a file as Keras saves it")
-    # Keras only stores; what is compressed may be a bomb
+        raise WeightsError(f"{source}: {shown}: expected a plain entry, got an encrypted one")
+    # Keras does not compress; a compressed entry may be a bomb
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
         raise WeightsError(
             f"{source}: {shown}: expected entries stored without compression, as Keras writes "

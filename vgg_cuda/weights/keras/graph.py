@@ -1,8 +1,8 @@
-"""The layers of a Keras model in the order in which an image meets them, from its config alone.
+"""The layers of a Keras model in the order of its computation, from its config.
 
-A config is what ``get_config`` gives and what Keras' files hold: nested dicts of class names and
-arguments. Nothing in it is imported, built or executed. Both dialects are read: Keras 3's, where a
-node is ``{"args": …, "kwargs": …}``, and Keras 2's, where it is a list.
+A config is the result of ``get_config``, which Keras' files contain: nested dicts of class names
+and arguments. Nothing in it is imported, built or executed. Both dialects are read: Keras 3's, in
+which a node is ``{"args": …, "kwargs": …}``, and Keras 2's, in which it is a list.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...text import one_line
-from ..chain import UnsupportedError
+from ..chain.layers import UnsupportedError
 
-MODELS = ("Sequential", "Functional", "Model")  # "Model": how Keras 2 once called Functional
-KERAS = ("keras", "tf_keras", "tensorflow")  # where its classes are
+MODELS = ("Sequential", "Functional", "Model")  # "Model": an older name of Functional
+KERAS = ("keras", "tf_keras", "tensorflow")  # modules of Keras' classes
 MAX_NESTED = 16
 
-Tensor = tuple[str, int]  # the layer that made it, and at which of its calls
+Tensor = tuple[str, int]  # the layer that computed it, and the number of the call
 
 
 @dataclass(frozen=True)
 class KerasLayer:
     """One call of one layer.
 
-    ``path`` holds the names of the models around it, from the outside in, and its own; ``slots``
-    the names that Keras' files give to the same: class names with a number. ``training`` says that
-    the model calls it with ``training=True`` in inference, too.
+    ``path`` holds the names of the models around it, from the outside in, and its own. ``slots``
+    holds their names in Keras' files: class names with a number. ``training`` says that the model
+    calls the layer with ``training=True`` even in inference.
     """
 
     path: tuple[str, ...]
@@ -44,21 +44,21 @@ class KerasLayer:
 
 
 def layers_of(model: Mapping[str, Any], source: str) -> list[KerasLayer]:
-    """The layers of the model with this config, nested models taken apart.
+    """Return the layers of the model with this config; nested models are flattened.
 
     ``model`` is ``{"class_name": …, "config": …}``. Raises :class:`UnsupportedError` for a model
-    that is no chain of one input and one output, and for classes that Keras does not have.
+    other than a chain from one input to one output, and for custom classes.
     """
     if kind_of(model, "the model", source) not in MODELS:
         raise UnsupportedError(
             f"{source}: expected a Sequential or a Functional model, got "
-            f"{one_line(model['class_name'], 80)}: what a class of its own computes is code"
+            f"the custom class {one_line(model['class_name'], 80)}"
         )
     return list(_walk(model, (), (), False, source))
 
 
 def input_shape_of(model: Mapping[str, Any]) -> list[Any] | None:
-    """The shape of the model's input, the batch first, with None where it may vary; or None."""
+    """Return the shape of the model's input with the batch, None for dynamic sizes; or None."""
     config = model["config"]
     layers = config if isinstance(config, list) else config["layers"]
     found = _stated_shape(config)
@@ -74,19 +74,19 @@ def input_shape_of(model: Mapping[str, Any]) -> list[Any] | None:
 
 
 def kind_of(entry: Mapping[str, Any], name: str, source: str) -> str:
-    """The class of a layer or model. Raises :class:`UnsupportedError` for one of the user's own."""
+    """Return the class of a layer or model. Raises :class:`UnsupportedError` for custom ones."""
     kind, module = entry["class_name"], entry.get("module", "keras")  # older files have none
     registered = entry.get("registered_name")
     if str(module).split(".")[0] not in KERAS or registered not in (None, kind):
         raise UnsupportedError(
-            f"{source}: {name}: expected a class of Keras, got {one_line(registered or kind, 60)}: "
-            "what a class of its own computes is code"
+            f"{source}: {name}: expected a class of Keras, got the custom class "
+            f"{one_line(registered or kind, 60)}"
         )
     return str(kind)
 
 
 def slot(kind: str, used: dict[str, int]) -> str:
-    """The name of the next layer of class ``kind`` in Keras' files: ``conv2d``, ``conv2d_1``, …"""
+    """Return the next name for class ``kind`` in Keras' files: ``conv2d``, then ``conv2d_1``."""
     name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
     name = re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
     used[name] = used.get(name, -1) + 1
@@ -124,7 +124,7 @@ def _walk(
 def _chain(
     config: Mapping[str, Any], entries: list[Any], names: list[str], where: str, source: str
 ) -> Iterator[tuple[int, bool]]:
-    """Which layers a Functional model calls, in order, and whether with ``training=True``."""
+    """Yield the indices of the layers that a Functional model calls, and ``training``."""
     prefix = f"{where}/" if where else ""
     ends = _tensors(config["output_layers"])
     starts = _tensors(config["input_layers"])
@@ -139,7 +139,7 @@ def _chain(
     while at is not None:
         name = one_line(prefix + at[0], 120)
         if at in seen or at[0] not in index:
-            raise UnsupportedError(f"{source}: {name}: a graph that leads to no input")
+            raise UnsupportedError(f"{source}: {name}: expected a graph that leads to the input")
         seen.add(at)
         entry = entries[index[at[0]]]
         nodes = entry.get("inbound_nodes") or []
@@ -152,18 +152,18 @@ def _chain(
                 + one_line(", ".join(parent for parent, _ in parents), 120)
             )
         if not parents and at[0] != starts[0][0]:
-            raise UnsupportedError(f"{source}: {name}: a graph that leads to no input")
+            raise UnsupportedError(f"{source}: {name}: expected a graph that leads to the input")
         at = parents[0] if parents else None
     return reversed(calls)
 
 
 def _node(index: int, nodes: list[Any]) -> int:
-    """The position of call ``index``: Keras 2 counts a nested model's from 1."""
+    """Return the position of call ``index``: Keras 2 counts a nested model's calls from 1."""
     return 0 if len(nodes) == 1 else index
 
 
 def _inputs(node: Any) -> tuple[list[Tensor], bool]:
-    """The tensors that a call takes, and whether it is made with ``training=True``."""
+    """Return the tensors that a call takes, and whether it has ``training=True``."""
     if isinstance(node, Mapping):  # Keras 3
         found = [*_kept_tensors(node.get("args")), *_kept_tensors(node.get("kwargs"))]
         return found, (node.get("kwargs") or {}).get("training") is True
@@ -186,14 +186,14 @@ def _kept_tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _keywords(arguments: Any) -> Iterator[Tensor]:
-    """Tensors among Keras 2's keyword arguments, each ``[name, node, index]``."""
+    """Yield the tensors among Keras 2's keyword arguments, each ``[name, node, index]``."""
     for value in (arguments or {}).values():
         if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
             yield str(value[0]), int(value[1])
 
 
 def _tensors(value: Any) -> list[Tensor]:
-    """``["fc", 0, 0]``, a list of these, or a dict of these."""
+    """Return the tensors of ``["fc", 0, 0]``, a list of such lists, or a dict of them."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if value and isinstance(value[0], str):

@@ -1,8 +1,8 @@
-"""HDF5 files that may be hostile: plain arrays inside the file, and nothing else.
+"""Safe reading of HDF5 files: plain arrays inside the file only.
 
-Links that leave the file or point elsewhere in it, virtual and external datasets, filters and
-objects are refused, never followed; an array is read only where the file holds all its bytes, and
-all arrays together are no larger than the file.
+Links to other files or other places, virtual and external datasets, filters and objects are
+refused, never followed. An array is read only if the file holds all its bytes, and all arrays
+together are at most as large as the file.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MAX_NAMES = 100_000
 
 @contextmanager
 def opened(content: Path | bytes, source: str) -> Iterator[H5File]:
-    """The HDF5 file at a path, or in memory.
+    """Open the HDF5 file at a path or in memory.
 
-    Raises :class:`WeightsError` without h5py, and for whatever goes wrong inside.
+    Raises :class:`WeightsError` without h5py, and for every error inside the ``with`` block.
     """
     try:
         h5py: Any = importlib.import_module("h5py")
@@ -50,7 +50,7 @@ def opened(content: Path | bytes, source: str) -> Iterator[H5File]:
 
 
 def _check_heaps(content: Path | bytes) -> None:
-    """Refuses a heap of texts whose free space is empty: libhdf5 would walk it for ever.
+    """Refuse a heap of texts whose free space is empty: libhdf5 would loop forever.
 
     HDF5 File Format Specification, III.E: after 16 bytes come objects of a header (index in its
     first two bytes, size in its last eight) and data; the one of index 0 is the free space.
@@ -72,44 +72,46 @@ def _check_heaps_in(data: bytes | mmap.mmap) -> None:
             size = int.from_bytes(data[here + 8 : here + 16], "little")
             steps += 1
             if (index == 0 and size == 0) or 8 * steps > len(data):  # heaps do not overlap
-                raise ValueError("a heap of texts without an end")
+                raise ValueError("expected a heap of texts with an end")
             here += size if index == 0 else 16 + (size + 7) // 8 * 8
 
 
 class H5File:
-    """A file being read; ``root`` is its outermost group. Names are paths with slashes."""
+    """An open file; ``root`` is its outermost group. Names are paths with slashes."""
 
     def __init__(self, h5py: Any, root: Any, size: int, source: str) -> None:
         self._h5py, self.root, self._left, self._size = h5py, root, size, size
         self._source = source
 
     def group(self, parent: Any, name: str) -> Any | None:
-        """The group called ``name`` in ``parent``; None where there is none."""
+        """Return the group ``name`` in ``parent``, None if there is none."""
         found = self._get(parent, name)
         return found if isinstance(found, self._h5py.Group) else None
 
     def names(self, group: Any) -> list[str]:
-        """What a group holds, in HDF5's order, that of the alphabet."""
+        """Return the names in a group, in alphabetical order."""
         if len(group) > MAX_NAMES:
-            raise WeightsError(f"{self._source}: {group.name}: more than {MAX_NAMES} entries")
+            raise WeightsError(
+                f"{self._source}: {group.name}: expected at most {MAX_NAMES} entries, got more"
+            )
         return list(group)
 
     def is_dataset(self, parent: Any, name: str) -> bool:
-        """Whether ``name`` is there and is an array."""
+        """Return whether ``name`` is an array."""
         return isinstance(self._get(parent, name), self._h5py.Dataset)
 
     def array(self, parent: Any, name: str) -> Array:
-        """The dataset ``name`` as float32. Raises :class:`WeightsError` for anything else there."""
+        """Return the dataset ``name`` as float32. Raises :class:`WeightsError` without one."""
         dataset = self._get(parent, name)
         where = one_line(f"{parent.name.strip('/')}/{name}", 120)
         if not isinstance(dataset, self._h5py.Dataset):
             raise WeightsError(f"{self._source}: missing: {where}")
         if dataset.external or dataset.is_virtual:
             raise WeightsError(f"{self._source}: {where}: refused: its data are in another file")
-        half = dataset.dtype == np.dtype("V2")  # how h5py stores bfloat16
+        half = dataset.dtype == np.dtype("V2")  # bfloat16 in h5py
         if not half and (dataset.dtype.kind != "f" or dataset.dtype.itemsize > 8):
             raise WeightsError(
-                f"{self._source}: {where}: expected numbers of floating point, got dtype "
+                f"{self._source}: {where}: expected floating-point numbers, got dtype "
                 f"{one_line(dataset.dtype, 60)}"
             )
         if dataset.shape is None or dataset.id.get_create_plist().get_nfilters():
@@ -117,19 +119,19 @@ class H5File:
         claimed = dataset.size * dataset.dtype.itemsize
         if claimed > min(dataset.id.get_storage_size(), self._left):
             raise WeightsError(
-                f"{self._source}: {where}: an array of {claimed} bytes that the file does not hold "
-                f"(it has {self._size} bytes)"
+                f"{self._source}: {where}: expected an array inside the file of {self._size} bytes,"
+                f" got one of {claimed} bytes"
             )
         self._left -= claimed
         values = dataset[()]
         if half:  # bfloat16 is the upper half of a float32
             order = values.view("<u2").astype(np.uint32) << 16
             return np.asarray(order.view(np.float32))
-        with np.errstate(over="ignore"):  # refused as infinite
+        with np.errstate(over="ignore"):  # infinities are refused later
             return np.ascontiguousarray(values, np.float32)
 
     def text(self, owner: Any, name: str) -> str | None:
-        """The attribute ``name`` of a group or dataset as text; None where there is none."""
+        """Return the attribute ``name`` of a group or dataset as text, None if there is none."""
         found = self._attribute(owner, name)
         if found is None:
             return None
@@ -139,7 +141,7 @@ class H5File:
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
     def texts(self, owner: Any, name: str) -> list[str] | None:
-        """The attribute ``name``, a list of texts that Keras splits where it is long, or None."""
+        """Return the attribute ``name``, a list of texts that Keras may split, or None."""
         parts = [self._attribute(owner, name)]
         if parts[0] is None:
             parts = []
@@ -156,14 +158,14 @@ class H5File:
         h5l = self._h5py.h5l
         for part in name.split("/"):
             key = part.encode()
-            # asked of the link itself: h5py's own "in" follows links into other files
+            # Query the link itself: h5py's `in` follows links into other files.
             if not isinstance(parent, self._h5py.Group) or key in (b"", b".", b".."):
                 return None
             if not parent.id.links.exists(key):
                 return None
             if parent.id.links.get_info(key).type != h5l.TYPE_HARD:
                 raise WeightsError(
-                    f"{self._source}: {one_line(name, 120)}: refused: a link to elsewhere"
+                    f"{self._source}: {one_line(name, 120)}: refused: a link to another place"
                 )
             parent = parent[part]
         return parent
@@ -174,7 +176,7 @@ class H5File:
         found = owner.attrs.get_id(name)
         string = self._h5py.check_string_dtype(found.dtype) is not None
         claimed = math.prod(found.shape or ()) * found.dtype.itemsize
-        empty = claimed == 0  # lists of nothing are numbers
+        empty = claimed == 0  # HDF5 stores empty lists as numbers
         if not (string or empty or found.dtype.kind == "S") or claimed > self._size:
             raise WeightsError(f"{self._source}: {one_line(name, 80)}: expected text")
         return owner.attrs[name]

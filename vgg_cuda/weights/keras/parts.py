@@ -1,4 +1,4 @@
-"""What Keras' files of weights alone hold: layers with variables, and the names of the others."""
+"""Contents of Keras' files without a config: layers with variables, and names of other layers."""
 
 from __future__ import annotations
 
@@ -8,44 +8,45 @@ from dataclasses import dataclass, field
 
 from ...text import listed, one_line
 from ..canonical import Array, WeightsError
-from ..chain import UnsupportedError
+from ..chain.layers import UnsupportedError
 from .graph import slot
 from .h5 import H5File
 from .stores import CONTAINERS, SUFFIXES, by_layer, ordered
 from .terms import INACTIVE
 
-NDIM = {"conv2d": 4, "dense": 2, "batch_normalization": 1}  # of the first variable
+NDIM = {"conv2d": 4, "dense": 2, "batch_normalization": 1}  # rank of the first variable
 POOL = re.compile(r"max_pooling2d(_\d+)?|block\d+_pool")
 KNOWN = {slot(kind, {}) for kind in (*INACTIVE, "Activation", "Flatten", "MaxPooling2D", "ReLU")}
 KNOWN |= {"global_average_pooling2d", "global_max_pooling2d", "input", "softmax"}
-CHANGING = re.compile(  # names of layers in front of the first convolution that are no input
+CHANGING = re.compile(  # layers that may precede the first convolution and change its input
     r"(.*pooling2d|.*normalization|rescaling|zero_padding2d|reshape|permute|cropping2d|resizing|"
     r"up_sampling2d|lambda|sequential|functional|model)(_\d+)?"
 )
-WHOLE = "save the whole model (.keras)"
+WHOLE = "save the complete model (.keras)"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A layer with variables: ``name`` for messages, ``own`` as its model calls it.
+    """A layer with variables: ``name`` is for messages, ``own`` is its name in its model.
 
-    ``model`` is the path of the model that it lies in, "" for the outermost.
+    ``names`` are the variables' names if the file states them. ``model`` is the path of the model
+    that contains the layer, "" for the outermost.
     """
 
     name: str
     own: str
-    names: tuple[str, ...]  # of the variables, where the file says them
+    names: tuple[str, ...]
     arrays: list[Array]
     model: str = ""
 
 
 @dataclass
 class Parts:
-    """All that a file says.
+    """All layers of a file.
 
-    ``others`` are the names of layers without variables; ``hidden``: those of nested models are
-    not among them. ``pools`` counts the pools behind every convolution, where the file has that.
-    ``first`` is a name that is taken for the input's.
+    ``others`` are the names of layers without variables; ``hidden``: the file omits such layers of
+    nested models. ``pools`` counts the pools after every convolution if the file states them.
+    ``first`` is a name assumed to be the input's.
     """
 
     layers: list[Part] = field(default_factory=list)
@@ -56,26 +57,26 @@ class Parts:
 
     @property
     def classes(self) -> list[str]:
-        """The classes of ``others``: ``flatten``."""
+        """The classes of ``others``, such as ``flatten``."""
         return [base(name) for name in self.others]
 
 
 def saved_parts(file: H5File, source: str) -> Parts:
-    """Of a ``.weights.h5`` file, whose layers are numbered by class, not ordered."""
+    """Return the parts of a ``.weights.h5`` file, whose layers are numbered by class."""
     parts = Parts()
     _collect(file, file.root, "", parts, source)
     odd = [name for name in parts.others if base(name) not in KNOWN]
     if odd:
         raise UnsupportedError(
             f"{source}: {listed(odd)}: expected the layers of a VGG; if it is one, {WHOLE}, which "
-            "says what they do"
+            "describes them"
         )
     _check_models(parts.layers, source)
     return parts
 
 
 def legacy_parts(file: H5File, group: object, source: str) -> Parts:
-    """Of an older ``.h5`` file, whose ``layer_names`` are in the model's order."""
+    """Return the parts of an older ``.h5`` file, whose ``layer_names`` are in model order."""
     parts, pools = Parts(), list[int]()
     names = file.texts(group, "layer_names") or []
     for name in names:
@@ -107,26 +108,26 @@ def legacy_parts(file: H5File, group: object, source: str) -> Parts:
                 parts.layers.append(Part(one_line(where, 120), inner, known, arrays))
                 pools += [0] * (arrays[0].ndim == NDIM["conv2d"])
         _check_order(parts.layers[before:], source)
-    if parts.others and not parts.hidden:  # files of other programs leave such layers out
+    if parts.others and not parts.hidden:  # some programs omit layers without variables
         parts.pools = pools
     _check_names(parts, names, source)
     return parts
 
 
 def _check_names(parts: Parts, names: Sequence[str], source: str) -> None:
-    """Refuses layers without variables whose names do not tell what they do."""
+    """Refuse layers without variables that have unknown names."""
     odd = [n for n in parts.others if base(n) not in KNOWN and not POOL.fullmatch(n)]
     if odd and odd[0] == names[0] and not CHANGING.fullmatch(odd[0]):
         parts.first = odd.pop(0)
     if odd:
         raise UnsupportedError(
-            f"{source}: {listed(odd)}: expected the layers of a VGG, with the names that Keras "
-            f"gives them, which alone say what they do here; if it is one, {WHOLE}"
+            f"{source}: {listed(odd)}: expected the layers of a VGG with Keras' default names; if "
+            f"it is one, {WHOLE}"
         )
 
 
 def _check_order(layers: Sequence[Part], source: str) -> None:
-    """Refuses a nested model whose frozen layers, which it lists last, were between the others."""
+    """Refuse a nested model with frozen layers in between: the file lists them last."""
     last: dict[tuple[int, str], tuple[list[int], Part]] = {}
     for part in layers:
         numbers = [int(digits[:9]) for digits in re.findall(r"\d+", part.own)]
@@ -134,30 +135,30 @@ def _check_order(layers: Sequence[Part], source: str) -> None:
         before, other = last.get(key, (numbers, part))
         if numbers < before:
             raise UnsupportedError(
-                f"{source}: {part.name} comes behind {other.name}: expected layers in the order of "
-                f"their numbers; where some are frozen, the file has these last; {WHOLE}"
+                f"{source}: {part.name}: expected layers in the order of their numbers, got it "
+                f"after {other.name}, as in files with frozen layers; {WHOLE}"
             )
         last[key] = numbers, part
 
 
 def _check_models(layers: Sequence[Part], source: str) -> None:
-    """Refuses layers in several models: the file has these by class, not in their order."""
+    """Refuse layers in several models: the file does not state the order of models."""
     seen: dict[int, Part] = {}
     for part in layers:
         ndim = part.arrays[0].ndim
-        # a batch norm belongs to the convolution that stands where it does
+        # a batch norm must be in the model of its convolution
         for other in (seen.setdefault(ndim, part), seen.get(4, part) if ndim == 1 else part):
             if other.model != part.model:
                 raise UnsupportedError(
-                    f"{source}: {other.name} and {part.name} lie in different models, and the file "
-                    f"does not say which comes first; {WHOLE}"
+                    f"{source}: expected all layers in one model, got {other.name} and {part.name} "
+                    f"in two, without their order; {WHOLE}"
                 )
 
 
 def _collect(file: H5File, group: object, where: str, parts: Parts, source: str) -> None:
-    """Layers with variables, those of nested models first, and the names of the others."""
+    """Collect layers with variables, nested models first, and the names of other layers."""
     if where.count("/") > 16:
-        raise WeightsError(f"{source}: groups nested too deep")
+        raise WeightsError(f"{source}: expected groups with fewer nested levels")
     for container in CONTAINERS:
         layers = file.group(group, container)
         if layers is None:
@@ -189,11 +190,11 @@ def _collect(file: H5File, group: object, where: str, parts: Parts, source: str)
 
 
 def base(name: str) -> str:
-    """``conv2d_10`` -> ``conv2d``: the class of a layer with a name that Keras gave it."""
+    """Return the class of a layer with a default name: ``conv2d`` for ``conv2d_10``."""
     return re.sub(r"_\d+$", "", name)
 
 
 def _natural(name: str) -> tuple[str, int]:
-    """A key that puts ``conv2d_2`` before ``conv2d_10``."""
+    """Return a key that sorts ``conv2d_2`` before ``conv2d_10``."""
     match = re.fullmatch(r"(.*?)(?:_(\d{1,6}))?", name, re.DOTALL)
     return (match[1], int(match[2] or 0)) if match else (name, 0)

@@ -1,21 +1,24 @@
-"""Keras' files of weights alone: a VGG told by names and shapes, since no config says what it is.
+"""Reader of Keras' files without a config: names and shapes determine the VGG.
 
-Assumed is what every published VGG has: a ReLU behind each convolution (behind its batch norm, if
-there is one) and behind each dense layer but the last, and pools where the names ``block1_conv2``
-or, with other names, the published network of as many convolutions has them. What a file does say,
-the classes of its other layers, is held against that, and an :class:`AssumedWarning` names the
-rest.
+The reader assumes the layers of every published VGG: a ReLU after each convolution (after its batch
+norm, if any) and after each dense layer except the last, and pools after the blocks of names like
+``block1_conv2`` or, with other names, as in the published network of as many convolutions. The
+classes of the file's other layers must agree; an :class:`AssumedWarning` names the rest.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...configs import CONFIGS
-from ..canonical import Array, Weights
-from ..chain import (
+from ..canonical import Array, AssumedWarning, Weights
+from ..chain import to_weights
+from ..chain.layers import (
     BatchNorm,
     Conv3x3,
     Flatten,
@@ -26,27 +29,25 @@ from ..chain import (
     Relu,
     Softmax,
     UnsupportedError,
-    to_weights,
 )
-from .assumed import warn_assumed
 from .h5 import H5File
 from .parts import POOL, WHOLE, Part, Parts, legacy_parts, saved_parts
 from .stores import SUFFIXES
-from .terms import dense_weight, krsc, preset_for
+from .terms import preset_for
 
-EPSILON = 1e-3  # keras.layers.BatchNormalization's default; the file does not hold it
+EPSILON = 1e-3  # keras.layers.BatchNormalization's default; the file does not state it
 BY_CONVS = {sum(w != "M" for w in widths): widths for widths in CONFIGS.values()}
 BLOCK = re.compile(r"block(\d+)_conv\d+")
 GLOBAL = ("global_average_pooling2d", "global_max_pooling2d")
 
 
 def saved_weights(file: H5File, source: str) -> Weights:
-    """Of a ``.weights.h5`` file, as Keras' ``save_weights`` writes it."""
+    """Return the weights of a ``.weights.h5`` file, as Keras' ``save_weights`` writes it."""
     return _assembled(saved_parts(file, source), source)
 
 
 def legacy_weights(file: H5File, group: object, source: str) -> Weights:
-    """Of an older ``.h5`` file, whose ``layer_names`` are in the model's order."""
+    """Return the weights of an older ``.h5`` file, whose ``layer_names`` are in model order."""
     return _assembled(legacy_parts(file, group, source), source)
 
 
@@ -54,8 +55,8 @@ def _assembled(parts: Parts, source: str) -> Weights:
     convs, dense, norms = _kinds(parts.layers, source)
     _check_activations(parts, len(convs), len(dense), len(norms), source)
     assumed = [f"{parts.first} is its input"] if parts.first else []
-    behind = f"a batch norm of epsilon {EPSILON} and a ReLU" if norms else "a ReLU"
-    assumed.append(f"convolutions of stride 1 and padding 'same', {behind} behind each")
+    after = f"a batch norm of epsilon {EPSILON} and a ReLU" if norms else "a ReLU"
+    assumed.append(f"convolutions of stride 1 and padding 'same', {after} after each")
     pools = parts.pools
     if pools is None:
         pools, places = _pools(convs, source)
@@ -63,25 +64,30 @@ def _assembled(parts: Parts, source: str) -> Weights:
     found = sum(POOL.fullmatch(name) is not None for name in parts.others)
     if found != sum(pools) and (found or (parts.others and not parts.hidden)):
         raise UnsupportedError(
-            f"{source}: expected {sum(pools)} pools behind {len(convs)} convolutions, found {found}"
-            f"; if it is a VGG, {WHOLE}, which says where they are"
+            f"{source}: expected {sum(pools)} pools after {len(convs)} convolutions, found {found}"
+            f"; if it is a VGG, {WHOLE}, which states their positions"
         )
     layers: list[Layer] = []
     for i, conv in enumerate(convs):
-        layers.append(Conv3x3(conv.name, krsc(conv.arrays[0]), _bias(conv)))
+        layers.append(Conv3x3(conv.name, np.moveaxis(conv.arrays[0], -1, 0), _bias(conv)))
         if norms:
             layers.append(_batch_norm(norms[i], source))
         layers.append(Relu(f"the ReLU of {conv.name}"))
-        layers += [MaxPool2x2(f"the pool behind {conv.name}")] * pools[i]
+        layers += [MaxPool2x2(f"the pool after {conv.name}")] * pools[i]
     channels = convs[-1].arrays[0].shape[-1] if convs else 0
     layers += _head(parts, dense, channels, assumed, source)
     weights = to_weights(layers, source=source, preset=preset_for(convs[0].own if convs else ""))
-    warn_assumed(source, assumed, 8)  # whoever called VGG.load
+    warnings.warn(
+        f"{source}: a file of weights only does not say what its layers compute. Assumed: "
+        f"{'; '.join(assumed)}. A complete model (.keras) states it",
+        AssumedWarning,
+        stacklevel=8,  # the caller of VGG.load
+    )
     return weights
 
 
 def _kinds(parts: Sequence[Part], source: str) -> tuple[list[Part], list[Part], list[Part]]:
-    """Convolutions, dense layers and batch norms."""
+    """Return convolutions, dense layers and batch norms."""
     kinds: dict[int, list[Part]] = {4: [], 2: [], 1: []}
     for part in parts:
         ndim = part.arrays[0].ndim
@@ -95,22 +101,22 @@ def _kinds(parts: Sequence[Part], source: str) -> tuple[list[Part], list[Part], 
 
 
 def _check_activations(parts: Parts, convs: int, dense: int, norms: int, source: str) -> None:
-    """Refuses numbers of activation layers that no VGG has."""
+    """Refuse numbers of activation layers that no VGG has."""
     classes, listed = parts.classes, bool(parts.others) and not parts.hidden
     acts = classes.count("re_lu") + classes.count("activation")
     if norms and (norms != convs or (listed and acts < convs)):
         raise UnsupportedError(
-            f"{source}: expected a batch norm and then a ReLU layer behind every convolution, "
+            f"{source}: expected a batch norm and then a ReLU layer after every convolution, "
             f"or no batch norms; got {convs} convolutions, {norms} batch norms and "
             f"{acts} activation layers; if it is a VGG, {WHOLE}"
         )
     hidden = max(dense - 1, 0)
-    fitting = {0, hidden, convs, convs + hidden}  # others are inside their layers
+    fitting = {0, hidden, convs, convs + hidden}  # the other activations are inside layers
     if "activation" in classes:  # the last may be a softmax
         fitting |= {count + 1 for count in fitting}
     if listed and acts not in fitting:
         raise UnsupportedError(
-            f"{source}: expected a ReLU behind each of {convs} convolutions and {hidden} of "
+            f"{source}: expected a ReLU after each of {convs} convolutions and {hidden} of "
             f"{dense} dense layers, got {acts} activation layers; if it is a VGG, {WHOLE}"
         )
     if classes.count("softmax") > 1:
@@ -120,7 +126,7 @@ def _check_activations(parts: Parts, convs: int, dense: int, norms: int, source:
 def _head(
     parts: Parts, dense: Sequence[Part], channels: int, assumed: list[str], source: str
 ) -> list[Layer]:
-    """The layers behind the last pool; adds to ``assumed``."""
+    """Return the layers after the last pool; append to ``assumed``."""
     classes = parts.classes
     layers: list[Layer] = []
     if GLOBAL[0] in classes:
@@ -131,55 +137,54 @@ def _head(
         assumed += _flattened(parts, dense[0], channels, source)
         layers.append(Flatten("flatten", "HWC"))
     elif parts.hidden:
-        assumed.append("no global pool behind the features")
+        assumed.append("no global pool after the features")
     for part in dense:
-        layers.append(Linear(part.name, dense_weight(part.arrays[0]), _bias(part)))
+        layers.append(Linear(part.name, part.arrays[0].T, _bias(part)))
         if part is not dense[-1]:
             layers.append(Relu(f"the ReLU of {part.name}"))
     if len(dense) > 1:
-        assumed.append("a ReLU behind every dense layer but the last")
+        assumed.append("a ReLU after every dense layer but the last")
     if "softmax" in classes:
         layers.append(Softmax("softmax"))
     elif dense:
-        assumed.append("no softmax at the end: a call gives logits")
+        assumed.append("no softmax at the end: a call returns logits")
     return layers
 
 
 def _flattened(parts: Parts, first: Part, channels: int, source: str) -> list[str]:
-    """What is assumed where ``first``, a dense layer, reads all pixels."""
+    """Return the assumptions about ``first``, a dense layer that reads all pixels."""
     inputs = first.arrays[0].shape[0]
     stated = "flatten" in parts.classes
     if inputs == channels:
         if not stated:
             raise UnsupportedError(
-                f"{source}: {first.name}: expected a Flatten or a global pool before it: with "
-                f"{inputs} inputs it may be either, and the file does not say which; {WHOLE}"
+                f"{source}: {first.name}: expected a Flatten or a global pool before it: {inputs} "
+                f"inputs fit both, and the file states neither; {WHOLE}"
             )
         return ["Flatten reads an image of one pixel"] if parts.hidden else []
     cells = inputs // channels if channels else 0
     if cells and cells * channels == inputs and math.isqrt(cells) ** 2 != cells:
         raise UnsupportedError(
             f"{source}: {first.name}: expected features of square images, got {inputs}: "
-            f"{cells} pixels of {channels} channels; {WHOLE}, which says the size of its images"
+            f"{cells} pixels of {channels} channels; {WHOLE}, which states the image size"
         )
     return ["square images"]
 
 
 def _pools(convs: Sequence[Part], source: str) -> tuple[list[int], str]:
-    """For every convolution, how many pools follow it, and what is assumed of them."""
+    """Return the number of pools after every convolution, and the assumption about them."""
     blocks = [int(m[1][:6]) for conv in convs if (m := BLOCK.fullmatch(conv.own))]
     if convs and len(blocks) == len(convs) and blocks == sorted(blocks):
         ends = zip(blocks, [*blocks[1:], None], strict=True)
-        return [int(b != after) for b, after in ends], "a 2x2 max-pool behind every block"
+        return [int(b != after) for b, after in ends], "a 2x2 max-pool after every block"
     if len(convs) not in BY_CONVS:
         raise UnsupportedError(
-            f"{source}: expected {', '.join(map(str, BY_CONVS))} convolutions, which have their "
-            f"pools where a published VGG has them, found {len(convs)}; {WHOLE}, which says where "
-            "they are"
+            f"{source}: expected {', '.join(map(str, BY_CONVS))} convolutions as in the published "
+            f"networks, found {len(convs)}; {WHOLE}, which states the positions of the pools"
         )
     widths = BY_CONVS[len(convs)]
     pairs = zip(widths, [*widths[1:], "M"], strict=True)
-    places = f"2x2 max-pools where VGG-{len(convs) + 3} has them"
+    places = f"2x2 max-pools as in VGG-{len(convs) + 3}"
     return [int(after == "M") for width, after in pairs if width != "M"], places
 
 
@@ -189,16 +194,10 @@ def _batch_norm(part: Part, source: str) -> BatchNorm:
     if "moving_mean" not in found or "moving_variance" not in found:
         raise UnsupportedError(
             f"{source}: {part.name}: expected gamma, beta, moving_mean and moving_variance, got "
-            f"{len(part.arrays)} variables, which nothing tells apart; {WHOLE}"
+            f"{len(part.arrays)} variables without names; {WHOLE}"
         )
-    return BatchNorm(
-        part.name,
-        found.get("gamma"),
-        found.get("beta"),
-        found["moving_mean"],
-        found["moving_variance"],
-        EPSILON,
-    )
+    gamma, beta, mean = found.get("gamma"), found.get("beta"), found["moving_mean"]
+    return BatchNorm(part.name, gamma, beta, mean, found["moving_variance"], EPSILON)
 
 
 def _bias(part: Part) -> Array | None:

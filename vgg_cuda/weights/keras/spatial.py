@@ -1,4 +1,4 @@
-"""Keras' layers that take images: what each makes of them, as records."""
+"""Translation of Keras' layers on images into records."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Literal
 import numpy as np
 
 from ...text import one_line
-from ..chain import Conv3x3, Flatten, GlobalPool, Identity, MaxPool2x2
+from ..chain.layers import Conv3x3, Flatten, GlobalPool, Identity, MaxPool2x2
 from .graph import KerasLayer
 from .state import State
-from .terms import data_format, krsc, pair
+from .terms import data_format, pair
 
-EVEN_ONLY = "they agree only where every size is even, in a model with Flatten"
+EVEN_ONLY = "they agree only if every size is even, in a model with Flatten"
 
 
 def conv2d(state: State, layer: KerasLayer) -> None:
-    """3x3, stride 1, padding "same", or "valid" behind a ``ZeroPadding2D``; no activation."""
+    """Add a 3x3 convolution: stride 1, padding "same", or "valid" after a ``ZeroPadding2D``."""
     get = layer.config.get
     state.check(layer, "kernel_size", pair(get("kernel_size")), (3, 3))
     state.check(layer, "strides", pair(get("strides", 1)), (1, 1))
@@ -24,20 +24,20 @@ def conv2d(state: State, layer: KerasLayer) -> None:
     if state.padded is None or padding != "valid":
         state.check(layer, "padding", padding, "same")
         if state.padded is not None:
-            state.refuse(layer, "padding 'valid' behind ZeroPadding2D", "'same'")
+            state.refuse(layer, "padding 'valid' after ZeroPadding2D", "'same'")
     state.padded = None
     state.check(layer, "dilation_rate", pair(get("dilation_rate", 1)), (1, 1))
     state.check(layer, "groups", get("groups", 1), 1)
     state.spatial(layer)
     w, bias = state.weights(layer)
-    if state.scale != 1.0:  # of all pixels, and of the zeros around them
+    if state.scale != 1.0:  # a scale, unlike an offset, leaves the padding's zeros unchanged
         w = (w * np.float64(state.scale)).astype(np.float32)
         state.scale = 1.0
-    state.records.append(Conv3x3(layer.name, krsc(w), bias))
+    state.records.append(Conv3x3(layer.name, np.moveaxis(w, -1, 0), bias))
 
 
 def zero_padding(state: State, layer: KerasLayer) -> None:
-    """Kept for the convolution behind it: how "same" was once spelled."""
+    """Keep the padding for the next convolution, as older models spell "same"."""
     sides = [pair(side) for side in pair(layer.config.get("padding", 1))]
     state.check(layer, "padding", sides, [(1, 1), (1, 1)])
     state.spatial(layer)
@@ -45,7 +45,7 @@ def zero_padding(state: State, layer: KerasLayer) -> None:
 
 
 def max_pool(state: State, layer: KerasLayer) -> None:
-    """2x2, stride 2; padding "same" where it pads nothing."""
+    """Add a 2x2 max-pool of stride 2; padding "same" is accepted for even sizes."""
     get = layer.config.get
     state.check(layer, "pool_size", pair(get("pool_size", 2)), (2, 2))
     state.check(layer, "strides", pair(get("strides") or get("pool_size", 2)), (2, 2))
@@ -63,7 +63,7 @@ def max_pool(state: State, layer: KerasLayer) -> None:
 
 
 def global_pool(state: State, layer: KerasLayer, kind: Literal["avg", "max"]) -> None:
-    """[N,H,W,C] -> [N,C]."""
+    """Add a global pool, [N,H,W,C] -> [N,C]."""
     state.check(layer, "keepdims", layer.config.get("keepdims", False), False)
     state.spatial(layer)
     state.flat = True
@@ -71,12 +71,12 @@ def global_pool(state: State, layer: KerasLayer, kind: Literal["avg", "max"]) ->
 
 
 def flatten(state: State, layer: KerasLayer) -> None:
-    """[N,H,W,C] -> [N,H*W*C]; nothing to what is flat."""
+    """Add a flattening [N,H,W,C] -> [N,H*W*C], nothing for vectors."""
     if state.flat:
         state.records.append(Identity(layer.name))
         return
     state.flat = True
-    # Keras moves the channels last before it flattens, but only if it is told that they are first
+    # Keras moves the channels last before it flattens, but only for data_format "channels_first".
     first = data_format(layer.config) == "channels_first"
     if first and state.data_format != "channels_first":
         state.refuse(layer, "data_format 'channels_last' as before", "'channels_first'")
@@ -85,15 +85,15 @@ def flatten(state: State, layer: KerasLayer) -> None:
 
 
 def rescaling(state: State, layer: KerasLayer) -> None:
-    """Of pixels by one number: folded into the first convolution."""
+    """Keep the scale of pixels, which is folded into the first convolution."""
     scale, offset = layer.config.get("scale"), layer.config.get("offset", 0.0)
     if any(not isinstance(record, Identity) for record in state.records):
-        state.refuse(layer, "Rescaling in front of the first convolution", "one behind it")
+        state.refuse(layer, "Rescaling before the first convolution", "one after it")
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or offset != 0:
         got = f"scale {one_line(scale, 40)}, offset {one_line(offset, 40)}"
         why = (
-            "an offset is not in the zeros around an image; leave the layer out of the model, and "
-            "give images that are rescaled"
+            "padding with zeros does not add the offset; leave the layer out of the model, and "
+            "rescale the images"
         )
         state.refuse(layer, "Rescaling by one number, without an offset", got, why)
     state.scale *= scale

@@ -1,4 +1,4 @@
-"""What a chain of Keras' layers has come to: the records so far, and the image as they leave it."""
+"""State of the translation of Keras' layers: the records so far, and the current image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from ...text import one_line
 from ..canonical import Array
-from ..chain import Layer, UnsupportedError
+from ..chain.layers import Layer, UnsupportedError
 from .graph import KerasLayer
 from .terms import data_format, is_quantized
 
@@ -18,7 +18,7 @@ Arrays = Callable[[KerasLayer, Sequence[str]], list[Array]]
 
 @dataclass
 class State:
-    """``size`` is (H, W) of the image here where it is known; ``flat``: it is [N,C] by now."""
+    """Records so far; ``size`` is (H, W) of the image or None, ``flat`` says that it is [N,C]."""
 
     source: str
     arrays: Arrays
@@ -28,14 +28,14 @@ class State:
     padded: KerasLayer | None = None  # a ZeroPadding2D for the next convolution
     scale: float = 1.0  # of pixels, for the first convolution
     rescaled: bool = False
-    even_pools: list[KerasLayer] = field(default_factory=list)  # "same", padding nothing here
+    even_pools: list[KerasLayer] = field(default_factory=list)  # padding "same" of even sizes
     records: list[Layer] = field(default_factory=list)
 
     @classmethod
     def start(
         cls, layers: Sequence[KerasLayer], shape: Sequence[Any] | None, arrays: Arrays, source: str
     ) -> State:
-        """Before ``layers``, which take inputs of ``shape``, the batch first; None: not known."""
+        """Return the state before ``layers``; ``shape`` is the input's with the batch, or None."""
         spatial = (one for one in layers if one.kind in ("Conv2D", "MaxPooling2D"))
         order = next((data_format(one.config) for one in spatial), "channels_last")
         size = None
@@ -46,28 +46,28 @@ class State:
         return cls(source, arrays, order, size)
 
     def weights(self, layer: KerasLayer) -> tuple[Array, Array | None]:
-        """Kernel and bias, as Keras has them."""
+        """Return kernel and bias in Keras' layout."""
         if is_quantized(layer.config):
-            self.refuse(layer, "weights of floating point", "a quantized layer")
+            self.refuse(layer, "floating-point weights", "a quantized layer")
         if layer.config.get("lora_rank"):
-            self.refuse(layer, "one kernel", "a LoRA beside it", "merge it first")
+            self.refuse(layer, "one kernel", "a LoRA adapter", "merge it first")
         if layer.config.get("use_bias", True):
             w, bias = self.arrays(layer, ("kernel", "bias"))
             return w, bias
         return self.arrays(layer, ("kernel",))[0], None
 
     def spatial(self, layer: KerasLayer) -> None:
-        """Refuses a layer of images that gets none, or reads it in another layout."""
+        """Refuse a layer on images after a flattening, or with another data format."""
         if self.flat:
-            self.refuse(layer, "layers of images before Flatten or a global pool", "one behind it")
+            self.refuse(layer, "layers on images before Flatten or a global pool", "one after it")
         self.check(layer, "data_format", data_format(layer.config), self.data_format)
 
     def check(self, layer: KerasLayer, what: str, got: Any, expected: Any) -> None:
-        """Refuses ``layer`` where its argument ``what`` is not as ``expected``."""
+        """Refuse ``layer`` unless its argument ``what`` equals ``expected``."""
         if got != expected:
             self.refuse(layer, f"{what} {expected!r}", one_line(repr(got), 60))
 
     def refuse(self, layer: KerasLayer, expected: str, got: str, why: str = "") -> NoReturn:
-        """A layer that this package cannot run."""
+        """Raise for a layer that this package cannot run."""
         end = f": {why}" if why else ""
         raise UnsupportedError(f"{self.source}: {layer.name}: expected {expected}, got {got}{end}")

@@ -1,4 +1,4 @@
-"""Where Keras' files keep the variables of a layer that a config names."""
+"""Lookup of a layer's variables in Keras' files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SUFFIXES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 
 class SavingLib:
-    """``layers/conv2d_1/vars/0``: as ``save_weights`` and ``.keras`` files have it.
+    """Variables of ``save_weights`` and ``.keras`` files, at paths like ``layers/conv2d_1/vars/0``.
 
-    Layers are numbered by class, in the model's order; a nested model is a layer that has layers.
+    Layers are numbered by class, in the model's order; a nested model is a layer with layers.
     """
 
     def __init__(self, file: H5File, source: str) -> None:
         self._file, self._source = file, source
 
     def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
-        """The variables of ``layer``, which Keras saves in this order, without their names."""
+        """Return the variables of ``layer``, which Keras saves in this order, without names."""
         group = self._file.root
         for slot in layer.slots:
             group = next((g for g in self._inside(group, slot) if g is not None), None)
@@ -37,8 +37,8 @@ class SavingLib:
         name = self._file.text(variables, "name")
         if name is not None and name != layer.path[-1]:
             raise WeightsError(
-                f"{self._source}: {layer.name}: {one_line(where, 160)} are the variables of "
-                f"{one_line(name, 80)}"
+                f"{self._source}: {layer.name}: expected its variables at {one_line(where, 160)}, "
+                f"found variables of {one_line(name, 80)}"
             )
         found = self._file.names(variables)
         check_count(len(found), names, layer, self._source)
@@ -51,13 +51,13 @@ class SavingLib:
 
 
 class Legacy:
-    """``model_weights/block1_conv1``: older ``.h5`` files, whose groups list their variables."""
+    """Variables of older ``.h5`` files, in groups like ``model_weights/block1_conv1``."""
 
     def __init__(self, file: H5File, group: Any, source: str) -> None:
         self._file, self._group, self._source = file, group, source
 
     def __call__(self, layer: KerasLayer, names: Sequence[str]) -> list[Array]:
-        """The variables of ``layer``, at the top or in a nested model."""
+        """Return the variables of ``layer``, of the outermost or of a nested model."""
         group, listed = self._file.group(self._group, layer.path[0]), None
         if group is not None:
             listed = self._file.texts(group, "weight_names")
@@ -77,7 +77,7 @@ class Legacy:
 
 
 def by_layer(listed: Sequence[str]) -> dict[str, list[str]]:
-    """Names of variables, ``conv/kernel:0``, by the path of their layer."""
+    """Return names of variables such as ``conv/kernel:0``, grouped by their layer's path."""
     parts: dict[str, list[str]] = {}
     for name in listed:
         parts.setdefault(name.rpartition("/")[0], []).append(name)
@@ -85,13 +85,13 @@ def by_layer(listed: Sequence[str]) -> dict[str, list[str]]:
 
 
 def ordered(listed: Sequence[str], names: Sequence[str]) -> list[str]:
-    """``listed`` in the order of ``names`` where it says which is which, else as it is."""
+    """Return ``listed`` in the order of ``names`` if its suffixes match, else unchanged."""
     ends = {name.rsplit("/", 1)[-1].split(":")[0]: name for name in listed}
     return [ends[name] for name in names] if set(ends) == set(names) else list(listed)
 
 
 def check_count(count: int, names: Sequence[str], layer: KerasLayer, source: str) -> None:
-    """Raises :class:`WeightsError` for another number of variables than ``names``."""
+    """Raise :class:`WeightsError` unless there are as many variables as ``names``."""
     if count != len(names):
         raise WeightsError(
             f"{source}: {layer.name}: expected {len(names)} variables ({', '.join(names)}), got "

@@ -1,16 +1,13 @@
-"""What Keras' arguments mean here, and how its arrays and images become ours."""
+"""Conversion of Keras' arguments, arrays and presets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ...images.presets import PRESETS, Preset
-from ..canonical import Array
 
-INACTIVE = (  # in inference
+INACTIVE = (  # layers without effect in inference
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise",
     "Identity", "InputLayer", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation",
     "RandomTranslation", "RandomZoom", "SpatialDropout2D",
@@ -19,45 +16,35 @@ INACTIVE = (  # in inference
 SCALED = Preset(  # keras.utils.load_img(target_size=(224, 224)), then / 255
     *("scaled", (224, 224), None, "nearest", "RGB", 255.0), mean=(0.0,) * 3, std=(1.0,) * 3
 )
-PIXELS = Preset(  # load_img alone: for models that rescale by themselves
+PIXELS = Preset(  # load_img without / 255: for models with a Rescaling layer
     *("pixels", (224, 224), None, "nearest", "RGB", 1.0), mean=(0.0,) * 3, std=(1.0,) * 3
 )
 
 
 def preset_for(first: str) -> Preset:
-    """How images become inputs of a model whose first convolution has this name."""
+    """Return the preset of a model whose first convolution is called ``first``."""
     return PRESETS["keras"] if first == "block1_conv1" else SCALED
 
 
-def krsc(w: Array) -> Array:
-    """A convolution's kernel, HWIO, as KRSC."""
-    return np.ascontiguousarray(np.moveaxis(w, -1, 0))
-
-
-def dense_weight(w: Array) -> Array:
-    """A dense layer's kernel [C,K] as [K,C]."""
-    return np.ascontiguousarray(w.T)
-
-
 def data_format(config: Mapping[str, Any]) -> str:
-    """Where a layer has its channels: "channels_last" or "channels_first"."""
+    """Return a layer's data format: "channels_last" or "channels_first"."""
     return str(config.get("data_format") or "channels_last")
 
 
 def pair(value: Any) -> Any:
-    """A size per axis from what Keras takes: a number, a list, its spelling of a tuple."""
+    """Return a size per axis from Keras' spellings: a number, a list, a serialised tuple."""
     if isinstance(value, Mapping):
         value = value.get("items")
     return tuple(value) if isinstance(value, list) else (value, value)
 
 
 def only(value: Any) -> Any:
-    """The one element of a list of one, such as the axis of a softmax; else what came."""
+    """Return the element of a list of one, such as the axis of a softmax; else ``value``."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
-    """Whether a layer's dtype policy says that its weights are integers."""
+    """Return whether a layer's dtype policy says that its weights are integers."""
     policy = config.get("dtype")
     quantized = isinstance(policy, Mapping) and str(policy.get("class_name")).startswith("Quant")
     return quantized or "_from_" in str(policy) or bool(config.get("quantization_config"))

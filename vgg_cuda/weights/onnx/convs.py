@@ -1,4 +1,4 @@
-"""Convolutions of an ONNX graph, what follows them, and what does nothing, as layers of a chain."""
+"""Convolutions, batch norms, ReLUs and no-ops of an ONNX graph as layers of a chain."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 import numpy as np
 
 from ..canonical import Array
-from ..chain import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu
+from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu
 from .nodes import Attributes, label
 from .position import Position
 from .tensors import FLOATING
 
 
 def nothing(t: Position, node: Any, a: Attributes) -> None:
-    """Nothing in inference."""
+    """Translate a node that does nothing in inference."""
     t.layers.append(Identity(label(node)))
 
 
 def cast(t: Position, node: Any, a: Attributes) -> None:
-    """Between kinds of floating point: the weights become float32 whatever they were."""
-    a.pop("saturate")  # of float8, which is refused
+    """Translate Cast between floating-point types: all weights become float32."""
+    a.pop("saturate")  # concerns float8, which is refused
     if a.pop("to") not in FLOATING:
         raise t.error(node, "expected a cast to floating point")
     nothing(t, node, a)
 
 
 def dropout(t: Position, node: Any, a: Attributes) -> None:
-    """Nothing, unless it is still training."""
+    """Translate Dropout in inference."""
     for name in ("ratio", "seed"):
         a.pop(name)
     training = t.graph.constant(node, 2)
@@ -38,12 +38,12 @@ def dropout(t: Position, node: Any, a: Attributes) -> None:
 
 
 def relu(t: Position, node: Any, a: Attributes) -> None:
-    """max(x, 0)."""
+    """Translate Relu."""
     t.layers.append(Relu(label(node)))
 
 
 def clip(t: Position, node: Any, a: Attributes) -> None:
-    """A ReLU where it has no maximum."""
+    """Translate Clip from 0 without a maximum: a ReLU."""
     bounds = [a.pop("min"), a.pop("max")]
     for i, bound in enumerate(bounds):
         operand = t.graph.constant(node, i + 1)
@@ -56,7 +56,7 @@ def clip(t: Position, node: Any, a: Attributes) -> None:
 
 
 def maximum(t: Position, node: Any, a: Attributes) -> None:
-    """A ReLU where it is max(x, 0): how exporters spell a clamp without a maximum."""
+    """Translate Max of a value and 0: a ReLU, as exporters spell ``clamp(min=0)``."""
     side = 0 if t.graph.is_constant(node.input[0]) else 1
     bound = t.graph.constant(node, side)
     if len(node.input) != 2 or bound is None or bound.size != 1 or bound.ndim > len(t.axes):
@@ -67,7 +67,7 @@ def maximum(t: Position, node: Any, a: Attributes) -> None:
 
 
 def conv(t: Position, node: Any, a: Attributes) -> None:
-    """A 3x3 convolution; or one as large as its input: a dense layer, as in timm's head."""
+    """Translate Conv: 3x3, or a dense layer if the kernel covers its input, as in timm's head."""
     w, bias = t.weights(node, 1), t.graph.constant(node, 2)
     strides, dilations = a.pop("strides", [1, 1]), a.pop("dilations", [1, 1])
     group = a.pop("group", 1)
@@ -99,7 +99,7 @@ def conv(t: Position, node: Any, a: Attributes) -> None:
 
 
 def batch_norm(t: Position, node: Any, a: Attributes) -> None:
-    """With the statistics that it has learnt."""
+    """Translate BatchNormalization in inference."""
     a.pop("momentum")
     if a.pop("training_mode", 0) or a.pop("spatial", 1) != 1 or any(node.output[1:]):
         raise t.error(node, "expected batch normalisation in inference, per channel")
@@ -109,12 +109,12 @@ def batch_norm(t: Position, node: Any, a: Attributes) -> None:
 
 
 def add(t: Position, node: Any, a: Attributes) -> None:
-    """A bias that stands apart from its layer."""
+    """Translate Add of a bias to the layer before it."""
     side = 0 if t.graph.is_constant(node.input[0]) else 1
     at = max((i for i, x in enumerate(t.layers) if not isinstance(x, Identity)), default=0)
     before = t.layers[at] if t.layers else None
     if not isinstance(before, (Conv3x3, Linear)):
-        raise t.error(node, "expected it as a bias, right after a convolution or a dense layer")
+        raise t.error(node, "expected a bias right after a convolution or a dense layer")
     value = t.weights(node, side)
     others = (1,) * (len(t.axes) - value.ndim) + value.shape
     if len(others) > len(t.axes) or any(
@@ -129,7 +129,7 @@ def add(t: Position, node: Any, a: Attributes) -> None:
 
 
 def as_bias(t: Position, node: Any, value: Array, features: int) -> Array:
-    """``value``, as it broadcasts to rows of ``features``, as [features]."""
+    """Return ``value``, which broadcasts to rows of ``features``, as an array [features]."""
     if value.size == 1:
         return np.full(features, value.reshape(-1)[0])
     if value.shape not in ((features,), (1, features)):

@@ -1,9 +1,9 @@
-"""A network as an ONNX file, for onnxruntime, TensorRT and whatever else reads them.
+"""Writer of ONNX files, for onnxruntime, TensorRT and other runtimes.
 
-Opset 17. Images go in as "images" [N, C, H, W], as other exporters have it, prepared as the preset
-says; "logits" or "probabilities" [N, classes] come out, or "features" where there is no head. Nodes
-have this package's names of layers, and the metadata its preset and labels, so that
-:func:`vgg_cuda.weights.load_weights` gets the same network back.
+The graph uses opset 17. Its input is "images" [N, C, H, W], prepared as the preset says; its output
+is "logits" or "probabilities" [N, classes], or "features" for a network without a head. Nodes carry
+this package's layer names, and the metadata holds preset and labels, so that
+:func:`vgg_cuda.weights.load_weights` returns the same network.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from .pools import averaging_matrix
 from .wire import TensorBytes, write
 
 OPSET, IR_VERSION = 17, 8
-MAX_BYTES = 2**31 - 2**20  # protobuf's messages end at 2 GiB; the graph needs some of it
+MAX_BYTES = 2**31 - 2**20  # protobuf messages end at 2 GiB; the graph needs a part of it
 
 
 def save_onnx(
     weights: Weights, path: str | Path, *, size: int | tuple[int, int] | None = None
 ) -> None:
-    """Writes ``weights`` as an ONNX file: under a temporary name, renamed when it is whole.
+    """Write ``weights`` as an ONNX file, under a temporary name until it is complete.
 
-    The batch is open. ``size`` is the images' height and width: by default the network's only one,
-    else what its preset makes, else 224. ONNX has no adaptive pool, so an average pool before dense
-    layers is written for that size: nothing, an AveragePool, or two products with its bins' exact
-    means. Without one, height and width stay open where ``size`` is None. The same weights and
-    size give the same bytes.
+    The batch size is dynamic. ``size`` is the images' height and width: by default the network's
+    only size, else the preset's, else 224. ONNX has no adaptive pool, so an average pool before
+    dense layers is written for that size: as nothing, an AveragePool, or two matrix products with
+    the exact means of its bins. Without such a pool, height and width are dynamic if ``size`` is
+    None. Equal weights and sizes give the same bytes.
 
     Raises ``ValueError`` for a size that the network does not take, and for weights beyond ONNX's
     2 GiB; :class:`WeightsError` without the package ``onnx``; ``OSError`` for the file.
@@ -62,7 +62,7 @@ def _bytes(message: Any) -> bytes:
 
 
 def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    """Height and width to write the graph for; None to leave them open."""
+    """Return height and width to write the graph for; None for dynamic ones."""
     config = weights.config
     if size is None:
         if config.input_size is None and (config.reduces == "none" or config.pool_grid == 1):
@@ -72,7 +72,7 @@ def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[
         chosen = size if isinstance(size, tuple) else (size, size)
         numbers = all(isinstance(s, int) and not isinstance(s, bool) for s in chosen)
         if len(chosen) != 2 or not numbers:
-            raise ValueError(f"size: expected a number of pixels or (height, width), got {size!r}")
+            raise ValueError(f"size: expected pixels or (height, width), got {size!r}")
     wrong = config.wrong_size(*chosen)
     if wrong:
         raise ValueError(f"size: {wrong}")
@@ -80,7 +80,7 @@ def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[
 
 
 def _preset_size(weights: Weights) -> tuple[int, int] | None:
-    """The size that all images have which the preset prepares."""
+    """Return the size of all images that the preset prepares; None if it varies."""
     preset, config = weights.preset, weights.config
     found = preset.resize if isinstance(preset.resize, tuple) else None
     if preset.crop is not None:
@@ -89,7 +89,7 @@ def _preset_size(weights: Weights) -> tuple[int, int] | None:
 
 
 class _Builder:
-    """Builds the graph node by node; ``value`` is the name of the last one's result."""
+    """Builder of the graph, node by node; ``value`` is the name of the last result."""
 
     def __init__(self, onnx: Any, weights: Weights, size: tuple[int, int] | None) -> None:
         self.onnx = onnx
@@ -101,10 +101,10 @@ class _Builder:
         self.value = "images"
 
     def build(self) -> None:
-        """All nodes, the input and the output."""
+        """Add all nodes, the input and the output."""
         self.features()
         self.pool()
-        if self.config.flat and not self.config.head:  # features are in HWC order, as in a call
+        if self.config.flat and not self.config.head:  # features in HWC order, as a call returns
             self.node("Transpose", "channels_last", perm=[0, 2, 3, 1])
         if self.config.head or self.config.flat:
             self.node("Flatten", "flatten", axis=1)
@@ -125,7 +125,7 @@ class _Builder:
         self.describe(name)
 
     def features(self) -> None:
-        """Convolutions with their ReLUs, and the pools that halve."""
+        """Add the convolutions with their ReLUs, and the max-pools."""
         for layer in self.config.features:
             if isinstance(layer, Conv):
                 w, bias = f"{layer.name}.weight", f"{layer.name}.bias"
@@ -138,7 +138,7 @@ class _Builder:
                 self.node("MaxPool", layer.name, kernel_shape=[2, 2], strides=[2, 2])
 
     def pool(self) -> None:
-        """The pool to a grid, for the size at hand."""
+        """Add the pool to a fixed grid, for the chosen size."""
         config, name = self.config, f"{self.config.reduces}pool"
         if config.reduces == "none":
             return
@@ -146,7 +146,7 @@ class _Builder:
             self.node("GlobalAveragePool" if config.reduces == "avg" else "GlobalMaxPool", name)
             return
         if config.reduces == "max" or self.size is None:
-            raise ValueError(f"{name}: ONNX has no adaptive maximum to {config.grid}")
+            raise ValueError(f"{name}: expected an average or a global pool, got {config.grid}")
         rows, columns = (side >> config.pools for side in self.size)
         grid = config.pool_grid
         if rows % grid == 0 and columns % grid == 0:
@@ -161,7 +161,7 @@ class _Builder:
     def node(
         self, kind: str, name: str, *operands: str, left: bool = False, **attributes: Any
     ) -> None:
-        """The next node, of the last one's result (at the right where ``left`` is set)."""
+        """Add a node that reads the last result: its first operand, or its last with ``left``."""
         inputs = [*operands, self.value] if left else [self.value, *operands]
         self.graph.node.append(
             self.onnx.helper.make_node(kind, inputs, [name], name=name, **attributes)
@@ -169,7 +169,7 @@ class _Builder:
         self.value = name
 
     def parameter(self, name: str, shape: tuple[int, ...], layout: str = "") -> None:
-        """A canonical tensor as an initialiser of ``shape``, brought to ``layout`` when written."""
+        """Add a canonical tensor as an initialiser; it is converted to ``layout`` on writing."""
         w = self.weights.tensors[name]
         channels = self.config.out_channels
 
@@ -184,7 +184,7 @@ class _Builder:
         self.tensors.append(TensorBytes(self._header(name, shape), 4 * w.size, read))
 
     def constant(self, name: str, array: NDArray[np.float32]) -> None:
-        """An initialiser that is no weight."""
+        """Add an initialiser that is not a weight."""
         header = self._header(name, array.shape)
         self.tensors.append(TensorBytes(header, array.nbytes, lambda: _little_endian(array)))
 
@@ -193,7 +193,7 @@ class _Builder:
         return _bytes(self.onnx.TensorProto(name=name, dims=shape, data_type=kind))
 
     def describe(self, output: str) -> None:
-        """Names, types and shapes of the input and the output."""
+        """Add names, types and shapes of the input and the output."""
         config, make = self.config, self.onnx.helper.make_tensor_value_info
         kind = self.onnx.TensorProto.FLOAT
         sides: tuple[int | str, ...] = self.size or ("H", "W")
@@ -206,7 +206,7 @@ class _Builder:
         self.graph.output.append(make(output, kind, ["N", *self._result()]))
 
     def _result(self) -> Iterator[int | str]:
-        """Sizes of the output after the batch; letters where images decide."""
+        """Yield the output's sizes after the batch; names for dynamic ones."""
         config = self.config
         if config.head:
             yield config.head[-1]

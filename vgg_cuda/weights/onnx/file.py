@@ -1,7 +1,7 @@
-"""ONNX files: a graph of operations with its weights. Format: https://onnx.ai/onnx/repo-docs/IR.html.
+"""Reader of ONNX files: a graph of operations with its weights.
 
-Read with the package ``onnx``. Only its protobuf classes are used: no code of the file runs, and
-:mod:`.wire` keeps the weights out of the parser.
+The package ``onnx`` parses the graph; no code of the file runs, and :mod:`.wire` keeps the weights
+out of the parser. Format: https://onnx.ai/onnx/repo-docs/IR.html.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 from ...images.presets import MAX_SIDE
 from ...text import one_line
 from ..canonical import Weights, WeightsError
-from ..chain import UnsupportedError, to_weights
+from ..chain import to_weights
+from ..chain.layers import UnsupportedError
 from ..metadata import Stated, parse
 from .functions import inlined
 from .graph import Graph, Joined
@@ -26,30 +27,30 @@ from .tensors import FLOATING, Storage
 from .wire import WireError, strip
 
 SUFFIX = ".onnx"
-OLDEST_OPSET = 7  # the first with today's broadcasting
+OLDEST_OPSET = 7  # the first with NumPy's broadcasting
 
 _AFTER_VERSION = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of a model's fields 2 to 8
 
 
 def matches(head: bytes, suffix: str = "") -> bool:
-    """Whether a file that begins with ``head`` is a protobuf message as ONNX's writers begin it.
+    """Return whether ``head``, the first bytes of a file, looks like an ONNX model.
 
-    That is: field 1, the IR version, below 128; then one of the fields 2 to 8. Protobuf has no
-    magic number, so other formats are to be asked first; a file that is none of them and is called
-    .onnx is one, too, be it to say what is wrong with it.
+    ONNX's writers begin with field 1, the IR version, below 128, then one of the fields 2 to 8.
+    Protobuf has no magic number, so test other formats first. A name that ends in .onnx matches,
+    too: the error then says what is wrong with the file.
     """
     begins = len(head) > 2 and head[0] == 8 and 0 < head[1] < 128 and head[2] in _AFTER_VERSION
     return begins or suffix.lower() == SUFFIX
 
 
 def read(path: Path, source: str) -> Weights:
-    """The weights of the VGG in an ONNX file, and of what it says beside it.
+    """Return the weights of the VGG in an ONNX file.
 
-    The images' size is the graph's where it states one; ``to_weights`` says when that binds.
-    An average pool that exporters wrote for an adaptive one is adaptive again. Preset and labels
-    come from the metadata that :func:`.export.save_onnx` writes.
+    The image size is the graph's, if the graph states one; ``to_weights`` says when it is required.
+    An average pool that an exporter wrote for an adaptive one becomes adaptive again. Preset and
+    labels come from the metadata that :func:`.export.save_onnx` writes.
 
-    Raises :class:`UnsupportedError` for a graph that is no VGG, naming the node, and
+    Raises :class:`UnsupportedError`, which names the node, for a graph that is not a VGG, and
     :class:`WeightsError` for a file that cannot be read.
     """
     onnx = import_onnx(source)
@@ -69,13 +70,13 @@ def read(path: Path, source: str) -> Weights:
     except (WireError, _decode_error()) as error:
         raise WeightsError(f"{source}: not a readable ONNX file: {one_line(error)}") from None
     for name, tensor in weights.tensors.items():
-        if storage.shares(tensor):  # the model must not change, or vanish, with the file
+        if storage.shares(tensor):  # the weights must not change if the file does
             weights.tensors[name] = tensor.copy()
     return weights
 
 
 def import_onnx(source: str) -> Any:
-    """The package ``onnx``. Raises :class:`WeightsError`, which names the extra, without it."""
+    """Return the package ``onnx``. Raises :class:`WeightsError`, which names the extra."""
     try:
         return importlib.import_module("onnx")
     except ImportError:
@@ -91,7 +92,7 @@ def _decode_error() -> type[Exception]:
 
 
 def _check_text(message: Any) -> None:
-    """Refuses names that are no UTF-8, which protobuf gives as bytes."""
+    """Refuse names that are not UTF-8, which protobuf returns as bytes."""
     for field, value in message.ListFields():
         values = [value] if hasattr(value, "ListFields") or isinstance(value, str) else value
         if field.message_type is not None:
@@ -100,7 +101,7 @@ def _check_text(message: Any) -> None:
         elif field.type == field.TYPE_STRING and (
             isinstance(value, bytes) or any(isinstance(text, bytes) for text in values)
         ):
-            raise WireError(f"{field.name}: expected text, got bytes that are no UTF-8")
+            raise WireError(f"{field.name}: expected UTF-8 text, got other bytes")
 
 
 def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights:
@@ -125,7 +126,7 @@ def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights
 
 
 def _restated(weights: Weights, stated: Stated) -> Weights:
-    """``weights`` with what this package's own files state, and exporters cannot."""
+    """Return ``weights`` with the fields that only this package's own files state."""
     if not stated.present:
         return weights
     config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
@@ -133,7 +134,7 @@ def _restated(weights: Weights, stated: Stated) -> Weights:
 
 
 def _opset(onnx: Any, model: Any, source: str) -> int:
-    """The version of ONNX's own operations."""
+    """Return the version of ONNX's default operator set."""
     found = {entry.domain: entry.version for entry in model.opset_import}
     version = found.get("", found.get("ai.onnx"))
     newest = onnx.defs.onnx_opset_version()
@@ -146,13 +147,13 @@ def _opset(onnx: Any, model: Any, source: str) -> int:
 
 
 def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
-    """The axes of the images, and their sizes where the graph states them."""
+    """Return the axes of the images and their sizes, None for dynamic ones."""
     name = one_line(graph.input.name, 80) or "the input"
     tensor = graph.input.type.tensor_type
     if tensor.elem_type not in FLOATING:
         raise UnsupportedError(
-            f"{graph.source}: {name}: expected images in floating point: normalise them outside "
-            "the model"
+            f"{graph.source}: {name}: expected floating-point images, got another type; normalise "
+            "them outside the model"
         )
     if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
         raise UnsupportedError(

@@ -1,7 +1,7 @@
-"""Functions that an ONNX file brings along: exporters write a layer as a call of one.
+"""Inlining of the functions that an ONNX file defines: some exporters write one per layer.
 
-``onnx.inliner`` puts their bodies in place of the calls. Functions that call functions can double
-the graph at every level, so its size is counted before.
+``onnx.inliner`` replaces the calls with the functions' bodies. Functions that call functions can
+double the graph at every level, so the number of nodes is counted first.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from typing import Any
 
 from ...text import one_line
 from ..canonical import WeightsError
-from ..chain import UnsupportedError
+from ..chain.layers import UnsupportedError
 
-MAX_NODES = 10_000  # of the graph that results; VGG-19's has about 60
+MAX_NODES = 10_000  # in the resulting graph; VGG-19 has about 60
 
 
 def inlined(onnx: Any, model: Any, source: str) -> Any:
-    """``model`` without functions; the very same where it has none.
+    """Return ``model`` with its functions inlined; ``model`` itself if it defines none.
 
-    Raises :class:`UnsupportedError` for functions that call themselves, or that make too large a
-    graph, and :class:`WeightsError` where onnx cannot inline them.
+    Raises :class:`UnsupportedError` for recursive functions and for graphs that become too large,
+    :class:`WeightsError` if onnx cannot inline the functions.
     """
     if not model.functions:
         return model
@@ -33,19 +33,22 @@ def inlined(onnx: Any, model: Any, source: str) -> Any:
             key = (node.domain, node.op_type)
             if key in within or len(within) > 32:
                 raise UnsupportedError(
-                    f"{source}: {one_line(node.op_type, 80)}: a function that calls itself"
+                    f"{source}: {one_line(node.op_type, 80)}: expected functions without "
+                    "recursion, got one that calls itself"
                 )
             if key in functions and key not in sizes:
                 sizes[key] = size(functions[key].node, (*within, key))
             total += sizes.get(key, 1)
         if total > MAX_NODES:
-            raise UnsupportedError(f"{source}: functions that make more than {MAX_NODES} nodes")
+            raise UnsupportedError(
+                f"{source}: expected at most {MAX_NODES} nodes, its functions make more"
+            )
         return total
 
     size(model.graph.node, ())
     if any(key[0] in ("", "ai.onnx") for key in functions):
-        raise UnsupportedError(f"{source}: functions in the name of ONNX's own operations")
+        raise UnsupportedError(f"{source}: expected functions outside of ONNX's own domain")
     try:
         return importlib.import_module("onnx.inliner").inline_local_functions(model)
-    except Exception as error:  # of C++: whatever it finds wrong with the model
-        raise WeightsError(f"{source}: its functions cannot be read: {one_line(error)}") from None
+    except Exception as error:  # the C++ inliner raises nearly anything for a broken model
+        raise WeightsError(f"{source}: cannot inline its functions: {one_line(error)}") from None

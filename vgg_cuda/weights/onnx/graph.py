@@ -1,45 +1,51 @@
 """An ONNX graph as the one path from its input to its output, and the constants beside it.
 
 Exporters spell a layer's operands in many ways: initialisers, Constant nodes, transposes and
-reshapes of these, and for shapes little programs of Shape, Gather and Concat. :meth:`Graph.value`
-computes them; nothing that it computes is larger than what it reads, but for short vectors.
+reshapes of these. They spell shapes as small programs of Shape, Gather and Concat.
+:meth:`Graph.value` computes both, and refuses arithmetic on anything larger than a shape.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
 
 from ...text import one_line
 from ..canonical import Array, WeightsError
-from ..chain import UnsupportedError
-from .nodes import FOLDED, LITERALS, MAX_SHAPE, Attributes, is_standard, label
+from ..chain.layers import UnsupportedError
+from .nodes import COMPUTED, REARRANGED, Attributes, evaluate, is_standard, label
 from .tensors import Storage
 
-MAX_DEPTH = 64  # of a constant's computation
+MAX_DEPTH = 64  # nodes in a row that compute one constant
+MAX_SHAPE = 64  # elements of a computed shape
 
-_FOLLOWED = {"Constant", "Shape", *FOLDED}  # what gives constants where it gets them
+_FOLLOWED = {"Constant", "Shape", *REARRANGED, *COMPUTED}
+_LITERALS = {
+    "value_float": np.float32, "value_floats": np.float32,
+    "value_int": np.int64, "value_ints": np.int64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Joined:
-    """Nodes that part and meet again: each after those that it needs, where they meet last."""
+    """Nodes of a branch in the graph, operands first; the last node joins its ends."""
 
     nodes: list[Any]
 
 
 class Graph:
-    """The nodes and constants of one graph, by the names of the values they make."""
+    """The nodes and constants of one graph, by the names of their values."""
 
     def __init__(self, graph: Any, opset: int, storage: Storage, source: str) -> None:
         self.opset = opset
         self.storage = storage
         self.source = source
         self.shapes: dict[str, tuple[int, ...]] = {}
-        """Of computed values, as far as the path has been followed."""
+        """Shapes of the computed values that the path has reached so far."""
         self._values: dict[str, Array] = {}
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         if graph.sparse_initializer:
@@ -51,17 +57,18 @@ class Graph:
                     raise self._bad(f"{one_line(output, 80)}: two nodes make this value")
                 if output:
                     self._makers[output] = node
-        self._constants = self._find_computed(graph, set(self._initializers))
+        self._nodes = self._sorted(graph.node)
+        self._constants = self._find_computed(set(self._initializers))
         shapes = {o for n in graph.node if n.op_type == "Shape" for o in n.output}
-        self._sized = self._find_computed(graph, self._constants | shapes)
+        self._sized = self._find_computed(self._constants | shapes)
         inputs = [value for value in graph.input if value.name not in self._initializers]
         self.input = self._only(inputs, "input")
         self.output = self._only(graph.output, "output")
 
     def path(self) -> list[Any]:
-        """The nodes from input to output, and :class:`Joined` where there are several ways.
+        """Return the nodes from input to output, with a :class:`Joined` for each branch.
 
-        Raises :class:`WeightsError` where there is none, or one that begins elsewhere.
+        Raises :class:`WeightsError` if no path leads from the input to the output.
         """
         found: list[Any] = []
         nodes = self._live()
@@ -74,48 +81,55 @@ class Graph:
                 if not users[name]:
                     waiting.discard(name)
             waiting.add(node.output[0])
-            if len(waiting) == 1:  # whatever comes depends on this node alone
+            if len(waiting) == 1:  # all later nodes depend on this node alone
                 found.append(Joined(group) if len(group) > 1 else node)
                 group = []
         return found
 
+    def _sorted(self, nodes: Any) -> list[Any]:
+        """Return ``nodes`` with every node after those whose results it reads."""
+        position = {id(node): i for i, node in enumerate(nodes)}
+        before = {
+            i: {position[id(self._makers[name])] for name in node.input if name in self._makers}
+            for i, node in enumerate(nodes)
+        }
+        try:
+            return [nodes[i] for i in TopologicalSorter(before).static_order()]
+        except CycleError as error:
+            raise self.unsupported(nodes[error.args[1][0]], "the graph has a cycle") from None
+
     def _live(self) -> list[Any]:
-        """All nodes that the output needs, each after those that it needs itself."""
-        order: list[Any] = []
-        done = {self.input.name}
-        begun: set[str] = set()
-        stack: list[tuple[str, Any]] = [(self.output.name, None)]
-        while stack:
-            value, user = stack[-1]
-            if value in done:
-                stack.pop()
+        """Return all nodes that the output needs, each after those that it needs itself."""
+        live: list[Any] = []
+        needed = {self.output.name}
+        self._check_made(self.output.name, None)
+        for node in reversed(self._nodes):
+            if needed.isdisjoint(node.output):
                 continue
-            node = self._makers.get(value)
-            if node is None or value in self._sized:
-                who = f"{label(user)}: " if user is not None else ""
-                raise self._bad(
-                    f"{who}{one_line(value, 80) or 'nothing'}: expected a constant, or a value "
-                    f"computed from {one_line(self.input.name, 80)}"
-                )
             operands = self.operands(node)
             if not operands:
                 raise self.unsupported(node, "constants of this operation are not supported")
-            if value != node.output[0]:
+            if not needed.isdisjoint(node.output[1:]):
                 raise self.unsupported(node, "only its first result is supported")
-            missing = [name for name in operands if name not in done]
-            if not missing:
-                order.append(node)
-                done.add(value)
-            elif value in begun:
-                raise self.unsupported(node, "the graph has a cycle")
-            begun.add(value)
-            stack += [(name, node) for name in missing]
-        return order
+            for name in operands:
+                self._check_made(name, node)
+            needed.update(operands)
+            live.append(node)
+        return live[::-1]
+
+    def _check_made(self, name: str, user: Any) -> None:
+        """Refuse a value that is neither the input nor computed from it."""
+        if name != self.input.name and (name not in self._makers or name in self._sized):
+            who = f"{label(user)}: " if user is not None else ""
+            raise self._bad(
+                f"{who}{one_line(name, 80) or 'nothing'}: expected a constant, or a value "
+                f"computed from {one_line(self.input.name, 80)}"
+            )
 
     def constant(self, node: Any, position: int) -> Array | None:
-        """The operand of ``node`` at ``position``, None where it is left out.
+        """Return the operand of ``node`` at ``position``, None if the node has none there.
 
-        Raises :class:`UnsupportedError` where it is computed from the images.
+        Raises :class:`UnsupportedError` if the operand depends on the images.
         """
         name = node.input[position] if position < len(node.input) else ""
         if not name:
@@ -127,7 +141,7 @@ class Graph:
         return self.value(name)
 
     def value(self, name: str, depth: int = 0) -> Array:
-        """A constant, or what follows from shapes. Raises :class:`UnsupportedError`."""
+        """Return a constant, or a value computed from shapes. Raises :class:`UnsupportedError`."""
         if name in self._values:
             return self._values[name]
         if name in self._initializers:
@@ -141,15 +155,15 @@ class Graph:
         return result
 
     def operands(self, node: Any) -> list[str]:
-        """Those that are computed from the images, not from their size alone."""
+        """Return the names of the operands that depend on the images' pixels, not only size."""
         return [name for name in node.input if name and name not in self._sized]
 
     def is_constant(self, name: str) -> bool:
-        """Whether the value does not depend on the images."""
+        """Return whether the value is independent of the images."""
         return name in self._constants
 
     def unsupported(self, node: Any, text: str) -> UnsupportedError:
-        """An error about ``node``."""
+        """Return an error about ``node``."""
         return UnsupportedError(f"{self.source}: {label(node)}: {text}")
 
     def _bad(self, text: str) -> WeightsError:
@@ -163,70 +177,52 @@ class Graph:
             )
         return values[0]
 
-    def _find_computed(self, graph: Any, seeds: set[str]) -> set[str]:
-        """``seeds`` and the names of all that is computed from them alone."""
+    def _find_computed(self, seeds: set[str]) -> set[str]:
+        """Return ``seeds`` and the names of all values computed from them alone."""
         known = set(seeds)
-        users: dict[str, list[Any]] = {}
-        missing: dict[int, int] = {}
-        ready = []
-        for node in graph.node:
-            if not is_standard(node) or node.op_type not in _FOLLOWED:
-                continue
-            operands = {name for name in node.input if name and name not in known}
-            missing[id(node)] = len(operands)
-            for name in operands:
-                users.setdefault(name, []).append(node)
-            if not operands:
-                ready.append(node)
-        while ready:
-            for output in ready.pop().output:
-                known.add(output)
-                for user in users.get(output, ()):
-                    missing[id(user)] -= 1
-                    if not missing[id(user)]:
-                        ready.append(user)
+        for node in self._nodes:
+            followed = is_standard(node) and node.op_type in _FOLLOWED
+            if followed and all(name in known for name in node.input if name):
+                known.update(node.output)
         return known
 
     def _computed(self, node: Any, depth: int) -> Array:
-        attributes = Attributes(node)
-        known = is_standard(node)
-        if known and node.op_type == "Constant":
-            result = self._literal(node, attributes)
-        elif known and node.op_type == "Shape":
-            result = self._shape(node, attributes)
-        elif known and node.op_type in FOLDED:
-            operands = [self.value(name, depth + 1) for name in node.input if name]
-            try:
-                with np.errstate(all="ignore"):
-                    result = np.asarray(FOLDED[node.op_type](operands, attributes))
-            except (ValueError, IndexError, TypeError, ZeroDivisionError, OverflowError) as error:
-                raise self.unsupported(node, f"cannot be computed: {one_line(error)}") from None
-            largest = max((operand.size for operand in operands), default=0)
-            if result.size > max(largest, MAX_SHAPE):
-                raise self.unsupported(node, f"a constant of {result.size} elements: expected less")
-        else:
+        if node.op_type not in _FOLLOWED or not is_standard(node):
             raise self.unsupported(node, "expected a constant or a shape, not this operation")
-        if attributes.left:
+        if node.op_type == "Constant":
+            return self._literal(node)
+        if node.op_type == "Shape":
+            return self._shape(node)
+        operands = [self.value(name, depth + 1) for name in node.input if name]
+        small = sum(x.size for x in operands) <= MAX_SHAPE and all(x.ndim < 2 for x in operands)
+        if node.op_type in COMPUTED and not small:
             raise self.unsupported(
-                node, f"attribute {one_line(attributes.left[0], 40)} is not supported"
+                node,
+                "arithmetic on constants is supported for shapes only; fold the constants first: "
+                "onnxscript.optimizer.optimize(model), or onnxsim",
             )
-        return result
+        try:
+            return evaluate(node, operands, self.opset)
+        except ValueError as error:
+            raise self.unsupported(node, f"cannot be computed: {error}") from None
 
-    def _literal(self, node: Any, attributes: Attributes) -> Array:
+    def _literal(self, node: Any) -> Array:
+        attributes = Attributes(node)
         tensor = attributes.pop("value")
         if tensor is not None:
             return self.storage.array(tensor, str(node.output[0]))
-        for name, dtype in LITERALS.items():
+        for name, dtype in _LITERALS.items():
             value = attributes.pop(name)
             if value is not None:
                 return np.array(value, dtype)
         raise self.unsupported(node, "expected numbers")
 
-    def _shape(self, node: Any, attributes: Attributes) -> Array:
+    def _shape(self, node: Any) -> Array:
         name = node.input[0] if node.input else ""
         shape = self.shapes.get(name)
         if shape is None and self.is_constant(name):
             shape = self.value(name).shape
         if shape is None:
             raise self.unsupported(node, "expected the shape of a layer before this one")
+        attributes = Attributes(node)
         return np.array(shape[attributes.pop("start", 0) : attributes.pop("end")], np.int64)

@@ -1,4 +1,4 @@
-"""The nodes of an ONNX graph's path, one by one, as layers of a chain."""
+"""Translation of the nodes of an ONNX graph's path into layers of a chain."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...text import one_line
-from ..chain import AdaptiveAvgPool, Flatten, GlobalPool, Identity, UnsupportedError
+from ..chain.layers import AdaptiveAvgPool, Flatten, GlobalPool, Identity, UnsupportedError
 from . import convs, pools, rows
+from .adaptive_pool import skip_adaptive_pool
 from .graph import Joined
 from .nodes import Attributes, is_standard
 from .position import Position
-from .probe import begins, skip_adaptive_pool
 
 TRANSLATED: Mapping[str, Callable[[Position, Any, Attributes], None]] = {
     "Add": convs.add,
@@ -23,28 +23,28 @@ TRANSLATED: Mapping[str, Callable[[Position, Any, Attributes], None]] = {
     "Dropout": convs.dropout,
     "Flatten": rows.flatten,
     "Gemm": rows.gemm,
-    "GlobalAveragePool": pools.global_average,
-    "GlobalMaxPool": pools.global_max,
+    "GlobalAveragePool": lambda t, node, a: pools.global_pool(t, node, "avg"),
+    "GlobalMaxPool": lambda t, node, a: pools.global_pool(t, node, "max"),
     "Identity": convs.nothing,
     "MatMul": rows.matmul,
     "Max": convs.maximum,
     "MaxPool": pools.max_pool,
-    "ReduceMax": pools.reduce_max,
-    "ReduceMean": pools.reduce_mean,
+    "ReduceMax": lambda t, node, a: pools.reduce(t, node, a, "max"),
+    "ReduceMean": lambda t, node, a: pools.reduce(t, node, a, "avg"),
     "Relu": convs.relu,
     "Reshape": rows.reshape,
     "Softmax": rows.softmax,
     "Squeeze": pools.squeeze,
     "Transpose": rows.transpose,
 }
-"""What becomes of each operation: it appends to ``layers`` and moves the position on."""
+"""Translators by operation: each appends to the position's ``layers`` and updates its axes."""
 
 
 def translate(at: Position, path: list[Any]) -> None:
-    """Follows ``path`` from ``at``. Raises :class:`UnsupportedError`, naming the node."""
+    """Follow ``path`` from ``at``. Raises :class:`UnsupportedError`, which names the node."""
     done = 0
     while done < len(path):
-        skipped = skip_adaptive_pool(at, path[done:]) if begins(at, path[done]) else 0
+        skipped = skip_adaptive_pool(at, path[done:])
         if not skipped:
             _step(at, path[done])
         done += skipped or 1
@@ -57,13 +57,13 @@ def _step(at: Position, item: Any) -> None:
     if isinstance(item, Joined):
         joins = [one_line(name, 80) for name in at.graph.operands(item.nodes[-1])]
         raise at.error(
-            item.nodes[-1], f"branches are not supported: it joins {' and '.join(joins[:2])}"
+            item.nodes[-1], f"expected a chain without branches, it joins {' and '.join(joins[:2])}"
         )
     translated = TRANSLATED.get(item.op_type) if is_standard(item) else None
     if translated is None:
         raise at.error(item, f"expected an operation of a VGG ({', '.join(TRANSLATED)})")
     if at.averaged and item.op_type not in ("MatMul", "Identity"):
-        raise at.error(item, "expected the other half of an adaptive pool before it")
+        raise at.error(item, "expected the second MatMul of an adaptive pool before this node")
     attributes = Attributes(item)
     translated(at, item, attributes)
     if attributes.left:
@@ -72,13 +72,13 @@ def _step(at: Position, item: Any) -> None:
 
 
 def _end(at: Position) -> None:
-    """Sees to it that a result without dense layers is what the graph's is."""
+    """Match the result of a graph without dense layers to what this package returns."""
     last = max((i for i, x in enumerate(at.layers) if not isinstance(x, Identity)), default=0)
     layer = at.layers[last] if at.layers else None
     if isinstance(layer, GlobalPool) and layer.kind == "avg" and "1" in at.axes:
-        at.layers[last] = AdaptiveAvgPool(layer.name, 1)  # which stays [N,C,1,1]
+        at.layers[last] = AdaptiveAvgPool(layer.name, 1)  # its result is [N,C,1,1]
     if isinstance(layer, Flatten) and layer.order == "CHW" and at.known != (1, 1):
         raise UnsupportedError(
-            f"{at.graph.source}: {layer.name}: expected a dense layer after it: features without "
-            "one come in HWC order here; export the model without the Flatten"
+            f"{at.graph.source}: {layer.name}: expected a dense layer after Flatten: flattened "
+            "features are in HWC order in this package; export the model without the Flatten"
         )

@@ -1,4 +1,4 @@
-"""Pools of an ONNX graph as layers of a chain: maxima, and means in their many spellings."""
+"""Pooling nodes of an ONNX graph as layers of a chain: maxima, and means in several spellings."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..canonical import Array
-from ..chain import AdaptiveAvgPool, GlobalPool, Identity, MaxPool2x2
+from ..chain.layers import AdaptiveAvgPool, GlobalPool, Identity, MaxPool2x2
 from .nodes import Attributes, label
 from .position import Position
 
+Kind = Literal["avg", "max"]
+
 
 def averaging_matrix(cells: int, size: int) -> NDArray[np.float32]:
-    """[cells, size]: row i is the mean over bin i of an adaptive average pool, PyTorch's bins."""
+    """Return [cells, size]: row i averages bin i of PyTorch's adaptive average pool."""
     matrix = np.zeros((cells, size), np.float32)
     for i in range(cells):
         begin, end = i * size // cells, -(-(i + 1) * size // cells)
@@ -23,9 +25,9 @@ def averaging_matrix(cells: int, size: int) -> NDArray[np.float32]:
 
 
 def max_pool(t: Position, node: Any, a: Attributes) -> None:
-    """2x2 and stride 2; anything else is refused."""
+    """Translate MaxPool of 2x2 with stride 2."""
     kernel, strides, pads, dilations, ceil = _window(t, node, a)
-    a.pop("storage_order")  # of the indices, which nobody asks for
+    a.pop("storage_order")  # concerns the indices only, a second result
     even = t.known is not None and not any(size % 2 for size in t.known)
     halves = kernel == strides == [2, 2] and dilations == [1, 1] and not any(pads)
     if not halves or (ceil and not even):
@@ -42,7 +44,7 @@ def max_pool(t: Position, node: Any, a: Attributes) -> None:
 
 
 def average_pool(t: Position, node: Any, a: Attributes) -> None:
-    """What exporters make of an adaptive pool for a size that the grid divides."""
+    """Translate AveragePool: an adaptive pool whose grid divides the image."""
     kernel, strides, pads, dilations, ceil = _window(t, node, a)
     a.pop("count_include_pad")
     plain = kernel == strides and not any(pads) and not ceil and set(dilations) == {1}
@@ -50,7 +52,7 @@ def average_pool(t: Position, node: Any, a: Attributes) -> None:
     if t.known is not None and len(kernel) == 2 and min(kernel) > 0:
         rows, columns = (size // k for size, k in zip(t.known, kernel, strict=True))
         exact = (rows * kernel[0], columns * kernel[1]) == t.known
-        # a window as large as the image may have any stride: it makes one step
+        # A window as large as the image makes one step, whatever its stride.
         plain = plain or ((rows, columns) == (1, 1) and not any(pads))
         grid = rows if exact and rows == columns else None
     if plain and kernel == [1, 1] and not (t.adaptive and grid):
@@ -67,7 +69,7 @@ def average_pool(t: Position, node: Any, a: Attributes) -> None:
 
 
 def averaging(t: Position, node: Any, matrix: Array, left: bool) -> None:
-    """Half of an adaptive pool as a matrix product: rows from the left, columns from the right."""
+    """Translate half of an adaptive pool: MatMul from the left (rows) or right (columns)."""
     axis = "H" if left else "W"
     if t.known is None or t.axes != "NCHW" or matrix.ndim != 2 or axis in t.averaged:
         raise t.error(node, "a matrix product with pixels: expected an average pool or a Flatten")
@@ -90,53 +92,37 @@ def averaging(t: Position, node: Any, matrix: Array, left: bool) -> None:
     t.layers.append(AdaptiveAvgPool(label(node), rows))
 
 
-def global_average(t: Position, node: Any, a: Attributes) -> None:
-    """The mean of all pixels, as 1x1."""
-    _global(t, node, "avg", "11")
-
-
-def global_max(t: Position, node: Any, a: Attributes) -> None:
-    """The maximum of all pixels, as 1x1."""
-    _global(t, node, "max", "11")
-
-
-def reduce_mean(t: Position, node: Any, a: Attributes) -> None:
-    """The mean over some axes, which have to be those of the pixels."""
-    _reduce(t, node, a, "avg")
-
-
-def reduce_max(t: Position, node: Any, a: Attributes) -> None:
-    """The maximum over some axes, which have to be those of the pixels."""
-    _reduce(t, node, a, "max")
-
-
 def squeeze(t: Position, node: Any, a: Attributes) -> None:
-    """Drops axes that a global pool left."""
+    """Translate Squeeze of the axes that a global pool kept."""
     axes = _axes(t, node, a)
     dropped = {i for i, axis in enumerate(t.axes) if axis == "1"} if axes is None else set(axes)
     if any(t.axes[i] != "1" for i in dropped):
-        raise t.error(node, f"expected axes that a global pool has left, got {sorted(dropped)}")
+        raise t.error(node, f"expected axes of size 1 from a global pool, got {sorted(dropped)}")
     t.axes = "".join(axis for i, axis in enumerate(t.axes) if i not in dropped)
     t.layers.append(Identity(label(node)))
 
 
-def _reduce(t: Position, node: Any, a: Attributes, kind: Literal["avg", "max"]) -> None:
+def reduce(t: Position, node: Any, a: Attributes, kind: Kind) -> None:
+    """Translate a mean or maximum over height and width."""
     axes = _axes(t, node, a)
     keep = a.pop("keepdims", 1)
     empty = a.pop("noop_with_empty_axes", 0)
     reduced = set(range(len(t.axes)) if axes is None else axes)
     letters = {t.axes[i] for i in reduced}
     if letters != ({"H", "W"} if t.pixels else {"1"}) or (axes is None and empty):
-        raise t.error(node, f"expected it over all pixels, got axes {sorted(reduced)} of {t.axes}")
+        raise t.error(
+            node, f"expected height and width as axes, got axes {sorted(reduced)} of {t.axes}"
+        )
     if t.pixels:
-        _global(t, node, kind, "1" if keep else "")
+        global_pool(t, node, kind, "1" if keep else "")
     else:
         t.layers.append(Identity(label(node)))
         kept = (axis for i, axis in enumerate(t.axes) if keep or i not in reduced)
         t.axes = "".join(kept)
 
 
-def _global(t: Position, node: Any, kind: Literal["avg", "max"], left: str) -> None:
+def global_pool(t: Position, node: Any, kind: Kind, left: str = "11") -> None:
+    """Translate a mean or maximum of all pixels, which leaves the axes ``left``."""
     if not t.pixels:
         if t.axes != "NC11":
             raise t.error(node, f"expected an image, got {t.axes}")
@@ -149,7 +135,7 @@ def _global(t: Position, node: Any, kind: Literal["avg", "max"], left: str) -> N
 
 
 def _axes(t: Position, node: Any, a: Attributes) -> list[int] | None:
-    """The node's axes, from 0: an attribute in old opsets, an operand in new ones."""
+    """Return the node's axes, counted from 0: an attribute in old opsets, later an operand."""
     axes, operand = a.pop("axes"), t.graph.constant(node, 1)
     if operand is not None:
         axes = t.integers(node, operand)
@@ -164,7 +150,7 @@ def _axes(t: Position, node: Any, a: Attributes) -> list[int] | None:
 def _window(
     t: Position, node: Any, a: Attributes
 ) -> tuple[list[int], list[int], list[int], list[int], int]:
-    """Kernel, strides, padding, dilations and ceil_mode of a pool, on an image."""
+    """Return kernel, strides, padding, dilations and ceil_mode of a pool on an image."""
     if t.axes != "NCHW":
         raise t.error(node, f"expected an image as NCHW, got {t.axes}")
     kernel = [int(k) for k in a.pop("kernel_shape", [])]

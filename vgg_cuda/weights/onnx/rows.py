@@ -1,4 +1,4 @@
-"""Dense layers of an ONNX graph, and how it comes from images to rows, as layers of a chain."""
+"""Dense layers of an ONNX graph, and its flattening of images to rows, as layers of a chain."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..canonical import Array
-from ..chain import Flatten, Identity, Linear, Softmax
+from ..chain.layers import Flatten, Identity, Linear, Softmax
 from . import pools
 from .convs import as_bias, nothing
 from .nodes import Attributes, label
@@ -17,7 +17,7 @@ from .tensors import listed_dims
 
 
 def _dense(t: Position, node: Any, w: Array, bias: Array | None) -> None:
-    """Appends x @ w.T + bias for w [K,C]."""
+    """Append the layer x @ w.T + bias for w [K,C]."""
     if t.axes != "NC":
         raise t.error(node, f"expected rows [N, C] (a Flatten before it), got {t.axes}")
     if w.ndim != 2:
@@ -29,7 +29,7 @@ def _dense(t: Position, node: Any, w: Array, bias: Array | None) -> None:
 
 
 def gemm(t: Position, node: Any, a: Attributes) -> None:
-    """A dense layer."""
+    """Translate Gemm: a dense layer."""
     scales = (a.pop("alpha", 1.0), a.pop("beta", 1.0))
     w, bias = t.weights(node, 1), t.graph.constant(node, 2)
     if a.pop("transA", 0) or scales != (1.0, 1.0):
@@ -38,7 +38,7 @@ def gemm(t: Position, node: Any, a: Attributes) -> None:
 
 
 def matmul(t: Position, node: Any, a: Attributes) -> None:
-    """A dense layer without a bias; with pixels, half of an adaptive pool."""
+    """Translate MatMul: a dense layer without a bias, or half of an adaptive pool on pixels."""
     left = t.graph.is_constant(node.input[0])
     if t.pixels:
         pools.averaging(t, node, t.weights(node, 0 if left else 1), left)
@@ -49,7 +49,7 @@ def matmul(t: Position, node: Any, a: Attributes) -> None:
 
 
 def flatten(t: Position, node: Any, a: Attributes) -> None:
-    """From images to rows."""
+    """Translate Flatten: from images to rows."""
     axis = a.pop("axis", 1)
     if axis % len(t.axes) != 1:
         raise t.error(node, f"expected axis 1, got {axis}")
@@ -57,7 +57,7 @@ def flatten(t: Position, node: Any, a: Attributes) -> None:
 
 
 def reshape(t: Position, node: Any, a: Attributes) -> None:
-    """A flattening, however the target is spelled; or nothing."""
+    """Translate Reshape: a flattening, however the target is spelled, or no change at all."""
     target = t.graph.value(node.input[1]) if len(node.input) > 1 else np.zeros(0, np.int64)
     shape, rows = t.shape, (t.shape[0], math.prod(t.shape[1:]))
     wanted = t.integers(node, target)
@@ -68,7 +68,7 @@ def reshape(t: Position, node: Any, a: Attributes) -> None:
     elif _resolves(wanted, shape):
         nothing(t, node, a)
     elif t.pixels and not t.known and _resolves(wanted[:1], rows[:1]) and _features(t, wanted):
-        _to_rows(t, node)  # the target says what the image's size, left open, must come to
+        _to_rows(t, node)  # the target states the number of features of a dynamic image size
         t.sizes["C"] = wanted[1]
         t.open.discard("C")
     else:
@@ -82,7 +82,7 @@ def _features(t: Position, wanted: list[int]) -> bool:
 
 
 def _resolves(wanted: list[int], shape: tuple[int, ...]) -> bool:
-    """Whether Reshape's ``wanted``, in which -1 may stand for one size, gives ``shape``."""
+    """Return whether Reshape's target ``wanted``, with at most one -1, gives ``shape``."""
     fits = len(wanted) == len(shape) and wanted.count(-1) <= 1
     return fits and all(w in (-1, s) for w, s in zip(wanted, shape, strict=True))
 
@@ -99,7 +99,7 @@ def _to_rows(t: Position, node: Any) -> None:
 
 
 def transpose(t: Position, node: Any, a: Attributes) -> None:
-    """Between NCHW and NHWC, of which the layers before and after have to make sense."""
+    """Translate Transpose: a change between NCHW and NHWC."""
     order = a.pop("perm", list(range(len(t.axes)))[::-1])
     axes = "".join(t.axes[i] for i in order if 0 <= i < len(t.axes))
     if sorted(axes) != sorted(t.axes) or axes[0] != "N" or (t.pixels and axes not in PIXELS):
@@ -109,7 +109,7 @@ def transpose(t: Position, node: Any, a: Attributes) -> None:
 
 
 def softmax(t: Position, node: Any, a: Attributes) -> None:
-    """Over the classes."""
+    """Translate Softmax over the classes."""
     new = t.graph.opset >= 13
     axis = a.pop("axis", -1 if new else 1)
     if t.pixels or t.axes[axis % len(t.axes)] != "C":

@@ -1,7 +1,7 @@
-"""The tensors of an ONNX model as arrays: from the model's own bytes, or from files beside it.
+"""The tensors of an ONNX model as arrays, from the model's own bytes or from files beside it.
 
-A tensor states shape and type apart from its elements, so nothing is believed before the number
-of bytes agrees. Arrays are views of the mapped files wherever these hold elements as NumPy does.
+A tensor states its shape and type apart from its elements, so the number of bytes is checked
+first. Arrays are views of the mapped files if these store elements as NumPy does.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NUMBER = re.compile("[0-9]{1,18}")
 
 
 class Storage:
-    """The mapped model and the files beside it that its tensors may name."""
+    """The mapped model and the files beside it that its tensors name."""
 
     def __init__(self, model: mmap.mmap, folder: Path, source: str) -> None:
         self._view = memoryview(model)
@@ -46,10 +46,10 @@ class Storage:
         self._beside: dict[str, memoryview] = {}
 
     def array(self, tensor: Any, name: str) -> Array:
-        """The elements of a ``TensorProto``; bfloat16 becomes float32.
+        """Return the elements of a ``TensorProto``; bfloat16 becomes float32.
 
-        Raises :class:`WeightsError` for a type that no VGG needs, and where shape and bytes
-        disagree.
+        Raises :class:`WeightsError` for types without a use in a VGG, and if the shape does not
+        match the number of bytes.
         """
         kind, dims = tensor.data_type, list(tensor.dims)
         if kind not in _STORED:
@@ -72,19 +72,19 @@ class Storage:
         return elements.reshape(dims)
 
     def shares(self, array: Array) -> bool:
-        """Whether ``array`` is a view of one of the mapped files."""
+        """Return whether ``array`` is a view of one of the mapped files."""
         views = (self._view, *self._beside.values())
         mapped = (np.frombuffer(view, np.uint8) for view in views if view.nbytes)
         return any(np.may_share_memory(array, file) for file in mapped)
 
     def error(self, name: str, text: str) -> WeightsError:
-        """An error about the tensor ``name``."""
+        """Return an error about the tensor ``name``."""
         return WeightsError(f"{self._source}: {listed([name]) or 'a tensor'}: {text}")
 
     def _located(self, tensor: Any, name: str, dtype: np.dtype[Any], count: int) -> Array:
         where = locate(tensor.raw_data)
         if {RAW: True, FLOATS: dtype == "<f4", DOUBLES: dtype == "<f8"}[where.field] is not True:
-            raise self.error(name, "expected elements of the tensor's own type")
+            raise self.error(name, "expected elements of the stated type, got another field")
         self._check(tensor, name, dtype, count, where.length)
         return np.frombuffer(self._view, dtype, count, where.offset)
 
@@ -114,8 +114,8 @@ class Storage:
         if offset + count * dtype.itemsize > view.nbytes:
             raise self.error(
                 name,
-                f"expected {count * dtype.itemsize} bytes from byte {offset} of "
-                f"{one_line(location)} on, which has {view.nbytes}",
+                f"expected {count * dtype.itemsize} bytes at byte {offset} of "
+                f"{one_line(location)}, which has {view.nbytes}",
             )
         return np.frombuffer(view, dtype, count, offset)
 
@@ -128,11 +128,11 @@ class Storage:
             )
 
     def _open(self, location: str, name: str) -> memoryview:
-        """The file beside the model; never one elsewhere, whatever the model says."""
+        """Return the bytes of a file in the model's folder; refuse any other location."""
         if location in self._beside:
             return self._beside[location]
         shown = one_line(location) or "nothing"
-        parts = PureWindowsPath(location)  # knows both slashes, and drives
+        parts = PureWindowsPath(location)  # understands both slashes, and drives
         rooted = parts.drive or parts.root or PurePosixPath(location).is_absolute()
         if not location or rooted or ".." in parts.parts or "\0" in location:
             raise self.error(name, f"expected its data in a file beside the model, got {shown}")
@@ -143,7 +143,7 @@ class Storage:
                 name, f"expected its data in a file beside the model; {shown} is a link elsewhere"
             )
         try:
-            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would block
                 raise self.error(name, f"expected its data in a regular file, got {shown}")
             view = _mapped(path)
         except OSError as error:
@@ -157,7 +157,7 @@ class Storage:
 def _mapped(path: str) -> memoryview:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
-        if os.fstat(descriptor).st_size == 0:  # which cannot be mapped
+        if os.fstat(descriptor).st_size == 0:  # an empty file cannot be mapped
             return memoryview(b"")
         return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
     finally:
@@ -165,7 +165,7 @@ def _mapped(path: str) -> memoryview:
 
 
 def listed_dims(dims: Any, most: int = 8) -> str:
-    """Dimensions for a message."""
+    """Return dimensions for a message, the first ``most`` of them."""
     shown = ", ".join(str(d) for d in list(dims)[:most])
     return f"[{shown}{', …' if len(dims) > most else ''}]"
 

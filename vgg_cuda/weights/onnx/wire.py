@@ -1,9 +1,9 @@
-"""The bytes of an ONNX file, read and written without holding its tensors twice.
+"""The bytes of an ONNX file, read and written without a second copy of its tensors.
 
 An ONNX model is one protobuf message. Parsing it whole copies every tensor, and a small hostile
-file can unfold into much memory. :func:`strip` walks the message where it lies and leaves the
-tensors' bytes out, so that only a small rest is parsed; :func:`write` sends the tensors to the file
-one by one. Encoding: https://protobuf.dev/programming-guides/encoding; field numbers: onnx.proto.
+file can expand to gigabytes. :func:`strip` walks the message in place and leaves the tensors' bytes
+out, so that only a small rest is parsed; :func:`write` writes the tensors one by one. Encoding:
+https://protobuf.dev/programming-guides/encoding; field numbers: onnx.proto.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
-MAX_FIELDS = 200_000  # that are walked; VGG-19 has about 1500
-MAX_REST = 2**24  # bytes of a model without its tensors; VGG-19's are some ten thousand
+MAX_FIELDS = 200_000  # of the walked messages; VGG-19 has about 1500
+MAX_REST = 2**24  # bytes of a model without its tensors; VGG-19 has about ten thousand
 
 _TENSOR = "tensor"
 _ATTRIBUTE: dict[int, Any] = {5: _TENSOR}
@@ -24,18 +24,18 @@ _FUNCTION: dict[int, Any] = {7: _NODE}
 _MODEL: dict[int, Any] = {7: _GRAPH, 25: _FUNCTION}
 
 RAW, FLOATS, DOUBLES = 9, 4, 10
-"""The fields of a tensor that hold its elements as they lie in memory."""
+"""The fields of a tensor that store its elements as in memory."""
 
 _LOCATOR = struct.Struct("<BQQ")
 
 
 class WireError(ValueError):
-    """Bytes that are no whole protobuf message of an ONNX model."""
+    """Bytes that are not a complete protobuf message of an ONNX model."""
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where a tensor's elements are: ``field`` of the tensor, then bytes of the file."""
+    """The place of a tensor's elements: ``field`` of the tensor, then bytes of the file."""
 
     field: int
     offset: int
@@ -43,30 +43,30 @@ class Located:
 
 
 def strip(view: memoryview) -> bytes:
-    """The model in ``view`` with a locator (:func:`locate`) for the elements of every tensor.
+    """Return the model in ``view`` with a locator (:func:`locate`) for each tensor's elements.
 
-    Elements that are not stored as they lie in memory (int32_data, int64_data) stay. Raises
-    :class:`WireError` for what is no whole message, and for more than a VGG's graph can need.
+    Elements that are not stored as in memory (int32_data, int64_data) stay. Raises
+    :class:`WireError` for an incomplete message, and for one too large for a VGG's graph.
     """
     return bytes(_Walk(view).message(0, view.nbytes, _MODEL))
 
 
 def locate(raw: bytes) -> Located:
-    """Reads the locator that :func:`strip` left in ``raw_data``. Raises :class:`WireError`."""
+    """Return the locator that :func:`strip` left in ``raw_data``. Raises :class:`WireError`."""
     if len(raw) != _LOCATOR.size:
-        raise WireError("a tensor where none is expected")
+        raise WireError("a tensor in a place where ONNX has none")
     return Located(*_LOCATOR.unpack(raw))
 
 
 class _Walk:
-    """One walk through a message; counts what it passes."""
+    """One walk through a message, with a count of the fields passed."""
 
     def __init__(self, view: memoryview) -> None:
         self.view = view
         self.fields = 0
 
     def message(self, begin: int, end: int, schema: dict[int, Any]) -> bytearray:
-        """The fields from ``begin`` to ``end``, those in ``schema`` without tensors' elements."""
+        """Return the fields from ``begin`` to ``end``, with the tensors in ``schema`` stripped."""
         out = bytearray()
         at = begin
         while at < end:
@@ -84,7 +84,7 @@ class _Walk:
         return out
 
     def tensor(self, begin: int, end: int, _: Any) -> bytearray:
-        """A tensor's fields with a locator in place of its elements."""
+        """Return a tensor's fields with a locator in place of its elements."""
         out = bytearray()
         found: Located | None = None
         at = begin
@@ -93,7 +93,7 @@ class _Walk:
             number, kind, at, stop = self._field(at, end)
             if kind == 2 and number in (RAW, FLOATS, DOUBLES):
                 if found is not None:
-                    raise WireError(f"a tensor's elements come in two parts, at byte {start}")
+                    raise WireError(f"a tensor with two lists of elements, at byte {start}")
                 found = Located(number, at, stop - at)
             else:
                 self._keep(out, start, stop)
@@ -108,10 +108,10 @@ class _Walk:
         out += self.view[begin:end]
 
     def _field(self, at: int, end: int) -> tuple[int, int, int, int]:
-        """Number and wire type of the field at ``at``, and where its content begins and ends."""
+        """Return number and wire type of the field at ``at``, and its content's begin and end."""
         self.fields += 1
         if self.fields > MAX_FIELDS:
-            raise WireError(f"more than {MAX_FIELDS} fields: no VGG has so many")
+            raise WireError(f"expected at most {MAX_FIELDS} fields, got more")
         key, content = self._read(at, end)
         number, kind = key >> 3, key & 7
         if number == 0 or kind not in (0, 1, 2, 5):
@@ -125,17 +125,17 @@ class _Walk:
             stop = content + (8 if kind == 1 else 4)
         if stop > end:
             raise WireError(
-                f"expected {stop - content} bytes from byte {content} on, got {end - content}: "
-                "the file is damaged or cut off"
+                f"expected {stop - content} bytes at byte {content}, got {end - content}: "
+                "the file is damaged or truncated"
             )
         return number, kind, content, stop
 
     def _read(self, at: int, end: int) -> tuple[int, int]:
-        """The varint at ``at``, and where it ends."""
+        """Return the varint at ``at``, and the position after it."""
         value = 0
         for i in range(10):
             if at + i >= end:
-                raise WireError(f"the file is damaged or cut off at byte {at}")
+                raise WireError(f"the file is damaged or truncated at byte {at}")
             byte = self.view[at + i]
             value |= (byte & 0x7F) << 7 * i
             if byte < 0x80:
@@ -146,14 +146,14 @@ class _Walk:
 def _check_size(out: bytearray, more: int) -> None:
     if len(out) + more > MAX_REST:
         raise WireError(
-            f"more than {MAX_REST} bytes beside the tensors' own: expected a VGG's graph with "
-            "weights as raw_data"
+            f"expected at most {MAX_REST} bytes without the tensors, got more; store the weights "
+            "as raw_data"
         )
 
 
 @dataclass(frozen=True)
 class TensorBytes:
-    """A tensor to write: its message without elements, and their bytes when they are needed."""
+    """A tensor to write: its message without elements, and a function that returns their bytes."""
 
     header: bytes
     nbytes: int
@@ -161,7 +161,7 @@ class TensorBytes:
 
 
 def write(file: IO[bytes], model: bytes, graph: bytes, tensors: Sequence[TensorBytes]) -> None:
-    """Writes ``model`` (without a graph) with ``graph`` (without initialisers) and ``tensors``."""
+    """Write ``model`` (without a graph), ``graph`` (without initialisers) and ``tensors``."""
     before = []
     length = len(graph)
     for tensor in tensors:
