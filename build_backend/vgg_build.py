@@ -1,4 +1,4 @@
-"""Build backend: scikit-build-core, with nvcc from the package index where the machine has none.
+"""Build backend: scikit-build-core, with nvcc from the package index if the machine has none.
 
 See vgg_toolkit.py for the choice of compilers and vgg_commit.py for the commit.
 """
@@ -31,13 +31,13 @@ Settings = dict[str, Any] | None
 
 
 def get_requires_for_build_wheel(config_settings: Settings = None) -> list[str]:
-    """What scikit-build-core needs (CMake, Ninja), and nvcc where VGG_CUDA_TOOLKIT says so."""
+    """Return the requirements of scikit-build-core and, depending on VGG_CUDA_TOOLKIT, nvcc."""
     vgg_toolkit.check_host_compiler()
     return core.get_requires_for_build_wheel(config_settings) + vgg_toolkit.requirements()
 
 
 def get_requires_for_build_editable(config_settings: Settings = None) -> list[str]:
-    """As get_requires_for_build_wheel."""
+    """Return the requirements of an editable build, which are those for a wheel."""
     vgg_toolkit.check_host_compiler()
     return core.get_requires_for_build_editable(config_settings) + vgg_toolkit.requirements()
 
@@ -45,7 +45,7 @@ def get_requires_for_build_editable(config_settings: Settings = None) -> list[st
 def build_wheel(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
-    """Compile and pack."""
+    """Build a wheel."""
     _choose_compilers()
     return core.build_wheel(wheel_directory, config_settings, metadata_directory)
 
@@ -53,22 +53,22 @@ def build_wheel(
 def build_editable(
     wheel_directory: str, config_settings: Settings = None, metadata_directory: str | None = None
 ) -> str:
-    """Compile and link to the sources."""
+    """Build an editable wheel, which links to the sources."""
     _choose_compilers()
     return core.build_editable(wheel_directory, config_settings, metadata_directory)
 
 
 def build_sdist(sdist_directory: str, config_settings: Settings = None) -> str:
-    """Pack the sources, and the commit that they are of."""
+    """Build a source distribution that records the commit of the sources."""
     with _commit_file(Path.cwd()):
         return core.build_sdist(sdist_directory, config_settings)
 
 
 def _choose_compilers() -> None:
-    """Check them before CMake starts, and tell it which nvcc to take."""
+    """Check the compilers before CMake starts, and pass on the chosen nvcc."""
     vgg_toolkit.check_host_compiler()
     nvcc = vgg_toolkit.choose_nvcc()
-    # Both are always told: CMake remembers the last build's answer otherwise
+    # Always set: otherwise CMake would use the cached choice of the last build.
     os.environ["VGG_CUDA_TOOLKIT"] = vgg_toolkit.mode() if nvcc else "none"
     if nvcc:
         os.environ["CUDACXX"] = nvcc

@@ -1,4 +1,4 @@
-"""The commit that the sources are of; run as a script, writes it into a C++ file for the build."""
+"""Commit of the sources; as a script, writes a C++ file that defines it for the build."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 FILE = "COMMIT"
-"""Where a source distribution, which has no history, keeps it."""
+"""File that holds the commit in a source distribution, which has no git history."""
 
 
 def source_commit(root: Path) -> str:
-    """Full hash of HEAD, with "-dirty" where tracked files differ; "unknown" without a history.
+    """Return the full hash of HEAD, with "-dirty" if tracked files differ, or "unknown".
 
-    ``VGG_CUDA_COMMIT`` overrides it. Raises ValueError where that is no plain word.
+    ``VGG_CUDA_COMMIT`` overrides it. Raises ValueError if it contains other characters than
+    letters, digits and ``-._+``.
     """
     commit = os.environ.get("VGG_CUDA_COMMIT") or _of_checkout(root) or _of_file(root) or "unknown"
     if not re.fullmatch(r"[\w.+-]+", commit):
@@ -24,7 +25,7 @@ def source_commit(root: Path) -> str:
 
 
 def _of_checkout(root: Path) -> str | None:
-    if not (root / ".git").exists():  # or git would answer for a repository around the sources
+    if not (root / ".git").exists():  # git would otherwise find a repository around the sources
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
@@ -34,7 +35,7 @@ def _of_checkout(root: Path) -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    # Builds often run as another user than the checkout's, and beside other git commands.
+    # The build may run as another user than the owner, and concurrently with other git commands.
     options = ["-c", f"safe.directory={root}", "--no-optional-locks"]
     run = subprocess.run(
         ["git", *options, *arguments],
@@ -53,7 +54,7 @@ def _of_file(root: Path) -> str | None:
 
 
 def write_cpp(commit: str, target: Path) -> None:
-    """Write ``target`` unless it says so already, so that it is compiled only where it changed."""
+    """Write ``target`` only if its content changes, so that it is not recompiled needlessly."""
     text = f'#include "device.h"\n\nconst char* vgg::commit() {{ return "{commit}"; }}\n'
     if not target.exists() or target.read_text() != text:
         target.write_text(text)

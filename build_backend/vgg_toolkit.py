@@ -1,16 +1,16 @@
-"""Which compilers build the extension: g++, and an nvcc where there are to be CUDA kernels.
+"""Choice of the compilers: g++ and, for CUDA kernels, nvcc.
 
-The build backend asks it before CMake starts; run as a script it prints the chosen nvcc, for CMake
-where that was started by hand. The environment variable VGG_CUDA_TOOLKIT decides:
+The build backend calls this module before CMake starts. Run as a script, it prints the chosen nvcc
+for a CMake that was started by hand. The environment variable VGG_CUDA_TOOLKIT selects the toolkit:
 
-    auto    (default) the machine's nvcc where there is one, else nvcc from the package index
+    auto    (default) the machine's nvcc if it has one, else nvcc from the package index
     system  the machine's nvcc
     pypi    nvcc from the package index
-    none    no CUDA in the binary
+    none    build without CUDA
 
-The machine's nvcc is $CUDACXX, else the first one of at least version 12.8 in $CUDAToolkit_ROOT,
-$CUDA_HOME, $CUDA_PATH, $PATH and /usr/local/cuda. One that exists but cannot compile is an error:
-a package that silently does without CUDA is worse on a machine with a GPU.
+The machine's nvcc is $CUDACXX, or the first nvcc >= 12.8 in $CUDAToolkit_ROOT, $CUDA_HOME,
+$CUDA_PATH, $PATH and /usr/local/cuda. An nvcc that exists but cannot compile is an error, because a
+package that is silently built without CUDA would not use the machine's GPU.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ MODES = ("auto", "system", "pypi", "none")
 OLDEST_NVCC = (12, 8)
 DEFAULT_NVCC = "/usr/local/cuda/bin/nvcc"
 
-# Every part of one release: the parts require each other without versions, and a newer nvvm emits
-# PTX that an older ptxas refuses. PTX of 13.0 runs on every driver of the 13 series.
+# All parts of one release: the parts do not pin each other's versions, and ptxas refuses the PTX
+# of a newer nvvm. PTX of 13.0 runs on every driver of the 13 series.
 PYPI_TOOLKIT = "cuda-toolkit[nvcc,cudart,crt,nvvm,cccl]==13.0.3.0"
 
 _REMEDY = (
@@ -42,22 +42,22 @@ _PROBE = "__global__ void probe() {}\nint main() { probe<<<1, 1>>>(); return 0; 
 
 
 class BuildError(SystemExit):
-    """The build cannot start; installers show the text without a traceback."""
+    """Error before the build starts; installers show its text without a traceback."""
 
     def __init__(self, text: str) -> None:
         super().__init__(f"vgg-cuda: error: {text}")
 
 
 def mode() -> str:
-    """VGG_CUDA_TOOLKIT, checked."""
+    """Return VGG_CUDA_TOOLKIT in lower case, or "auto". Raises BuildError for unknown values."""
     value = os.environ.get("VGG_CUDA_TOOLKIT", "").lower() or "auto"
     if value not in MODES:
-        raise BuildError(f"VGG_CUDA_TOOLKIT={value!r}: expected one of {', '.join(MODES)}")
+        raise BuildError(f"VGG_CUDA_TOOLKIT: expected one of {', '.join(MODES)}, got {value!r}")
     return value
 
 
 def check_host_compiler() -> None:
-    """Raise BuildError where there is no C++ compiler."""
+    """Raise BuildError if the C++ compiler is missing."""
     command = os.environ.get("CXX") or "g++"
     if shutil.which(shlex.split(command)[0]) is None:
         named = "the compiler that CXX names" if os.environ.get("CXX") else "a C++ compiler"
@@ -68,7 +68,7 @@ def check_host_compiler() -> None:
 
 
 def nvcc_version(nvcc: str) -> tuple[int, int] | None:
-    """Version of the toolkit that ``nvcc`` belongs to; None where it does not run."""
+    """Return the toolkit version of ``nvcc``, or None if it does not run."""
     try:
         run = subprocess.run(
             [nvcc, "--version"], capture_output=True, text=True, timeout=60, check=True
@@ -80,9 +80,9 @@ def nvcc_version(nvcc: str) -> tuple[int, int] | None:
 
 
 def system_nvcc() -> str | None:
-    """The machine's nvcc, None where it has none that is new enough.
+    """Return the machine's nvcc, or None if it has no nvcc >= 12.8.
 
-    Raises BuildError where $CUDACXX is no usable nvcc, or where the only one does not run.
+    Raises BuildError if $CUDACXX is not a usable nvcc, or if the only nvcc found does not run.
     """
     explicit = os.environ.get("CUDACXX")
     if explicit:
@@ -106,7 +106,8 @@ def system_nvcc() -> str | None:
             broken = broken or nvcc
         elif version < OLDEST_NVCC:
             print(
-                f"vgg-cuda: {nvcc} is {_text(version)}, older than 12.8: not used", file=sys.stderr
+                f"vgg-cuda: ignoring {nvcc}: expected nvcc >= 12.8, got {_text(version)}",
+                file=sys.stderr,
             )
         else:
             return nvcc
@@ -132,19 +133,19 @@ def check_compiles(nvcc: str) -> None:
             check=False,
         )
     if run.returncode != 0:
-        said = "\n".join((run.stderr + run.stdout).strip().splitlines()[:20])
+        output = "\n".join((run.stderr + run.stdout).strip().splitlines()[:20])
         raise BuildError(
-            f"{nvcc} exists but cannot compile. Repair it, or {_REMEDY}. It said:\n{said}"
+            f"{nvcc} exists but cannot compile. Repair it, or {_REMEDY}. Its output:\n{output}"
         )
 
 
 def pypi_has_toolkit() -> bool:
-    """Does the package index have an nvcc for this platform?"""
+    """Return whether the package index has an nvcc for this platform."""
     return sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 
 
 def pypi_nvcc() -> str | None:
-    """The nvcc of the cuda-toolkit package, where that is installed beside this Python."""
+    """Return the nvcc of the cuda-toolkit package, or None if it is not installed."""
     try:
         spec = importlib.util.find_spec("nvidia.cu13")
     except ModuleNotFoundError:
@@ -154,7 +155,7 @@ def pypi_nvcc() -> str | None:
 
 
 def requirements() -> list[str]:
-    """What the build needs from the package index besides what pyproject.toml names."""
+    """Return the build requirements in addition to those in pyproject.toml."""
     chosen = mode()
     if chosen in ("system", "none") or (chosen == "auto" and system_nvcc()):
         return []
@@ -162,7 +163,7 @@ def requirements() -> list[str]:
 
 
 def choose_nvcc() -> str | None:
-    """The nvcc to build with, None for a build without CUDA. Raises BuildError."""
+    """Return the nvcc to build with, or None for a build without CUDA. Raises BuildError."""
     chosen = mode()
     if chosen == "none":
         return None
@@ -173,18 +174,18 @@ def choose_nvcc() -> str | None:
             return nvcc
         if chosen == "system":
             raise BuildError(
-                "VGG_CUDA_TOOLKIT=system, but this machine has no nvcc >= 12.8. "
+                "VGG_CUDA_TOOLKIT=system: expected an nvcc >= 12.8 on this machine, found none. "
                 f"Install a CUDA toolkit, or {_REMEDY}"
             )
     if not pypi_has_toolkit():
         if chosen == "pypi":
-            raise BuildError("VGG_CUDA_TOOLKIT=pypi: the package index has nvcc for Linux only")
-        print("vgg-cuda: no CUDA toolkit for this platform: building without CUDA", file=sys.stderr)
+            raise BuildError("VGG_CUDA_TOOLKIT=pypi: the package index has nvcc only for Linux")
+        print("vgg-cuda: no CUDA toolkit for this platform; building without CUDA", file=sys.stderr)
         return None
     nvcc = pypi_nvcc()
     if nvcc is None:
         raise BuildError(
-            "no nvcc >= 12.8 on this machine, nor the package that has one. "
+            "found neither an nvcc >= 12.8 on this machine nor the package that contains one. "
             f"Install without --no-build-isolation, or pip install {PYPI_TOOLKIT!r}, "
             "or set VGG_CUDA_TOOLKIT=none to build without CUDA"
         )

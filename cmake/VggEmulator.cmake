@@ -1,13 +1,13 @@
-# The emulator and the PTX that it runs: what nvcc's front end makes of every kernel source, with the
-# options of the build, put into the module as text. Beside it a kernel for every PTX wrapper, for
-# tests alone.
+# The emulator and the PTX that it runs. nvcc's front end compiles every kernel source to PTX with the
+# options of the build, and the module contains this PTX as text. Test kernels for the PTX wrappers
+# are added.
 
 if(NOT VGG_CUDA_EMULATOR)
   target_sources(vgg_bindings PRIVATE csrc/bindings/no_emulator.cpp)
   return()
 endif()
 if(NOT VGG_WITH_CUDA)
-  message(FATAL_ERROR "VGG_CUDA_EMULATOR runs kernels that nvcc compiled; this build has no CUDA")
+  message(FATAL_ERROR "VGG_CUDA_EMULATOR: expected a build with CUDA, whose nvcc compiles the kernels")
 endif()
 
 string(TOUPPER "${CMAKE_BUILD_TYPE}" _type)
@@ -48,8 +48,8 @@ set_source_files_properties("${PROJECT_BINARY_DIR}/ptx_texts.cpp" PROPERTIES
 file(GLOB _emulator CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/csrc/emulator/*/*.cpp")
 add_library(vgg_emulator OBJECT ${_emulator})
 target_include_directories(vgg_emulator PRIVATE csrc)
-# Always optimised, for the machine that builds it: it interprets millions of instructions. A
-# multiplication and an addition must not become one where the kernel says two.
+# Always optimised, and for the building machine, since it interprets millions of instructions. The
+# compiler must not fuse a kernel's separate multiplications and additions.
 target_compile_options(vgg_emulator PRIVATE -O3 -ffp-contract=off)
 include(CheckCXXCompilerFlag)
 check_cxx_compiler_flag(-march=native VGG_HAS_MARCH_NATIVE)

@@ -1,4 +1,4 @@
-// Device query. Reads the machine, never changes it: no context is created.
+// Device query. Creates no CUDA context.
 
 #include <cuda_runtime.h>
 
@@ -13,7 +13,7 @@ std::string version_text(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
-// The oldest driver that runs binaries of this toolkit's major version.
+// Oldest driver that runs binaries of this toolkit's major version.
 std::string requirement() {
   constexpr int MAJOR = CUDART_VERSION / 1000;
   const char* driver = MAJOR == 12 ? " (driver >= 525)" : MAJOR == 13 ? " (driver >= 580)" : "";
@@ -52,7 +52,7 @@ DeviceInfo device_info() {
   if (!info.available) {
     info.reason = reason_for(error, driver_version);
     info.devices.clear();
-    cudaGetLastError();  // clear it, or the next checked launch would report it
+    cudaGetLastError();  // clear the error, or the next checked launch would report it
   }
   return info;
 }

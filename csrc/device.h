@@ -1,4 +1,4 @@
-// What the build contains and what the machine offers.
+// Properties of the build and of the machine's GPUs.
 
 #pragma once
 
@@ -18,17 +18,17 @@ struct Device {
 
 struct DeviceInfo {
   bool available;
-  std::string reason;  // why not, in words for a user; empty where available
+  std::string reason;  // why no GPU is available, as text for users; empty if one is
   std::string driver;  // newest CUDA that the driver supports, "13.0"; empty without a driver
   std::vector<Device> devices;
 };
 
-// Never throws: a machine without a driver, or with one too old, is an answer.
+// Queries the machine's GPUs. Never throws: a missing or outdated driver is reported in `reason`.
 DeviceInfo device_info();
 
 bool built_with_cuda();
-const char* cuda_version();   // of the toolkit, "13.0"; "" without CUDA
-const char* architectures();  // in the binary, "sm_80,...,compute_80"; "" without CUDA
-const char* commit();         // of the sources; defined in a file that the build generates
+const char* cuda_version();   // version of the toolkit, "13.0"; "" without CUDA
+const char* architectures();  // compiled architectures, "sm_80,...,compute_80"; "" without CUDA
+const char* commit();         // commit of the sources; the build generates the definition
 
 }  // namespace vgg

@@ -1,4 +1,4 @@
-// Element types of arrays, and what matrix products compute in.
+// Element types of arrays and of matrix products.
 
 #pragma once
 
@@ -6,17 +6,17 @@
 
 namespace vgg {
 
-// tf32 is float32 in memory whose values are rounded to eleven digits where they are multiplied.
+// tf32 is float32 in memory; products round their operands to eleven binary digits.
 enum class DType { float32, float16, bfloat16, uint8, tf32 };
 
-// The dtype of arrays that are computed with in `dtype`.
+// Element type of arrays in memory for computations in `dtype`.
 constexpr DType storage(DType dtype) { return dtype == DType::tf32 ? DType::float32 : dtype; }
 
 constexpr int64_t size_bytes(DType dtype) {
   return storage(dtype) == DType::float32 ? 4 : dtype == DType::uint8 ? 1 : 2;
 }
 
-// As NumPy calls it, and as the names of kernels do.
+// NumPy's name, and the abbreviation in kernel names.
 constexpr const char* name(DType dtype) {
   return dtype == DType::float32    ? "float32"
          : dtype == DType::float16  ? "float16"

@@ -1,5 +1,5 @@
-// Stands in for device.cu, launch/cuda.cu and launch/tensor_map.cu in a build without CUDA, so that
-// nothing above asks.
+// Replaces device.cu, launch/cuda.cu and launch/tensor_map.cu in a build without CUDA, so that
+// other code needs no #ifdef.
 
 #include "device.h"
 #include "launch/cuda.h"

@@ -1,4 +1,4 @@
-"""Types of the compiled module; csrc/bindings/ is its source."""
+"""Types of the compiled module, whose source is csrc/bindings/."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -13,12 +13,12 @@ class Device(TypedDict):
     sm_count: int
 
 class DeviceInfo(TypedDict):
-    """The GPUs of a machine; ``reason`` says why there is none that can be used."""
+    """GPUs of a machine; ``reason`` explains why none is usable."""
 
     available: bool
     reason: str | None
     driver: str | None
-    """Newest CUDA version that the driver supports, ``"13.0"``."""
+    """Newest CUDA version that the driver supports, such as ``"13.0"``."""
     devices: list[Device]
 
 def commit() -> str: ...
@@ -28,12 +28,12 @@ def cuda_version() -> str | None: ...
 def architectures() -> list[str]: ...
 def device_info() -> DeviceInfo: ...
 def kernels() -> list[str]:
-    """Names of all kernels in this build; plans name some of them."""
+    """Return the names of all kernels in this build."""
 
-# ---- Plans: what is to be launched, decided on the host alone ----
+# ---- Plans: launches of an operation, decided on the host alone ----
 
 class Arch:
-    """What a plan knows of a GPU."""
+    """Properties of a GPU that plans depend on."""
 
     name: str
     sm_count: int
@@ -42,39 +42,47 @@ class Arch:
     threads_per_sm: int
 
 def arch(name: str) -> Arch:
-    """Of "sm_80" ...; ValueError, naming the known ones, for another."""
+    """Return the architecture ``name``, such as "sm_80".
+
+    Raises ValueError, which lists the known names, for an unknown name.
+    """
 
 def arch_names() -> list[str]: ...
 def device_arch(major: int, minor: int, sm_count: int) -> Arch:
-    """Of a device; ValueError for one older than sm_80."""
+    """Return the architecture of a device.
+
+    Raises ValueError for a device older than sm_80.
+    """
 
 def can_run(arch: Arch, major: int, minor: int) -> bool:
-    """May a device of that compute capability run what is planned for ``arch``?"""
+    """Return whether a device of this compute capability can run plans for ``arch``."""
 
 class Plan:
-    """What to launch for one operation on arrays of one shape. Immutable; may be used again."""
+    """Launches of one operation on arrays of one shape. Immutable and reusable."""
 
     op: str
     arch: str
     kernel: str
-    """The first launch's, "conv3x3_f16_m128n128_pool"."""
+    """Kernel of the first launch, such as "conv3x3_f16_m128n128_pool"."""
     workspace_bytes: int
-    """Scratch memory that the operation must be given."""
+    """Scratch memory that the operation needs."""
     macs: int
     """Useful multiply-adds."""
     def as_dict(self) -> dict[str, Any]:
-        """op, arch, macs, workspace_bytes, launches (list of dicts with kernel, grid, block,
-        smem_bytes, cluster, early) and tiling (dict: gemm_m, gemm_n, gemm_k, block_m, block_n,
-        block_k, stages, split_k, steps, partial_sum, walk); and what they are designed to do:
-        tiles of the first launch, issued_macs (useless ones included), load_bytes and
-        store_bytes (of SMs, a multicast once a cluster). Plain bools, ints, strings, lists, tuples.
+        """Return the plan as plain bools, ints, strings, lists and tuples.
+
+        Keys: op, arch, macs, workspace_bytes; launches (list of dicts with kernel, grid, block,
+        smem_bytes, cluster, early); tiling (dict with gemm_m, gemm_n, gemm_k, block_m, block_n,
+        block_k, stages, split_k, steps, partial_sum, walk); tiles of the first launch; issued_macs
+        (including padding); load_bytes and store_bytes of the SMs (a multicast counts once per
+        cluster).
         """
 
-# Sizes are >= 1; ValueError, in the operation's name, where a matrix product or a grid does not
-# fit an int32. ``aligned``: do x and out start at a multiple of 16 bytes? dtypes are "float32",
-# "float16", "bfloat16", for x of a first convolution (C == 3) and of convert also "uint8", for
-# ``dtype`` of conv3x3 and linear also "tf32": then x, w and out are float32, and w is rounded to
-# eleven binary digits, ties away from zero. TypeError for another.
+# Sizes are >= 1. ValueError, which names the operation, if a matrix product or a grid does not fit
+# in an int32. ``aligned``: whether x and out start at a multiple of 16 bytes. dtypes are "float32",
+# "float16" and "bfloat16". x of a first convolution (C == 3) and of convert may also be "uint8".
+# ``dtype`` of conv3x3 and linear may also be "tf32": then x, w and out are float32, and w is
+# rounded to eleven binary digits, ties away from zero. TypeError for other dtypes.
 
 def plan_conv3x3(
     N: int,
@@ -91,8 +99,11 @@ def plan_conv3x3(
     arch: Arch,
     variant: str | None = None,
 ) -> Plan:
-    """``variant``: the tile, "halo_m256n128_c2", one of ``conv3x3_variants``; ValueError, naming
-    those, for another. None: the one whose estimated time is least.
+    """Plan a 3x3 convolution.
+
+    ``variant``: the tile, one of ``conv3x3_variants``, such as "halo_m256n128_c2"; None selects the
+    variant with the lowest estimated time. Raises ValueError, which lists the variants, for an
+    unknown one.
     """
 
 def conv3x3_variants(
@@ -109,7 +120,7 @@ def conv3x3_variants(
     aligned: bool,
     arch: Arch,
 ) -> list[str]:
-    """The variants that can be used; none for images (C == 3)."""
+    """Return the available variants; empty for images (C == 3)."""
 
 def plan_fused_conv1_block(
     N: int,
@@ -123,8 +134,10 @@ def plan_fused_conv1_block(
     aligned: bool,
     arch: Arch,
 ) -> Plan | None:
-    """None where no kernel does both convolutions. ``aligned``: does out start at a multiple of
-    16 bytes? The plan's ``first_tiling`` is the first convolution's.
+    """Plan the first two convolutions and their pool as one kernel.
+
+    Returns None if no kernel supports both convolutions. ``aligned``: whether out starts at a
+    multiple of 16 bytes. ``first_tiling`` in the plan describes the first convolution.
     """
 
 def plan_linear(
@@ -145,35 +158,36 @@ def plan_convert(
     N: int, rows: int, columns: int, *, x_dtype: str, dtype: str, arch: Arch
 ) -> Plan: ...
 def packed_columns(gemm_k: int, dtype: str) -> int:
-    """Columns of packed weights: GEMM_K (9*C or C) filled up with zeros to 16 bytes.
+    """Return the columns of packed weights: GEMM_K (9*C or C), padded with zeros to 16 bytes.
 
-    ``dtype`` is a plan's: of "tf32" they are float32.
+    ``dtype`` is the dtype of the plan; packed weights for "tf32" are float32.
     """
 
 def packed_bias(K: int) -> int:
-    """Length of a packed bias: K filled up with zeros to a multiple of 8."""
+    """Return the length of a packed bias: K, padded with zeros to a multiple of 8."""
 
 # ---- Executors: where launches run ----
 
-class Executor: ...
+class Executor:
+    """Base class of executors, which run the launches of plans."""
 
 class Cuda(Executor):
-    """Enqueues on ``stream`` (its address) of the current device.
+    """Executor that enqueues on ``stream`` (its address) of the current device.
 
-    ``early``: launches that can may begin before those before them have ended, which must be of the
-    same forward: weights are read at once.
+    ``early``: launches that support it may begin before the previous launch has ended. The previous
+    launch must belong to the same forward, because weights are read at once.
     """
 
     def __init__(self, stream: int, *, early: bool = False) -> None: ...
 
 class Emulator(Executor):
-    """Runs the same kernels on the CPU, in host memory; see csrc/emulator/README.md.
+    """Executor that runs the same kernels on the CPU, in host memory; see csrc/emulator/README.md.
 
-    ``schedule``: "forward", "reverse", "round_robin" or "random" (with ``seed``); ``lazy``:
-    asynchronous copies happen as late as is legal, else as early; ``races``: happens-before
-    checks; ``workers``: CPU threads, 0 for one a core; ``instruction_limit``: of a warp, beyond
-    which its loop counts as endless. ``modules`` replaces PTX texts by name.
-    RuntimeError where the build has no emulator; EmulatorError for what a kernel did wrong.
+    ``schedule``: "forward", "reverse", "round_robin" or "random" (with ``seed``). ``lazy``:
+    asynchronous copies complete as late as is legal, otherwise as early. ``races``: happens-before
+    checks. ``workers``: CPU threads, 0 for one per core. ``instruction_limit``: instructions per
+    warp, after which the launch fails. ``modules`` replaces PTX texts by name.
+    Raises RuntimeError if the build has no emulator, and EmulatorError for errors of a kernel.
     """
 
     def __init__(
@@ -188,7 +202,7 @@ class Emulator(Executor):
         modules: dict[str, str] | None = None,
     ) -> None: ...
     def counters(self) -> dict[str, int]:
-        """Of everything run since the last ``reset``."""
+        """Return the counters of all launches since the last ``reset``."""
 
     def reset(self) -> None: ...
     def launch(
@@ -204,14 +218,16 @@ class Emulator(Executor):
         cluster: tuple[int, int, int] = (1, 1, 1),
         early: bool = False,
     ) -> None:
-        """Runs any kernel of a PTX text. ``buffers``: (name, array in host memory, access), with
-        access "read", "constant", "write_once", "update" or "any"; ``params`` are the parameters'
-        bytes, addresses of those arrays among them; ``cluster``: blocks of one; ``early``: launches
-        before this one may still run until it waits, and constants alone may be read.
+        """Run a kernel of any PTX text.
+
+        ``buffers``: (name, array in host memory, access), with access "read", "constant",
+        "write_once", "update" or "any". ``params``: the bytes of the parameters, which include the
+        addresses of these arrays. ``cluster``: cluster size in blocks. ``early``: earlier launches
+        may still run until the kernel waits for them; until then it may access only constants.
         """
 
 class EmulatorError(RuntimeError):
-    """What a kernel did wrong: the kernel, line, block and threads are named."""
+    """Error of a kernel; names the kernel, source line, block and threads."""
 
 def emulator_tensor_map(
     address: int,
@@ -225,10 +241,12 @@ def emulator_tensor_map(
     fill: str = "zero",
     im2col: tuple[Sequence[int], Sequence[int], int, int] | None = None,
 ) -> bytes:
-    """A tensor map as kernels on the emulator take it, for ``params``: csrc/launch/tensor_map.h.
-    ``dims`` from the contiguous one on, ``strides`` in bytes of the others; ``swizzle`` 0, 32, 64
-    or 128 bytes; ``fill`` "zero" or "nan"; ``im2col``: lower and upper corner, channels per pixel,
-    pixels per column, in place of ``box``. ValueError for what the driver would refuse.
+    """Return a tensor map for ``params`` of kernels on the emulator; see csrc/launch/tensor_map.h.
+
+    ``dims``: the contiguous dimension first. ``strides``: of the other dimensions, in bytes.
+    ``swizzle``: 0, 32, 64 or 128 bytes. ``fill``: "zero" or "nan". ``im2col``: lower corner, upper
+    corner, channels per pixel and pixels per column, in place of ``box``. Raises ValueError for a
+    map that the driver would refuse.
     """
 
 def gpu_tensor_map(
@@ -243,18 +261,20 @@ def gpu_tensor_map(
     fill: str = "zero",
     im2col: tuple[Sequence[int], Sequence[int], int, int] | None = None,
 ) -> bytes:
-    """The same for a GPU, ``address`` in its memory, as its driver encodes it. RuntimeError where
-    the build has no CUDA or the driver refuses.
+    """Return a tensor map for ``params`` of kernels on a GPU, encoded by its driver.
+
+    Arguments are as in ``emulator_tensor_map``, with ``address`` in GPU memory. Raises RuntimeError
+    if the build has no CUDA or the driver refuses the map.
     """
 
 def emulator_modules() -> dict[str, str]:
-    """The PTX that the emulator runs, by name: what nvcc made of csrc/kernels/."""
+    """Return the PTX that the emulator runs, by the name of its source file."""
 
 # ---- Operations ----
-# Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda, in host memory
-# (__array_interface__) for Emulator. They only enqueue, and raise TypeError for the kind of an
-# array and its dtype, ValueError for a shape that is not the plan's and for layout, RuntimeError
-# with CUDA's name of the error.
+# Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda and in host memory
+# (__array_interface__) for Emulator. Operations only enqueue. They raise TypeError for a wrong kind
+# of array or dtype, ValueError for a wrong shape or layout, and RuntimeError with the name of the
+# CUDA error.
 
 def conv3x3(
     plan: Plan,
@@ -267,9 +287,11 @@ def conv3x3(
     *,
     normalize: tuple[Sequence[float], Sequence[float], bool] | None = None,
 ) -> None:
-    """X [N,H,W,C], w [K,packed_columns(9*C)], bias float32 [packed_bias(K)], out [N,P,Q,K];
-    workspace: bytes [plan.workspace_bytes] (uint8), or None where that is 0; ``normalize``:
-    scale, shift (by w's channel) and whether x's channels are in the other order.
+    """Run a 3x3 convolution.
+
+    x [N,H,W,C], w [K,packed_columns(9*C)], bias float32 [packed_bias(K)], out [N,P,Q,K].
+    ``workspace``: uint8 [plan.workspace_bytes], or None if that is 0. ``normalize``: scale and
+    shift per channel of w, and whether the channels of x are in reverse order.
     """
 
 def fused_conv1_block(
@@ -284,23 +306,29 @@ def fused_conv1_block(
     *,
     normalize: tuple[Sequence[float], Sequence[float], bool] | None = None,
 ) -> None:
-    """X [N,H,W,3], w1 [K1,packed_columns(27)], w2 [K2,packed_columns(9*K1)], biases float32, padded
-    as conv3x3's, out [N,H//2,W//2,K2]; ``normalize`` as there.
+    """Run the first two convolutions and their pool.
+
+    x [N,H,W,3], w1 [K1,packed_columns(27)], w2 [K2,packed_columns(9*K1)], biases float32
+    [packed_bias(K1)] and [packed_bias(K2)], out [N,H//2,W//2,K2]. ``normalize`` as in ``conv3x3``.
     """
 
 def linear(
     plan: Plan, x: Any, w: Any, bias: Any, out: Any, workspace: Any, executor: Executor
 ) -> None:
-    """X [N,C], w [K,packed_columns(C)], bias float32 [packed_bias(K)], out [N,K]."""
+    """Run a fully connected layer.
+
+    x [N,C], w [K,packed_columns(C)], bias float32 [packed_bias(K)], out [N,K]. ``workspace`` as in
+    ``conv3x3``.
+    """
 
 def maxpool2x2(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
 def avgpool(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
 def adaptive_maxpool(plan: Plan, x: Any, out: Any, executor: Executor) -> None: ...
 def softmax(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
-    """[rows,n] -> [rows,n]; ``out`` may be ``x``."""
+    """Compute the softmax of each row: x [rows,n] -> out [rows,n]. ``out`` may be ``x``."""
 
 def relu(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
-    """Of any shape; ``out`` may be ``x``."""
+    """Compute max(x, 0) for arrays of any shape. ``out`` may be ``x``."""
 
 def convert(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
-    """X [N,rows,columns] (any shape of that size) -> out [N,columns,rows]."""
+    """Transpose and convert x [N,rows,columns] (any shape of that size) to out [N,columns,rows]."""

@@ -6,7 +6,7 @@ Table 1, configurations A, B, D, E.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -89,7 +89,7 @@ class Config:
     widths: tuple[int | str, ...]
     head: tuple[int, ...] = (*HIDDEN, 1000)
     pool_grid: int = POOL_GRID
-    batch_norm: bool = field(default=False)
+    batch_norm: bool = False
     in_channels: int = IN_CHANNELS
     pooling: Pooling | None = None
     flat: bool = False

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,12 @@ def gpus() -> tuple[list[dict[str, Any]], str | None]:
             capability.append(number.value)
         found.append({"name": name.value.decode(), "compute_capability": capability})
     return found, None if found else "the driver has no GPU"
+
+
+def missing_packages(project: Path = ROOT / "pyproject.toml") -> list[str]:
+    """Return the package's dependencies that this Python lacks, by name."""
+    [block] = re.findall(r"(?ms)^dependencies = \[(.*?)^\]", project.read_text(encoding="utf-8"))
+    return [name for name in re.findall(r'"([\w.-]+)', block) if package_version(name) is None]
 
 
 def driver_trace() -> str | None:

@@ -35,6 +35,14 @@ def environment(run: Run) -> Result:
         if trace is not None:
             return Result("failed", f"found a GPU ({trace}), but {why}; see --dry-run")
         run.dry_run = True
+    if missing := machine.missing_packages():
+        names = " ".join(missing)
+        return Result(
+            "failed",
+            f"missing packages: {names}; on a machine without a network, bring a folder made by "
+            f"`pip install --target packages --no-deps {names}` for this Python, and set "
+            "PYTHONPATH=packages",
+        )
     said = str(gpu) if gpu else f"no GPU: {why}"
     result = child.result(f"{said}; a dry run" if run.dry_run else said)
     if result.status == "ok" and "commit" not in run.facts:

@@ -45,11 +45,12 @@ void check_dtype(const Array& array, DType dtype) {
 
 void check_data(const Array& array) {
   if (!array.data && !array.empty()) {
-    throw std::invalid_argument(array.label + ": the data pointer is null");
+    throw std::invalid_argument(array.label + ": expected a data pointer, got null");
   }
   const int64_t bytes = item_bytes(array);
   if (bytes > 0 && reinterpret_cast<uintptr_t>(array.data) % bytes != 0) {
-    throw std::invalid_argument(array.label + ": the data pointer is not aligned to an element");
+    throw std::invalid_argument(array.label + ": expected an address that is a multiple of " +
+                                std::to_string(bytes) + ", the element size");
   }
 }
 

@@ -1,9 +1,8 @@
-// What the files of this folder, the only ones that know Python, share.
+// Declarations shared by the files of this folder, the only files that include Python headers.
 //
-// Arrays are any objects with __cuda_array_interface__ (CuPy's, PyTorch's) for an executor that
-// launches on a GPU, or with __array_interface__ (NumPy's) for one that runs on the CPU. Every
-// array is checked here and nowhere below: TypeError for kinds and dtypes, ValueError for shapes
-// and layouts, before anything is launched.
+// Executors on a GPU take any objects with __cuda_array_interface__ (CuPy, PyTorch); executors on
+// the CPU take objects with __array_interface__ (NumPy). Arrays are checked only here, before any
+// launch: TypeError for kinds and dtypes, ValueError for shapes and layouts.
 
 #pragma once
 
@@ -26,7 +25,7 @@ namespace vgg::bindings {
 namespace py = pybind11;
 using namespace pybind11::literals;
 
-// An executor as Python holds it, and where it wants its arrays.
+// An executor held by Python, and the memory that its arrays must be in.
 class PyExecutor {
  public:
   virtual ~PyExecutor() = default;
@@ -34,7 +33,7 @@ class PyExecutor {
   virtual bool in_gpu_memory() const = 0;
 };
 
-// A plan and the operation that it is for.
+// A plan and its operation.
 struct PyPlan {
   std::variant<Conv3x3, FusedConv1Block, Linear, MaxPool2x2, AvgPool, AdaptiveMaxPool, Softmax,
                Relu, Convert>
@@ -42,7 +41,8 @@ struct PyPlan {
   Plan plan;
 };
 
-// The one of `known` that is called `name`; ValueError, about `what`, for another.
+// Returns the entry `name` of `known`. Throws ValueError for an unknown name; the message begins
+// with `what`.
 template <class T>
 T find(const std::map<std::string, T>& known, const char* what, const std::string& name) {
   const auto found = known.find(name);
@@ -53,10 +53,12 @@ T find(const std::map<std::string, T>& known, const char* what, const std::strin
                               name + "'");
 }
 
-// The one of `known` that is called `name`; TypeError, about `what`, for another.
+// Returns the dtype `name`. Throws TypeError unless it is one of `known`; the message begins with
+// `what`.
 DType parse_dtype(const std::string& name, const std::string& what,
                   std::initializer_list<DType> known);
 
+// Reads the array interface of `object`, and checks its data pointer and that it is contiguous.
 Array unpack(const std::string& label, const py::object& object, bool in_gpu_memory);
 
 py::tuple tuple_of(const Dim3& dim);
@@ -65,6 +67,6 @@ void bind_plans(py::module_& m);
 void bind_operations(py::module_& m);
 void bind_executors(py::module_& m);
 void bind_tensor_maps(py::module_& m);
-void bind_emulator(py::module_& m);  // emulator.cpp, or no_emulator.cpp
+void bind_emulator(py::module_& m);  // emulator.cpp or no_emulator.cpp
 
 }  // namespace vgg::bindings

@@ -1,4 +1,4 @@
-// The emulator, in a build that has it.
+// Bindings of the emulator, in builds that include it.
 
 #include "launch/emulator.h"
 
@@ -45,7 +45,7 @@ class PyEmulator : public PyExecutor {
     const emulator::Module module(ptx, "ptx");
     std::vector<emulator::Buffer> unpacked;
     for (const auto& [name, object, access] : buffers) {
-      // Elements of any type: only bytes count.
+      // Elements may have any type.
       const auto info =
           object.attr("__array_interface__")["data"].cast<std::pair<uintptr_t, bool>>();
       unpacked.push_back({name, reinterpret_cast<void*>(info.first),
@@ -80,7 +80,7 @@ class PyEmulator : public PyExecutor {
     options.seed = seed;
     options.workers = workers;
     options.instruction_limit = instruction_limit;
-    options.interrupted = [] {  // launches run without the interpreter's lock
+    options.interrupted = [] {  // launches run without the GIL
       py::gil_scoped_acquire acquire;
       return PyErr_CheckSignals() != 0;
     };
@@ -96,11 +96,12 @@ void bind_emulator(py::module_& m) {
   py::register_local_exception_translator([](std::exception_ptr error) {
     try {
       if (error) std::rethrow_exception(error);
-    } catch (const emulator::Interrupted&) {  // the signal's exception, KeyboardInterrupt, is set
+    } catch (const emulator::Interrupted&) {  // PyErr_CheckSignals has set KeyboardInterrupt
     }
   });
   py::register_exception<emulator::Error>(m, "EmulatorError", PyExc_RuntimeError);
-  py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Runs the same kernels on the CPU.")
+  py::class_<PyEmulator, PyExecutor>(m, "Emulator",
+                                     "Executor that runs the same kernels on the CPU.")
       .def(py::init<const std::string&, bool, bool, uint32_t, int, uint64_t,
                     const std::optional<std::map<std::string, std::string>>&>(),
            py::kw_only(), "schedule"_a = "forward", "lazy"_a = true, "races"_a = true, "seed"_a = 1,
@@ -111,7 +112,7 @@ void bind_emulator(py::module_& m) {
       .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,
            "params"_a, "buffers"_a, "smem_bytes"_a = 0, "cluster"_a = std::make_tuple(1, 1, 1),
            "early"_a = false);
-  m.def("emulator_modules", &ptx_texts, "The PTX that the emulator runs, by name.");
+  m.def("emulator_modules", &ptx_texts, "Return the PTX that the emulator runs, by name.");
   m.def("built_with_emulator", [] { return true; });
 }
 

@@ -1,4 +1,4 @@
-// Where launches run.
+// Bindings of executors.
 
 #include <cstdint>
 
@@ -22,8 +22,10 @@ class PyCuda : public PyExecutor {
 }  // namespace
 
 void bind_executors(py::module_& m) {
-  py::class_<PyExecutor>(m, "Executor", "Runs the launches of plans.");
-  py::class_<PyCuda, PyExecutor>(m, "Cuda", "Enqueues on a stream of the current device.")
+  py::class_<PyExecutor>(m, "Executor",
+                         "Base class of executors, which run the launches of plans.");
+  py::class_<PyCuda, PyExecutor>(m, "Cuda",
+                                 "Executor that enqueues on a stream of the current device.")
       .def(py::init<uintptr_t, bool>(), "stream"_a, py::kw_only(), "early"_a = false);
   bind_emulator(m);
 }

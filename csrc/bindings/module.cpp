@@ -1,4 +1,4 @@
-// The Python module vgg_cuda._C; see _C.pyi.
+// The Python module vgg_cuda._C, documented in _C.pyi.
 
 #include <exception>
 #include <string>
@@ -49,24 +49,24 @@ std::vector<std::string> list_architectures() {
 void bind_queries(py::module_& m) {
   m.def(
       "commit", [] { return std::string(commit()); },
-      "Commit of the sources, \"-dirty\" where files differed, or \"unknown\".");
-  m.def("built_with_cuda", &built_with_cuda, "Are there kernels in this build?");
+      "Return the commit of the sources, with \"-dirty\" if files differed, or \"unknown\".");
+  m.def("built_with_cuda", &built_with_cuda, "Return whether this build contains CUDA kernels.");
   m.def(
       "cuda_version", [] { return text_or_none(cuda_version()); },
-      "Version of the CUDA toolkit of the build, \"13.0\"; None without CUDA.");
+      "Return the version of the CUDA toolkit of the build, \"13.0\", or None without CUDA.");
   m.def("architectures", &list_architectures,
-        "What the kernels are compiled for: machine code (sm_80) and PTX (compute_80).");
+        "Return the architectures of the kernels: machine code (sm_80) and PTX (compute_80).");
   m.def("device_info", &describe_devices,
-        "The GPUs of this machine, or the reason why none can be used. Never raises.");
+        "Return the GPUs of this machine, or the reason why none is usable. Never raises.");
   m.def(
       "kernels", [] { return built_with_cuda() ? kernel_names() : std::vector<std::string>(); },
-      "Names of all kernels.");
+      "Return the names of all kernels.");
 }
 
 }  // namespace
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "CUDA kernels of vgg_cuda; see _C.pyi. Imports on machines without a GPU.";
+  m.doc() = "CUDA kernels of vgg_cuda; see _C.pyi. Can be imported on machines without a GPU.";
 
   py::register_local_exception_translator([](std::exception_ptr error) {
     try {

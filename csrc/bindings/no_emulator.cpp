@@ -1,4 +1,4 @@
-// Stands in for emulator.cpp in a build without it, so that Python finds the same names.
+// Replaces emulator.cpp in a build without the emulator, with the same Python names.
 
 #include "bindings/bindings.h"
 
@@ -11,14 +11,14 @@ namespace {
       "this build has no emulator: build with -C cmake.define.VGG_CUDA_EMULATOR=ON");
 }
 
-// Never made.
+// Has no instances.
 class PyEmulator : public PyExecutor {};
 
 }  // namespace
 
 void bind_emulator(py::module_& m) {
   m.attr("EmulatorError") = PyErr_NewException("vgg_cuda._C.EmulatorError", PyExc_RuntimeError, {});
-  py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Not in this build.")
+  py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Not available in this build.")
       .def(py::init([](const py::kwargs&) -> std::unique_ptr<PyEmulator> { refuse(); }));
   m.def("emulator_modules", [] { return py::dict(); });
   m.def("built_with_emulator", [] { return false; });

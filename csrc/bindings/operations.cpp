@@ -1,4 +1,4 @@
-// The operations: arrays are checked against the plan, then launches are enqueued.
+// Bindings of the operations: check the arrays against the plan, then enqueue the launches.
 
 #include <array>
 #include <optional>
@@ -15,11 +15,11 @@ using Normalize = std::optional<std::tuple<std::array<float, 3>, std::array<floa
 template <class Op>
 const Op& op_of(const PyPlan& plan, const char* name) {
   if (const Op* op = std::get_if<Op>(&plan.op)) return *op;
-  throw std::invalid_argument(std::string(name) + ": plan: expected one of " + name +
-                              ", got one of " + plan.plan.op);
+  throw std::invalid_argument(std::string(name) + ": plan: expected a plan for " + name +
+                              ", got a plan for " + plan.plan.op);
 }
 
-// Unpacks the arrays of one call.
+// Unpacks and checks the arrays of one call.
 struct Arrays {
   std::string op;
   bool in_gpu_memory;
@@ -40,7 +40,7 @@ struct Arrays {
     return array.data;
   }
 
-  // x, whose address the plan knows something of.
+  // The input x, aligned to 16 bytes if the plan assumes so.
   const void* x(const py::object& object, DType dtype, const Shape& shape, const char* layout,
                 bool aligned) const {
     const Array array = input("x", object, dtype, shape, layout);
@@ -48,7 +48,7 @@ struct Arrays {
     return array.data;
   }
 
-  // Packed weights, which are always read in 16-byte accesses.
+  // Packed weights, which kernels read in 16-byte accesses.
   const void* packed(const char* name, const py::object& object, DType dtype,
                      const Shape& shape) const {
     const Array array = input(name, object, dtype, shape, "packed");
@@ -81,7 +81,7 @@ void conv3x3(const PyPlan& plan, const py::object& x, const py::object& w, const
   const auto& op = op_of<Conv3x3>(plan, "conv3x3");
   const Arrays arrays{"conv3x3", on.in_gpu_memory()};
   const int P = op.pool ? op.H / 2 : op.H, Q = op.pool ? op.W / 2 : op.W;
-  const bool first = op.C == 3;  // reads x element by element
+  const bool first = op.C == 3;  // the first layer reads x by elements: no alignment needed
   if (normalize && !first) {
     throw std::invalid_argument("conv3x3: normalize: expected None unless C = 3");
   }
@@ -133,7 +133,7 @@ void linear(const PyPlan& plan, const py::object& x, const py::object& w, const 
   run(op, plan.plan, pointers, executor);
 }
 
-// The operations of one input and no weights.
+// Runs an operation with one input and no weights.
 template <class Op>
 void run_simple(const Op& op, const PyPlan& plan, const void* x, void* out, PyExecutor& on) {
   Executor& executor = on.executor();
@@ -177,7 +177,7 @@ void softmax(const PyPlan& plan, const py::object& x, const py::object& out, PyE
              arrays.output(out, op.dtype, {op.rows, op.n}, "rows, n", op.aligned), on);
 }
 
-// Arrays of any shape, of the plan's size.
+// Unpacks an array of any shape with the plan's number of elements.
 Array sized(const Arrays& arrays, const char* name, const py::object& object, DType dtype,
             int64_t size) {
   Array array = unpack(arrays.op + ": " + name, object, arrays.in_gpu_memory);
@@ -233,7 +233,7 @@ void bind_operations(py::module_& m) {
   m.def("adaptive_maxpool", &adaptive_maxpool, plan, x, out, executor,
         "x [N,H,W,C] -> out [N,grid,grid,C].");
   m.def("softmax", &softmax, plan, x, out, executor, "x [rows,n] -> out [rows,n].");
-  m.def("relu", &relu, plan, x, out, executor, "x -> out, of any shape.");
+  m.def("relu", &relu, plan, x, out, executor, "x -> out, both of any shape.");
   m.def("convert", &convert, plan, x, out, executor, "x [N,rows,columns] -> out [N,columns,rows].");
 }
 

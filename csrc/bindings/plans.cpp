@@ -1,4 +1,4 @@
-// Architectures and plans.
+// Bindings of architectures and plans.
 
 #include <limits>
 #include <optional>
@@ -9,7 +9,7 @@ namespace vgg::bindings {
 
 namespace {
 
-// A size that Python gave, as kernels count it.
+// Checks a size from Python and converts it to int.
 int size(const std::string& op, const char* what, int64_t value) {
   if (value < 1 || value > std::numeric_limits<int32_t>::max()) {
     throw std::invalid_argument(op + ": " + what + ": expected 1 <= " + what + " < 2^31, got " +
@@ -18,18 +18,18 @@ int size(const std::string& op, const char* what, int64_t value) {
   return static_cast<int>(value);
 }
 
-// A dtype that results may have.
+// Parses the dtype of a result.
 DType float_dtype(const std::string& op, const std::string& name) {
   return parse_dtype(name, op + ": dtype", {DType::float32, DType::float16, DType::bfloat16});
 }
 
-// What a matrix product may compute in.
+// Parses the precision of a matrix product.
 DType precision(const std::string& op, const std::string& name) {
   return parse_dtype(name, op + ": dtype",
                      {DType::float32, DType::tf32, DType::float16, DType::bfloat16});
 }
 
-// A dtype that x may have.
+// Parses the dtype of x.
 DType x_dtype_of(const std::string& op, const std::string& name) {
   return parse_dtype(name, op + ": x",
                      {DType::float32, DType::float16, DType::bfloat16, DType::uint8});
@@ -45,7 +45,7 @@ Conv3x3 described(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const s
   const std::string op = "conv3x3";
   const DType type = precision(op, dtype), x_type = x_dtype_of(op, x_dtype);
   if (pool && (H < 2 || W < 2)) {
-    throw std::invalid_argument("conv3x3: expected H, W >= 2 for a pool, got H = " +
+    throw std::invalid_argument("conv3x3: x: expected H, W >= 2 with pool=True, got H = " +
                                 std::to_string(H) + " and W = " + std::to_string(W));
   }
   if (x_type != type && x_type != DType::uint8 && x_type != DType::float32) {
@@ -173,7 +173,7 @@ py::dict as_dict(const Plan& plan) {
 }  // namespace
 
 void bind_plans(py::module_& m) {
-  py::class_<ArchSpec>(m, "Arch", "What a plan knows of a GPU.")
+  py::class_<ArchSpec>(m, "Arch", "Properties of a GPU that plans depend on.")
       .def_readonly("name", &ArchSpec::name)
       .def_readonly("sm_count", &ArchSpec::sm_count)
       .def_readonly("smem_per_block_bytes", &ArchSpec::smem_per_block_bytes)
@@ -182,13 +182,15 @@ void bind_plans(py::module_& m) {
       .def("__repr__", [](const ArchSpec& arch) {
         return "<Arch " + arch.name + ": " + std::to_string(arch.sm_count) + " SMs>";
       });
-  m.def("arch", &arch_spec, "name"_a, "The architecture of that name, its largest GPU.");
+  m.def("arch", &arch_spec, "name"_a,
+        "Return the architecture `name`, with the properties of its largest GPU.");
   m.def("arch_names", &arch_names);
-  m.def("device_arch", &device_arch, "major"_a, "minor"_a, "sm_count"_a, "That of a device.");
+  m.def("device_arch", &device_arch, "major"_a, "minor"_a, "sm_count"_a,
+        "Return the architecture of a device.");
   m.def("can_run", &can_run, "arch"_a, "major"_a, "minor"_a,
-        "May a device of that compute capability run what is planned for `arch`?");
+        "Return whether a device of this compute capability can run plans for `arch`.");
 
-  py::class_<PyPlan>(m, "Plan", "What to launch for an operation on arrays of one shape.")
+  py::class_<PyPlan>(m, "Plan", "Launches of one operation on arrays of one shape.")
       .def_property_readonly("op", [](const PyPlan& p) { return p.plan.op; })
       .def_property_readonly("arch", [](const PyPlan& p) { return p.plan.arch; })
       .def_property_readonly("kernel", [](const PyPlan& p) { return p.plan.launches[0].kernel; })
@@ -216,7 +218,7 @@ void bind_plans(py::module_& m) {
                                 spec);
       },
       "N"_a, "H"_a, "W"_a, "C"_a, "K"_a, py::kw_only(), dtype, "x_dtype"_a, "relu"_a, "pool"_a,
-      aligned, arch, "What `variant` may be.");
+      aligned, arch, "Return the valid values of `variant`.");
   m.def("plan_fused_conv1_block", &plan_fused_conv1_block, "N"_a, "H"_a, "W"_a, "K1"_a, "K2"_a,
         py::kw_only(), dtype, "x_dtype"_a, aligned, arch);
   m.def("plan_linear", &plan_linear, "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned,
@@ -236,8 +238,8 @@ void bind_plans(py::module_& m) {
       [](int64_t gemm_k, const std::string& name) {
         return packed_columns(gemm_k, precision("packed_columns", name));
       },
-      "gemm_k"_a, dtype, "Columns of packed weights.");
-  m.def("packed_bias", &packed_bias, "K"_a, "Length of a packed bias.");
+      "gemm_k"_a, dtype, "Return the number of columns of packed weights.");
+  m.def("packed_bias", &packed_bias, "K"_a, "Return the length of a packed bias.");
 }
 
 }  // namespace vgg::bindings

@@ -1,4 +1,4 @@
-// Tensor maps, for tests that launch kernels of their own.
+// Bindings of tensor maps, for tests that launch additional kernels.
 
 #include <algorithm>
 #include <map>
@@ -43,8 +43,9 @@ py::bytes tensor_map(
   map.fill = find(FILLS, "tensor map: fill", fill);
   auto copy = [](const char* name, const auto& from, auto* to, size_t most) {
     if (from.size() > most) {
-      throw std::invalid_argument(std::string("tensor map: ") + name + ": at most " +
-                                  std::to_string(most) + " numbers");
+      throw std::invalid_argument(std::string("tensor map: ") + name + ": expected at most " +
+                                  std::to_string(most) + " numbers, got " +
+                                  std::to_string(from.size()));
     }
     std::copy(from.begin(), from.end(), to);
   };
@@ -69,7 +70,7 @@ template <TensorMapBytes (&ENCODE)(const TensorMap&)>
 void bind(py::module_& m, const char* name) {
   m.def(name, &tensor_map<ENCODE>, "address"_a, "dtype"_a, "dims"_a, "strides"_a, py::kw_only(),
         "box"_a = py::none(), "element_strides"_a = py::none(), "swizzle"_a = 0, "fill"_a = "zero",
-        "im2col"_a = py::none(), "128 bytes of a kernel's parameters.");
+        "im2col"_a = py::none(), "Return 128 bytes for a kernel's parameters.");
 }
 
 }  // namespace

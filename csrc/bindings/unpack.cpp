@@ -1,4 +1,4 @@
-// Python objects as arrays.
+// Conversion of Python objects to arrays.
 
 #include <cstdint>
 #include <string>

@@ -9,7 +9,7 @@
 #include "kernels/params.h"
 #include "launch/cuda.h"
 
-// The entries, which the files of kernels/ define.
+// Kernel entry points, which the files of kernels/ define.
 #define KERNEL(NAME, PARAMS) extern "C" __global__ void NAME(const vgg::PARAMS);
 #include "kernels/kernels.def"
 #undef KERNEL
@@ -18,8 +18,8 @@ namespace vgg {
 
 namespace {
 
-// More than this, a kernel must ask for.
-constexpr int SMEM_WITHOUT_ASKING = 48 * 1024;
+// Kernels with more dynamic shared memory must opt in.
+constexpr int DEFAULT_MAX_SMEM_BYTES = 48 * 1024;
 
 const void* find(const std::string& name) {
   static const std::unordered_map<std::string, const void*> ENTRIES = {
@@ -28,27 +28,27 @@ const void* find(const std::string& name) {
 #undef KERNEL
   };
   const auto found = ENTRIES.find(name);
-  if (found == ENTRIES.end()) throw CudaError("no kernel " + name + " in this build");
+  if (found == ENTRIES.end()) throw CudaError("this build has no kernel " + name);
   return found->second;
 }
 
 void check(cudaError_t error, const std::string& kernel) {
   if (error == cudaSuccess) return;
-  cudaGetLastError();  // clear it, or the next call that is checked would report it
+  cudaGetLastError();  // clear the error, or the next checked call would report it
   throw CudaError(kernel + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error));
 }
 
-// Once for each kernel and device: the attribute stays.
-void ask_for_smem(const void* entry, const Launch& launch) {
+// Sets the kernel's shared-memory limit, once per kernel and device.
+void raise_smem_limit(const void* entry, const Launch& launch) {
   static std::mutex mutex;
-  static std::set<std::pair<const void*, int>> asked;
+  static std::set<std::pair<const void*, int>> raised;
   int device = 0;
   check(cudaGetDevice(&device), launch.kernel);
   const std::lock_guard<std::mutex> lock(mutex);
-  if (asked.count({entry, device})) return;
+  if (raised.count({entry, device})) return;
   check(cudaFuncSetAttribute(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, launch.smem_bytes),
         launch.kernel);
-  asked.emplace(entry, device);
+  raised.emplace(entry, device);
 }
 
 }  // namespace
@@ -56,7 +56,7 @@ void ask_for_smem(const void* entry, const Launch& launch) {
 void CudaExecutor::launch(const Launch& launch, const void* params, size_t,
                           std::initializer_list<Buffer>) {
   const void* entry = find(launch.kernel);
-  if (launch.smem_bytes > SMEM_WITHOUT_ASKING) ask_for_smem(entry, launch);
+  if (launch.smem_bytes > DEFAULT_MAX_SMEM_BYTES) raise_smem_limit(entry, launch);
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(launch.grid.x, launch.grid.y, launch.grid.z);
   config.blockDim = dim3(launch.block.x, launch.block.y, launch.block.z);
@@ -71,7 +71,7 @@ void CudaExecutor::launch(const Launch& launch, const void* params, size_t,
   }
   if (launch.early && early_) {
     cudaLaunchAttribute& early = attributes[config.numAttrs++];
-    // Captured in a graph it becomes a programmatic edge: there is nothing else to do for graphs.
+    // In a captured graph this attribute becomes a programmatic edge; graphs need nothing else.
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;
   }

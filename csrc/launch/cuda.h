@@ -10,9 +10,11 @@ namespace vgg {
 
 using Stream = CUstream_st*;  // cudaStream_t, without a CUDA header
 
-// Enqueues on a stream of the current device. Buffers are not looked at. `early`: launches that can
-// begin early may do so. What is enqueued before must then be a launch of the same forward: other
-// work on the stream may make the weights, which such launches read at once.
+// Enqueues launches on a stream of the current device. Ignores the buffers.
+//
+// `early`: launches with Launch::early may begin before the previous work on the stream has ended.
+// That work must then be a launch of the same forward, because early launches read weights at once,
+// and other work on the stream may still write the weights.
 class CudaExecutor : public Executor {
  public:
   CudaExecutor(Stream stream, bool early) : stream_(stream), early_(early) {}

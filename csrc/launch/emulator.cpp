@@ -9,8 +9,8 @@ namespace {
 
 using Modules = std::map<std::string, std::shared_ptr<const emulator::Module>>;
 
-// The build's own, parsed once for all executors.
-const Modules& own_modules() {
+// The modules of the build, parsed once for all executors.
+const Modules& build_modules() {
   static const Modules modules = [] {
     Modules made;
     for (const auto& [name, text] : ptx_texts()) {
@@ -30,9 +30,11 @@ EmulatorExecutor::EmulatorExecutor(emulator::Options options,
     throw std::invalid_argument(
         "this build has no emulator: build with -C cmake.define.VGG_CUDA_EMULATOR=ON");
   }
-  modules_ = own_modules();
+  modules_ = build_modules();
   for (const auto& [name, text] : replaced) {
-    if (!modules_.count(name)) throw std::invalid_argument("no PTX module '" + name + "'");
+    if (!modules_.count(name)) {
+      throw std::invalid_argument("emulator: modules: unknown PTX module '" + name + "'");
+    }
     modules_[name] = std::make_shared<const emulator::Module>(text, name);
   }
 }
@@ -55,7 +57,7 @@ void EmulatorExecutor::launch(const Launch& launch, const void* params, size_t p
         checked, options_, {launch.cluster.x, launch.cluster.y, launch.cluster.z}, launch.early);
     return;
   }
-  throw emulator::Error("no kernel " + launch.kernel + " in the PTX of this build");
+  throw emulator::Error("this build's PTX has no kernel " + launch.kernel);
 }
 
 }  // namespace vgg

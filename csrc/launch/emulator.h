@@ -1,4 +1,4 @@
-// Launches on the CPU: the same kernels, from the PTX that nvcc made of them.
+// Launches on the CPU: the emulator runs the PTX of the same kernels.
 
 #pragma once
 
@@ -11,15 +11,15 @@
 
 namespace vgg {
 
-// The PTX of this build's kernels by the name of their source, "sm80/gemm_f16". Defined in a file
-// that the build generates; empty without the emulator.
+// The PTX of this build's kernels by the name of their source file, "sm80/gemm_f16". The build
+// generates the definition; empty without the emulator.
 const std::map<std::string, std::string>& ptx_texts();
 
-// Runs to the end before it returns. Not for several threads at once.
+// Runs each launch to completion before it returns. Not thread-safe.
 class EmulatorExecutor : public Executor {
  public:
-  // `replaced`: texts to use in place of the build's, by the same names. Throws
-  // std::invalid_argument for an unknown name, and where the build has no emulator.
+  // `replaced`: PTX texts to use instead of the texts of the build, by name. Throws
+  // std::invalid_argument for an unknown name, or if the build has no emulator.
   explicit EmulatorExecutor(emulator::Options options,
                             const std::map<std::string, std::string>& replaced = {});
 

@@ -1,4 +1,4 @@
-// Runs launches: on a GPU (cuda.cu), or on the CPU through the emulator (emulator.cpp).
+// Executors run launches: on a GPU (cuda.cu), or on the CPU in the emulator (emulator.cpp).
 
 #pragma once
 
@@ -16,25 +16,25 @@ struct CudaError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// An array that a kernel may touch. The emulator checks every access against these.
+// An array that a kernel may access. The emulator checks every access.
 struct Buffer {
   const char* name;  // "x"
   const void* data;
   int64_t bytes;
-  bool output;            // the launch writes each byte once; others are only read
-  bool constant = false;  // weights: no launch of a forward writes them
+  bool output;            // the launch writes each byte exactly once; otherwise read-only
+  bool constant = false;  // weights, which no launch of a forward writes
 };
 
 class Executor {
  public:
   virtual ~Executor() = default;
 
-  // Enqueues the kernel with its one parameter, a struct of kernels/params.h. Throws CudaError, or
+  // Enqueues the kernel with its only parameter, a struct of kernels/params.h. Throws CudaError or
   // emulator::Error.
   virtual void launch(const Launch& launch, const void* params, size_t params_bytes,
                       std::initializer_list<Buffer> buffers) = 0;
 
-  // The map as kernels of this executor take it, in a struct of their parameters.
+  // Encodes a tensor map for the parameters of kernels on this executor.
   virtual TensorMapBytes encode(const TensorMap& map) const = 0;
 
   template <class Params>

@@ -1,4 +1,4 @@
-// Every kernel of the build, by the name of its entry.
+// Names of all kernels of the build.
 
 #pragma once
 

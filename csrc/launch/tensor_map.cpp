@@ -15,7 +15,7 @@ struct Encoded {
   uint16_t channels_per_pixel, pixels_per_column;
   uint64_t address;
   uint64_t strides[MAX_DIMENSIONS - 1];
-  uint32_t last[MAX_DIMENSIONS];  // coordinates: dims may be 2^32
+  uint32_t last[MAX_DIMENSIONS];  // last coordinates, since dims may be 2^32
   uint16_t box[MAX_DIMENSIONS];
   uint8_t element_strides[MAX_DIMENSIONS];
   int16_t lower_corner[3], upper_corner[3];
@@ -43,7 +43,7 @@ bool is_float(TensorMap::Type type) {
 }
 
 void check_im2col(const TensorMap& map) {
-  // How far a corner may be, by the number of spatial dimensions.
+  // Range of the corners, by number of spatial dimensions.
   static constexpr int FIRST[] = {-32768, -128, -16}, LAST[] = {32767, 127, 15};
   const int spatial = map.rank - 2;
   check_range("rank", map.rank, 3, MAX_DIMENSIONS);
@@ -52,7 +52,7 @@ void check_im2col(const TensorMap& map) {
     check_range(of("upper_corner", i), map.upper_corner[i], FIRST[spatial - 1], LAST[spatial - 1]);
     const auto dim = static_cast<int64_t>(map.dims[i + 1]);
     if (map.lower_corner[i] > dim - 1 + map.upper_corner[i]) {
-      refuse(of("upper_corner", i), "a box of pixels that is not empty", map.upper_corner[i]);
+      refuse(of("upper_corner", i), "a non-empty box of pixels", map.upper_corner[i]);
     }
   }
   check_range("channels_per_pixel", map.channels_per_pixel, 1, 256);
@@ -99,7 +99,7 @@ void check(const TensorMap& map) {
            "at most the " + std::to_string(map.swizzle_bytes()) + " of the swizzle", inner);
   }
   if (map.fill == TensorMap::Fill::nan && !is_float(map.type)) {
-    refuse("fill", "NaN for floats only, type", static_cast<int>(map.type));
+    throw std::invalid_argument("tensor map: fill: expected zero for integer types, got nan");
   }
 }
 

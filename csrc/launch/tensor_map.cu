@@ -1,4 +1,5 @@
-// The driver's encoding of tensor maps, by its entry point: nothing is linked against libcuda.
+// Encoding of tensor maps by the driver. The entry points are looked up at run time, so that the
+// build does not link against libcuda.
 
 #include <cuda.h>
 #include <cuda_runtime.h>
@@ -19,10 +20,10 @@ Function entry_point(const char* name) {
   const cudaError_t error =
       cudaGetDriverEntryPointByVersion(name, &found, 12000, cudaEnableDefault, &result);
   if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice) {
-    throw CudaError(std::string(name) + ": no NVIDIA driver that can be used");
+    throw CudaError(std::string(name) + ": no usable NVIDIA driver");
   }
   if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) {
-    throw CudaError(std::string("the driver has no ") + name + ": CUDA 12.0 or later is needed");
+    throw CudaError(std::string(name) + ": expected an NVIDIA driver for CUDA 12.0 or later");
   }
   return reinterpret_cast<Function>(found);
 }
@@ -58,7 +59,7 @@ TensorMapBytes encode_for_gpu(const TensorMap& map) {
                    CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, promotion, fill);
   }
   if (error != CUDA_SUCCESS) {
-    throw CudaError("tensor map: the driver refuses it (CUresult " + std::to_string(error) + ')');
+    throw CudaError("tensor map: refused by the driver (CUresult " + std::to_string(error) + ')');
   }
   TensorMapBytes bytes;
   std::memcpy(&bytes, &to, sizeof(to));

@@ -1,6 +1,6 @@
-// Tensor maps: what a kernel for sm_90 is told of a tensor so that the hardware (TMA) copies boxes
-// of it. One description; 128 bytes of a kernel's parameters, which a GPU's driver and the emulator
-// each write in their own way.
+// Tensor maps: descriptions of tensors from which the hardware (TMA) of sm_90 copies boxes. A
+// kernel takes a map as 128 bytes of its parameters, encoded by the GPU's driver or for the
+// emulator.
 
 #pragma once
 
@@ -13,8 +13,8 @@ namespace vgg {
 
 constexpr int MAX_DIMENSIONS = 5;
 
-// The names and numbers are those of CUtensorMap*: see cuTensorMapEncodeTiled and ...Im2col.
-// Without interleaving.
+// Names and numeric values follow CUtensorMap*: see cuTensorMapEncodeTiled and
+// cuTensorMapEncodeIm2col. Interleaving is not supported.
 struct TensorMap {
   enum class Type : uint8_t {
     uint8,
@@ -35,15 +35,15 @@ struct TensorMap {
   Type type = Type::float16;
   int rank = 1;
   uint64_t address = 0;
-  // The dimension that is contiguous first.
+  // Arrays per dimension, the contiguous dimension first.
   uint64_t dims[MAX_DIMENSIONS] = {};
-  uint64_t strides[MAX_DIMENSIONS] = {};  // bytes; [0] is that of an element, and not to be given
+  uint64_t strides[MAX_DIMENSIONS] = {};  // bytes; [0] is the element size and need not be set
   uint32_t element_strides[MAX_DIMENSIONS] = {1, 1, 1, 1, 1};
   Swizzle swizzle = Swizzle::none;
   Promotion promotion = Promotion::none;
-  Fill fill = Fill::zero;  // of what lies out of bounds
+  Fill fill = Fill::zero;  // for elements out of bounds
 
-  // A box of elements; or, for im2col, pixels of a tensor [N, (D, (H,)) W, C] and channels of them.
+  // Tiled: a box of elements. im2col: pixels and channels of a tensor [N, (D, (H,)) W, C].
   uint32_t box[MAX_DIMENSIONS] = {};
   bool im2col = false;
   int lower_corner[3] = {}, upper_corner[3] = {};  // W, H, D
@@ -56,20 +56,20 @@ struct TensorMap {
   uint32_t row_bytes() const {  // contiguous in shared memory
     return (im2col ? channels_per_pixel : box[0]) * static_cast<uint32_t>(element_bytes());
   }
-  uint32_t rows() const;  // that one copy has
+  uint32_t rows() const;  // rows per copy
   uint32_t bytes() const { return rows() * row_bytes(); }
 };
 
-// Throws std::invalid_argument for what the driver's documentation does not allow.
+// Throws std::invalid_argument if the driver's documentation does not allow the map.
 void check(const TensorMap& map);
 
-// The emulator's own encoding of a map, which is checked.
+// Checks a map and encodes it for the emulator.
 TensorMapBytes encode_for_emulator(const TensorMap& map);
-// False if these bytes are not such a map.
+// Decodes such a map. Returns false if the bytes are not one.
 bool decode_for_emulator(const void* bytes, TensorMap& map);
 
-// The driver's encoding, in builds with CUDA. Throws CudaError where the driver has none or
-// refuses.
+// Checks a map and encodes it with the driver. Throws CudaError if the build has no CUDA, or if the
+// driver cannot encode maps or refuses this one.
 TensorMapBytes encode_for_gpu(const TensorMap& map);
 
 }  // namespace vgg

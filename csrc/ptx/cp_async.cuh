@@ -6,12 +6,12 @@
 
 namespace vgg::ptx {
 
-// The 32-bit address of something in shared memory, as the instructions below take it.
+// Converts a pointer to shared memory to the 32-bit address that the instructions below take.
 __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// PTX ISA, 9.7.9.25.3.1: cp.async. Copies 16 bytes, past the L1 cache; where `valid` is false it
+// PTX ISA, 9.7.9.25.3.1: cp.async. Copies 16 bytes, bypassing the L1 cache. If `valid` is false,
 // reads nothing and writes zeros.
 __device__ __forceinline__ void cp_async_16(uint32_t to_smem, const void* from_gmem, bool valid) {
   const int source_bytes = valid ? 16 : 0;
@@ -20,13 +20,13 @@ __device__ __forceinline__ void cp_async_16(uint32_t to_smem, const void* from_g
                : "memory");
 }
 
-// PTX ISA, 9.7.9.25.3.2: cp.async.commit_group. Ends this thread's open group of copies.
+// PTX ISA, 9.7.9.25.3.2: cp.async.commit_group. Closes this thread's open group of copies.
 __device__ __forceinline__ void cp_async_commit() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-// PTX ISA, 9.7.9.25.3.3: cp.async.wait_group. Waits until at most PENDING of this thread's groups
-// are unfinished, the newest ones.
+// PTX ISA, 9.7.9.25.3.3: cp.async.wait_group. Waits until at most the newest PENDING groups of this
+// thread are unfinished.
 template <int PENDING>
 __device__ __forceinline__ void cp_async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");

@@ -1,4 +1,4 @@
-// Barriers in shared memory that count arrivals of threads and bytes of copies.
+// mbarriers: barriers in shared memory that count arrivals of threads and bytes of copies.
 
 #pragma once
 
@@ -12,8 +12,8 @@ __device__ __forceinline__ void mbarrier_init(uint32_t barrier_smem, uint32_t ar
                : "memory");
 }
 
-// PTX ISA, 9.7.13.4: fence.mbarrier_init. Barriers that this thread made are ready for the cluster
-// and for asynchronous copies, once the others know of it.
+// PTX ISA, 9.7.13.4: fence.mbarrier_init. Makes this thread's initialised barriers visible to the
+// cluster and to asynchronous copies, once the other threads have synchronised with this one.
 __device__ __forceinline__ void fence_mbarrier_init() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
@@ -23,22 +23,23 @@ __device__ __forceinline__ void mbarrier_arrive(uint32_t barrier_smem) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier_smem) : "memory");
 }
 
-// PTX ISA, 9.7.13.15.13: mbarrier.arrive, at a barrier of any block of the cluster: see
+// PTX ISA, 9.7.13.15.13: mbarrier.arrive, for a barrier of any block of the cluster. See
 // cluster_address().
 __device__ __forceinline__ void mbarrier_arrive_cluster(uint32_t barrier_cluster) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier_cluster) : "memory");
 }
 
-// PTX ISA, 9.7.13.15.13: mbarrier.arrive.expect_tx. The phase also waits for `bytes` of copies.
+// PTX ISA, 9.7.13.15.13: mbarrier.arrive.expect_tx. Arrives, and adds `bytes` to the bytes of
+// copies that the phase waits for.
 __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier_smem, uint32_t bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier_smem),
                "r"(bytes)
                : "memory");
 }
 
-// PTX ISA, 9.7.13.15.16: mbarrier.try_wait. Waits until the phase of that parity has ended; one
-// that has not begun counts as the one before it.
-__device__ __forceinline__ void mbarrier_wait(uint32_t barrier_smem, uint32_t parity) {
+// PTX ISA, 9.7.13.15.16: mbarrier.try_wait. Waits until the phase with parity `phase` (0 or 1) has
+// ended. On a new barrier, the phase with parity 1 counts as ended.
+__device__ __forceinline__ void mbarrier_wait(uint32_t barrier_smem, uint32_t phase) {
   uint32_t ended;
   do {
     asm volatile(
@@ -48,7 +49,7 @@ __device__ __forceinline__ void mbarrier_wait(uint32_t barrier_smem, uint32_t pa
         "selp.u32 %0, 1, 0, ended;\n"
         "}"
         : "=r"(ended)
-        : "r"(barrier_smem), "r"(parity)
+        : "r"(barrier_smem), "r"(phase)
         : "memory");
   } while (!ended);
 }

@@ -1,9 +1,9 @@
-// A kernel for every wrapper in csrc/ptx/, with nothing around it, so that a GPU and the emulator
-// can be asked what an instruction does and give the same answer; of wrappers that only sm_90a has,
-// see ptx_wrappers_sm90.cu. Part of a build with the emulator, as PTX alone; tests/ptx_wrappers*.py
-// say what each must compute and how to run it.
+// Test kernels, one for every wrapper in csrc/ptx/, which compare the emulator with GPUs. The
+// wrappers for sm_90a are in test_kernels_sm90.cu. Builds with the emulator contain these kernels
+// as PTX only. tests/support/ptx_wrappers*.py define their inputs and expected results.
 //
-// One warp a block. Every array holds one item per block, [gridDim.x, ...]; shapes are of an item.
+// Blocks have one warp. Every array holds one item per block, [gridDim.x, ...]; comments give the
+// shape of one item.
 
 #include <cstdint>
 
@@ -16,8 +16,8 @@ namespace {
 
 constexpr int LANES = 32;
 
-// out [16, 8] = acc [16, 8] + a [16, K] b [8, K]^T, through the fragments of mma.cuh; rows of K are
-// 8 words.
+// out [16, 8] = acc [16, 8] + a [16, K] b [8, K]^T, with the fragments of mma.cuh. Rows of K have 8
+// words.
 template <class T>
 __device__ void product(const uint32_t* a, const uint32_t* b, const float* acc, float* out) {
   a += blockIdx.x * 128, b += blockIdx.x * 64, acc += blockIdx.x * 128, out += blockIdx.x * 128;
@@ -44,44 +44,44 @@ extern "C" __global__ void ptx_kept(const int* x, int* out) {
   out[i] = ptx::kept(x[i]);
 }
 
-// index [32], below 256; out [32]: how far in bytes element `index` is from the first.
+// index [32], below 256; out [32]: distance in bytes between element `index` and the first.
 extern "C" __global__ void ptx_shared_address(const int* index, uint32_t* out) {
   __shared__ float memory[256];
   const int i = blockIdx.x * LANES + threadIdx.x;
   out[i] = ptx::shared_address(memory + index[i]) - ptx::shared_address(memory);
 }
 
-// x, out [32, 4]; valid [32]. Lane i copies row i, over what was there.
+// x, out [32, 4]; valid [32]. Lane i copies row i over earlier contents.
 extern "C" __global__ void ptx_cp_async_16(const uint4* x, const int* valid, uint4* out) {
   __shared__ uint4 memory[LANES];
-  const int lane = threadIdx.x, i = blockIdx.x * LANES + lane;
-  memory[lane] = make_uint4(~0u, ~0u, ~0u, ~0u);
-  ptx::cp_async_16(ptx::shared_address(memory + lane), x + i, valid[i] != 0);
+  const int lane_id = threadIdx.x, i = blockIdx.x * LANES + lane_id;
+  memory[lane_id] = make_uint4(~0u, ~0u, ~0u, ~0u);
+  ptx::cp_async_16(ptx::shared_address(memory + lane_id), x + i, valid[i] != 0);
   ptx::cp_async_commit();
   ptx::cp_async_wait<0>();
-  out[i] = memory[lane];
+  out[i] = memory[lane_id];
 }
 
-// x, out [2, 32, 4]. Two groups of copies: the first is read while the second may be under way.
+// x, out [2, 32, 4]. Two groups of copies; the first is read while the second may be in flight.
 extern "C" __global__ void ptx_cp_async_groups(const uint4* x, uint4* out) {
   __shared__ uint4 memory[2][LANES];
-  const int lane = threadIdx.x, i = blockIdx.x * 2 * LANES + lane;
+  const int lane_id = threadIdx.x, i = blockIdx.x * 2 * LANES + lane_id;
   for (int group = 0; group < 2; ++group) {
-    ptx::cp_async_16(ptx::shared_address(&memory[group][lane]), x + i + group * LANES, true);
+    ptx::cp_async_16(ptx::shared_address(&memory[group][lane_id]), x + i + group * LANES, true);
     ptx::cp_async_commit();
   }
   ptx::cp_async_wait<1>();
-  out[i] = memory[0][lane];
+  out[i] = memory[0][lane_id];
   ptx::cp_async_wait<0>();
-  out[i + LANES] = memory[1][lane];
+  out[i + LANES] = memory[1][lane_id];
 }
 
-// x [40, 8] of 16 bits; row [32]: which of its rows each lane addresses; out [32, 4]: the
+// x [40, 8] of 16 bits; row [32]: the row of x that each lane addresses; out [32, 4]: the
 // registers.
 extern "C" __global__ void ptx_ldmatrix_x4(const uint4* x, const int* row, uint32_t* out) {
   __shared__ uint4 rows_smem[40];
-  const int lane = threadIdx.x, i = blockIdx.x * LANES + lane;
-  for (int r = lane; r < 40; r += LANES) rows_smem[r] = x[blockIdx.x * 40 + r];
+  const int lane_id = threadIdx.x, i = blockIdx.x * LANES + lane_id;
+  for (int r = lane_id; r < 40; r += LANES) rows_smem[r] = x[blockIdx.x * 40 + r];
   __syncthreads();
   uint32_t frag[4];
   ptx::ldmatrix_x4(frag, ptx::shared_address(rows_smem + row[i]));

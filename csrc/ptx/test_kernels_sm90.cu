@@ -1,8 +1,8 @@
-// ptx_wrappers.cu for the wrappers that only sm_90a has.
+// Test kernels for the wrappers of sm_90a; see test_kernels.cu.
 //
-// Arrays hold one item per block, [gridDim.x, ...]; shapes are of an item. A tensor map is of a
-// whole array, `at` the coordinates of each block's boxes, the contiguous dimension first. Blocks
-// have as many threads as a kernel's comment says, else one warp.
+// Arrays hold one item per block, [gridDim.x, ...]; comments give the shape of one item. A tensor
+// map describes a whole array. `at` are the coordinates of each block's boxes, the contiguous
+// dimension first. Blocks have one warp unless the kernel's comment gives their threads.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -23,7 +23,7 @@ namespace {
 
 constexpr int LANES = 32;
 
-// A barrier for one arrival, which all threads may use.
+// Initialises a barrier for one arrival. All threads may use it afterwards.
 __device__ void make_barrier(uint32_t barrier_smem) {
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(barrier_smem, 1);
@@ -32,7 +32,7 @@ __device__ void make_barrier(uint32_t barrier_smem) {
   __syncthreads();
 }
 
-// out [CHUNKS] = the block's box in shared memory, as `load` put it there.
+// out [CHUNKS] = the block's box in shared memory, after load(to_smem, barrier_smem).
 template <int CHUNKS, class Load>
 __device__ void loaded(uint4* out, Load load) {
   __shared__ __align__(1024) uint4 box[CHUNKS];
@@ -47,15 +47,15 @@ __device__ void loaded(uint4* out, Load load) {
   for (int i = threadIdx.x; i < CHUNKS; i += LANES) out[blockIdx.x * CHUNKS + i] = box[i];
 }
 
-// 16-byte chunk i of an operand of wgmma, rows of 8: how far from the start of its memory, groups
-// of eight rows being `group_bytes` apart.
+// Offset of 16-byte chunk i of a wgmma operand with rows of 8 chunks, whose groups of eight rows
+// are `group_bytes` apart.
 __device__ int chunk_bytes(int i, int group_bytes) {
   const int row = i / 8;
   return row / 8 * group_bytes + row % 8 * 128 + ((i % 8 ^ row % 8) << 4);
 }
 
-// out [64, N] = a [64, 64] b [N, 64]^T, and acc [64, N] where `add`, as wgmma.cuh says who holds
-// what; two groups of products. 128 threads.
+// out [64, N] = a [64, 64] b [N, 64]^T + (add ? acc [64, N] : 0), as two groups of products. 128
+// threads.
 template <class T, int N>
 __device__ void product(const uint4* a, const uint4* b, const float* acc, const int* add,
                         float* out) {
@@ -97,14 +97,14 @@ __device__ void product(const uint4* a, const uint4* b, const float* acc, const 
 
 }  // namespace
 
-// x, out [5, 32]. Two warps: one passes rows to the other through one row of shared memory, each
-// value to the neighbouring lane.
+// x, out [5, 32]. Two warps: the first passes rows to the second through one row of shared memory,
+// each value to the neighbouring lane.
 extern "C" __global__ void ptx_mbarrier(const uint32_t* x, uint32_t* out) {
   constexpr int ROUNDS = 5;
   __shared__ uint32_t row[LANES];
   __shared__ __align__(8) uint64_t barriers[2];
   const uint32_t full = ptx::shared_address(barriers), empty = full + 8;
-  const int lane = threadIdx.x % LANES;
+  const int lane_id = threadIdx.x % LANES;
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(full, LANES);
     ptx::mbarrier_init(empty, LANES);
@@ -112,14 +112,14 @@ extern "C" __global__ void ptx_mbarrier(const uint32_t* x, uint32_t* out) {
   }
   __syncthreads();
   for (int round = 0; round < ROUNDS; ++round) {
-    const int i = (blockIdx.x * ROUNDS + round) * LANES + lane;
+    const int i = (blockIdx.x * ROUNDS + round) * LANES + lane_id;
     if (threadIdx.x < LANES) {
       ptx::mbarrier_wait(empty, round % 2 ^ 1);
-      row[lane ^ 1] = x[i];
+      row[lane_id ^ 1] = x[i];
       ptx::mbarrier_arrive(full);
     } else {
       ptx::mbarrier_wait(full, round % 2);
-      out[i] = row[lane];
+      out[i] = row[lane_id];
       ptx::mbarrier_arrive(empty);
     }
   }
@@ -143,8 +143,8 @@ extern "C" __global__ void ptx_tma_load_4d(const __grid_constant__ TensorMapByte
   });
 }
 
-// at [2], blocks [1]; out [2, 16, 64] of 16 bits: a box of each block of a cluster of two, which
-// copies it to those that `blocks` names; zeros where nobody did.
+// at [2], blocks [1]; out [2, 16, 64] of 16 bits. Each block of a cluster of two copies its box to
+// the blocks in the mask `blocks`. A missing box stays zero.
 extern "C" __global__ void __cluster_dims__(2, 1, 1)
     ptx_tma_load_2d_multicast(const __grid_constant__ TensorMapBytes x, const int* at,
                               const int* blocks, uint4* out) {
@@ -171,37 +171,37 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1)
   ptx::cluster_wait();
 }
 
-// at [3, 2]; out [3, 2, 16, 64] of 16 bits: three times a box of each of two blocks, copied to both
-// when both have read those before.
+// at [3, 2]; out [3, 2, 16, 64] of 16 bits. In three rounds, each of two blocks copies a box to
+// both blocks after both have read the boxes of the round before.
 extern "C" __global__ void __cluster_dims__(2, 1, 1)
     ptx_cluster(const __grid_constant__ TensorMapBytes x, const int* at, uint4* out) {
   constexpr int ROUNDS = 3, CHUNKS = 16 * 8;
   __shared__ __align__(1024) uint4 boxes[2 * CHUNKS];
   __shared__ __align__(8) uint64_t barriers[2];
   const uint32_t full = ptx::shared_address(barriers), empty = full + 8;
-  const int lane = threadIdx.x, rank = blockIdx.x % 2;
-  if (lane == 0) ptx::mbarrier_init(empty, 2);
+  const int lane_id = threadIdx.x, rank = blockIdx.x % 2;
+  if (lane_id == 0) ptx::mbarrier_init(empty, 2);
   make_barrier(full);
   ptx::cluster_arrive();
   ptx::cluster_wait();
   for (int round = 0; round < ROUNDS; ++round) {
     const int item = blockIdx.x * ROUNDS + round;
-    if (lane == 0) {
+    if (lane_id == 0) {
       ptx::mbarrier_wait(empty, round % 2 ^ 1);
       ptx::mbarrier_arrive_expect_tx(full, sizeof(boxes));
       ptx::tma_load_2d_multicast(ptx::shared_address(boxes + rank * CHUNKS), &x, full, at[2 * item],
                                  at[2 * item + 1], 3);
     }
     ptx::mbarrier_wait(full, round % 2);
-    for (int i = lane; i < 2 * CHUNKS; i += LANES) out[item * 2 * CHUNKS + i] = boxes[i];
+    for (int i = lane_id; i < 2 * CHUNKS; i += LANES) out[item * 2 * CHUNKS + i] = boxes[i];
     __syncwarp();
-    if (lane < 2) ptx::mbarrier_arrive_cluster(ptx::cluster_address(empty, lane));
+    if (lane_id < 2) ptx::mbarrier_arrive_cluster(ptx::cluster_address(empty, lane_id));
   }
   ptx::cluster_arrive();
   ptx::cluster_wait();
 }
 
-// x [32, 4], out [32, 4]: each block of a cluster of two gets what the other has.
+// x [32, 4], out [32, 4]. Each block of a cluster of two reads the other block's row.
 extern "C" __global__ void __cluster_dims__(2, 1, 1)
     ptx_cluster_load(const float4* x, float4* out) {
   __shared__ float4 row[LANES];
@@ -215,8 +215,8 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1)
   ptx::cluster_wait();
 }
 
-// x [3, 12, 64] of 16 bits, at [3, 4]: boxes of 12 pixels; the third is written where the first
-// was, once that has been read.
+// x [3, 12, 64] of 16 bits, at [3, 4]: boxes of 12 pixels. The third box overwrites the first in
+// shared memory after the first has been read.
 extern "C" __global__ void ptx_tma_store_4d(const uint4* x, const int* at,
                                             const __grid_constant__ TensorMapBytes out) {
   constexpr int BOXES = 3, CHUNKS = 12 * 8, PLACE = 128;  // 2048 bytes
@@ -241,7 +241,7 @@ extern "C" __global__ void ptx_tma_store_4d(const uint4* x, const int* at,
   if (threadIdx.x == 0) ptx::bulk_wait_read<0>();
 }
 
-// out [1]: how many threads of the warp were elected.
+// out [1]: number of elected threads of the warp.
 extern "C" __global__ void ptx_elect_one(uint32_t* out) {
   const uint32_t elected = __ballot_sync(~0u, ptx::elect_one());
   if (threadIdx.x == 0) out[blockIdx.x] = __popc(elected);
@@ -255,7 +255,7 @@ extern "C" __global__ void ptx_griddepcontrol(const uint32_t* x, uint32_t* out) 
   out[i] = x[i] + 1;
 }
 
-// x, out [384]. Three warpgroups, of which the last gives registers to the others.
+// x, out [384]. Three warpgroups; the last one releases registers to the others.
 extern "C" __global__ void __launch_bounds__(384, 1)
     ptx_registers(const uint32_t* x, uint32_t* out) {
   const int i = blockIdx.x * 384 + threadIdx.x;
@@ -269,8 +269,8 @@ extern "C" __global__ void __launch_bounds__(384, 1)
   }
 }
 
-// x, out [128]. Four warps: the even ones exchange their values once, the odd ones twice, each
-// adding one.
+// x, out [128]. Four warps: the even warps exchange their values once, the odd warps twice, and add
+// one each time.
 extern "C" __global__ void ptx_named_barrier(const uint32_t* x, uint32_t* out) {
   __shared__ uint32_t memory[2][128];
   const int t = threadIdx.x, i = blockIdx.x * 128 + t, pair = t / 32 % 2;
@@ -283,17 +283,17 @@ extern "C" __global__ void ptx_named_barrier(const uint32_t* x, uint32_t* out) {
   out[i] = value;
 }
 
-// x [32, 4]: the registers; row [32]: which rows of out each lane addresses; out [40, 8] of 16
+// x [32, 4]: the registers; row [32]: the row of out that each lane addresses; out [40, 8] of 16
 // bits, zero elsewhere.
 template <class Store>
 __device__ void store_matrices(const uint4* x, const int* row, uint4* out, Store store) {
   __shared__ uint4 rows_smem[40];
-  const int lane = threadIdx.x, i = blockIdx.x * LANES + lane;
-  for (int r = lane; r < 40; r += LANES) rows_smem[r] = make_uint4(0, 0, 0, 0);
+  const int lane_id = threadIdx.x, i = blockIdx.x * LANES + lane_id;
+  for (int r = lane_id; r < 40; r += LANES) rows_smem[r] = make_uint4(0, 0, 0, 0);
   __syncthreads();
   store(ptx::shared_address(rows_smem + row[i]), x[i]);
   __syncthreads();
-  for (int r = lane; r < 40; r += LANES) out[blockIdx.x * 40 + r] = rows_smem[r];
+  for (int r = lane_id; r < 40; r += LANES) out[blockIdx.x * 40 + r] = rows_smem[r];
 }
 extern "C" __global__ void ptx_stmatrix_x4(const uint4* x, const int* row, uint4* out) {
   store_matrices(x, row, out,

@@ -1,8 +1,8 @@
-// Copies of boxes of tensors between global and shared memory, made by the TMA unit.
+// Copies of boxes of tensors between global and shared memory by the TMA unit.
 //
-// `map` is a tensor map that the host encoded, in a kernel's parameters. Coordinates count elements
-// from the innermost dimension on and may lie outside, where loads give zeros and stores are left
-// out.
+// `map` is a tensor map in the kernel's parameters, encoded by the host. Coordinates count
+// elements, the innermost dimension first. Outside the tensor, loads give zeros and stores are
+// skipped.
 
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace vgg::ptx {
 
-// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. The barrier's phase gets the box's bytes.
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. The barrier counts the bytes of the box.
 __device__ __forceinline__ void tma_load_2d(uint32_t to_smem, const void* map,
                                             uint32_t barrier_smem, int x0, int x1) {
   asm volatile(
@@ -20,8 +20,8 @@ __device__ __forceinline__ void tma_load_2d(uint32_t to_smem, const void* map,
       : "memory");
 }
 
-// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled, multicast. Block i of the cluster gets the
-// box, and its own barrier the box's bytes, where bit i of `blocks` is set.
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled, multicast. If bit i of `blocks` is set, block
+// i of the cluster receives the box, and the barrier at the same place in block i counts its bytes.
 __device__ __forceinline__ void tma_load_2d_multicast(uint32_t to_smem, const void* map,
                                                       uint32_t barrier_smem, int x0, int x1,
                                                       uint16_t blocks) {
@@ -42,7 +42,7 @@ __device__ __forceinline__ void tma_load_4d(uint32_t to_smem, const void* map,
       : "memory");
 }
 
-// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. Belongs to this thread's open bulk group.
+// PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. Joins this thread's open bulk group.
 __device__ __forceinline__ void tma_store_4d(const void* map, uint32_t from_smem, int x0, int x1,
                                              int x2, int x3) {
   asm volatile(
@@ -52,20 +52,20 @@ __device__ __forceinline__ void tma_store_4d(const void* map, uint32_t from_smem
       : "memory");
 }
 
-// PTX ISA, 9.7.9.27.2.1: cp.async.bulk.commit_group.
+// PTX ISA, 9.7.9.27.2.1: cp.async.bulk.commit_group. Closes this thread's open bulk group.
 __device__ __forceinline__ void bulk_commit() {
   asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }
 
-// PTX ISA, 9.7.9.27.2.2: cp.async.bulk.wait_group.read. Waits until at most PENDING of this
-// thread's bulk groups have still to read their sources.
+// PTX ISA, 9.7.9.27.2.2: cp.async.bulk.wait_group.read. Waits until at most the newest PENDING bulk
+// groups of this thread are still reading their sources.
 template <int PENDING>
 __device__ __forceinline__ void bulk_wait_read() {
   asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(PENDING) : "memory");
 }
 
-// PTX ISA, 9.7.13.4: fence.proxy.async. This thread's accesses to shared memory come before those
-// of copies and matrix products that are started after it.
+// PTX ISA, 9.7.13.4: fence.proxy.async. Orders this thread's accesses to shared memory before
+// accesses by copies and matrix products that start after the fence.
 __device__ __forceinline__ void fence_proxy_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

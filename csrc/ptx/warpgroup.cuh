@@ -1,4 +1,4 @@
-// Threads of warps and warpgroups that work together.
+// Operations of warps and warpgroups.
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace vgg::ptx {
 
-// PTX ISA, 9.7.13.14: elect.sync. True in one thread of the warp.
+// PTX ISA, 9.7.13.14: elect.sync. Returns true in one thread of the warp.
 __device__ __forceinline__ bool elect_one() {
   uint32_t elected;
   asm volatile(
@@ -19,7 +19,8 @@ __device__ __forceinline__ bool elect_one() {
   return elected;
 }
 
-// PTX ISA, 9.7.19.5: setmaxnreg. This warpgroup gives registers back, or waits for more.
+// PTX ISA, 9.7.19.5: setmaxnreg. Sets the registers per thread of this warpgroup. An increase waits
+// until enough registers are free.
 template <int REGISTERS>
 __device__ __forceinline__ void decrease_registers() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(REGISTERS));
@@ -29,13 +30,14 @@ __device__ __forceinline__ void increase_registers() {
   asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(REGISTERS));
 }
 
-// PTX ISA, 9.7.13.1: barrier.sync. `threads` of the block, those that name the same barrier.
+// PTX ISA, 9.7.13.1: barrier.sync. Waits until `threads` threads of the block have reached barrier
+// number `barrier`.
 __device__ __forceinline__ void named_barrier(int barrier, int threads) {
   asm volatile("barrier.sync.aligned %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
-// PTX ISA, 9.7.14.5.16: stmatrix. Four 8x8 matrices of 16-bit elements, laid out as ldmatrix gives
-// them; lanes 8 i .. 8 i + 7 give the addresses of the rows of matrix i.
+// PTX ISA, 9.7.14.5.16: stmatrix. Stores four 8x8 matrices of 16-bit elements in the register
+// layout of ldmatrix. Lanes 8 i .. 8 i + 7 pass the addresses of the rows of matrix i.
 __device__ __forceinline__ void stmatrix_x4(uint32_t row_smem, uint32_t m0, uint32_t m1,
                                             uint32_t m2, uint32_t m3) {
   asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(row_smem),
@@ -43,7 +45,8 @@ __device__ __forceinline__ void stmatrix_x4(uint32_t row_smem, uint32_t m0, uint
                : "memory");
 }
 
-// The same of transposed matrices: a lane's two elements lie in one column, in two rows.
+// PTX ISA, 9.7.14.5.16: stmatrix, transposed: the two elements of a lane belong to one column and
+// two rows.
 __device__ __forceinline__ void stmatrix_x4_trans(uint32_t row_smem, uint32_t m0, uint32_t m1,
                                                   uint32_t m2, uint32_t m3) {
   asm volatile(

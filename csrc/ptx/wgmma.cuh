@@ -1,6 +1,6 @@
-// Matrix products of a warpgroup, asynchronous, operands in shared memory.
+// Asynchronous matrix products of a warpgroup, with operands in shared memory.
 //
-// acc[64, N] += a[64, 16] b[N, 16]^T. Thread t of the warpgroup holds acc[i] of row
+// acc[64, N] += a[64, 16] b[N, 16]^T. acc[i] of thread t of the warpgroup is row
 // 16 (t / 32) + t % 32 / 4 + i % 4 / 2 * 8, column i / 4 * 8 + t % 4 * 2 + i % 2.
 
 #pragma once
@@ -12,9 +12,9 @@
 
 namespace vgg::ptx {
 
-// PTX ISA, 9.7.15.5.1: the matrix descriptor of an operand whose rows are 128 bytes of 16-bit
-// elements, 128-byte swizzled, and whose groups of eight rows start GROUP_BYTES apart. `low` is
-// wgmma_descriptor_low() of its start, plus 2 for every 16 columns.
+// PTX ISA, 9.7.15.5.1: matrix descriptor of an operand with rows of 128 bytes (16-bit elements),
+// 128-byte swizzle, and GROUP_BYTES between the starts of groups of eight rows. `low` is
+// wgmma_descriptor_low() of the operand's start, plus 2 for every 16 columns.
 template <int GROUP_BYTES>
 __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t low) {
   uint64_t descriptor;
@@ -25,30 +25,32 @@ __device__ __forceinline__ uint32_t wgmma_descriptor_low(uint32_t operand_smem) 
   return operand_smem >> 4 | 1u << 16;
 }
 
-// PTX ISA, 9.7.15.7.1: wgmma.fence. Registers and shared memory that were written come first.
+// PTX ISA, 9.7.15.7.1: wgmma.fence. Orders earlier accesses to registers and shared memory before
+// later products.
 __device__ __forceinline__ void wgmma_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
 }
 
-// PTX ISA, 9.7.15.7.2: wgmma.commit_group.
+// PTX ISA, 9.7.15.7.2: wgmma.commit_group. Closes the open group of products.
 __device__ __forceinline__ void wgmma_commit() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
 
-// PTX ISA, 9.7.15.7.3: wgmma.wait_group. Waits until at most PENDING groups are unfinished.
+// PTX ISA, 9.7.15.7.3: wgmma.wait_group. Waits until at most the newest PENDING groups are
+// unfinished.
 template <int PENDING>
 __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
 }
 
-// Keeps reads of accumulators behind a wait.
+// Keeps the compiler from moving reads of accumulators before a wait.
 template <int SIZE>
 __device__ __forceinline__ void wgmma_read(float (&acc)[SIZE]) {
 #pragma unroll
   for (int i = 0; i < SIZE; ++i) asm volatile("" : "+f"(acc[i])::"memory");
 }
 
-// The names of the first SIZE operands, and the sums that they are.
+// Names of the first SIZE asm operands, and the accumulators bound to them.
 #define VGG_NAMES_4 "%0, %1, %2, %3"
 #define VGG_NAMES_8 \
   VGG_NAMES_4       \
@@ -91,11 +93,11 @@ __device__ __forceinline__ void wgmma_read(float (&acc)[SIZE]) {
 #define VGG_SUMS_120(I) VGG_SUMS_112(I), VGG_SUMS_8(I + 112)
 #define VGG_SUMS_128(I) VGG_SUMS_64(I), VGG_SUMS_64(I + 64)
 
-// PTX ISA, 9.7.15.5.2: wgmma.mma_async. N = 2 SIZE columns; without `add` the sums start at zero.
+// PTX ISA, 9.7.15.5.2: wgmma.mma_async. N = 2 SIZE columns. If `add` is 0, the sums start at zero.
 template <class T, int SIZE>
 __device__ __forceinline__ void wgmma(float (&acc)[SIZE], uint64_t a, uint64_t b, int add);
 
-// A, B, ADD: the names of the operands behind the sums.
+// A, B, ADD: names of the asm operands that follow the accumulators.
 #define VGG_WGMMA_OF(T, DTYPE, SIZE, N, A, B, ADD)                                              \
   template <>                                                                                   \
   __device__ __forceinline__ void wgmma<T, SIZE>(float (&acc)[SIZE], uint64_t a, uint64_t b,    \

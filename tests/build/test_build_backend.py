@@ -130,7 +130,7 @@ def test_cudacxx_wins_and_must_work(
 def test_mode_system(toolkit: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VGG_CUDA_TOOLKIT", "system")
     assert toolkit.requirements() == []
-    with pytest.raises(SystemExit, match=r"VGG_CUDA_TOOLKIT=system.*no nvcc >= 12.8"):
+    with pytest.raises(SystemExit, match=r"VGG_CUDA_TOOLKIT=system.*expected an nvcc >= 12.8"):
         toolkit.choose_nvcc()
     nvcc = add_nvcc(tmp_path / "bin", "13.0")
     assert toolkit.choose_nvcc() == nvcc
@@ -239,7 +239,7 @@ def test_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         module.source_commit(tmp_path)
 
 
-def test_commit_file_is_rewritten_only_where_it_differs(
+def test_commit_file_is_rewritten_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     module = backend_module(monkeypatch, "vgg_commit")

@@ -122,7 +122,10 @@ def test_strict_stops_at_the_first_broken_image(pictures: Path, tmp_path: Path) 
 BAD = {
     "missing path": (["gone.png", "--weights", "digits"], "gone.png"),
     "empty folder": (["empty", "--weights", "digits"], "no images in the folder 'empty'"),
-    "weights": (["a.png", "--weights", "gone.safetensors"], "no weights at 'gone.safetensors'"),
+    "weights": (
+        ["a.png", "--weights", "gone.safetensors"],
+        "gone.safetensors: expected the path of a ",
+    ),
     "not weights": (["a.png", "--weights", "a.png"], "a.png: not a readable safetensors file"),
     "device": (["a.png", "--weights", "digits", "--device", "tpu"], 'expected "auto", "cpu"'),
     "dtype": (

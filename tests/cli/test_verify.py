@@ -129,7 +129,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "size of images": (["--size", "40", "a.png"], "--size: expected none for images"),
     "no image": (["bad.png"], "bad.png: expected an image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
-    "weights": (["--weights", "gone"], "no weights at 'gone'"),
+    "weights": (["--weights", "gone"], "gone: expected the path of a weights file"),
     "seed": (["--seed", "-1"], "--seed"),
     "batch size": (["--batch-size", "0"], "--batch-size"),
 }

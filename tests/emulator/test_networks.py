@@ -1,7 +1,7 @@
 """Whole networks on the emulator, against float64.
 
-The bound is twice the error of the same network in NumPy whose every layer rounds its result to the
-same dtype: nothing is chosen.
+The bound is derived: twice the error of the same network in NumPy, with the results of every layer
+rounded to the same dtype.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vgg_cuda.weights import Weights, he_weights, load_weights
 
 pytestmark = pytest.mark.emulator
 
-SMALL_HEAD = (256, 256, 1000)  # where another case has the published one
+SMALL_HEAD = (256, 256, 1000)  # cases of the slow set have the published head
 
 
 def check(weights: Weights, x: np.ndarray, dtype: str, arch: str = "sm_80") -> None:
@@ -41,24 +41,30 @@ def check(weights: Weights, x: np.ndarray, dtype: str, arch: str = "sm_80") -> N
 
 
 @lru_cache(maxsize=1)
-def he(name: str, dtype: str, full: bool = False) -> Weights:
+def he(name: str, published_head: bool = False) -> Weights:
     config = get_config(name)
-    if (name, dtype) != ("vgg11", "float16") and not full:
+    if not published_head:
         config = Config(config.name, config.widths, SMALL_HEAD)
     return he_weights(config, 5)
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("vgg11", "float16"), ("vgg11", "float32"), ("vgg11", "tf32"), ("vgg16", "float16")],
+    ("name", "dtype", "published_head"),
+    [
+        ("vgg11", "float16", False),
+        ("vgg11", "float32", False),
+        ("vgg11", "tf32", False),
+        ("vgg16", "float16", False),
+        pytest.param("vgg11", "float16", True, marks=pytest.mark.slow),
+    ],
 )
-def test_at_32x32(name: str, dtype: str) -> None:
+def test_network_of_32x32_pixels(name: str, dtype: str, published_head: bool) -> None:
     with ops.emulator_options(races=name == "vgg11"):
-        check(he(name, dtype), draw((1, 32, 32, 3), "float32"), dtype)
+        check(he(name, published_head), draw((1, 32, 32, 3), "float32"), dtype)
 
 
 @pytest.mark.parametrize("dtype", precisions())
-def test_digits(dtype: str) -> None:
+def test_network_of_digits(dtype: str) -> None:
     weights = load_weights("digits")
     pixels = draw((3, 32, 32, 3), "uint8")
     check(weights, weights.preset.normalize(pixels), dtype)
@@ -76,7 +82,7 @@ def test_digits(dtype: str) -> None:
 SMALL = Config("small", (8, 16, "M", 16, "M", 24, "M", 24, "M", 32, "M"), (48, 48, 6))
 
 
-def test_what_a_model_takes_and_gives() -> None:
+def test_network_accepts_layouts_and_dtypes() -> None:
     model = VGG(he_weights(SMALL, 3), device="emulator")
     assert (model.device, model.dtype) == ("emulator", "float16")
     x = draw((2, 40, 36, 3), "float32")
@@ -84,7 +90,7 @@ def test_what_a_model_takes_and_gives() -> None:
         y = model(x)
     assert type(y) is np.ndarray
     assert y.dtype == np.float16
-    assert launched[0]["plan"]["op"] == "conv3x3"  # the images are read as they are
+    assert launched[0]["plan"]["op"] == "conv3x3"  # no conversion comes first
     assert all(each["counters"] for each in launched)
     nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     assert model(nchw, layout="NCHW").tobytes() == y.tobytes()
@@ -111,14 +117,14 @@ def test_what_a_model_takes_and_gives() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arch", "n"), [("sm_80", 1), ("sm_90a", 1), ("sm_90a", 8)])
-def test_vgg16_at_full_size(arch: str, n: int) -> None:
-    """15.5 billion multiply-adds an image through the kernels' PTX, in two minutes at most."""
+def test_vgg16_of_224x224_pixels(arch: str, n: int) -> None:
+    """Run 15.5 billion multiply-adds per image through the kernels' PTX, within two minutes."""
     started = time.monotonic()
-    weights = he("vgg16", "float16", full=True)
+    weights = he("vgg16", published_head=True)
     pixels = draw((n, 224, 224, 3), "uint8")
     model = VGG(weights, device="emulator", dtype="float16", arch=arch)
     with ops.emulator_options(races=False), recording() as launched:
-        y = model(pixels)[[0, -1]]  # of more images, two are enough
+        y = model(pixels)[[0, -1]]  # the first and the last are enough
     assert sum(each["plan"]["macs"] for each in launched) == n * 15_470_264_320
     if arch == "sm_90a":
         products = [each for each in launched if each["plan"]["macs"]]

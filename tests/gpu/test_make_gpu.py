@@ -184,6 +184,20 @@ def test_missing_program_fails_in_one_line(tmp_path: Path) -> None:
     assert (child.code, child.output) == (1, "no-such-program: No such file or directory\n")
 
 
+def test_missing_packages_fail_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease of a GPU is short: the run does not go on to fail at each step."""
+    assert machine.missing_packages() == []
+    project = tmp_path / "pyproject.toml"
+    project.write_text('dependencies = [\n  "numpy>=1.26",\n  "no-such.package>=1",\n]\n')
+    missing = machine.missing_packages(project)
+    monkeypatch.setattr(machine, "missing_packages", lambda: missing)
+    result = steps.environment(fresh(tmp_path))
+    assert result.status == "failed"
+    assert "missing packages: no-such.package; " in result.reason
+
+
 def test_closed_stdout_is_ignored(tmp_path: Path) -> None:
     program = PROGRAM.format(hangs="print('done')").replace("main([", "main(['--only', 'hangs', ")
     env = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}

@@ -53,7 +53,7 @@ def test_forward_that_writes_weights_after_use() -> None:
     network.late = module.late = True
     with torch.no_grad():
         network(X)
-    assert network.why == "forward: a tensor of conv is written after it was used"
+    assert network.why == "forward: a tensor of a layer is written after it was used"
 
 
 def test_forward_that_writes_weights_before_use() -> None:

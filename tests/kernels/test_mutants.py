@@ -11,7 +11,7 @@ import pytest
 from support.mutants import cluster, dense, fused_conv1_block, gemm, halo, simple, swap_ab
 from support.mutants.cases import Case
 from support.mutants.edits import WRONG, Mutant
-from support.ptx_programs import ORDER_IDS, ORDERS
+from support.ptx_programs import FAST_ORDERS, ORDERS, fast_and_other_orders
 
 from vgg_cuda import _C
 
@@ -23,18 +23,6 @@ HARMLESS = [mutant for file in FILES for mutant in file.HARMLESS]
 CASES = {mutant.case: None for mutant in (*MUTANTS, *HARMLESS)}
 
 
-BEST = ["forward-eager", "random-lazy"]
-"""The only two orders that between them find every mutant without the race detector.
-
-In "forward" the warps run one after the other and copies arrive as early as is legal; in "random"
-they alternate and copies arrive as late as is legal. The race detector finds every mutant in any
-order.
-"""
-OTHERS = [order for order in ORDER_IDS if order not in BEST]
-
-orders = pytest.mark.parametrize(
-    "orders", [BEST, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["best", "others"]
-)
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 each_mutant = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 
@@ -45,7 +33,7 @@ def text_of(mutant: Mutant) -> str:
 
 
 def emulator(order: str, **options: Any) -> _C.Emulator:
-    schedule, lazy = dict(zip(ORDER_IDS, ORDERS, strict=True))[order]
+    schedule, lazy = ORDERS[order]
     return _C.Emulator(schedule=schedule, lazy=lazy, **options)
 
 
@@ -63,14 +51,14 @@ def detections(mutant: Mutant, orders: Sequence[str], **options: bool) -> dict[s
     return found
 
 
-@orders
+@fast_and_other_orders
 @each_case
 def test_unedited_kernels_are_right(case: Case, orders: list[str]) -> None:
     for order in orders:
         assert case.is_right(case.run(emulator(order))), order
 
 
-@orders
+@fast_and_other_orders
 @each_mutant
 def test_mutant_is_found(mutant: Mutant, orders: list[str]) -> None:
     kernel = mutant.kernel
@@ -94,10 +82,10 @@ def test_mutant_is_found_without_race_detector(mutant: Mutant) -> None:
     example, warps stay in step, and the barriers of main loops are not needed. Missing fences
     between generic and asynchronous accesses are left out: the emulator has one memory for both.
     """
-    assert any(detections(mutant, BEST, races=False).values()), "survives"
+    assert any(detections(mutant, FAST_ORDERS, races=False).values()), "survives"
 
 
-@orders
+@fast_and_other_orders
 @pytest.mark.parametrize("mutant", HARMLESS, ids=lambda mutant: mutant.name)
 def test_harmless_edit_changes_no_bit(mutant: Mutant, orders: list[str]) -> None:
     expected = mutant.case.run(_C.Emulator())

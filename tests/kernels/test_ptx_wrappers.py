@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import ptx_wrappers, ptx_wrappers_sm90
 from support.kernel_reference import assert_same_bits
 from support.ptx_wrappers import (
     CSRC,
     MODULES,
     SM90,
+    WRAPPERS,
     Wrapper,
     entries,
     on_emulator,
@@ -28,7 +28,6 @@ from vgg_cuda import _C
 
 pytestmark = pytest.mark.emulator
 
-WRAPPERS = [*ptx_wrappers.WRAPPERS, *ptx_wrappers_sm90.WRAPPERS]
 NAMES = [f"{wrapper.kernel}-{i}" for i, wrapper in enumerate(WRAPPERS)]
 each = pytest.mark.parametrize("wrapper", WRAPPERS, ids=NAMES)
 
@@ -45,7 +44,7 @@ def test_wrappers_have_kernels_and_entries() -> None:
         called = set(re.findall(r"ptx::(\w+)(?:<[^<>()]*>)?\(", text))
         assert called == {name.partition("<")[0] for name in covered}, f"what {module}.cu calls"
         every |= covered
-    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers*.py"
+    where = "csrc/ptx/test_kernels*.cu and tests/support/ptx_wrappers/"
     assert functions - every == set(), f"add a kernel of each to {where}"
 
 
@@ -58,12 +57,12 @@ def test_wrapper_without_kernel_is_reported(
         "general(T x);\ntemplate <>\n__device__ __forceinline__ int general<int>(int x) { f(x); }\n"
         "__device__ __forceinline__ const float* one(float (&acc)[4]) { return acc; }\n"
     )
-    monkeypatch.setattr("support.ptx_wrappers.CSRC", tmp_path)
+    monkeypatch.setattr("support.ptx_wrappers.wrapper.CSRC", tmp_path)
     assert sources() == {"more.cuh": {"general<int>", "one"}}
 
 
 def assert_right(y: np.ndarray, wrapper: Wrapper, inputs: dict[str, np.ndarray], what: str) -> None:
-    """NaN is NaN in a product, whose bits PTX leaves open."""
+    """Compare bits or errors; any NaN is right in a product, as PTX leaves its bits open."""
     expected = wrapper.expected(**inputs)
     if wrapper.bound is None:
         if wrapper.kernel.startswith(("ptx_mma", "ptx_wgmma")):
@@ -82,7 +81,7 @@ def test_wrapper_on_the_emulator(wrapper: Wrapper) -> None:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    """A module of the emulator's PTX, by its name, as the driver compiles it for this GPU."""
+    """Compile a module of the emulator's PTX, by name, with this GPU's driver."""
     import cupy
 
     @cache
@@ -97,7 +96,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
 @each
 @pytest.mark.gpu
 def test_wrapper_on_a_gpu(wrapper: Wrapper, compiled: Callable[[str], Any]) -> None:
-    """As on the emulator; of sums that are rounded, both are within the bound of the exact one."""
+    """A GPU gives the emulator's bits; rounded sums of both are within the bound."""
     capability = _C.device_info()["devices"][0]["compute_capability"]
     if wrapper.module == SM90 and capability != (9, 0):
         pytest.skip(f"for compute capability 9.0, this GPU has {capability}")

@@ -231,12 +231,13 @@ def test_torch_devices_are_accepted() -> None:
 
 
 def test_cpu_rejects_other_dtypes() -> None:
-    text = (
-        "relu: x: expected dtype float32 on cpu, got float16; pass x.astype(numpy.float32); "
-        'device="emulator" and GPUs compute in float16'
-    )
-    with pytest.raises(TypeError, match=re.escape(text)):
-        ops.relu(X.astype(np.float16))
+    for x, name in ((X.astype("f2"), "float16"), (torch.zeros(3).bfloat16(), "bfloat16")):
+        text = (
+            f"relu: x: expected dtype float32 on cpu, got {name}; pass x.astype(numpy.float32); "
+            f'device="emulator" and GPUs compute in {name}'
+        )
+        with pytest.raises(TypeError, match=re.escape(text)):
+            ops.relu(x)
     with pytest.raises(TypeError, match="on cpu, or uint8, got dtype int32"):
         ops.convert(X.astype(np.int32))
 

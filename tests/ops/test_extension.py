@@ -183,8 +183,8 @@ def test_masked_arrays_are_rejected() -> None:
         ({"out": FakeArray(2, 64, 8, 6)}, "out: expected [2, 8, 6, 64] (NPQK), got (2, 64, 8, 6)"),
         ({"pool": True}, "out: expected [2, 4, 3, 64] (NPQK), got (2, 8, 6, 64)"),
         ({"out": FakeArray(2, 8, 6, 64, data=(4096, True))}, "out: expected a writable array"),
-        ({"x": FakeArray(2, 8, 6, 8, data=(0, False))}, "x: the data pointer is null"),
-        ({"x": FakeArray(2, 8, 6, 8, data=(4098, False))}, "x: the data pointer is not aligned"),
+        ({"x": FakeArray(2, 8, 6, 8, data=(0, False))}, "x: expected a data pointer, got null"),
+        ({"x": FakeArray(2, 8, 6, 8, data=(4098, False))}, "x: expected an address that"),
         ({"x": FakeArray(2, 8, 6, 8, data=(4100, False))}, "x: expected an address that is a mult"),
         (
             {"w": FakeArray(64, 72, data=(4100, False)), "aligned": False},
@@ -240,7 +240,7 @@ def test_other_operations_reject_bad_arrays() -> None:
     plan = _C.plan_adaptive_maxpool(2, 7, 5, 3, 1, **known)
     with pytest.raises(ValueError, match=r"adaptive_maxpool: out: expected \[2, 1, 1, 3\]"):
         _C.adaptive_maxpool(plan, x, FakeArray(2, 3), on)
-    with pytest.raises(ValueError, match="avgpool: plan: expected one of avgpool, got one of adap"):
+    with pytest.raises(ValueError, match=r"avgpool: plan: expected .* avgpool, got .* adap"):
         _C.avgpool(plan, x, FakeArray(2, 1, 1, 3), on)
     plan = _C.plan_softmax(2, 9, **known)
     with pytest.raises(ValueError, match=r"softmax: out: expected \[2, 9\] \(rows, n\), got"):
@@ -251,7 +251,7 @@ def test_other_operations_reject_bad_arrays() -> None:
     plan = _C.plan_convert(2, 3, 35, x_dtype="uint8", dtype="float32", arch=SM80)
     with pytest.raises(TypeError, match="convert: x: expected uint8, got float32"):
         _C.convert(plan, x, x, on)
-    with pytest.raises(ValueError, match="relu: plan: expected one of relu, got one of convert"):
+    with pytest.raises(ValueError, match=r"relu: plan: expected .* relu, got .* convert"):
         _C.relu(plan, x, x, on)
 
 
@@ -355,5 +355,5 @@ for device in ("cuda", "emulator"):
 
 @pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
 def test_gpu_tensor_map_without_driver() -> None:
-    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no NVIDIA driver"):
+    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no usable NVIDIA"):
         _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

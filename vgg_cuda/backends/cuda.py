@@ -115,7 +115,6 @@ class CudaBackend(KernelBackend):
         return device
 
     def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
-        """Make ``stream`` current, as ``streams.on_stream`` does; None keeps the current stream."""
         if stream is None:
             return contextlib.nullcontext()
         return streams.on_stream(self._cupy, stream, self._index)
@@ -152,12 +151,10 @@ class CudaBackend(KernelBackend):
         return x.copy()
 
     def synchronize(self) -> None:
-        """Wait for all work enqueued on the GPU so far."""
         with _capturing, self._cupy.cuda.Device(self._index) as device:
             device.synchronize()
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
-        """Return x in host memory, after waiting for the work that produces it."""
         with self.active():
             host: NDArray[Any] = self._cupy.asnumpy(x)
         return host

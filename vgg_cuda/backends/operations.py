@@ -111,22 +111,23 @@ class Planner:
 
     def maxpool2x2(self, x: Spec, *, aligned: bool = True) -> Operation:
         N, H, W, C = x.shape
-        shape = (N, H // 2, W // 2, C)
-        return self._simple("maxpool2x2", _C.maxpool2x2, x.shape, x, shape, aligned)
+        y = Spec((N, H // 2, W // 2, C), x.dtype, aligned)
+        return self._simple("maxpool2x2", _C.maxpool2x2, x.shape, x, y)
 
     def avgpool(self, x: Spec, grid: int, *, aligned: bool = True) -> Operation:
-        shape = (x.shape[0], grid, grid, x.shape[3])
-        return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, shape, aligned)
+        y = Spec((x.shape[0], grid, grid, x.shape[3]), x.dtype, aligned)
+        return self._simple("avgpool", _C.avgpool, (*x.shape, grid), x, y)
 
     def adaptive_maxpool(self, x: Spec, grid: int, *, aligned: bool = True) -> Operation:
-        shape, sizes = (x.shape[0], grid, grid, x.shape[3]), (*x.shape, grid)
-        return self._simple("adaptive_maxpool", _C.adaptive_maxpool, sizes, x, shape, aligned)
+        y = Spec((x.shape[0], grid, grid, x.shape[3]), x.dtype, aligned)
+        return self._simple("adaptive_maxpool", _C.adaptive_maxpool, (*x.shape, grid), x, y)
 
     def relu(self, x: Spec, *, aligned: bool = True) -> Operation:
-        return self._simple("relu", _C.relu, (math.prod(x.shape),), x, x.shape, aligned)
+        y = x._replace(aligned=aligned)
+        return self._simple("relu", _C.relu, (math.prod(x.shape),), x, y)
 
     def softmax(self, x: Spec, *, aligned: bool = True) -> Operation:
-        return self._simple("softmax", _C.softmax, x.shape, x, x.shape, aligned)
+        return self._simple("softmax", _C.softmax, x.shape, x, x._replace(aligned=aligned))
 
     def convert(
         self, x: Spec, dtype: str, source: str, target: str, *, aligned: bool = True
@@ -139,22 +140,17 @@ class Planner:
             sizes = (N, A * B, C) if target == "NCHW" else (N, A, B * C)
         elif len(x.shape) > 1:
             sizes = (x.shape[0], 1, size // max(x.shape[0], 1))
-
-        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
-            _C.convert(plan, x, y, on)
-
-        options = {"x_dtype": x.dtype, "dtype": dtype}
-        return self._operation("convert", sizes, options, launch, x, Spec(shape, dtype, aligned))
+        y = Spec(shape, dtype, aligned)
+        return self._simple("convert", _C.convert, sizes, x, y, x_dtype=x.dtype)
 
     def _simple(
         self, op: str, function: Callable[[_C.Plan, Any, Any, _C.Executor], None],
-        sizes: tuple[int, ...], x: Spec, shape: tuple[int, ...], aligned: bool,
+        sizes: tuple[int, ...], x: Spec, y: Spec, **options: str,
     ) -> Operation:  # fmt: skip
         def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
             function(plan, x, y, on)
 
-        y = Spec(shape, x.dtype, aligned)
-        return self._operation(op, sizes, {"dtype": x.dtype}, launch, x, y)
+        return self._operation(op, sizes, {"dtype": y.dtype, **options}, launch, x, y)
 
     def _operation(
         self, op: str, sizes: tuple[int, ...], options: dict[str, Any], launch: Launch, x: Spec,

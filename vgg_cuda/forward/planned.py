@@ -96,22 +96,19 @@ class PlannedRunner:
             smaller = "smaller batches" if len(x) > 1 else "smaller images"
             with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses, smaller):
                 arena = on.new_array((forward.arena_bytes,), "uint8")
-                results = {t: on.new_array(y.shape, y.dtype) for t, y in self._specs(forward)}
+                specs = forward.result_specs()
+                results = {tap: on.new_array(y.shape, y.dtype) for tap, y in specs.items()}
             forward.run(on, x, arena, results)
         return results
 
     def _reserve_results(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
         """Allocate the results of a whole batch that is run in parts."""
-        on, forward = self._on, self.plan(self._spec(x, layout, 1), wanted)
-        shapes = {t: (x.shape[0], *y.shape[1:]) for t, y in self._specs(forward)}
-        specs = [Spec(shapes[t], y.dtype) for t, y in self._specs(forward)]
-        needed = sum(spec.nbytes for spec in specs)
+        on, one = self._on, self.plan(self._spec(x, layout, 1), wanted).result_specs()
+        specs = {tap: Spec((x.shape[0], *y.shape[1:]), y.dtype) for tap, y in one.items()}
+        needed = sum(spec.nbytes for spec in specs.values())
         what = f"a batch of {list(x.shape)}"
         with on.active(), on.reserving(what, needed, [f"{format_bytes(needed)} for its results"]):
-            return {t: on.new_array(shapes[t], y.dtype) for t, y in self._specs(forward)}
-
-    def _specs(self, forward: Forward) -> list[tuple[str, Spec]]:
-        return list(forward.result_specs().items())
+            return {tap: on.new_array(y.shape, y.dtype) for tap, y in specs.items()}
 
     def _spec(self, x: Array, layout: str, n: int) -> Spec:
         """Return the spec of the first ``n`` images of x on the device."""

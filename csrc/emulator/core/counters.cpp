@@ -3,7 +3,7 @@
 namespace vgg::emulator {
 namespace {
 
-// Each counter has its name once.
+// Calls f(name, counter) for every counter.
 template <class C, class F>
 void for_each_counter(C& counters, F f) {
   f("instructions", counters.instructions);

@@ -2,7 +2,7 @@
 
 from support.kernel_cases.common import Place, dtypes, precisions
 from support.kernel_cases.conv import BlockCase, ConvCase
-from support.kernel_cases.shapes import Case, all_cases, few_sms_cases, vgg_layers
+from support.kernel_cases.shapes import Case, all_cases, few_sms_cases, vgg_cases, vgg_layers
 from support.kernel_cases.simple import LinearCase, SimpleCase
 
 __all__ = [
@@ -16,5 +16,6 @@ __all__ = [
     "dtypes",
     "few_sms_cases",
     "precisions",
+    "vgg_cases",
     "vgg_layers",
 ]

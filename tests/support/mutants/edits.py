@@ -27,7 +27,7 @@ ANY_RACE = (GROUP_FLIGHT, NO_BARRIER, NO_SYNCWARP, UNWRITTEN)
 AGAIN = "which was already written"
 OUTSIDE = ("past its", "before its", "which is in no buffer")
 DEADLOCK = ": deadlock: "
-ARRIVALS = "arrivals more in this phase"
+ARRIVALS = "arrivals in this phase"
 USED = "that a wgmma.mma_async in flight uses"
 TOO_EARLY = "before griddepcontrol.wait, while launches before this one may still run"
 

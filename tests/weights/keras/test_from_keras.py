@@ -43,6 +43,7 @@ def test_note_is_unchanged() -> None:
     assert hashlib.sha256(NOTE.encode()).hexdigest() == NOTE_SHA256
 
 
+@pytest.mark.slow  # docs/keras.md's example, which make test runs, compares its results, too
 def test_note_model_matches_keras() -> None:
     model = note_model()
     with pytest.raises(UnsupportedError, match=r"model\.build\(\(None, 224, 224, 3\)\)"):
@@ -100,9 +101,16 @@ APPLICATIONS = {
     "vgg19-avg": (keras.applications.VGG19, {"include_top": False, "pooling": "avg"}),
     "vgg19-max": (keras.applications.VGG19, {"include_top": False, "pooling": "max"}),
 }
+SLOW = ("vgg16-notop", "vgg19-avg")  # vgg19-max covers the same lines
 
 
-@pytest.mark.parametrize(("make", "arguments"), APPLICATIONS.values(), ids=APPLICATIONS)
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, case in APPLICATIONS.items()
+    ],
+)
 def test_keras_applications_match(make: Any, arguments: dict[str, Any]) -> None:
     model = make(weights=None, **arguments)
     randomize(model)

@@ -44,6 +44,7 @@ EXPORTS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], Any]] = 
     ),
     "torchvision-448": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 448, (), None),
     "torchvision-64": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 64, (0,), None),
+    "torchvision-32": (lambda: TorchVGG(SMALL, hidden=8, num_classes=3), 32, (0,), None),
     "timm": (lambda: TimmVGG(SMALL, hidden=8, num_classes=3), 224, (0,), (224, 224)),
     "probabilities": (
         lambda: nn.Sequential(TorchVGG(SMALL, hidden=8, num_classes=3), nn.Softmax(-1)),
@@ -58,13 +59,22 @@ EXPORTS: dict[str, tuple[Callable[[], nn.Module], int, tuple[int, ...], Any]] = 
 
 # The newer exporter takes seconds per model. The older one exports an adaptive pool only if its
 # grid divides the image.
-DYNAMO = ("torchvision-bn", "torchvision-64", "timm", "mean-view", "flatten")
-CASES = [(name, False) for name in EXPORTS if name != "torchvision-64"]
+DYNAMO = ("torchvision-bn", "torchvision-64", "torchvision-32", "timm", "mean-view", "flatten")
+CASES = [(name, False) for name in EXPORTS if name not in ("torchvision-64", "torchvision-32")]
 CASES += [(name, True) for name in DYNAMO]
+SLOW = ("timm", "flatten")  # of the newer exporter: make test reads them from the older one
 
 
 @pytest.mark.parametrize(
-    ("name", "dynamo"), CASES, ids=[f"{n}-{'dynamo' if d else 'script'}" for n, d in CASES]
+    ("name", "dynamo"),
+    [
+        pytest.param(
+            *(name, dynamo),
+            id=f"{name}-{'dynamo' if dynamo else 'script'}",
+            marks=[pytest.mark.slow] if dynamo and name in SLOW else [],
+        )
+        for name, dynamo in CASES
+    ],
 )
 def test_pytorch_exports_are_read(tmp_path: Path, name: str, dynamo: bool) -> None:
     make, side, open_axes, only = EXPORTS[name]

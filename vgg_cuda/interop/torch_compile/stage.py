@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from ... import ops
-from ...backends import Backend
+from ...arrays import dtype_name
+from ...backends import Backend, DeviceError
 from ..torch_cache import Norm, packed_conv3x3, packed_linear
+from ..torch_conditions import PLAIN_TENSORS, why_watched
 from ..torch_layout import from_nhwc, is_channels_last, to_nhwc
 from ..torch_ops import backend_of
-from .fit import why_not
 
 Tensor = torch.Tensor
 
@@ -134,6 +135,34 @@ class Stage:
             if 0 in shape:
                 return "an empty result"
         return None
+
+
+def why_not(x: Any, params: Iterable[Any]) -> str | None:
+    """Return why PyTorch must compute with x and ``params``; None if kernels may.
+
+    Reasons are gradients, autocast, transforms, modes that follow operators, subclasses of tensors,
+    and devices and dtypes without a backend. The only shape checked is an empty x.
+    """
+    tensors = [x, *(each for each in params if each is not None)]
+    if not all(type(each) in PLAIN_TENSORS for each in tensors):
+        return "not plain tensors"
+    if torch.is_grad_enabled() and any(each.requires_grad for each in tensors):
+        return "a gradient is needed"
+    if watched := why_watched(x.device.type):
+        return watched
+    if any(each.layout != torch.strided for each in tensors):
+        return "not dense tensors"
+    if any(each.dtype != x.dtype or each.device != x.device for each in tensors):
+        return "several dtypes or devices"
+    if x.device.type not in ("cpu", "cuda"):
+        return f"device {x.device.type}"
+    try:
+        backend = backend_of(x.device)
+    except DeviceError:
+        return f"device {x.device.type} cannot be used by vgg_cuda"
+    if dtype_name(x.dtype) not in backend.dtypes:
+        return f"{x.dtype} on {x.device.type}"
+    return "an empty batch" if x.numel() == 0 else None
 
 
 def _pick(arguments: Sequence[Any], places: Sequence[int | None]) -> list[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from ...weights.chain.layers import BatchNorm, Conv3x3, Flatten, Linear, Relu, Softmax
 from .pools import average, images, pair
 from .recording import OPERATIONS, QUERIES, Recorder, Unrecorded, shape_of
 
@@ -36,14 +37,14 @@ def conv2d(
     if groups == 1 and channels != C:
         raise Unrecorded(f"expected {channels} channels, got {C}")
     if is_conv3x3((R, S), stride, padding, dilation, groups) and not x.vector:
-        return rec.step(x, "conv", (N, K, H, W), weight, bias)
+        return rec.step(x, conv3x3_of, (N, K, H, W), weight, bias)
     unpadded = padding == "valid" or pair(padding) == (0, 0) or (padding == "same" and R == 1)
     plain = R == S and groups == 1 and pair(dilation) == (1, 1)
     if unpadded and plain and (x.vector or rec.pools):
         if not x.vector and (H, W) == (R, R):
-            x = rec.step(average(rec, x, R), "flatten", (N, C, R, R), vector=True)
+            x = rec.step(average(rec, x, R), Flatten, (N, C, R, R), options=("CHW",), vector=True)
         if (H, W) == (R, R):
-            return rec.step(x, "linear", (N, K, 1, 1), weight, bias, vector=True)
+            return rec.step(x, linear_of, (N, K, 1, 1), weight, bias, vector=True)
         if R > 1 and not rec.pooled:
             raise rec.misfit(f"{CONV} on {H} x {W} pixels", R * R, convolution=True)
     raise Unrecorded(CONV)
@@ -64,12 +65,12 @@ def batch_norm(
     if counter is None:
         raise Unrecorded("expected batch norms with num_batches_tracked, got {module}")
     norm = weight, bias, running_mean, running_var, counter
-    return rec.step(x, "norm", shape_of(x), *norm, number=eps, vector=x.vector)
+    return rec.step(x, batch_norm_of, shape_of(x), *norm, options=(eps,), vector=x.vector)
 
 
 def relu(rec: Recorder, x: Any, inplace: bool = False) -> Any:
     """Record a ReLU, in place or not: no other step reads x."""
-    return rec.step(x, "relu", shape_of(x), vector=x.vector)
+    return rec.step(x, Relu, shape_of(x), vector=x.vector)
 
 
 def dropout(
@@ -111,10 +112,10 @@ def linear(rec: Recorder, x: Any, weight: Any, bias: Any = None) -> Any:
         raise Unrecorded("expected Flatten or a global pool before {module}")
     if features[0] != expected:
         text = f"expected {expected} features, got {features[0]}"
-        if rec.steps[-1].kind == "flatten" and not rec.adaptive:
+        if rec.steps[-1].make is Flatten and not rec.adaptive:
             raise _misfit(rec, text, expected, rec.channels)
         raise Unrecorded(text)
-    return rec.step(x, "linear", (N, K), weight, bias, vector=True)
+    return rec.step(x, linear_of, (N, K), weight, bias, vector=True)
 
 
 def softmax(rec: Recorder, x: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
@@ -122,12 +123,28 @@ def softmax(rec: Recorder, x: Any, dim: Any = None, _stacklevel: int = 3, dtype:
     shape = shape_of(x)
     if not x.vector or len(shape) != 2 or dim not in (1, -1) or dtype is not None:
         raise Unrecorded("expected a softmax over the classes, dim=1, got {module}")
-    return rec.step(x, "softmax", shape, vector=True)
+    return rec.step(x, Softmax, shape, vector=True)
 
 
 def contiguous(rec: Recorder, x: Any, *_: Any, **__: Any) -> Any:
     """Return x: its values do not change."""
     return x
+
+
+def conv3x3_of(name: str, w: Any, bias: Any) -> Conv3x3:
+    """Return the record of a convolution with filters [K,C,3,3]."""
+    return Conv3x3(name, w.transpose(0, 2, 3, 1), bias)
+
+
+def linear_of(name: str, w: Any, bias: Any) -> Linear:
+    """Return the record of a dense layer with weights [K,C] or [K,C,R,R]."""
+    return Linear(name, w.reshape(w.shape[0], -1), bias)
+
+
+def batch_norm_of(name: str, *arrays: Any) -> BatchNorm:
+    """Return the record of a batch norm: gamma, beta, mean, variance, counter, epsilon."""
+    gamma, beta, mean, variance, _, epsilon = arrays
+    return BatchNorm(name, gamma, beta, mean, variance, epsilon)
 
 
 def _check_parameters(*tensors: Any) -> None:
@@ -148,7 +165,7 @@ def _flat(rec: Recorder, x: Any) -> Any:
         x = average(rec, x, H)
     rec.one_size = not rec.pooled
     rec.channels = C
-    return rec.step(x, "flatten", (N, C * H * W), vector=True)
+    return rec.step(x, Flatten, (N, C * H * W), options=("CHW",), vector=True)
 
 
 def _misfit(rec: Recorder, text: str, features: int, channels: int) -> Unrecorded:

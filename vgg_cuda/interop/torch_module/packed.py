@@ -10,10 +10,11 @@ import torch
 
 from ...vgg import VGG
 from ...weights import Weights
-from ...weights.chain import layers as chain
 from ...weights.chain import to_weights
+from ...weights.chain.layers import Flatten, Layer
 from ..fork import fork_lock
 from ..torch_state import state_of
+from .operations import batch_norm_of
 from .recording import Step
 
 Packable = VGG | Exception
@@ -39,9 +40,9 @@ class Packed:
     def get(self, key: Hashable, steps: Sequence[Step], pack: Callable[[], Packable]) -> Packable:
         """Return ``pack()``, or its last result for the same ``key`` and unchanged steps."""
         tensors = [tensor for step in steps for tensor in step.tensors if tensor is not None]
-        parts = tuple((s.kind, s.number, tuple(t is None for t in s.tensors)) for s in steps)
+        parts = tuple((s.make, s.options, tuple(t is None for t in s.tensors)) for s in steps)
         key = (key, parts, tuple(map(state_of, tensors)))
-        norms = [step.tensors[2:4] for step in steps if step.kind == "norm"]
+        norms = [step.tensors[2:4] for step in steps if step.make is batch_norm_of]
         statistics = [t.detach() for norm in norms for t in norm if t.device.type == "cpu"]
         with self._lock:
             seen_key, seen, values = self._seen
@@ -69,34 +70,15 @@ def make_weights(steps: Sequence[Step], source: str, size: tuple[int, int] | Non
     """
     with torch.no_grad():
         layers = [_layer(step, position) for position, step in enumerate(steps)]
-    if layers and isinstance(layers[-1], chain.Flatten):
+    if layers and isinstance(layers[-1], Flatten):
         layers.pop()  # the result is flattened in PyTorch's order
     return to_weights(layers, source=source, input_size=size)
 
 
-def _layer(step: Step, position: int) -> chain.Layer:
-    name = step.name or f"operation {position} ({step.kind})"
-    arrays: list[Any] = [None if t is None else _array(t) for t in step.tensors]
-    match step.kind, arrays:
-        case "conv", [w, bias]:
-            return chain.Conv3x3(name, w.transpose(0, 2, 3, 1), bias)
-        case "norm", [gamma, beta, mean, variance, _]:
-            return chain.BatchNorm(name, gamma, beta, mean, variance, step.number)
-        case "relu", _:
-            return chain.Relu(name)
-        case "maxpool", _:
-            return chain.MaxPool2x2(name)
-        case "average", _:
-            return chain.AdaptiveAvgPool(name, int(step.number))
-        case "global", _:
-            return chain.GlobalPool(name, "avg")
-        case "maximum", _:
-            return chain.GlobalPool(name, "max")
-        case "flatten", _:
-            return chain.Flatten(name, "CHW")
-        case "linear", [w, bias]:
-            return chain.Linear(name, w.reshape(w.shape[0], -1), bias)
-    return chain.Softmax(name)
+def _layer(step: Step, position: int) -> Layer:
+    name = step.name or f"operation {position}"
+    arrays = [None if tensor is None else _array(tensor) for tensor in step.tensors]
+    return step.make(name, *arrays, *step.options)
 
 
 def _array(tensor: Any) -> Any:

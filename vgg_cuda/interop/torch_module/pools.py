@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+from ...weights.chain.layers import AdaptiveAvgPool, GlobalPool, MaxPool2x2
 from .recording import OPERATIONS, Recorder, Unrecorded, shape_of
 
 POOL = "expected a 2x2 max-pool of stride 2 without padding, got {module}"
@@ -31,7 +32,7 @@ def max_pool2d(
     if min(H, W) < 2:
         raise Unrecorded(f"expected at least 2 x 2 pixels to pool, got {H} x {W}")
     rec.pools += 1
-    return rec.step(x, "maxpool", (N, C, H // 2, W // 2))
+    return rec.step(x, MaxPool2x2, (N, C, H // 2, W // 2))
 
 
 def adaptive_avg_pool2d(rec: Recorder, x: Any, output_size: Any) -> Any:
@@ -42,7 +43,7 @@ def adaptive_avg_pool2d(rec: Recorder, x: Any, output_size: Any) -> Any:
     if x.vector or rows != columns or rec.pooled:
         raise Unrecorded("expected an average pool to a square grid, got {module}")
     rec.adaptive = True
-    return _global(rec, x, "global", keepdim=True) if rows == 1 else average(rec, x, rows)
+    return _global(rec, x, "avg", keepdim=True) if rows == 1 else average(rec, x, rows)
 
 
 def adaptive_max_pool2d(
@@ -51,7 +52,7 @@ def adaptive_max_pool2d(
     """Record a maximum of all pixels; a pool of single values changes nothing."""
     if _grid(x, output_size) != (1, 1) or return_indices:
         raise Unrecorded("expected a maximum of all pixels, got {module}")
-    return _global(rec, x, "maximum", keepdim=True)
+    return _global(rec, x, "max", keepdim=True)
 
 
 def mean(
@@ -61,13 +62,13 @@ def mean(
     if dtype is not None:
         raise Unrecorded(f"expected a mean in the tensor's dtype, got {dtype}")
     _check_axes("mean", x, dim)
-    return _global(rec, x, "global", keepdim)
+    return _global(rec, x, "avg", keepdim)
 
 
 def amax(rec: Recorder, x: Any, dim: Any = (), keepdim: bool = False) -> Any:
     """Record a maximum over height and width: a global max-pool."""
     _check_axes("maximum", x, dim)
-    return _global(rec, x, "maximum", keepdim)
+    return _global(rec, x, "max", keepdim)
 
 
 def average(rec: Recorder, x: Any, grid: int) -> Any:
@@ -76,7 +77,7 @@ def average(rec: Recorder, x: Any, grid: int) -> Any:
     if rec.pooled and shape[2:] == (grid, grid):
         return x
     rec.pooled = True
-    return rec.step(x, "average", (N, C, grid, grid), number=grid)
+    return rec.step(x, AdaptiveAvgPool, (N, C, grid, grid), options=(grid,))
 
 
 def images(x: Any) -> tuple[int, ...]:
@@ -118,7 +119,7 @@ def _global(rec: Recorder, x: Any, kind: str, keepdim: bool) -> Any:
     if rec.pooled:
         raise Unrecorded("expected one pool to a fixed size, got {module} after another")
     rec.pooled = rec.adaptive = True
-    return rec.step(x, kind, shape, vector=True)
+    return rec.step(x, GlobalPool, shape, options=(kind,), vector=True)
 
 
 OPERATIONS |= {

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
 from torch import overrides
+from torch.utils._pytree import tree_leaves
+
+from ...weights.chain.layers import Layer
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
 """Functions that record PyTorch's operations: f(recorder, *args, **kwargs)."""
@@ -31,14 +34,14 @@ class Unrecorded(Exception):  # noqa: N818 - not an error: the module's own forw
 
 @dataclass(frozen=True)
 class Step:
-    """One layer: its ``kind``, its parameters, and an epsilon or a grid.
+    """One layer: ``make(name, *tensors, *options)`` returns its record.
 
     ``name`` is that of its module if the recorder was asked for names.
     """
 
-    kind: str
+    make: Callable[..., Layer]
     tensors: tuple[Any, ...] = ()
-    number: float = 0
+    options: tuple[Any, ...] = ()
     name: str = ""
 
 
@@ -60,8 +63,8 @@ class Recorded(torch.Tensor):  # type: ignore[misc, unused-ignore] # without tor
         if func in QUERIES:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **named)
-        first = args[0] if args else None
-        recorder = first.recorder if type(first) is Recorded else next(_all((args, named)), None)
+        leaves = args[:1] if args and type(args[0]) is Recorded else tree_leaves((args, named))
+        recorder = next((x.recorder for x in leaves if type(x) is Recorded), None)
         operation = OPERATIONS.get(func)
         if recorder is None:
             raise Unrecorded(f"cannot run {_label(func)}")
@@ -121,7 +124,7 @@ class Recorder:
         self.expect_last(result)
         for step, versions in zip(self.steps, self._versions, strict=True):
             if versions != [_version(tensor) for tensor in step.tensors]:
-                name = step.name or step.kind
+                name = step.name or "a layer"
                 raise Unrecorded(f"forward: a tensor of {name} is written after it was used")
         found = shape_of(result)
         del result
@@ -139,13 +142,13 @@ class Recorder:
         return made
 
     def step(
-        self, x: Any, kind: str, shape: tuple[int, ...], *tensors: Any, number: float = 0,
-        vector: bool = False,
+        self, x: Any, make: Callable[..., Layer], shape: tuple[int, ...], *tensors: Any,
+        options: tuple[Any, ...] = (), vector: bool = False,
     ) -> Recorded:  # fmt: skip
         """Return the result of a new step; x must be the last step's result: no branches."""
         self.expect_last(x)
         name = self.where()[0] if self.named else ""
-        self.steps.append(Step(kind, tensors, number, name))
+        self.steps.append(Step(make, tensors, options, name))
         self._versions.append([_version(tensor) for tensor in tensors])
         return self.tensor(shape, vector=vector)
 
@@ -208,17 +211,6 @@ def _version(tensor: Any) -> Any:
     if tensor is None:
         return None
     return None if tensor.is_inference() else tensor._version, tensor.data_ptr()
-
-
-def _all(value: Any) -> Iterator[Recorder]:
-    """Yield the recorders of all recorded tensors in arguments."""
-    if type(value) is Recorded:
-        yield value.recorder
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _all(item)
-    elif isinstance(value, dict):
-        yield from _all(list(value.values()))
 
 
 def _label(func: Any) -> str:

@@ -17,7 +17,7 @@ from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, 
 from .graph import KerasLayer
 from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, rescaling, zero_padding
 from .state import Arrays, State
-from .terms import INACTIVE, PIXELS, dense_weight, only, preset_for
+from .terms import INACTIVE, PIXELS, only, preset_for
 
 ACTIVATIONS = "relu, softmax after the last dense layer, or no activation"
 LINEAR = "in the last layer, activation='linear' gives a network that returns logits"
@@ -65,7 +65,7 @@ def _dense(state: State, layer: KerasLayer) -> None:
     if not state.flat:
         state.refuse(layer, "Flatten or a global pool before dense layers", "Dense on an image")
     w, bias = state.weights(layer)
-    state.records.append(Linear(layer.name, dense_weight(w), bias))
+    state.records.append(Linear(layer.name, w.T, bias))
 
 
 def _batch_norm(state: State, layer: KerasLayer) -> None:

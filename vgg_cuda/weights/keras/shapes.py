@@ -13,6 +13,8 @@ import re
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 from ...configs import CONFIGS
 from ..canonical import Array, AssumedWarning, Weights
 from ..chain import to_weights
@@ -30,7 +32,7 @@ from ..chain.layers import (
 )
 from .parts import POOL, WHOLE, Part, Parts
 from .stores import SUFFIXES
-from .terms import dense_weight, krsc, preset_for
+from .terms import preset_for
 
 EPSILON = 1e-3  # keras.layers.BatchNormalization's default; the file does not state it
 BY_CONVS = {sum(w != "M" for w in widths): widths for widths in CONFIGS.values()}
@@ -57,7 +59,7 @@ def weights_of(parts: Parts, source: str) -> Weights:
         )
     layers: list[Layer] = []
     for i, conv in enumerate(convs):
-        layers.append(Conv3x3(conv.name, krsc(conv.arrays[0]), _bias(conv)))
+        layers.append(Conv3x3(conv.name, np.moveaxis(conv.arrays[0], -1, 0), _bias(conv)))
         if norms:
             layers.append(_batch_norm(norms[i]))
         layers.append(Relu(f"the ReLU of {conv.name}"))
@@ -123,7 +125,7 @@ def _head(parts: Parts, dense: Sequence[Part], channels: int, assumed: list[str]
     elif parts.hidden:
         assumed.append("no global pool after the features")
     for part in dense:
-        layers.append(Linear(part.name, dense_weight(part.arrays[0]), _bias(part)))
+        layers.append(Linear(part.name, part.arrays[0].T, _bias(part)))
         if part is not dense[-1]:
             layers.append(Relu(f"the ReLU of {part.name}"))
     if len(dense) > 1:

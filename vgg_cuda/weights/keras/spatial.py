@@ -10,7 +10,7 @@ from ...text import one_line
 from ..chain.layers import Conv3x3, Flatten, GlobalPool, Identity, MaxPool2x2
 from .graph import KerasLayer
 from .state import State
-from .terms import data_format, krsc, pair
+from .terms import data_format, pair
 
 EVEN_ONLY = "they agree only if every size is even, in a model with Flatten"
 
@@ -33,7 +33,7 @@ def conv2d(state: State, layer: KerasLayer) -> None:
     if state.scale != 1.0:  # a scale, unlike an offset, leaves the padding's zeros unchanged
         w = (w * np.float64(state.scale)).astype(np.float32)
         state.scale = 1.0
-    state.records.append(Conv3x3(layer.name, krsc(w), bias))
+    state.records.append(Conv3x3(layer.name, np.moveaxis(w, -1, 0), bias))
 
 
 def zero_padding(state: State, layer: KerasLayer) -> None:

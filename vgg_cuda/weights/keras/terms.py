@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from ...images.presets import PRESETS, Preset
-from ..canonical import Array
 
 INACTIVE = (  # layers without effect in inference
     "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise",
@@ -27,16 +24,6 @@ PIXELS = Preset(  # load_img without / 255: for models with a Rescaling layer
 def preset_for(first: str) -> Preset:
     """Return the preset of a model whose first convolution is called ``first``."""
     return PRESETS["keras"] if first == "block1_conv1" else SCALED
-
-
-def krsc(w: Array) -> Array:
-    """Return a convolution's kernel, HWIO, as KRSC."""
-    return np.ascontiguousarray(np.moveaxis(w, -1, 0))
-
-
-def dense_weight(w: Array) -> Array:
-    """Return a dense layer's kernel [C,K] as [K,C]."""
-    return np.ascontiguousarray(w.T)
 
 
 def data_format(config: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """Adaptive average pools as PyTorch's newer exporter writes them, recognised by their results.
 
-If the grid does not divide the image, the exporter gathers the pixels of each bin, adds them one by
-one and divides: some twenty nodes with branches. Their order varies, so these nodes are run on
-random pixels and the result is compared with that of an adaptive pool.
+If the grid does not divide the image, the exporter gathers the pixels of each bin and averages
+them: some twenty nodes with branches. Their order varies, so these nodes are run on random pixels
+and the result is compared with that of an adaptive pool.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from .position import Position
 MAX_ELEMENTS = 2**26  # of one intermediate result; 2**17 for 512 channels of 8 x 8 pixels
 
 _OPERATIONS = {
-    "Add", "Cast", "Div", "Gather", "GatherND", "Identity", "Mul", "Transpose", "Where",
+    "Add", "Cast", "Div", "Gather", "GatherND", "Identity", "Mul", "ReduceMean", "Transpose",
+    "Where",
 }  # fmt: skip
 
 
@@ -80,7 +81,9 @@ def _computed(at: Position, node: Any, values: Mapping[str, Array]) -> Array | N
 
 
 def _size(node: Any, operands: list[Array]) -> int:
-    """Return how many elements the result of ``node`` has."""
+    """Return how many elements the result of ``node`` has at most."""
+    if node.op_type == "ReduceMean":
+        return operands[0].size
     if node.op_type not in ("Gather", "GatherND"):
         return math.prod(np.broadcast_shapes(*(operand.shape for operand in operands)))
     data, indices = operands

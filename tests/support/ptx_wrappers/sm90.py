@@ -1,4 +1,4 @@
-"""The kernels of csrc/ptx/test_kernels_sm90.cu, as those of ptx_wrappers.py."""
+"""The wrappers that only sm_90a has, of the kernels in csrc/ptx/test_kernels_sm90.cu."""
 
 from __future__ import annotations
 
@@ -6,27 +6,21 @@ from collections.abc import Callable, Sequence
 from functools import partial, reduce
 
 import numpy as np
-from support.ptx_wrappers import (
-    ITEMS,
-    LANES,
-    SM90,
-    Arrays,
-    Map,
-    Wrapper,
-    integers,
-    operand,
-    product,
-    product_bound,
-)
+from support.ptx_wrappers.products import ROW, wgmma
+from support.ptx_wrappers.wrapper import ITEMS, LANES, SM90, Arrays, Map, Wrapper, integers
 
 CHUNK = 8  # elements of 16 bits in 16 bytes
-ROW = 64  # of them in the 128 bytes of a swizzled row
+PAIRS = ITEMS // 2  # clusters of two blocks
+TWO_DIMENSIONS = {"shape": (50, 72), "box": (ROW, 16)}
+BARRIER = ("mbarrier_init", "fence_mbarrier_init", "mbarrier_wait")
+CLUSTER = ("cluster_arrive", "cluster_wait")
 
 
 def swizzled(rows: np.ndarray) -> np.ndarray:
-    """PTX ISA, 128-byte swizzle: of row r, chunk c of 16 bytes is where chunk c ^ (r % 8) was.
+    """Apply the 128-byte swizzle (PTX ISA): swap chunks c and c ^ (r % 8) of row r.
 
-    rows [..., 64] of 16 bits, the first at a multiple of 1024 bytes; its own inverse.
+    A chunk has 16 bytes. rows [..., 64] of 16 bits; the first is at a multiple of 1024 bytes. The
+    swizzle is its own inverse.
     """
     chunks = rows.reshape(-1, ROW // CHUNK, CHUNK)
     r = np.arange(len(chunks))[:, None]
@@ -34,7 +28,7 @@ def swizzled(rows: np.ndarray) -> np.ndarray:
 
 
 def box_of(x: np.ndarray, at: np.ndarray, box: Sequence[int]) -> np.ndarray:
-    """The elements from ``at`` on, the contiguous dimension first; zero where there are none."""
+    """Return the box at ``at`` (contiguous dimension first), with zeros outside of x."""
     indices = [a + np.arange(size) for a, size in zip(at[::-1], box[::-1], strict=True)]
     padded = [i.clip(0, n - 1) for i, n in zip(indices, x.shape, strict=True)]
     inside = [(i >= 0) & (i < n) for i, n in zip(indices, x.shape, strict=True)]
@@ -51,10 +45,10 @@ def loaded(box: Sequence[int]) -> Callable[..., np.ndarray]:
 def draw_load(
     shape: tuple[int, ...], box: tuple[int, ...]
 ) -> Callable[[np.random.Generator], Arrays]:
-    """Boxes inside, partly outside on either side, and wholly so."""
+    """Draw boxes inside of the array, partly outside on either side, and wholly outside."""
 
     def draw(rng: np.random.Generator) -> Arrays:
-        x = rng.integers(1, 1 << 16, shape, np.uint16)  # not zero, as what lies outside is
+        x = rng.integers(1, 1 << 16, shape, np.uint16)  # never zero, as elements outside are
         sizes = list(zip(shape[::-1], box, strict=True))
         at = np.stack([rng.integers(-b, n + 1, ITEMS) for n, b in sizes], axis=1)
         at[0] = 0
@@ -73,12 +67,8 @@ def load(kernel: str, wrapper: str, shape: tuple[int, ...], box: tuple[int, ...]
     )  # fmt: skip
 
 
-PAIRS = ITEMS // 2  # of blocks, in clusters of two
-TWO_DIMENSIONS = {"shape": (50, 72), "box": (ROW, 16)}
-
-
 def draw_multicast(rng: np.random.Generator) -> Arrays:
-    """Every choice of both blocks."""
+    """Draw loads, and every choice of receiving blocks."""
     pair, rank = np.divmod(np.arange(ITEMS, dtype=np.int32), 2)
     return draw_load(**TWO_DIMENSIONS)(rng) | {"blocks": 1 + pair // 3**rank % 3}
 
@@ -99,12 +89,12 @@ def shared_by_two(x: np.ndarray, at: np.ndarray) -> np.ndarray:
     return np.repeat(boxes.swapaxes(1, 2), 2, axis=0)
 
 
-STORED = (10, 6, 72)  # an item of what is stored to; boxes of three lines, four pixels
+STORED = (10, 6, 72)  # one item of the destination; boxes have three lines of four pixels
 STORE_BOX = (ROW, 4, 3, 1)
 
 
 def draw_store(rng: np.random.Generator) -> Arrays:
-    """Three boxes an item that do not overlap: each starts on one of two lines, below the last."""
+    """Draw three boxes per item, one below the other without overlap."""
     at = np.stack(
         [
             rng.integers(-ROW, STORED[2], (ITEMS, 3)),
@@ -114,12 +104,12 @@ def draw_store(rng: np.random.Generator) -> Arrays:
         ],
         axis=2,
     )
-    at[0, 1, 3], at[1, 1, 3] = -1, ITEMS  # nowhere
+    at[0, 1, 3], at[1, 1, 3] = -1, ITEMS  # outside
     return {"x": integers(rng, 3, 12, ROW, dtype="uint16"), "at": at.astype(np.int32)}
 
 
 def stored(x: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """What of the boxes lies outside is left out."""
+    """Store the boxes' elements that lie inside of the array."""
     out = np.zeros((ITEMS, *STORED), np.uint16)
     for boxes, places in zip(x, at, strict=True):
         for box, (c0, x0, y0, n) in zip(boxes, places, strict=True):
@@ -131,8 +121,9 @@ def stored(x: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def stmatrix(x: np.ndarray, row: np.ndarray, matrices: int = 4, trans: bool = False) -> np.ndarray:
-    """Lane l's register i is elements 2 (l % 4), 2 (l % 4) + 1 of row l / 4 of matrix i, or of a
-    column.
+    """Store lane l's register i as elements 2 (l % 4) and 2 (l % 4) + 1 of row l / 4 of matrix i.
+
+    With ``trans`` the registers hold columns.
     """
     out = np.zeros((ITEMS, 40, 8), np.uint16)
     rows = x.view(np.uint16).reshape(ITEMS, 8, 4, 4, 2).transpose(0, 3, 1, 2, 4)
@@ -150,76 +141,10 @@ def draw_stmatrix(rng: np.random.Generator) -> Arrays:
 
 
 def exchanged(x: np.ndarray) -> np.ndarray:
-    """Between the two even warps once and, there and back again, between the odd ones twice."""
+    """Exchange data once between the even warps, and there and back between the odd warps."""
     warps = x.reshape(ITEMS, 2, 2, LANES)
     return np.stack([warps[:, ::-1, 0] + 1, warps[:, :, 1] + 2], axis=2).reshape(x.shape)
 
-
-def sums(
-    a: np.ndarray, b: np.ndarray, acc: np.ndarray, add: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where ``add`` is zero the sums start at zero, whatever the registers hold."""
-    return a, b, np.where(add[:, None, None] != 0, acc, 0)
-
-
-def wgmma_product(**arrays: np.ndarray) -> np.ndarray:
-    return product(*sums(**arrays))
-
-
-def wgmma_bound(**arrays: np.ndarray) -> np.ndarray:
-    return product_bound(*sums(**arrays))
-
-
-def wgmma_exact(**arrays: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore"):
-        return wgmma_product(**arrays).astype(np.float32)
-
-
-def draw_wgmma(n: int, dtype: str, kind: str) -> Callable[[np.random.Generator], Arrays]:
-    """``kind``: "any" data; "exact", integers times a power of two; "special": some infinite,
-    some NaN, too.
-    """
-
-    def draw(rng: np.random.Generator) -> Arrays:
-        shapes = (ITEMS, 64, ROW), (ITEMS, n, ROW), (ITEMS, 64, n)
-        if kind == "any":
-            a, b, acc = (rng.standard_normal(shape) for shape in shapes)
-            a *= 2.0 ** rng.integers(-4, 5, a.shape)
-        else:
-            scale = 2.0 ** rng.integers(-6, 7, (ITEMS, 1, 1))
-            a, b, acc = (rng.integers(-100, 101, shape) for shape in shapes)
-            a, acc = a * scale, acc * scale
-        add = rng.integers(0, 2, ITEMS, np.int32)
-        if kind == "special":
-            b = np.abs(b) + 1
-            a[:, 1, 2], a[:, 2, 3] = np.inf, np.nan
-            acc[:, 3, 5], acc[:, 4, 6] = -np.inf, np.nan  # gone without `add`
-        a, b = (operand(x, dtype) for x in (a, b))
-        return {"a": a, "b": b, "acc": acc.astype(np.float32), "add": add}
-
-    return draw
-
-
-def wgmma(n: int, dtype: str, name: str, element: str) -> list[Wrapper]:
-    """Any data within the bound; data with exact sums, infinities and NaN to the bit."""
-
-    def of(kind: str) -> Wrapper:
-        return Wrapper(
-            f"ptx_wgmma_{name}_n{n}", (f"wgmma<{element}, {n // 2}>", *WGMMA),
-            draw_wgmma(n, dtype, kind), wgmma_product if kind == "any" else wgmma_exact,
-            ((64, n), "float32"), wgmma_bound if kind == "any" else None, module=SM90,
-            threads=128, smem=n * 128 + 7 * 2048 + 1024,
-        )  # fmt: skip
-
-    return [of("any"), of("exact"), of("special")]
-
-
-BARRIER = ("mbarrier_init", "fence_mbarrier_init", "mbarrier_wait")
-CLUSTER = ("cluster_arrive", "cluster_wait")
-WGMMA = (
-    "wgmma_descriptor", "wgmma_descriptor_low", "wgmma_fence", "wgmma_commit", "wgmma_wait",
-    "wgmma_read", "fence_proxy_async", "shared_address",
-)  # fmt: skip
 
 WRAPPERS = [
     Wrapper(
