@@ -75,7 +75,7 @@ def test_against_float64(case: Case) -> None:
     assert counters["bank_conflicts"] == 0
     if counters["mma"] or counters["wgmma"]:
         assert counters["mma_macs"] + counters["wgmma_macs"] >= counters["useful_macs"] > 0
-    if "_halo_" in stats["kernel"] or "_swap_ab_" in stats["kernel"]:  # does what the plan says
+    if "_halo_" in stats["kernel"] or "_swap_ab_" in stats["kernel"]:  # as planned
         assert counters["wgmma_macs"] == plan["issued_macs"] >= counters["useful_macs"] > 0
         loaded = counters["bulk_load_bytes"] + counters["bulk_zero_bytes"]
         assert loaded == plan["load_bytes"] - plan["workspace_bytes"]
@@ -218,7 +218,7 @@ def test_dense_layers_on_few_sms(case: LinearCase, sms: int) -> None:
 
 
 def test_few_sms_cases_are_varied() -> None:
-    """Every width of tile; rings that are filled thrice; two splits; several tiles of images."""
+    """The cases cover every tile width, reused stages, two splits, and several tiles of images."""
     plans = [case.plan(_C.device_arch(9, 0, sms)).as_dict() for case, sms in few_sms_cases()]
     tilings = [plan["tiling"] for plan in plans]
     assert {t["block_m"] for t in tilings} == {8, 16, 32, 64, 128, 256}
@@ -228,7 +228,7 @@ def test_few_sms_cases_are_varied() -> None:
 
 
 def test_hopper_multiplies_with_wgmma() -> None:
-    """Wherever C and K are multiples of 64, in both dtypes; the rest is as on other GPUs."""
+    """wgmma is used if C and K are multiples of 64, in both dtypes; otherwise mma.sync is."""
     for dtype in ("float16", "bfloat16"):
         for h, w, c, k, pool in (
             (7, 7, 64, 64, False),
@@ -263,7 +263,7 @@ def precision(request: pytest.FixtureRequest) -> str:
 
 
 def on(precision: str) -> dict[str, str]:
-    """Where matrix products are computed, and in what."""
+    """Return the options that select the emulator and a precision."""
     return {**ON, "dtype": precision}
 
 
@@ -284,7 +284,7 @@ def test_pool_in_the_epilogue_changes_no_bit(
         y, apart = ops.conv3x3(x, weight, bias, relu=relu, return_stats=True, **on(precision))
         two = ops.maxpool2x2(y, **ON)
         splits = {stats["plan"]["tiling"]["split_k"] for stats in (whole, apart)}
-        if len(splits) == 1:  # else the sums are added in another order
+        if len(splits) == 1:  # otherwise the order of additions differs
             assert one.tobytes() == two.tobytes()
 
 
@@ -360,7 +360,7 @@ def test_softmax_of_infinities(dtype: str) -> None:
 UNIT = 2.0**-10  # of the numbers from 1 to 2 in tf32
 LARGEST = (2 - UNIT) * 2.0**127
 TF32 = {
-    1 + UNIT / 2: 1 + UNIT,  # ties go away from zero
+    1 + UNIT / 2: 1 + UNIT,  # ties round away from zero
     1 + 1.5 * UNIT: 1 + 2 * UNIT,
     1 + UNIT / 2 - 2.0**-23: 1,
     2 - UNIT / 2: 2,
@@ -381,7 +381,7 @@ TF32 = {
 @pytest.mark.skipif("tf32" not in precisions(), reason="no kernels of tf32")
 @pytest.mark.parametrize("c", [1, 4])
 def test_tf32_factors_are_rounded(c: int) -> None:
-    """Times one: of x, which a kernel rounds, and of w, which is rounded when it is packed."""
+    """Multiply by one: the kernel rounds x, and packing rounds w."""
     given = np.array([*TF32, *(-x for x in TF32), np.nan], np.float32)
     expected = np.array([*TF32.values(), *(-y for y in TF32.values()), np.nan], np.float32)
     np.testing.assert_array_equal(factors(given, "tf32"), expected)
@@ -389,7 +389,7 @@ def test_tf32_factors_are_rounded(c: int) -> None:
     many[:, 0] = given
     np.testing.assert_array_equal(ops.linear(many, one, **on("tf32"))[:, 0], expected)
     np.testing.assert_array_equal(ops.linear(one, many, **on("tf32"))[0], expected)
-    many[-1, 0] = np.uint32(0x7F800001).view(np.float32)  # NaN by its last digit
+    many[-1, 0] = np.uint32(0x7F800001).view(np.float32)  # a NaN by its last bit alone
     w = ops.pack_linear(get_backend("emulator"), many, None, dtype="tf32").w
     assert w.dtype == np.float32
     np.testing.assert_array_equal(w[:, 0], expected)
@@ -402,7 +402,7 @@ def test_tf32_factors_are_rounded(c: int) -> None:
 
 
 def test_tf32_sums_are_float32() -> None:
-    """Sums and y are float32: only factors are rounded."""
+    """Only factors are rounded to tf32; sums and y are float32."""
     x, w = np.array([[1, UNIT]], np.float32), np.array([[1, UNIT]], np.float32)
     assert ops.linear(x, w, **on("tf32")).tolist() == [[1 + UNIT**2]]
     assert ops.linear(x, w, np.array([2.0**-23], np.float32), **on("tf32")).tolist() == [
@@ -423,7 +423,7 @@ def test_float16_overflows_to_infinity() -> None:
 
 
 def test_padding_is_zero_after_normalization(precision: str) -> None:
-    """Black pixels are far from zero in the network's terms; what lies outside is not black."""
+    """Padding is zero after normalization, while black pixels become large numbers."""
     black, w = np.zeros((1, 4, 4, 3), np.uint8), np.ones((8, 3, 3, 3), np.float32)
     y, stats = ops.conv3x3(black, w, preset="torchvision", return_stats=True, **on(precision))
     channels = -np.array([0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
