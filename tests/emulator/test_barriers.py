@@ -38,7 +38,7 @@ def test_barrier_shows_stores_of_every_warp(barrier: str, schedule: str, lazy: b
 
 @every_order
 def test_named_barriers_of_some_warps(schedule: str, lazy: bool) -> None:
-    """Warps 0 and 1, and warps 2 and 3, exchange data at barriers of their own."""
+    """Warps 0 and 1, and warps 2 and 3, exchange data at separate barriers."""
     code = """.shared .align 4 .b8 smem[512];
     mov.u32 %r1, smem; mad.lo.u32 %r2, %tid, 4, %r1;
     shr.u32 %r5, %tid, 6; add.u32 %r5, %r5, 1;

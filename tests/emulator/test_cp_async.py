@@ -87,7 +87,7 @@ def test_cp_async_may_be_ignored() -> None:
 @every_order
 @pytest.mark.parametrize("pending", [0, 1, 2])
 def test_cp_async_waits_for_older_groups(pending: int, schedule: str, lazy: bool) -> None:
-    """Of three groups and an empty one, the oldest 4 - pending may be read."""
+    """The oldest 4 - pending of three groups and an empty one may be read."""
     x = NOISE[:384]
     out = result("out", 4 - max(pending, 1), np.uint32)
     code = (

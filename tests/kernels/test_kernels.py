@@ -43,8 +43,8 @@ from vgg_cuda.backends.options import SCHEDULES
 pytestmark = pytest.mark.emulator
 
 CASES = all_cases()
-# VGG's widths have no kernels of their own: float16 shows in make test that they are right. The
-# dense layer of float32 stays, as the only one that runs its kernel.
+# No kernel is special to VGG's widths, so that make test runs them in float16 only. The dense layer
+# of float32 stays: no other case runs its kernel.
 SLOW = {
     case
     for case in vgg_cases()
