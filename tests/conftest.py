@@ -1,4 +1,4 @@
-"""What all tests share: the marks `emulator` and `gpu`, and the CPU threads of parallel runs."""
+"""Shared by all tests: the marks `emulator` and `gpu`, and the CPU threads of parallel runs."""
 
 from __future__ import annotations
 

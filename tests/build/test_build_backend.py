@@ -1,4 +1,4 @@
-"""The build backend: which compilers it takes, what it asks for, which commit it embeds."""
+"""The build backend: compilers, build requirements, and the commit that it embeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def backend_module(monkeypatch: pytest.MonkeyPatch, name: str) -> ModuleType:
 
 @pytest.fixture
 def toolkit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The module on a Linux machine with g++, without CUDA and without a choice made."""
+    """Return the module as on Linux with g++, without CUDA and without VGG_CUDA_TOOLKIT."""
     module = backend_module(monkeypatch, "vgg_toolkit")
     roots = ("CUDACXX", "CUDAToolkit_ROOT", "CUDA_HOME", "CUDA_PATH")
     for name in ("VGG_CUDA_TOOLKIT", "CXX", *roots):
@@ -190,7 +190,7 @@ def test_hooks(
     nvcc = add_nvcc(tmp_path / "bin", "13.0")
     assert asked() == ["ninja"]
 
-    # The compilers are chosen before CMake starts, which learns of them from the environment.
+    # The backend chooses compilers before CMake starts, and passes them in the environment.
     monkeypatch.setenv("CUDACXX", nvcc)
     seen = {}
     monkeypatch.setattr(
@@ -230,7 +230,7 @@ def test_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("2")
     assert module.source_commit(tmp_path) == f"{head}-dirty"
     (tmp_path / "inner").mkdir()
-    assert module.source_commit(tmp_path / "inner") == "unknown"  # not the commit around it
+    assert module.source_commit(tmp_path / "inner") == "unknown"  # not the outer repository
 
     monkeypatch.setenv("VGG_CUDA_COMMIT", "release-1")
     assert module.source_commit(tmp_path) == "release-1"

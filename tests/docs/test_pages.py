@@ -13,7 +13,6 @@ from types import ModuleType
 import pytest
 import typer
 
-from vgg_cuda.backends import why_missing
 from vgg_cuda.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +20,11 @@ PAGES = {
     page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")))
 }
-EXAMPLES = [name for name, text in PAGES.items() if "```python\n" in text]
+EXAMPLES = [
+    pytest.param(name, marks=[pytest.mark.emulator] if 'device="emulator"' in text else [])
+    for name, text in PAGES.items()
+    if "```python\n" in text
+]
 COMMANDS = [line for text in PAGES.values() for line in re.findall("(?m)^vgg-cuda .*", text)]
 PRINTED = {  # by an example, as a pattern
     "README.md": r"Prediction\(label=.*all 15 layers are within their bounds",
@@ -47,8 +50,6 @@ def test_examples_run_as_printed(
 ) -> None:
     blocks = re.findall("(?ms)^ *```python\n(.*?)^ *```", PAGES[name])
     code = "\n".join(blocks)
-    if 'device="emulator"' in code and why_missing("emulator") is not None:
-        pytest.skip("needs a build with the emulator")
     if "keras" in code:
         pytest.importorskip("support.keras_models")  # selects a backend of Keras
     if "onnx" in code:

@@ -38,7 +38,7 @@ def test_barrier_shows_stores_of_every_warp(barrier: str, schedule: str, lazy: b
 
 @every_order
 def test_named_barriers_of_some_warps(schedule: str, lazy: bool) -> None:
-    """Warps 0, 1 and warps 2, 3 each exchange by themselves, at their own barrier."""
+    """Warps 0 and 1, and warps 2 and 3, exchange data at separate barriers."""
     code = """.shared .align 4 .b8 smem[512];
     mov.u32 %r1, smem; mad.lo.u32 %r2, %tid, 4, %r1;
     shr.u32 %r5, %tid, 6; add.u32 %r5, %r5, 1;
@@ -54,7 +54,7 @@ def test_named_barriers_of_some_warps(schedule: str, lazy: bool) -> None:
 
 @every_order
 def test_producers_arrive_and_consumers_wait(schedule: str, lazy: bool) -> None:
-    """Warp 0 fills a buffer that warp 1 reads: full and empty barriers, twice round."""
+    """Warp 0 fills a buffer twice and warp 1 reads it, by full and empty barriers."""
     out = result("out", 128)
     body = """.shared .align 4 .b8 smem[128];
     mov.u32 %r1, smem; mad.lo.u32 %r2, %lane, 4, %r1; mov.u32 %r3, 0;
@@ -127,7 +127,7 @@ def test_atomics_of_many_blocks(
 
 
 def test_atomics_return_what_was_there() -> None:
-    """Every thread of every block draws a ticket: all different."""
+    """Every thread of every block draws a ticket; all tickets differ."""
     counter = scratch("counter", np.zeros(1, np.uint32))
     code = "atom.global.add.u32 %d, [%counter], 1;"
     got = compute(code, 1280, np.uint32, counter, block=64, workers=2)

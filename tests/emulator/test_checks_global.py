@@ -36,7 +36,7 @@ def x_and_out() -> list[Buffer]:
 
 
 def x_gap_y() -> list[Buffer]:
-    """64 bytes of nobody between two buffers."""
+    """Return two buffers with 64 bytes between them that belong to neither."""
     memory = aligned(np.zeros(80, np.uint32))
     return [Buffer("x", memory[:32]), Buffer("y", memory[48:])]
 
@@ -265,7 +265,7 @@ def test_error_names_the_lowest_block() -> None:
 
 
 def test_local_memory_is_private() -> None:
-    """Spills and arrays that are indexed at run time."""
+    """Local memory holds spilled registers, and arrays that are indexed at run time."""
     out = result("out", 32)
     body = (
         LOCAL + "st.local.u32 [%rd2], %tid; ld.local.u32 %r2, [%rd2]; cvta.local.u64 %rd3, %rd2;\n"

@@ -184,5 +184,5 @@ def test_right_program_raises_no_alarm(pair: Pair) -> None:
 
 @pytest.mark.parametrize("pair", RACES, ids=lambda pair: pair.name)
 def test_races_option_is_off(pair: Pair) -> None:
-    """races=False: fewer checks, for speed; this order happens to be harmless."""
+    """Without the race detector a race passes, if its order happens to be harmless."""
     pair.run(fault=True, races=False)

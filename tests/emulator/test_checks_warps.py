@@ -23,7 +23,7 @@ FILLED = SHARED.format(bytes=512) + "st.shared.u32 [%r2], 1; bar.warp.sync -1; m
 
 
 def divergent(name: str, setup: str, collective: str) -> list[Pair]:
-    """Half of a warp goes to it and the others do not, or to another one."""
+    """Return pairs in which half of a warp skips a collective, or takes part in another one."""
     return [
         Pair(
             f"half-exits-before-{name}",

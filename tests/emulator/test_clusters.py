@@ -227,7 +227,7 @@ FAULTS = [
          ARRIVE.replace("START", SYNC).replace("ARRIVAL", "FAULT // HERE").replace("AWAIT", WAIT),
          "mbarrier.arrive.relaxed.cluster.shared::cluster.b64 _, [%r7];", REMOTE, RACES,
          outputs, PAIR),
-    Pair("multicast-to-nobody", MULTICAST.replace("START", SYNC).replace("mov.u16 %h1, 3;",
+    Pair("multicast-without-receiver", MULTICAST.replace("START", SYNC).replace("mov.u16 %h1, 3;",
          "FAULT // HERE\n"), "mov.u16 %h1, 5;", "mov.u16 %h1, 3;",
          ("block (0,0,0), warp 0 lane 0 (thread 0), *: copies to blocks outside its cluster of "
           "2",), x_outputs, PAIR),

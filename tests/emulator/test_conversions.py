@@ -30,7 +30,7 @@ def test_every_half_is_widened_exactly(t: str) -> None:
 
 
 def neighbours_of_halves(t: str) -> np.ndarray:
-    """float32: every number of the type, those between two, and those beside these."""
+    """Return every number of the type, every midpoint, and their neighbours, in float32."""
     with np.errstate(invalid="ignore"):  # signalling NaN
         finite = ALL_HALVES.view(FLOATS[t]).astype(np.float64)
     finite = np.unique(finite[np.isfinite(finite)])
@@ -57,7 +57,7 @@ def test_narrowing_to_every_half_and_every_tie(t: str) -> None:
 
 @pytest.mark.parametrize("t", ["f16", "bf16"])
 def test_two_floats_are_narrowed_at_once(t: str) -> None:
-    """The first operand goes to the high half."""
+    """The first operand goes to the upper half."""
     x = floats("f32", 400)
     a, b = x, x[::-1].copy()
     got = elementwise(f"cvt.rn.{t}x2.f32 %d, %a, %b;", np.uint32, a, b)

@@ -22,7 +22,7 @@ LANE = np.arange(32)
 
 
 def copied(bytes_: int, code: str, source: np.ndarray, **options: object) -> np.ndarray:
-    """What each thread finds in its ``bytes_`` of shared memory (%r2) after ``code``."""
+    """Return each thread's ``bytes_`` of shared memory (at %r2) after ``code``."""
     out = result("out", 32 * bytes_, np.uint8)
     words = bytes_ // 4
     values = [f"%r{40 + i}" for i in range(words)]
@@ -57,7 +57,7 @@ def test_cp_async_copies(bytes_: int, wait: str, schedule: str, lazy: bool) -> N
 @every_order
 @pytest.mark.parametrize("bytes_", [4, 8, 16])
 def test_cp_async_fills_up_with_zeros(bytes_: int, schedule: str, lazy: bool) -> None:
-    """Source sizes 0, 1, ... up to the whole; nothing beyond them is read."""
+    """Sources of 0 bytes up to the whole size are copied, and nothing beyond them is read."""
     cache = "cg" if bytes_ == 16 else "ca"
     code = f"""rem.u32 %r9, %tid, {bytes_ + 1};
     cp.async.{cache}.shared.global [%r2], [%rd1], {bytes_}, %r9;
@@ -76,7 +76,7 @@ def test_cp_async_of_zero_bytes_ignores_address() -> None:
 
 
 def test_cp_async_may_be_ignored() -> None:
-    """A predicate in the place of the source size: true copies nothing, and writes zeros."""
+    """With a true predicate in place of the source size, the copy writes zeros."""
     code = """and.b32 %r9, %tid, 1; setp.eq.u32 %p1, %r9, 1;
     cp.async.cg.shared.global [%r2], [%rd1], 16, %p1;
     cp.async.wait_all;"""
@@ -87,7 +87,7 @@ def test_cp_async_may_be_ignored() -> None:
 @every_order
 @pytest.mark.parametrize("pending", [0, 1, 2])
 def test_cp_async_waits_for_older_groups(pending: int, schedule: str, lazy: bool) -> None:
-    """Three groups and an empty one; the oldest 4 - pending have arrived and may be read."""
+    """The oldest 4 - pending of three groups and an empty one may be read."""
     x = NOISE[:384]
     out = result("out", 4 - max(pending, 1), np.uint32)
     code = (
@@ -109,7 +109,7 @@ def test_cp_async_waits_for_older_groups(pending: int, schedule: str, lazy: bool
 
 @every_order
 def test_cp_async_for_other_warps(schedule: str, lazy: bool) -> None:
-    """Each waits for its own copies; after the barrier, all may read all."""
+    """Every warp waits for its own copies; after a barrier all warps may read them."""
     code = (
         """.shared .align 16 .b8 smem[1024];
     mov.u32 %r1, smem; mad.lo.u32 %r2, %tid, 16, %r1;
@@ -134,7 +134,7 @@ def test_unknown_options_are_refused(options: dict[str, str]) -> None:
 
 
 def test_shared_memory_starts_poisoned() -> None:
-    """What a kernel has not written is NaN, not what was there."""
+    """Shared memory that the kernel has not written holds NaN."""
     out = aligned(np.zeros(4, np.float32))
     emulator = _C.Emulator()
     text = ".version 7.8\n.target sm_80\n.entry nothing() { ret; }\n"

@@ -1,4 +1,4 @@
-"""Launches that begin before those before them have ended: who waits for them, and who does not."""
+"""Launches that begin before earlier launches end: which accesses must wait, and which need not."""
 
 from __future__ import annotations
 
@@ -129,6 +129,6 @@ def test_right_program_raises_no_alarm(pair: Pair) -> None:
 
 @pytest.mark.parametrize("pair", FAULTS[:5], ids=lambda pair: pair.name)
 def test_late_launch_needs_no_wait(pair: Pair) -> None:
-    """Of an ordinary launch; what it writes twice is another fault."""
+    """An ordinary launch needs no wait; only the fault of writing twice remains."""
     if pair.name != "write":
         run(pair.body(True), *buffers(), **{**EARLY, "early": False})

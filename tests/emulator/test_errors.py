@@ -1,4 +1,4 @@
-"""What errors of the emulator name: lines, callers, threads and blocks."""
+"""Errors of the emulator name lines, callers, threads and blocks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_error_names_threads_in_three_dimensions() -> None:
 
 
 def test_calls_are_refused() -> None:
-    """As nvcc writes one that it did not inline."""
+    """A call that nvcc did not inline is an error."""
     body = """{ .param .b64 param0; st.param.b64 [param0], %rd1;
     .param .b32 retval0;
     call.uni (retval0), helper, (param0);

@@ -81,7 +81,7 @@ def test_fma_does_not_round_the_product() -> None:
 
 @pytest.mark.parametrize("t", FORMATS)
 def test_fma_keeps_the_smallest_addend(t: str) -> None:
-    """The product lies half-way between two numbers: the addend decides, however small."""
+    """The smallest addend decides the rounding of a product half-way between two numbers."""
     digits, smallest, _ = FORMATS[t]
     step = 2.0 ** (1 - digits)
     tiny = 2.0**smallest

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.emulator
 
 
 def quotient(a: int, b: int) -> int:
-    """Towards zero."""
+    """Divide and round towards zero."""
     return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1)
 
 
@@ -78,7 +78,7 @@ def highest_bit(a: int) -> int:
 
 @dataclass(frozen=True)
 class Operation:
-    """``code`` computes %d from %a, %b, %c; ``types``: of the operands and, last, of %d."""
+    """An instruction: ``code`` computes %d from %a, %b, %c; ``types`` lists operands, then %d."""
 
     code: str
     types: str
@@ -110,7 +110,7 @@ def integer_operations() -> list[Operation]:
             wide = f"{sign}{2 * bits}"
             add(f"mul.wide.{t}", f"{t} {t} {wide}", lambda a, b: a * b)
             add(f"mad.wide.{t}", f"{t} {t} {wide} {wide}", lambda a, b, c: a * b + c)
-        # Division by zero is undefined: not tested.
+        # Division by zero is undefined and not tested.
         add(f"div.{t}", f"{t} {t} {t}", lambda a, b: quotient(a, b) if b else None)
         add(f"rem.{t}", f"{t} {t} {t}", lambda a, b: a - b * quotient(a, b) if b else None)
         add(f"min.{t}", f"{t} {t} {t}", min)
@@ -188,7 +188,7 @@ def test_guard_keeps_registers_of_other_threads() -> None:
 )
 @pytest.mark.parametrize("signs", ["uu", "us", "su", "ss"])
 def test_integer_conversions(a: int, b: int, signs: str) -> None:
-    """Between 8, 16, 32 and 64 bits; 8-bit values live in wider registers."""
+    """Convert between 8, 16, 32 and 64 bits; wider registers hold 8-bit values."""
     source = integers("u64", 200) if a == 8 else integers(f"u{max(16, 8 * a)}", 200)
     to, frm = f"{signs[1]}{8 * b}", f"{signs[0]}{8 * a}"
     dtype = np.dtype(f"u{max(b, 2)}")
@@ -196,6 +196,6 @@ def test_integer_conversions(a: int, b: int, signs: str) -> None:
     kinds = {"u": "u", "s": "i"}
     for value, result in zip(source.tolist(), got.tolist(), strict=True):
         narrow = wrapped(value, np.dtype(f"{kinds[signs[0]]}{a}"))
-        # A register that is wider than the type is extended by the type's sign.
+        # In a wider register the value is extended by the type's sign.
         expected = wrapped(narrow, np.dtype(f"{kinds[signs[1]]}{b}"))
         assert result == unsigned(expected, 8 * dtype.itemsize), (value, to, frm)

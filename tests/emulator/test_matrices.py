@@ -22,7 +22,7 @@ LDMATRIX: dict[str, dict[str, Any]] = TABLES["ldmatrix"]
 
 
 def test_layout_evaluator_follows_cute() -> None:
-    """The examples of CuTe's own documentation (01_layout.md): (4,(2,2)):(2,(1,8))."""
+    """The example of CuTe's documentation (01_layout.md): (4,(2,2)):(2,(1,8))."""
     got = table({"shape": [4, [2, 2]], "stride": [2, [1, 8]]})
     np.testing.assert_array_equal(
         got, [[0, 1, 8, 9], [2, 3, 10, 11], [4, 5, 12, 13], [6, 7, 14, 15]]
@@ -41,7 +41,7 @@ def test_tables_hold_every_element_once(name: str) -> None:
 
 
 def fragments(atom: dict[str, Any], operand: str, matrices: np.ndarray) -> np.ndarray:
-    """Matrices [count, rows, columns] as registers [count, 32, registers]."""
+    """Return matrices [count, rows, columns] as registers [count, 32, registers]."""
     flat = matrices.transpose(0, 2, 1).reshape(len(matrices), -1)  # index = row + rows * column
     held = flat[:, table(atom[operand])]
     dtype = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "tf32": np.float32}[
@@ -53,7 +53,7 @@ def fragments(atom: dict[str, Any], operand: str, matrices: np.ndarray) -> np.nd
 
 
 def multiply(atom: dict[str, Any], a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """a [count, M, K] times b [count, K, N] plus c by the instruction, one block for each."""
+    """Compute a [count, M, K] times b [count, K, N] plus c, with one block per product."""
     m, n, _ = atom["mnk"]
     held = {
         "a": fragments(atom, "A", a),
@@ -90,7 +90,7 @@ def one_hots(*shape: int) -> np.ndarray:
 
 
 def mma_inputs(atom: dict[str, Any]) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """One-hot A, B and C, the others holding small integers: exact."""
+    """Yield one-hot A, B or C with small integers in the others; results are exact."""
     m, n, k = atom["mnk"]
     rng = np.random.default_rng(0)
 
@@ -124,7 +124,7 @@ def test_product_of_random_numbers(name: str) -> None:
 
 
 def test_mma_sums_are_float32() -> None:
-    """2048 + 1 is no float16, 65504 * 16 * 2 overflows it."""
+    """float16 can hold neither 2048 + 1 nor 65504 * 16 * 2."""
     atom = MMA["SM80_16x8x16_F32F16F16F32_TN"]
     a = np.full((1, 16, 16), 65504.0)
     b = np.full((1, 16, 8), 2.0)
@@ -161,9 +161,9 @@ ROW_BYTES = 48  # from one to the next, so that a wrong stride would show
 def test_ldmatrix_elements_follow_cute_layouts(name: str) -> None:
     atom = LDMATRIX[name]
     registers = atom["registers"]
-    rows = np.random.default_rng(0).permutation(ROWS)[:32]  # which row each lane addresses
+    rows = np.random.default_rng(0).permutation(ROWS)[:32]  # the row that each lane addresses
     addresses = (rows * ROW_BYTES).astype(np.uint32)
-    addresses[8 * registers :] = 1 << 30  # of lanes that address no row
+    addresses[8 * registers :] = 1 << 30  # for lanes that address no row
     memory = np.arange(ROWS * ROW_BYTES // 2, dtype=np.uint16)
 
     names = [f"%r{10 + i}" for i in range(registers)]
@@ -184,10 +184,10 @@ def test_ldmatrix_elements_follow_cute_layouts(name: str) -> None:
     out = result("out", (32, registers), np.uint32)
     run("\n".join(body), read("memory", memory), read("addresses", addresses), out)
 
-    # Through the bits that CuTe numbers, 16 at a time, as one row after the other.
+    # CuTe numbers bits: take 16 at a time, row by row.
     source, destination = table(atom["source"]), table(atom["destination"])[:, ::16]
     place = {}
-    for lane in reversed(range(32)):  # several may stand for the same row
+    for lane in reversed(range(32)):  # several lanes may stand for one row
         for column in range(8):
             place[source[lane, 16 * column]] = (
                 rows[lane % (8 * registers)] * ROW_BYTES // 2 + column

@@ -103,7 +103,7 @@ FAULTS = [
         launch={"block": 1},
     ),
     in_ring(
-        "nobody-arrives",
+        "missing-arrival",
         "ARRIVE_FULL",
         "",
         "block (0,0,0): deadlock: warp 0 * at the mbarrier at byte 2064 (phase 0: 0 of 32 "

@@ -37,7 +37,7 @@ def test_mbarrier_producer_and_consumer(kind: str, schedule: str, lazy: bool) ->
 
 @every_order
 def test_mbarrier_states_and_counts(schedule: str, lazy: bool) -> None:
-    """Warp 0 arrives for 60, twice 30; the state that arrive returns names the phase."""
+    """Warp 0 arrives for 60 in two steps of 30; the returned state names the phase."""
     code = (
         setup(62)
         + """
@@ -81,7 +81,7 @@ def test_bulk_copies_there_and_back(schedule: str, lazy: bool) -> None:
 
 @every_order
 def test_bulk_store_groups(schedule: str, lazy: bool) -> None:
-    """With one group pending the source of the older one may be written again."""
+    """With one group pending, the older group's source may be overwritten."""
     out = result("out", 96)
     body = (
         setup(1)

@@ -120,7 +120,7 @@ def test_dynamic_shared_memory_lies_behind_the_static() -> None:
 
 
 def test_struct_parameters() -> None:
-    """A struct by value, read in parts and through a register."""
+    """A struct parameter is read in parts and through a register."""
     values = struct.pack("<iihhBxxxd", -5, 7, -3, 9, 200, 2.5)
     out = result("out", 6, np.float64)
     body = """ld.param.s32 %r1, [params]; ld.param.v2.u32 {%r2, %r3}, [params];

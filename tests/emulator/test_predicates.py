@@ -106,7 +106,7 @@ def test_mov_packs_and_unpacks_registers() -> None:
 
 
 def test_constants_are_read() -> None:
-    """Decimal, hexadecimal, binary, negative, and floats by their bits."""
+    """Constants are decimal, hexadecimal, binary, negative, or floats written as bits."""
     one = np.ones(1, np.uint32)
     assert elementwise("mov.u32 %d, 0xffffffff;", np.uint32, one)[0] == 2**32 - 1
     assert elementwise("mov.u32 %d, 0b101;", np.uint32, one)[0] == 5

@@ -27,7 +27,7 @@ ALIGN = 64
 
 
 def with_map(pointers: int, tensor_map: bytes) -> dict[str, Any]:
-    """Behind the pointers, where its alignment puts it."""
+    """Return launch options that pass the map after the pointers, at its alignment."""
     padding = -8 * pointers % ALIGN
     return {"extra_params": f".param .align {ALIGN} .b8 map[128]",
             "extra_bytes": bytes(padding) + tensor_map}  # fmt: skip
@@ -64,7 +64,7 @@ END:"""
 
 @dataclass(frozen=True)
 class Map:
-    """Of a C-contiguous array: dimensions here are the map's, the contiguous one first."""
+    """A tensor map of a C-contiguous array; the contiguous dimension comes first."""
 
     dims: tuple[int, ...]
     box: tuple[int, ...]
@@ -92,7 +92,7 @@ class Map:
         )
 
     def indices(self, at: tuple[int, ...], tap: tuple[int, ...] = ()) -> list[tuple[int, ...]]:
-        """The elements of a box in the order of shared memory, by the map's dimensions."""
+        """Return the elements of a box in the order of shared memory, by the map's dimensions."""
         if self.im2col is None:
             steps = (1, *(self.element_strides or (1,) * 5)[1:])
             ranges = [range(x, x + n, s) for x, n, s in zip(at, self.box, steps, strict=False)]
@@ -119,7 +119,7 @@ class Map:
         return len(self.indices(start, (0,) * len(at))) * np.dtype(self.dtype).itemsize
 
     def places(self) -> np.ndarray:
-        """Where each of its elements is in shared memory, in bytes."""
+        """Return the byte in shared memory of each element of the box."""
         size = np.dtype(self.dtype).itemsize
         bits = {0: 0, 32: 1, 64: 2, 128: 3}[self.swizzle]
         return swizzled(np.arange(0, self.bytes(), size), bits)

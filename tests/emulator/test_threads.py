@@ -35,7 +35,7 @@ def test_branch_if_and_else(schedule: str, lazy: bool) -> None:
 
 @every_order
 def test_loops_of_different_lengths(schedule: str, lazy: bool) -> None:
-    """Collatz: each thread goes round as often as its number needs; then all meet in a shuffle."""
+    """Every thread runs its own number of Collatz steps; then all threads meet in a shuffle."""
     code = """add.u32 %r1, %thread, 1; mov.u32 %r2, 0;
     LOOP: setp.eq.u32 %p1, %r1, 1; @%p1 bra END;
     and.b32 %r3, %r1, 1; setp.eq.u32 %p2, %r3, 0; @%p2 bra EVEN;
@@ -83,14 +83,14 @@ def test_branch_table() -> None:
 
 
 def test_registers_have_scopes() -> None:
-    """Braces, as inline assembly has them."""
+    """Braces limit the scope of registers, as in inline assembly."""
     code = """mov.u32 %d, 1;
     { .reg .b32 x; mov.u32 x, 5; { .reg .b32 x; mov.u32 x, 9; } add.u32 %d, %d, x; }"""
     np.testing.assert_array_equal(compute(code, 32, np.uint32), np.full(32, 6))
 
 
 def shuffled(mode: str, lane: int, b: int, c: int) -> tuple[int, bool]:
-    """The lane that is read, and whether it is in range. PTX ISA, 9.7.9.6, its pseudo-code."""
+    """Return the lane that is read, and whether it is in range (PTX ISA, 9.7.9.6)."""
     bval, cval, segment = b & 31, c & 31, c >> 8 & 31
     max_lane = (lane & segment) | (cval & ~segment)
     min_lane = lane & segment
@@ -109,7 +109,7 @@ def shuffled(mode: str, lane: int, b: int, c: int) -> tuple[int, bool]:
 @pytest.mark.parametrize("width", [32, 16, 8, 4, 2])
 @pytest.mark.parametrize("mode", ["up", "down", "bfly", "idx"])
 def test_shuffles(mode: str, width: int) -> None:
-    """As __shfl_*_sync(…, width) compiles, by every distance; the predicate too."""
+    """Shuffles by every distance match __shfl_*_sync(…, width), predicate included."""
     c = (32 - width) << 8 | (0 if mode == "up" else 31)
     for b in (0, 1, 2, 3, 5, 8, 16, 31):
         code = f"""mul.lo.u32 %r1, %tid, 3;
@@ -127,7 +127,7 @@ def test_shuffle_idx_reads_the_named_lane() -> None:
 
 
 def test_shuffle_within_members() -> None:
-    """Two halves of a warp, diverged, shuffle by themselves."""
+    """Two diverged halves of a warp each shuffle among themselves."""
     code = """setp.lt.u32 %p1, %tid, 16; @%p1 bra LOW;
     shfl.sync.bfly.b32 %d, %tid, 1, 31, 0xffff0000; bra END;
     LOW: shfl.sync.bfly.b32 %d, %tid, 2, 31, 0x0000ffff;

@@ -54,7 +54,7 @@ def test_wgmma_scale_d_zero_ignores_registers() -> None:
 @every_order
 @pytest.mark.parametrize("keep", [True, False])
 def test_wgmma_reads_k_slices(keep: bool, schedule: str, lazy: bool) -> None:
-    """Four products in flight on the same accumulators, 32 bytes apart."""
+    """Four products in flight, 32 bytes apart, share their accumulators."""
     options = {"schedule": schedule, "lazy": lazy}
     product = Product(40, k_major(40, 3, 8192), k_major(M, 3), times=4, options=options)
     assert product.check()["wgmma"] == 4
@@ -62,7 +62,7 @@ def test_wgmma_reads_k_slices(keep: bool, schedule: str, lazy: bool) -> None:
 
 @pytest.mark.parametrize("base", range(8))
 def test_wgmma_patterns_start_anywhere(base: int) -> None:
-    """The base offset says in which line of 128 bytes the swizzle's pattern starts."""
+    """The base offset names the 128-byte line in which the swizzle's pattern starts."""
     Product(16, k_major(16, 3, 16384), k_major(M, 3, 128 * base, base)).check()
 
 

@@ -219,7 +219,7 @@ def test_unmodelled_instruction_is_refused(instruction: str) -> None:
 
 
 def test_wgmma_keeps_other_registers() -> None:
-    """What is never read again must not be written over what took its place."""
+    """A result that is never read must not overwrite the registers' next value."""
     body = frame(SECOND="", WAIT1="", AFTER1="mov.f32 %f40, 0f40000000;")
     body = body.replace("wgmma.wait_group.sync.aligned 0;", "bar.sync 0;", 1)
     body = body.split(address("%rd2", "out", "%tid", 16))[0]

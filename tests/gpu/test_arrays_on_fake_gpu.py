@@ -1,6 +1,6 @@
-"""Other libraries' arrays on a fake GPU: which stream is told to whom, and what may be written.
+"""Other libraries' arrays on a fake GPU: streams that are passed on, and arrays that are written.
 
-See fake_cupy.py; DLPack and ``__cuda_array_interface__`` say what a producer and a consumer owe.
+See support/fake_cupy.py. DLPack and ``__cuda_array_interface__`` define the rules.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ EXPECTED = np.maximum(HALF, 0)
     "stream", [1, 2, 64, Stream(96)], ids=["legacy", "per-thread", "handle", "cupy"]
 )
 def test_given_stream_is_passed_to_the_producer(log: Log, array: Any, stream: Any) -> None:
-    """Else the producer's work is ordered before another stream's than the one that reads x."""
+    """The producer orders its work before the stream that reads x, and before no other."""
     here = (1, getattr(stream, "ptr", stream))
     y = ops.relu(array(HALF, 1), stream=stream)
     assert isinstance(y, array)
@@ -68,7 +68,7 @@ def test_weights_are_shared_on_their_reading_stream(log: Log) -> None:
 
 
 def test_per_thread_default_stream(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    """CuPy's may be the thread's; PyTorch, which knows none, is on the legacy one."""
+    """CuPy may use a per-thread default stream; PyTorch always uses the legacy one."""
     torch_: Any = sys.modules["torch"]
     legacy = SimpleNamespace(cuda_stream=0)
     monkeypatch.setattr(torch_.cuda, "current_stream", lambda device: legacy)
@@ -119,7 +119,7 @@ def test_managed_memory(log: Log) -> None:
 
 @pytest.mark.usefixtures("log")
 def test_read_only_out_is_refused() -> None:
-    """CuPy shares such memory as if it could be written."""
+    """CuPy shares read-only memory as if it were writable."""
     with pytest.raises(ValueError, match="out: expected a writable array, got a read-only JAX"):
         ops.relu(FakeJaxArray(HALF), out=FakeJaxArray(np.zeros_like(HALF)))
     with pytest.raises(ValueError, match="out: expected a writable array, got a read-only one"):

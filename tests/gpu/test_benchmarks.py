@@ -1,4 +1,4 @@
-"""Benchmarks on a GPU: events, graphs, a cleared cache; what the fake one cannot show."""
+"""Benchmarks on a GPU: events, graphs and a cleared cache, which a fake GPU cannot show."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_benchmark_times_of_device_and_host(
 def test_benchmark_beside_pytorch(tmp_path: Path) -> None:
     report = measured(tmp_path, peers=("torch",), dtype="float16")
     for row in report.results:
-        assert row.status in ("ok", "n/a"), row.reason  # where PyTorch has no GPU
+        assert row.status in ("ok", "n/a"), row.reason  # a PyTorch without CUDA
         assert row.peer == "vgg_cuda" or row.status == "n/a" or row.ratio > 0
 
 

@@ -1,6 +1,6 @@
-"""The CUDA backend's own logic, with no GPU: what goes where, on which stream, and what is refused.
+"""The CUDA backend's logic without a GPU: devices, streams, memory and refusals.
 
-See fake_cupy.py for what stands in for CuPy and the GPU.
+support/fake_cupy.py replaces CuPy and the GPU.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ def test_memory_is_tried_before_it_is_refused(log: Log) -> None:
     x = on(0, X)
     log.pooled = X.nbytes
     ops.relu(x)
-    assert log.asked_driver == 0  # the pool has it
+    assert log.asked_driver == 0  # the pool has enough
     log.free, log.pooled = 1000, 100
-    log.allocator = print  # another allocator knows itself what it has
+    log.allocator = print  # other allocators are not asked
     assert ops.relu(x).shape == X.shape
     assert log.asked_driver == 0
     log.allocates = False

@@ -69,7 +69,7 @@ def test_graph_of_pixels_and_pytorch(cupy: Any, model: VGG) -> None:
 
 @pytest.fixture
 def pool(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """CuPy's default memory pool with nothing in it, in place of this process's, fragmented one."""
+    """Replace this process's fragmented memory pool of CuPy by an empty one."""
     outer, pool = cupy.cuda.get_allocator(), cupy.cuda.MemoryPool()
     monkeypatch.setattr(cupy, "get_default_memory_pool", lambda: pool)
     cupy.cuda.set_allocator(pool.malloc)
@@ -78,7 +78,7 @@ def pool(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def leave(pool: Any, nbytes: int) -> None:
-    """So much more may be allocated; the pool rounds every allocation up to 512 bytes."""
+    """Limit further allocations to this size; the pool rounds each up to 512 bytes."""
     pool.free_all_blocks()
     pool.set_limit(size=pool.used_bytes() + nbytes)
 
@@ -102,7 +102,7 @@ def test_predicted_memory_is_what_a_call_takes(cupy: Any, pool: Any, model: VGG)
 
 
 def test_batch_larger_than_memory_is_split(cupy: Any, pool: Any, model: VGG) -> None:
-    """Its tensors between layers would take eight times the memory there is; its pixels do not."""
+    """The tensors between layers need eight times the free memory; the pixels fit."""
     n = 64
     x = cupy.asarray(draw((n, *SHAPE[1:]), "uint8"))
     eighth = model.memory((n // 8, *SHAPE[1:]), "uint8")
@@ -116,7 +116,7 @@ def test_batch_larger_than_memory_is_split(cupy: Any, pool: Any, model: VGG) -> 
         first = model(x[:1])
     assert len(launched) == 8 * len(once)
     assert y.shape == (n, SMALL.head[-1])
-    for i in (0, n // 2, n - 1):  # alone, its sums may be split otherwise
+    for i in (0, n // 2, n - 1):  # a single image may split its sums differently
         alone = first if i == 0 else model(x[i : i + 1])
         error = relative_l2(cupy.asnumpy(y[i : i + 1]), cupy.asnumpy(alone))
         assert error <= (len(SMALL.convs) + len(SMALL.head)) * np.finfo(np.float16).eps

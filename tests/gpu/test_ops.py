@@ -1,4 +1,4 @@
-"""The kernels on a GPU: the cases of test_kernels.py, with the same references."""
+"""The kernels on a GPU: the cases and references of tests/kernels/test_kernels.py."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def dtype(request: pytest.FixtureRequest, backend: Any) -> str:
 @pytest.mark.parametrize("arch", ["own", "case"])
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: f"{case.op}-{case.id}")
 def test_against_float64(cupy: Any, backend: Any, case: Case, arch: str) -> None:
-    """Planned for this GPU, and as the emulator ran it."""
+    """Run the plan for this GPU, and the plan that the emulator runs."""
     if not {case.dtype, getattr(case, "x_dtype", "") or case.dtype} <= {
         *backend.precisions,
         "uint8",
@@ -127,7 +127,7 @@ def test_streams(cupy: Any) -> None:
 
 def test_kinds(cupy: Any) -> None:
     class Bare:
-        """Has __cuda_array_interface__ alone."""
+        """An array with only ``__cuda_array_interface__``."""
 
         def __init__(self, array: Any) -> None:
             self.array = array
@@ -193,9 +193,9 @@ def test_model_on_a_gpu(cupy: Any) -> None:
 
 
 def test_unaligned_arrays(cupy: Any, dtype: str) -> None:
-    """An address that is no multiple of 16 bytes takes the slower path, to the same bits.
+    """Unaligned addresses take the slower path and give the same bits.
 
-    Unless its sums are split in another way.
+    Only sums that are split differently may differ.
     """
     for case in (ConvCase(1, 6, 6, 16, 8, dtype), LinearCase(3, 64, 8, dtype)):
         moved = replace(case, offset=1)

@@ -353,6 +353,7 @@ for device in ("cuda", "emulator"):
     assert "is a folder of sources" in info.stderr
 
 
+@pytest.mark.skipif(not _C.built_with_cuda(), reason="the build has no CUDA")
 @pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
 def test_gpu_tensor_map_without_driver() -> None:
     with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no usable NVIDIA"):

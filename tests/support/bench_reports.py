@@ -1,4 +1,4 @@
-"""Reports like those of a run, with invented times."""
+"""Benchmark reports with invented times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JAX arrays in, JAX arrays out. test_jax.py runs these tests in a process of their own."""
+"""JAX arrays in, JAX arrays out. test_jax.py runs these tests in a separate process."""
 
 from __future__ import annotations
 

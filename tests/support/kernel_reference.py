@@ -1,9 +1,9 @@
 """References for kernels: float64, and the same sums in the kernel's precision and order.
 
 y_same has the kernel's operands, rounded to its dtype, and its order of additions. The emulator
-gives the bits of y_same if sums have one order. On a GPU, and for approximate exp and division (softmax,
-average pool), the bound is derived: max|y - y64| <= 2 max|y_same - y64| + 1 ulp. The ulp is the
-output dtype's, at the magnitude of the worst element.
+gives the bits of y_same if sums have one order. The bound of all other results (on a GPU, and for
+approximate exp and division) is derived: max|y - y64| <= 2 max|y_same - y64| + 1 ulp. The ulp is
+the output dtype's, at the magnitude of the worst element.
 """
 
 from __future__ import annotations

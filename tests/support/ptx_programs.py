@@ -144,7 +144,7 @@ def run(
     early: bool = False,
     **options: Any,
 ) -> dict[str, int]:
-    """Run a program and return its counters; ``options`` are those of ``_C.Emulator``."""
+    """Run a program and return its counters; ``options`` go to ``_C.Emulator``."""
     emulator = _C.Emulator(**{"workers": 1, **options})
     addresses = [buffer.array.ctypes.data for buffer in buffers]
     emulator.launch(

@@ -1,4 +1,4 @@
-"""What every case of a kernel needs: where its arrays go, and the precisions of this build."""
+"""Shared by all cases of kernels: placing arrays, and the precisions of this build."""
 
 from __future__ import annotations
 
