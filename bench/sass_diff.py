@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,10 +51,10 @@ class Kernel:
     """Labels have no number: "@P0 BRA `(label)"."""
     encoding: str
     counters: dict[str, int]
+    """Sizes by name: instructions without NOPs, in all and in the main loop; registers, memory."""
 
     def __str__(self) -> str:
-        used = ", ".join(f"{n} {name}" for name, n in self.counters.items() if n)
-        return f"{len(self.instructions)} instructions, {used}"
+        return ", ".join(f"{n} {name}" for name, n in self.counters.items() if n)
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,22 @@ def find_sources(tree: Path, archs: list[str]) -> Iterator[Source]:
                     yield Source(tree / file, tree / "csrc", front_end, arch)
 
 
+def count(text: str) -> dict[str, int]:
+    """Count the instructions of a listing, in all and in the loop with most matrix products."""
+    code, loops = sass.parse_code(text)
+    kernel = sass.Kernel("", "", 0, 0, 0, code, loops)
+    loop = kernel.main_loop("HGMMA") or kernel.main_loop("HMMA") or kernel.main_loop("FFMA")
+    counts = {"instructions": len(code) - kernel.opcodes["NOP"]}
+    if loop:
+        counts["in the main loop"] = len(loop.instructions) - loop.opcodes["NOP"]
+    return counts
+
+
+def opcodes(kernel: Kernel) -> Counter[str]:
+    """Count the opcodes, with modifiers, without operands."""
+    return Counter(re.sub(r"^@\S+ ", "", each).split()[0] for each in kernel.instructions)
+
+
 @cache
 def disassemble(cubin: Path) -> dict[str, Kernel]:
     """Return the kernels of one cubin by name."""
@@ -120,7 +137,7 @@ def disassemble(cubin: Path) -> dict[str, Kernel]:
         assert found, f"{cubin}: {name} has no instructions"
         instructions = tuple(re.sub(r"\.L_x_\d+", "label", each) for each, *_ in found)
         encoding = "".join(low + high for _, low, high in found)
-        kernels[name] = Kernel(instructions, encoding, counters[name])
+        kernels[name] = Kernel(instructions, encoding, count(text) | counters[name])
     assert kernels.keys() == counters.keys(), cubin
     return kernels
 
@@ -157,8 +174,9 @@ def report(before: dict[str, Kernel], after: dict[str, Kernel], lines: int) -> i
             print(f"{name}: {'added' if old is None else 'removed'}")
             continue
         print(f"{name}:\n  before: {old}\n  after:  {new}")
-        if old.instructions == new.instructions:
-            print("  the same instructions, encoded or scheduled differently")
+        more, fewer = opcodes(new) - opcodes(old), opcodes(old) - opcodes(new)
+        print("  more: ", *(f"{n} {opcode}" for opcode, n in more.items()))
+        print("  fewer:", *(f"{n} {opcode}" for opcode, n in fewer.items()))
         diff = difflib.unified_diff(old.instructions, new.instructions, n=1, lineterm="")
         edits = list(diff)[2:]
         for line in edits[:lines]:

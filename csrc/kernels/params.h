@@ -65,19 +65,23 @@ struct alignas(64) TensorMapBytes {
   unsigned char bytes[128];
 };
 
-// A convolution whose pixels and filters are copied by TMA; see sm90/halo.cuh.
-struct HaloParams {
-  TensorMapBytes x;   // [N, H, W, C], boxes of [SLAB_H + 2, 8, 64]
-  TensorMapBytes w;   // [K, 9 C], boxes of [BLOCK_N / CLUSTER, 64]
-  TensorMapBytes y;   // [N, P, Q, K], boxes of [8, 8, 64], with pool [4, 4, 64]
+// A convolution of sm_90a whose pixels and filters are copied by TMA; see sm90/persistent_conv.cuh.
+struct ConvParams {
+  // halo.cuh: [N, H, W, C], boxes of [TILE_H + 2, 8, 64].
+  // swap_ab.cuh: [H, W, N, C] by strides, boxes of [4, 16, 8, 64] or [1, 30, 8, 64].
+  TensorMapBytes x;
+  TensorMapBytes w;  // [K, 9 C], boxes of [BLOCK_N / CLUSTER, 64]
+  // halo.cuh: [N, P, Q, K], boxes of [8, 8, 64], with pool [4, 4, 64].
+  // swap_ab.cuh: [P, Q, N, K] by strides, boxes of [1, 7, 8, 64].
+  TensorMapBytes y;
   const float* bias;  // [K]
-  float* partial;     // [split_k, N, H, W, K], written in place of y; or null
+  float* partial;     // [split_k, N, H, W, K], written instead of y; or null
   int N, H, W, C, K;
-  int split_channels;  // of C, a multiple of 64: each split's but for the last
-  int units;           // of BLOCK_N channels of the two slabs of each block of a cluster
+  int split_channels;  // of each split, a multiple of 64; the last split may have fewer
+  int units;           // of BLOCK_N channels by the tiles of all blocks of a cluster
   int relu;
   FastDivmod n_tiles;           // along K
-  FastDivmod slabs_w, slabs_h;  // that cover an image
+  FastDivmod tiles_w, tiles_h;  // that cover an image
 };
 
 // A dense layer whose images and weights are copied by TMA; see sm90/dense.cuh.
@@ -107,21 +111,6 @@ struct FusedConv1BlockParams {
   float scale[3], shift[3];  // likewise
   int H, W;
   int tiles;
-  FastDivmod tiles_w, tiles_h;  // that cover an image
-};
-
-// A convolution whose operands are swapped; see sm90/swap_ab.cuh.
-struct SwapAbParams {
-  TensorMapBytes x;   // [H, W, N, C] by strides, boxes of [4, 16, 8, 64] or [1, 30, 8, 64]
-  TensorMapBytes w;   // [K, 9 C], boxes of [128 / CLUSTER, 64]
-  TensorMapBytes y;   // [P, Q, N, K] by strides, boxes of [1, 7, 8, 64]
-  const float* bias;  // [K]
-  float* partial;     // [split_k, N, H, W, K], written in place of y; or null
-  int N, H, W, C, K;
-  int split_channels;  // of C, a multiple of 64: each split's but for the last
-  int units;           // of 128 channels of the tile of each block of a cluster
-  int relu;
-  FastDivmod n_tiles;           // along K
   FastDivmod tiles_w, tiles_h;  // that cover an image
 };
 

@@ -22,7 +22,8 @@ struct Variant {
 template <int BLOCK_M>
 constexpr Variant variant(const char* name) {
   using Tile = sm90::DenseTile<BLOCK_M>;
-  return {name, BLOCK_M, Tile::STAGES, Tile::STAGE_BYTES, Tile::BYTES};
+  return {name, BLOCK_M, Tile::STAGES, Tile::STAGE_BYTES,
+          static_cast<int>(sizeof(sm90::DenseStorage<Tile>))};
 }
 
 #define DENSE(NAME, BLOCK_M) variant<BLOCK_M>(#NAME),

@@ -50,7 +50,7 @@ Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
   plan.launches.push_back({std::string("fused_conv1_block_") + short_name(op.dtype),
                            {static_cast<uint32_t>(blocks), 1, 1},
                            {Tile::THREADS, 1, 1},
-                           Tile::BYTES});
+                           sizeof(sm90::FusedConv1BlockStorage)});
   plan.first_tiling = {pixels, K, GEMM_K1, BETWEEN, K, BLOCK_K1, 1, 1, 1, 0, Walk::rsc};
   plan.tiling = {4 * pooled, K, GEMM_K2, PIXELS, K, K, Tile::CONSUMERS, 1, 9, 0, Walk::csr};
   plan.macs = pixels * K * GEMM_K1 + 4 * pooled * K * GEMM_K2;

@@ -18,8 +18,10 @@
 
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"
+#include "kernels/sm90/accumulator.cuh"
 #include "kernels/sm90/dense_tile.h"
 #include "kernels/sm90/ring.cuh"
+#include "kernels/sm90/sync.cuh"
 #include "kernels/smxx/element.cuh"
 #include "ptx/cluster.cuh"
 #include "ptx/cp_async.cuh"
@@ -46,31 +48,37 @@ struct DenseWork {
   }
 };
 
-// The producer: BLOCK_K columns of w and x at a time; as much of w as there is room for before the
-// launches that write x have ended.
+template <class Tile>
+__device__ __forceinline__ Ring<Tile::STAGES> dense_ring(uint32_t smem) {
+  return Ring<Tile::STAGES>(smem + offsetof(DenseStorage<Tile>, barriers));
+}
+
+// The producer: BLOCK_K columns of w and x at a time. It loads as much of w as there is room for
+// before the launches that write x have ended.
 template <class Tile>
 __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work, uint32_t smem) {
-  const auto full = [&](int stage) { return smem + Tile::FULL_AT + 8 * stage; };
+  using Stage = typename DenseStorage<Tile>::Stage;
   const auto column = [&](int step) { return (work.first_step + step) * Tile::BLOCK_K; };
+  Ring<Tile::STAGES> ring = dense_ring<Tile>(smem);
   const auto load_weights = [&](int stage, int step) {
-    ptx::mbarrier_arrive_expect_tx(full(stage), Tile::STAGE_BYTES);  // @stage_expect
+    ring.expect_bytes(Tile::STAGE_BYTES, stage);  // @stage_expect
     // @load_weights
-    ptx::tma_load_2d(smem + stage * Tile::STAGE_BYTES, &p.w, full(stage), column(step), work.k0);
+    ptx::tma_load_2d(smem + stage * Tile::STAGE_BYTES, &p.w, ring.full_barrier(stage), column(step),
+                     work.k0);
   };
 #pragma unroll 1
   for (int step = 0; step < min(Tile::STAGES, work.steps); ++step) load_weights(step, step);
   ptx::griddepcontrol_wait();  // @launches_wait
-  PipelineState<Tile::STAGES> at;
 #pragma unroll 1
   for (int step = 0; step < work.steps; ++step) {
     if (step >= Tile::STAGES) {
-      ptx::mbarrier_wait(smem + Tile::EMPTY_AT + 8 * at.stage, at.phase ^ 1);  // @stage_empty
-      load_weights(at.stage, step);
+      ring.wait_empty();  // @stage_empty
+      load_weights(ring.stage(), step);
     }
     // @load_images
-    ptx::tma_load_2d(smem + at.stage * Tile::STAGE_BYTES + Tile::WEIGHT_BYTES, &p.x, full(at.stage),
-                     column(step), work.n0);
-    at.advance();
+    ptx::tma_load_2d(smem + ring.stage() * Tile::STAGE_BYTES + offsetof(Stage, images), &p.x,
+                     ring.full_barrier(), column(step), work.n0);
+    ring.advance();
   }
 }
 
@@ -78,18 +86,18 @@ __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work
 template <class T, class Tile>
 __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int steps, uint32_t smem,
                                          int consumer) {
+  using Stage = typename DenseStorage<Tile>::Stage;
   constexpr int UNIT = 16;  // bytes, of addresses in descriptors
   constexpr int GROUP_BYTES = 8 * Tile::ROW_BYTES;
   const uint32_t a_low = ptx::wgmma_descriptor_low(smem + consumer * 64 * Tile::ROW_BYTES);
-  const uint32_t b_low = ptx::wgmma_descriptor_low(smem + Tile::WEIGHT_BYTES);
-  const bool arrives = threadIdx.x % 32 == 0;  // one thread of each warp
-  PipelineState<Tile::STAGES> at;
+  const uint32_t b_low = ptx::wgmma_descriptor_low(smem + offsetof(Stage, images));
+  Ring<Tile::STAGES> ring = dense_ring<Tile>(smem);
   uint32_t before = 0;
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
-    const uint32_t stage = at.stage * (Tile::STAGE_BYTES / UNIT);
-    ptx::mbarrier_wait(smem + Tile::FULL_AT + 8 * at.stage, at.phase);  // @stage_full
-    ptx::wgmma_fence();                                                 // @wgmma_fence
+    const uint32_t stage = ring.stage() * (Tile::STAGE_BYTES / UNIT);
+    ring.wait_full();    // @stage_full
+    ptx::wgmma_fence();  // @wgmma_fence
 #pragma unroll
     for (int k = 0; k < 4; ++k) {  // 16 columns are 32 bytes
       // @wgmma
@@ -98,11 +106,11 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
     }
     ptx::wgmma_commit();  // @wgmma_commit
     if (step > 0) {
-      ptx::wgmma_wait<1>();  // @step_before: all but this step's products are complete
-      if (arrives) ptx::mbarrier_arrive(smem + Tile::EMPTY_AT + 8 * before);  // @release_stage
+      ptx::wgmma_wait<1>();  // @step_before: the products of all steps but this one are complete
+      ring.release(before);  // @release_stage
     }
-    before = at.stage;
-    at.advance();
+    before = ring.stage();
+    ring.advance();
   }
   ptx::wgmma_wait<0>();  // @last_step
   ptx::wgmma_read(acc);
@@ -112,12 +120,17 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
 template <class Tile>
 __device__ __forceinline__ void write_sums(const float (&acc)[Tile::BLOCK_M / 2], float* sums_smem,
                                            int consumer) {
-  const int lane_id = threadIdx.x % 32, warp_id = threadIdx.x / 32 % 4;
-  sums_smem +=
-      lane_id % 4 * 2 * Tile::SUMS_ROW + 64 * consumer + 16 * warp_id + lane_id / 4;  // @first_sum
+  const AccumulatorCoord at;
+  sums_smem += at.column() * Tile::SUMS_ROW + 64 * consumer + at.row();  // @first_sum
 #pragma unroll
-  for (int i = 0; i < Tile::BLOCK_M / 2; ++i) {
-    sums_smem[(i / 4 * 8 + i % 2) * Tile::SUMS_ROW + i % 4 / 2 * 8] = acc[i];
+  for (int j = 0; j < Tile::BLOCK_M / 8; ++j) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        sums_smem[(8 * j + e) * Tile::SUMS_ROW + 8 * h] = acc[at.index(j, h, e)];
+      }
+    }
   }
 }
 
@@ -180,11 +193,8 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   const DenseWork work = DenseWork::of<Tile>(p);
   ptx::griddepcontrol_launch_dependents();
   if (threadIdx.x == 0) {
-    for (int i = 0; i < Tile::STAGES; ++i) {
-      ptx::mbarrier_init(smem + Tile::FULL_AT + 8 * i, 1);
-      ptx::mbarrier_init(smem + Tile::EMPTY_AT + 8 * i, Tile::WARPS);  // @stage_arrivals
-    }
-    ptx::fence_mbarrier_init();  // @barriers_made
+    dense_ring<Tile>(smem).init(1, Tile::WARPS);  // @stage_arrivals
+    ptx::fence_mbarrier_init();                   // @barriers_made
   }
   __syncthreads();  // @block_sync
   if (warp_id == Tile::WARPS) {
@@ -193,14 +203,13 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   }
   float acc[Tile::BLOCK_M / 2];
   multiply<T, Tile>(acc, work.steps, smem, warp_id / 4);
-  // @products_done
-  ptx::named_barrier(1, 32 * Tile::WARPS);  // nobody's products still read the stages
+  // The stages, whose place the sums take, are no longer read by products.
+  ptx::named_barrier(static_cast<int>(NamedBarrier::consumers),
+                     32 * Tile::WARPS);  // @products_done
   write_sums<Tile>(acc, reinterpret_cast<float*>(dynamic_smem), warp_id / 4);
-  ptx::cluster_arrive();  // @sums_written
-  ptx::cluster_wait();    // @sums_written: by all splits
+  cluster_sync();  // @sums_written: by all splits
   write_results<T, Tile>(p, work, smem);
-  ptx::cluster_arrive();  // @last_sync
-  ptx::cluster_wait();    // @last_sync: shared memory outlives what others read of it
+  cluster_sync();  // @last_sync: the other blocks have read this block's sums
 }
 
 }  // namespace vgg::sm90

@@ -89,27 +89,29 @@ template <class T>
 __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& p, uint32_t smem,
                                                    int consumer, bool is_store_leader) {
   using Tile = FusedConv1BlockTile;
-  const int lane_id = threadIdx.x % 32, channel = threadIdx.x / 32 % 4 * 16 + lane_id / 4;
-  const float bias[2] = {p.bias2[channel], p.bias2[channel + 8]};
-  const uint32_t pixels = smem + Tile::PIXELS_AT + consumer * Tile::PIXELS_BYTES;
-  const uint32_t out = smem + Tile::OUT_AT + consumer * Tile::OUT_BYTES;
-  uint32_t phase = 0;
-  ptx::mbarrier_wait(smem + Tile::FILTERS_FULL_AT, 0);  // @filters_full
+  using Storage = FusedConv1BlockStorage;
+  const AccumulatorCoord at;
+  const float* biases = p.bias2 + at.row();
+  const float bias[2] = {biases[0], biases[8]};
+  const uint32_t pixels = smem + offsetof(Storage, pixels) + consumer * Tile::PIXELS_BYTES;
+  const uint32_t out = smem + offsetof(Storage, out) + consumer * Tile::OUT_BYTES;
+  PixelRing ring(smem + offsetof(Storage, pixel_barriers), consumer);
+  ptx::mbarrier_wait(smem + offsetof(Storage, filters_full), 0);  // @filters_full
 #pragma unroll 1
   for (int tile = blockIdx.x + consumer * gridDim.x; tile < p.tiles; tile += 2 * gridDim.x) {
     float acc[2][4 * Tile::HEIGHT];
-    ptx::mbarrier_wait(smem + Tile::PIXELS_FULL_AT + 8 * consumer, phase);  // @pixels_full
-    multiply_pixels<T>(acc, smem + Tile::FILTERS_AT, pixels);
-    // @release_pixels
-    if (lane_id == 0) ptx::mbarrier_arrive(smem + Tile::PIXELS_EMPTY_AT + 8 * consumer);
-    phase ^= 1;  // @next_pixels
+    ring.wait_full();  // @pixels_full
+    multiply_pixels<T>(acc, smem + offsetof(Storage, filters), pixels);
+    ring.release(consumer);  // @release_pixels
+    ring.next_phase();       // @next_pixels
 
     if (is_store_leader)
-      ptx::bulk_wait_read<0>();             // @buffer_free: the results before these are gone
-    ptx::named_barrier(1 + consumer, 128);  // @before_results
+      ptx::bulk_wait_read<0>();  // @buffer_free: the results before these are gone
+    ptx::named_barrier(consumer_barrier(consumer), 128);  // @before_results
     write_windows<T>(acc, bias, out);
-    ptx::fence_proxy_async();               // @results_fence
-    ptx::named_barrier(1 + consumer, 128);  // @results_written: all is written before it is copied
+    ptx::fence_proxy_async();  // @results_fence
+    ptx::named_barrier(consumer_barrier(consumer),
+                       128);  // @results_written: all is written before it is copied
     if (is_store_leader) {
       const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
       ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);  // @store_results
@@ -123,16 +125,15 @@ __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& 
 template <class T>
 __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p) {
   using Tile = FusedConv1BlockTile;
+  using Storage = FusedConv1BlockStorage;
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
   ptx::griddepcontrol_launch_dependents();  // as first of a forward it is itself an ordinary one
   if (threadIdx.x == 0) {
-    ptx::mbarrier_init(smem + Tile::FILTERS_FULL_AT, 1);
-    for (int i = 0; i < Tile::CONSUMERS; ++i) {
-      ptx::mbarrier_init(smem + Tile::PIXELS_FULL_AT + 8 * i, Tile::WARPS);  // @pixels_arrivals
-      ptx::mbarrier_init(smem + Tile::PIXELS_EMPTY_AT + 8 * i, Tile::WARPS);
-    }
+    ptx::mbarrier_init(smem + offsetof(Storage, filters_full), 1);
+    // @pixels_arrivals
+    PixelRing(smem + offsetof(Storage, pixel_barriers)).init(Tile::WARPS, Tile::WARPS);
     ptx::fence_mbarrier_init();  // @barriers_made
   }
   __syncthreads();
@@ -149,11 +150,12 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
   }
   const bool is_store_leader = warp_id % 4 == 0 && ptx::elect_one();
   if (is_store_leader && warp_id == 0) {
-    ptx::mbarrier_arrive_expect_tx(smem + Tile::FILTERS_FULL_AT, 9 * Tile::FILTER_BYTES);
+    const uint32_t full = smem + offsetof(Storage, filters_full);
+    ptx::mbarrier_arrive_expect_tx(full, 9 * Tile::FILTER_BYTES);
 #pragma unroll 1
     for (int tap = 0; tap < 9; ++tap) {
-      ptx::tma_load_2d(smem + Tile::FILTERS_AT + tap * Tile::FILTER_BYTES, &p.w2,
-                       smem + Tile::FILTERS_FULL_AT, tap * Tile::CHANNELS, 0);
+      ptx::tma_load_2d(smem + offsetof(Storage, filters) + tap * Tile::FILTER_BYTES, &p.w2, full,
+                       tap * Tile::CHANNELS, 0);
     }
   }
   second_convolution<T>(p, smem, warp_id / 4, is_store_leader);

@@ -11,7 +11,10 @@
 
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"
+#include "kernels/sm90/accumulator.cuh"
 #include "kernels/sm90/fused_conv1_block_tile.h"
+#include "kernels/sm90/ring.cuh"
+#include "kernels/sm90/sync.cuh"
 #include "kernels/smxx/element.cuh"
 #include "ptx/cp_async.cuh"
 #include "ptx/mbarrier.cuh"
@@ -20,6 +23,8 @@
 #include "ptx/warpgroup.cuh"
 
 namespace vgg::sm90 {
+
+using PixelRing = Ring<FusedConv1BlockTile::CONSUMERS>;
 
 // A tile's first pixel, before pooling, and its image.
 struct FusedConv1BlockWork {
@@ -229,9 +234,11 @@ template <class T, class Source>
 __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p,
                                                   unsigned char* smem, int warp_id) {
   using Tile = FusedConv1BlockTile;
+  using Storage = FusedConv1BlockStorage;
   const int lane_id = threadIdx.x % 32, t = lane_id % 4, member = lane_id % 8, chunk = lane_id / 8;
   const uint32_t address = ptx::shared_address(smem);
-  unsigned char* const taps = smem + Tile::WARPS_AT + warp_id * Tile::WARP_BYTES;
+  PixelRing ring(address + offsetof(Storage, pixel_barriers));
+  unsigned char* const taps = smem + offsetof(Storage, taps) + warp_id * Tile::WARP_BYTES;
   for (int i = lane_id; i < Tile::WARP_BYTES / 16; i += 32) {    // those behind the 27th stay zero
     reinterpret_cast<uint4*>(taps)[i] = make_uint4(0, 0, 0, 0);  // @taps_zeros
   }
@@ -255,12 +262,11 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
                        ? group(0, edge_line) + (edge_chunk << 4)
                        : group(3, edge_line) + 7 * Tile::ROW_BYTES + ((edge_chunk ^ 7) << 4);
 
-  uint32_t buffer = 0, phase = 0;
   patch.fetch(FusedConv1BlockWork::of(p, blockIdx.x));
 #pragma unroll 1
   for (int tile = blockIdx.x; tile < p.tiles; tile += gridDim.x) {
     const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
-    const uint32_t pixels = address + Tile::PIXELS_AT + buffer * Tile::PIXELS_BYTES;
+    const uint32_t pixels = address + offsetof(Storage, pixels) + ring.stage() * Tile::PIXELS_BYTES;
     const int y = work.y + warp_id * Tile::WARP_LINES - 1;
     const auto is_line = [&](int line) { return y + line >= 0 && y + line < p.H; };
     const int x = work.x + 4 * t;  // of lane t's first pixel, column 2 (2 t), or the one behind it
@@ -270,7 +276,7 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
     patch.normalize();
     const int next = tile + gridDim.x;
     if (next < p.tiles) patch.fetch(FusedConv1BlockWork::of(p, next));
-    ptx::mbarrier_wait(address + Tile::PIXELS_EMPTY_AT + 8 * buffer, phase ^ 1);  // @pixels_empty
+    ring.wait_empty();  // @pixels_empty
     uint32_t z[8];
 #pragma unroll
     for (int line = 0; line < Tile::WARP_LINES; ++line) {
@@ -295,9 +301,8 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
     store_pixels(pixels + edge, z);
     ptx::fence_proxy_async();  // @pixels_fence: wgmma reads what was written
     __syncwarp();              // by all lanes
-    if (lane_id == 0) ptx::mbarrier_arrive(address + Tile::PIXELS_FULL_AT + 8 * buffer);
-    buffer ^= 1;
-    phase ^= buffer ^ 1;
+    ring.arrive_full();
+    ring.advance();
   }
 }
 

@@ -1,16 +1,16 @@
-// How a block of the halo convolution is cut, and where everything lies in its shared memory. For
-// the host, too.
+// How a block of the halo convolution is cut. For the host, too.
 
 #pragma once
 
+#include "kernels/sm90/conv_storage.h"
+
 namespace vgg::sm90 {
 
-// What a kernel makes of its sums: y, y pooled, or float32 sums of a part of C for reduce.cu.
+// What a kernel writes: y, y pooled, or float32 sums over a part of C for reduce.cu.
 enum class Result { whole, pooled, split };
 
-// A coord is 8 pixels wide and 8 M_TILES high; a tile is one coord for each of two warpgroups, by
-// BLOCK_N channels. CLUSTER blocks share filters. Numbers of 16-bit elements, or bytes where they
-// say so.
+// A tile is BLOCK_N channels of TILE_W x TILE_H pixels for each of two warpgroups. CLUSTER blocks
+// share filters. Sizes count 16-bit elements, or bytes if their names say so.
 template <int BLOCK_N_, int M_TILES_, int CLUSTER_, Result RESULT>
 struct HaloTile {
   static constexpr int BLOCK_N = BLOCK_N_, M_TILES = M_TILES_, CLUSTER = CLUSTER_;
@@ -18,16 +18,19 @@ struct HaloTile {
 
   static constexpr int CONSUMERS = 2, THREADS = 128 * (CONSUMERS + 1);
   static constexpr int CHANNELS = 64, ROW_BYTES = 128;  // of a pixel or filter, in one step
-  static constexpr int SLAB_W = 8, SLAB_H = 8 * M_TILES;
-  static constexpr int PIXELS = CONSUMERS * SLAB_W * SLAB_H;
+  static constexpr int TILE_W = 8, TILE_H = 8 * M_TILES;
+  static constexpr int PIXELS = CONSUMERS * TILE_W * TILE_H;
+  static constexpr int SUMS = BLOCK_N / 2;  // of a thread, for each of M_TILES
 
-  // Pixels of one column of the filter, for all its rows: eight of a line are 1024 bytes, the
-  // period of the swizzle, so that each row of the filter starts at such a multiple.
-  static constexpr int LINE_BYTES = SLAB_W * ROW_BYTES;
-  static constexpr int BOX_BYTES = LINE_BYTES * (SLAB_H + 2);
-  static constexpr int PIXEL_BYTES = CONSUMERS * BOX_BYTES, FILTER_BYTES = BLOCK_N * ROW_BYTES;
+  // A stage has, for each warpgroup, the pixels of one column of the filter for all its rows. Eight
+  // pixels of a line are 1024 bytes, the period of the swizzle, so that the pixels under each row
+  // of the filter start at a multiple of the period.
+  static constexpr int STEP_TAPS = 3, STEP_STAGES = 1, CHUNK_STAGES = 3;
+  static constexpr int LINE_BYTES = TILE_W * ROW_BYTES;
+  static constexpr int STAGE_BOXES = CONSUMERS, BOX_BYTES = LINE_BYTES * (TILE_H + 2);
+  static constexpr int PIXEL_BYTES = STAGE_BOXES * BOX_BYTES, FILTER_BYTES = BLOCK_N * ROW_BYTES;
 
-  // Results leave in pieces of 64 pixels by 64 channels, 16 pixels where they are pooled, in turn
+  // Results leave in subtiles of 64 pixels by 64 channels (16 pixels if they are pooled), in turn
   // through SUBTILE_BUFFERS buffers.
   static constexpr int SUBTILE_BYTES = (POOL ? 16 : 64) * ROW_BYTES;
   static constexpr int TILE_SUBTILES = M_TILES * BLOCK_N / CHANNELS;
@@ -42,17 +45,6 @@ struct HaloTile {
       SMEM_BYTES - BARRIER_BYTES - OUT_BYTES - FILTER_STAGES * FILTER_BYTES;
   static constexpr int PIXEL_STAGES = LEFT_BYTES / PIXEL_BYTES < 4 ? LEFT_BYTES / PIXEL_BYTES : 4;
   static_assert(PIXEL_STAGES >= 2);
-
-  // Offsets in bytes; multiples of 1024 but for the barriers, of 8 bytes each.
-  static constexpr int PIXELS_AT = 0;
-  static constexpr int FILTERS_AT = PIXELS_AT + PIXEL_STAGES * PIXEL_BYTES;
-  static constexpr int OUT_AT = FILTERS_AT + FILTER_STAGES * FILTER_BYTES;
-  static constexpr int PIXELS_FULL_AT = OUT_AT + OUT_BYTES;
-  static constexpr int PIXELS_EMPTY_AT = PIXELS_FULL_AT + 8 * PIXEL_STAGES;
-  static constexpr int FILTERS_FULL_AT = PIXELS_EMPTY_AT + 8 * PIXEL_STAGES;
-  static constexpr int FILTERS_EMPTY_AT = FILTERS_FULL_AT + 8 * FILTER_STAGES;
-  static constexpr int BYTES = FILTERS_EMPTY_AT + 8 * FILTER_STAGES;
-  static_assert(BYTES <= SMEM_BYTES);
 };
 
 }  // namespace vgg::sm90

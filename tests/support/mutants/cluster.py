@@ -149,7 +149,7 @@ MUTANTS = [
     ),
     mutant(
         "waits-for-one-block",
-        with_operand("mbarrier.init", 1, "8", "filters_arrivals"),
+        with_operand("mbarrier.init", 1, "8", "filters_arrivals+empty_arrivals"),
         DEADLOCK,
         ARRIVALS,
         *RACE,

@@ -74,7 +74,7 @@ MUTANTS = [
     ),
     mutant(
         "waits-for-one-warpgroup",
-        with_operand("mbarrier.init", 1, "4", "stage_arrivals"),
+        with_operand("mbarrier.init", 1, "4", "stage_arrivals+empty_arrivals"),
         DEADLOCK,
         ARRIVALS,
         *RACE,

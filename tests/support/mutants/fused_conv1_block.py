@@ -115,7 +115,7 @@ MUTANTS = [
     mutant("keeps-pixels", deletes("mbarrier.arrive", "release_pixels"), DEADLOCK, case=TILES),
     mutant(
         "waits-for-one-warp-of-four",
-        with_operand("mbarrier.init", 1, "1", "pixels_arrivals"),
+        with_operand("mbarrier.init", 1, "1", "pixels_arrivals+full_arrivals"),
         ARRIVALS,
         DEADLOCK,
         UNWRITTEN,

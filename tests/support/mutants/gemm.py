@@ -19,6 +19,7 @@ from support.mutants.edits import (
     replaces,
     twice,
     with_operand,
+    without_xor,
 )
 from support.mutants.ptx_text import Statement, Text, tagged_lines
 
@@ -69,16 +70,6 @@ def copies_everything(text: Text) -> None:
     for choice in text.find("selp.", "copy_pixels", "copy_rows"):
         if {*choice.operands[1:3]} == {"16", "0"}:
             text.replace(choice, f"mov.b32 {choice.operands[0]}, 16;")
-
-
-def without_swizzle(operand_address: str) -> Edit:
-    """Chunks of one operand lie in the order of the columns."""
-
-    def edited(s: Statement) -> str | None:
-        swizzles = s.comes_from(operand_address)
-        return f"mov.b32 {s.operands[0]}, {s.operands[1]};" if swizzles else None
-
-    return each("xor.b32", "swizzle", by=edited)
 
 
 def stores_without_a_test(text: Text) -> None:
@@ -155,8 +146,8 @@ MUTANTS = [
     mutant("ring-wraps-late", ring_wraps(1), "outside the block's", GROUP_FLIGHT),
     mutant("ring-wraps-early", ring_wraps(-1), *ANY_RACE, WRONG),
     mutant("copies-from-outside-the-image", copies_everything, *OUTSIDE),
-    mutant("a-without-swizzle", without_swizzle("a_address"), WRONG),
-    mutant("b-without-swizzle", without_swizzle("b_address"), WRONG),
+    mutant("a-without-swizzle", without_xor("swizzle+a_address"), WRONG),
+    mutant("b-without-swizzle", without_xor("swizzle+b_address"), WRONG),
     mutant("bias-of-another-channel", other_bias("ld.global", 16, "bias_load"), WRONG, *OUTSIDE),
     mutant("without-relu", keeps("max.NaN.f32", 1, "relu"), WRONG),
     mutant(

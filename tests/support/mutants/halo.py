@@ -75,7 +75,7 @@ MUTANTS = [
     ),
     mutant(
         "waits-for-one-warpgroup",
-        with_operand("mbarrier.init", 1, "4", "pixels_arrivals"),
+        with_operand("mbarrier.init", 1, "4", "pixels_arrivals+empty_arrivals"),
         DEADLOCK,
         ARRIVALS,
         *RACE,

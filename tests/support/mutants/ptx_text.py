@@ -63,8 +63,14 @@ class Statement:
     places: list[tuple[str, int]]
 
     def comes_from(self, *tags: str) -> bool:
-        """Whether the instruction comes from a statement with one of the tags."""
-        return any(not tagged_lines()[tag].isdisjoint(self.places) for tag in tags)
+        """Whether the instruction comes from a statement with one of the tags.
+
+        "outer+inner" asks for both: code with the tag inner, inlined into a statement with outer.
+        """
+        places = tagged_lines()
+        return any(
+            all(not places[each].isdisjoint(self.places) for each in tag.split("+")) for tag in tags
+        )
 
     @property
     def operands(self) -> list[str]:
