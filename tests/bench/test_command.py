@@ -201,10 +201,11 @@ def test_workers_end_with_a_killed_parent(planted: Path) -> None:
         (["model", "vgg16", "--batch", "0"], "--batch: expected numbers of 1 or more, got 0"),
         (["model", "vgg16", "--batch", "1,x"], "--batch: expected numbers separated by commas"),
         (["model", "nowhere.safetensors"], "unknown network 'nowhere.safetensors'"),
-        (["model", "vgg16", "--output", "r.xml"], "r.xml"),
+        (["model", "vgg16", "--output", "r.xml"], "output: expected a name ending in .json"),
         (["model", "vgg16", "--output", "no/folder/r.json"], "no/folder/r.json"),
         (["model", "vgg16", "--output", "/proc/r.json"], "/proc/r.json"),
-        (["model", "vgg16", "--plot", "p.gif"], "p.gif"),
+        (["model", "vgg16", "--plot", "p.gif"], "plot: expected a name ending in .png"),
+        (["kernel", "--layer", ""], "vgg16 has no layer ''"),  # not all layers
         (["kernel", "--layer", "conv3_9"], "vgg16 has no layer 'conv3_9'; did you mean conv3_3"),
         (["model", "vgg16", "--peers", "tensorrt"], "--peers: expected some of torch, compile"),
     ],

@@ -124,7 +124,7 @@ BAD = {
     "empty folder": (["empty", "--weights", "digits"], "no images in the folder 'empty'"),
     "weights": (
         ["a.png", "--weights", "gone.safetensors"],
-        "gone.safetensors: expected the path of a ",
+        "expected the path of a weights file",
     ),
     "not weights": (["a.png", "--weights", "a.png"], "a.png: not a readable safetensors file"),
     "device": (["a.png", "--weights", "digits", "--device", "tpu"], 'expected "auto", "cpu"'),

@@ -113,6 +113,17 @@ def test_command_takes_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert "3 images of 40x50, 33x90, 64x64" in result.stdout
 
 
+def test_command_names_too_large_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (3000, 1)).save("long.png")
+    weights = load_weights("digits")
+    preset = replace(weights.preset, resize=8192, crop=None)
+    save(replace(weights, preset=preset), "large.safetensors")
+    result = run("--device", "cpu", "--weights", "large.safetensors", "long.png")
+    assert result.exit_code == 2, result.output
+    assert "long.png: expected at most" in result.stderr
+
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "device": (["--device", "tpu"], "got 'tpu'"),
     "dtype": (
@@ -129,7 +140,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "size of images": (["--size", "40", "a.png"], "--size: expected none for images"),
     "no image": (["bad.png"], "bad.png: expected an image"),
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
-    "weights": (["--weights", "gone"], "gone: expected the path of a weights file"),
+    "weights": (["--weights", "gone"], "expected the path of a weights file, 'digits'"),
     "seed": (["--seed", "-1"], "--seed"),
     "batch size": (["--batch-size", "0"], "--batch-size"),
 }

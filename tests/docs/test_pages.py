@@ -81,6 +81,12 @@ def test_figures_match_results(name: str) -> None:
     assert rendered == PAGES[name], "run `make results`"
 
 
+def test_all_results_have_a_page() -> None:
+    render = script("bench/render.py")
+    sections = [name for text in PAGES.values() for _, name, _ in render.MARKED.findall(text)]
+    assert sorted(sections) == sorted(render.SECTIONS)
+
+
 def test_picture_matches_plan() -> None:
     picture = (ROOT / "docs" / "network.svg").read_text(encoding="utf-8")
     assert script("docs/render_network.py").render() == picture, "run `make results`"

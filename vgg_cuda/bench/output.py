@@ -24,18 +24,18 @@ _PARTS = {
 
 def check_output(path: str | Path) -> None:
     """Check that :func:`write` can write ``path``. Raises as :func:`check_path`."""
-    check_path(path, FORMATS)
+    check_path(path, FORMATS, "output")
 
 
-def check_path(path: str | Path, formats: tuple[str, ...]) -> None:
+def check_path(path: str | Path, formats: tuple[str, ...], what: str) -> None:
     """Check that ``path`` ends in one of ``formats`` and can be written.
 
-    Raises ``ValueError`` for another ending, and ``OSError`` if the file cannot be written.
+    ``what`` names the path in errors. Raises ``ValueError`` for another ending, and ``OSError`` if
+    the file cannot be written.
     """
     if Path(path).suffix.lower() not in formats:
         raise ValueError(
-            f"{str(path)!r}: expected a name ending in {', '.join(formats)}, "
-            f"got {Path(path).suffix or 'no ending'!r}"
+            f"{what}: expected a name ending in {', '.join(formats)}, got {str(path)!r}"
         )
     check_writable(path)
 

@@ -157,7 +157,8 @@ def _run(
                     check(path)
             settings = resolve(
                 Options(
-                    kind, batches=_batches(batch), peers=None if peers is None else _names([peers]),
+                    kind, batches=_batches(batch),
+                    peers=None if peers is None else tuple(filter(None, _names([peers]))),
                     layers=_names(layer or []), shapes=tuple(shape or ()), **options,
                 )
             )  # fmt: skip
@@ -190,8 +191,8 @@ def _batches(text: str) -> tuple[int, ...]:
 
 
 def _names(texts: list[str]) -> tuple[str, ...]:
-    """Return the names in comma-separated ``texts``."""
-    return tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
+    """Return the names in comma-separated ``texts``, including empty names."""
+    return tuple(name.strip() for text in texts for name in text.split(","))
 
 
 def _write(report: Report, output: Path | None, plot: Path | None) -> list[str]:

@@ -40,7 +40,7 @@ PresetName = Annotated[
         "--preset", help="Preprocessing, such as torchvision or keras; default: as trained."
     ),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first unreadable image.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")]
 
 
 def network_named(name: str, num_classes: int) -> tuple[Config, str | None]:

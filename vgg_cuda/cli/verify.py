@@ -112,7 +112,11 @@ def _pixels(
     """
 
     def resized(path: Path) -> NDArray[np.uint8]:
-        x = np.asarray(preset.resized(open_image(path)), np.uint8)
+        image = open_image(path)
+        try:
+            x = np.asarray(preset.resized(image), np.uint8)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error}") from error
         if wrong := config.wrong_size(*x.shape[:2]):
             raise ImageError(f"{path}: after preset {preset.name!r}: {wrong}")
         return x

@@ -102,9 +102,9 @@ def batches(
             batch.failed.append(Failure(index, result))
             continue
         if pending and (len(pending) == batch_size or result.shape != pending[0].shape):
-            batch.x = np.stack(pending)
+            batch.x, pending = np.stack(pending), []  # no second copy while the batch is in use
             yield batch
-            batch, pending = Batch(), []
+            batch = Batch()
         pending.append(result)
         batch.indices.append(index)
     if pending:

@@ -67,12 +67,13 @@ class Preset:
         check(valid, "crop", f"sizes from 1 to {MAX_SIDE} or None")
         check(self.resample in RESAMPLE, "resample", f"one of {', '.join(RESAMPLE)}")
         check(self.channels in ("RGB", "BGR"), "channels", "RGB or BGR")
-        for name in ("mean", "std", "divisor", "center"):
+        for name in ("mean", "std"):
             value = getattr(self, name)
-            numbers = value if isinstance(value, (tuple, list)) else (value,)
-            check(all(map(_is_float32, numbers)), name, "numbers in the range of float32")
-        check(len(self.mean) == 3, "mean", "3 numbers")
-        check(len(self.std) == 3 and all(self.std), "std", "3 numbers, none of them 0")
+            check(isinstance(value, (tuple, list)) and len(value) == 3, name, "3 numbers")
+            check(all(map(_is_float32, value)), name, "numbers in the range of float32")
+        check(all(self.std), "std", "3 numbers, none of them 0")
+        for name in ("divisor", "center"):
+            check(_is_float32(getattr(self, name)), name, "a number in the range of float32")
         check(self.divisor != 0, "divisor", "a number other than 0")
 
     def __call__(self, image: Image | NDArray[np.floating[Any]]) -> NDArray[np.float32]:

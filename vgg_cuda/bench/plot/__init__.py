@@ -64,7 +64,7 @@ def check_plot(path: str | Path) -> None:
             f"plots need matplotlib, and matplotlib cannot be imported ({type(error).__name__}: "
             f'{one_line(str(error))}): pip install "vgg-cuda[plot]"'
         ) from None
-    check_path(path, FORMATS)
+    check_path(path, FORMATS, "plot")
 
 
 def figure(report: Report) -> Figure:
