@@ -1,4 +1,4 @@
-"""What nvcc made of the kernels: machine code (SASS) and PTX, out of the compiled module.
+"""Machine code (SASS) and PTX of the kernels in the compiled module.
 
 NVIDIA's tools read it, packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm; they need no GPU.
 """
@@ -62,7 +62,7 @@ class Kernel:
         return count_opcodes(self.instructions)
 
     def main_loop(self, opcode: str) -> Loop | None:
-        """Of the innermost loops with that opcode the one with most; None where there is none.
+        """Return the innermost loop with most instructions of that opcode, or None.
 
         Loops inside it without the opcode count as if they ran once.
         """
@@ -72,7 +72,7 @@ class Kernel:
 
 
 def count_opcodes(instructions: tuple[str, ...]) -> Counter[str]:
-    """By opcode without modifiers: "LDG"."""
+    """Count instructions by opcode without modifiers: "LDG"."""
     return Counter(re.split(r"[. ]", instruction, maxsplit=1)[0] for instruction in instructions)
 
 
@@ -104,7 +104,7 @@ def run_tool(tool: str, *arguments: str | Path, cwd: Path) -> str:
 
 
 def disassemble(module: Path) -> list[Kernel]:
-    """Every kernel in a shared library, for every architecture."""
+    """Return every kernel in a shared library, for every architecture."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         listed = run_tool("cuobjdump", "-lelf", module, cwd=folder).count("ELF file")
@@ -131,7 +131,7 @@ def disassemble_cubin(cubin: Path) -> list[Kernel]:
 
 
 def parse_code(text: str) -> tuple[tuple[str, ...], tuple[Loop, ...]]:
-    """Instructions and loops of one function's listing."""
+    """Return the instructions and loops of the listing of one function."""
     instructions: list[str] = []
     labels: dict[str, int] = {}
     for line in text.splitlines():
@@ -149,7 +149,7 @@ def parse_code(text: str) -> tuple[tuple[str, ...], tuple[Loop, ...]]:
 
 
 def is_ptxas_of(ptx: str) -> bool:
-    """Is there a ptxas, and of the release whose front end made this PTX?"""
+    """Whether there is a ptxas of the release whose front end made this PTX."""
     ptxas = shutil.which("ptxas")
     if ptxas is None:
         return False
@@ -159,7 +159,7 @@ def is_ptxas_of(ptx: str) -> bool:
 
 
 def assemble(ptx: str, arch: str) -> tuple[list[Kernel], str]:
-    """The kernels as ptxas makes them for ``arch``, and what it says about them."""
+    """Return the kernels that ptxas makes for ``arch``, and its messages."""
     with tempfile.TemporaryDirectory() as temporary:
         cubin = Path(temporary) / f"module.{arch}.cubin"
         done = subprocess.run(
@@ -173,7 +173,7 @@ def assemble(ptx: str, arch: str) -> tuple[list[Kernel], str]:
 
 
 def embedded_ptx(module: Path) -> list[str]:
-    """The PTX files in a shared library that have kernels."""
+    """Return the PTX files with kernels in a shared library."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run_tool("cuobjdump", "-xptx", "all", module, cwd=folder)
@@ -182,13 +182,13 @@ def embedded_ptx(module: Path) -> list[str]:
 
 
 def block_sizes(ptx: str) -> dict[str, int]:
-    """Threads in a block, as __launch_bounds__ of each kernel has it."""
+    """Return the threads in a block by kernel, from its __launch_bounds__."""
     found = re.findall(ENTRY.pattern + r"[^{]*?\.maxntid (\d+)", ptx)
     return {name: int(threads) for name, threads in found}
 
 
 def normalized_ptx(ptx: str) -> str:
-    """PTX without comments, spacing and where it came from (-lineinfo)."""
+    """Return PTX without comments, spacing and line information."""
     ptx = re.sub(r"//.*|/\*.*?\*/", "", ptx)
     ptx = re.sub(r"^\s*\.section\s+\.debug_\w+\s*\{.*?^\s*\}", "", ptx, flags=re.M | re.S)
     lines = (" ".join(line.split()) for line in ptx.splitlines())
@@ -196,6 +196,6 @@ def normalized_ptx(ptx: str) -> str:
 
 
 def entries(ptx: str) -> dict[str, str]:
-    """The text of each kernel in normalized PTX; "" is what precedes the first."""
+    """Return the text of each kernel in normalized PTX; "" is the text before the first."""
     head, *parts = ENTRY.split(ptx)
     return {"": head, **dict(zip(parts[::2], parts[1::2], strict=True))}
