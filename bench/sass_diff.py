@@ -50,8 +50,7 @@ class Kernel:
     instructions: tuple[str, ...]
     """Labels have no number: "@P0 BRA `(label)"."""
     encoding: str
-    counters: dict[str, int]
-    """Sizes by name: instructions without NOPs, in all and in the main loop; registers, memory."""
+    counters: dict[str, int]  # sizes by name
 
     def __str__(self) -> str:
         return ", ".join(f"{n} {name}" for name, n in self.counters.items() if n)

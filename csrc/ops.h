@@ -1,10 +1,10 @@
-// The C++ API: for each operation of a VGG a description, `plan` (what to launch for it on an
-// architecture) and `run` (launch it).
+// The C++ API. Each operation of a VGG has a description, `plan` (choose the launches for an
+// architecture) and `run` (enqueue them).
 //
-// Arrays are dense, row-major and in channels-last (NHWC) order, of storage(dtype); tf32 is for
-// matrix products alone. Arithmetic is float32 whatever the dtype; results are rounded to the dtype
-// once, factors of tf32 before they are multiplied. Callers have checked shapes and pointers (see
-// bindings/): sizes are >= 1, dimensions of matrix products fit an int32. `run` only enqueues.
+// Arrays are dense, row-major and in channels-last (NHWC) order, of storage(dtype); tf32 is only
+// for matrix products. Arithmetic is float32 for all dtypes. Results are rounded to the dtype once,
+// factors of tf32 before the multiplication. Callers check shapes and pointers (see bindings/):
+// sizes are >= 1, dimensions of matrix products fit an int32.
 
 #pragma once
 
@@ -23,38 +23,38 @@ namespace vgg {
 // y = relu(pool(conv(x, w)) + bias): 3x3, stride 1, padding 1; max-pool 2x2, stride 2.
 struct Conv3x3 {
   DType dtype;    // of w, rounded for tf32, and y
-  DType x_dtype;  // storage(dtype); where C == 3 also uint8 and float32
+  DType x_dtype;  // storage(dtype); if C == 3 also uint8 and float32
   int N, H, W, C, K;
   bool relu, pool;
-  bool aligned;  // do x and y start at a multiple of 16 bytes?
+  bool aligned;  // whether x and y start at a multiple of 16 bytes
 };
 struct Conv3x3Arrays {
   const void* x;      // [N, H, W, C]
   const void* w;      // [K, packed_columns(9 C)]
   const float* bias;  // [packed_bias(K)]
   void* y;            // [N, H, W, K], or [N, H / 2, W / 2, K] with pool
-  void* workspace;    // [workspace_bytes] of the plan; null where that is 0
+  void* workspace;    // [workspace_bytes] of the plan; null if that is 0
 };
-// How pixels become x, where x_dtype is not dtype or C == 3: x scale + shift by channel of w.
+// Normalisation of pixels if x_dtype is not dtype or C == 3: x scale + shift by channel of w.
 struct Normalization {
   std::array<float, 3> scale{1, 1, 1}, shift{0, 0, 0};
-  bool reversed = false;  // x's channels are in the other order than w's
+  bool reversed = false;  // x has the opposite channel order of w
 };
-// `variant`: of those that conv3x3_variants() names; empty: the one whose estimate is least. Throws
-// std::invalid_argument, naming those that can be used, where that one cannot.
+// `variant` is one of conv3x3_variants(); empty: the variant with the least estimated time. Throws
+// std::invalid_argument with the usable variants if the variant cannot be used.
 Plan plan(const Conv3x3& op, const ArchSpec& arch, const std::string& variant = {});
-// The variants that can be used.
+// Returns the usable variants.
 std::vector<std::string> conv3x3_variants(const Conv3x3& op, const ArchSpec& arch);
 void run(const Conv3x3& op, const Plan& plan, const Conv3x3Arrays& arrays,
          const Normalization& normalization, Executor& executor);
 
 // y = pool(relu(conv(relu(conv(x, w1) + bias1), w2) + bias2)): 3 -> K1 -> K2 channels, both as
-// Conv3x3; the tensor in between, rounded to the dtype, is nowhere to be found.
+// Conv3x3. The tensor in between is rounded to the dtype, and never stored in global memory.
 struct FusedConv1Block {
   DType dtype;    // of w1, w2 and y
   DType x_dtype;  // uint8, float32 or dtype
   int N, H, W, K1, K2;
-  bool aligned;  // does y start at a multiple of 16 bytes?
+  bool aligned;  // whether y starts at a multiple of 16 bytes
 };
 struct FusedConv1BlockArrays {
   const void* x;       // [N, H, W, 3]
@@ -64,7 +64,7 @@ struct FusedConv1BlockArrays {
   const float* bias2;  // [packed_bias(K2)]
   void* y;             // [N, H / 2, W / 2, K2]
 };
-// Is there a kernel for it? Others take two convolutions.
+// Whether there is a kernel for the block; if not, run two convolutions.
 bool has_plan(const FusedConv1Block& op, const ArchSpec& arch);
 Plan plan(const FusedConv1Block& op, const ArchSpec& arch);
 void run(const FusedConv1Block& op, const Plan& plan, const FusedConv1BlockArrays& arrays,
@@ -87,8 +87,8 @@ struct LinearArrays {
 Plan plan(const Linear& op, const ArchSpec& arch);
 void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor);
 
-// Packed weights: rows of GEMM_K columns are filled up with zeros to a multiple of 16 bytes, the
-// bias to a multiple of 8 channels.
+// Packed weights: zeros extend rows of GEMM_K columns to a multiple of 16 bytes, and the bias to a
+// multiple of 8 channels.
 constexpr int64_t packed_columns(int64_t gemm_k, DType dtype) {
   return round_up(gemm_k, 16 / size_bytes(dtype));
 }
@@ -112,7 +112,7 @@ struct AvgPool {
 Plan plan(const AvgPool& op, const ArchSpec& arch);
 void run(const AvgPool& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
-// Adaptive maximum, of the same bins. NaN propagates.
+// Adaptive maximum over the bins of AvgPool. NaN propagates.
 struct AdaptiveMaxPool {
   DType dtype;
   int N, H, W, C, grid;
@@ -130,7 +130,7 @@ struct Softmax {
 Plan plan(const Softmax& op, const ArchSpec& arch);
 void run(const Softmax& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
-// y = max(x, 0), elementwise; NaN propagates; y may be x.
+// y = max(x, 0), elementwise. NaN propagates; y may be x.
 struct Relu {
   DType dtype;
   int64_t size;
@@ -139,8 +139,8 @@ struct Relu {
 Plan plan(const Relu& op, const ArchSpec& arch);
 void run(const Relu& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
-// y[n, j, i] = x[n, i, j] in another dtype: NCHW <-> NHWC (rows and columns are C and H W). With
-// rows == 1 only the dtype changes. x may be uint8, y is a floating dtype.
+// y[n, j, i] = x[n, i, j] in another dtype: NCHW <-> NHWC (rows and columns are C and H W). If
+// rows == 1, only the dtype changes. x may be uint8; y has a floating dtype.
 struct Convert {
   DType x_dtype, dtype;
   int64_t N;

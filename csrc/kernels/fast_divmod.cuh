@@ -1,4 +1,4 @@
-// Division by a number that the host knows; see params.h.
+// Division by a number that is known on the host; see params.h.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// What kernels receive: one plain struct each, every pointer with its shape behind it.
+// Parameters of the kernels: one plain struct each, with the shape behind every pointer.
 
 #pragma once
 
@@ -8,14 +8,14 @@
 
 namespace vgg {
 
-// Division of 0 <= n < 2^31 by a divisor that the host knows: a multiplication and a shift.
+// Division of 0 <= n < 2^31 by a divisor that is known on the host: a multiplication and a shift.
 // Warren, Hacker's Delight, 10-9.
 struct FastDivmod {
   uint32_t divisor = 1, multiplier = 0, shift = 0;
 
   FastDivmod() = default;
   explicit FastDivmod(int d) : divisor(static_cast<uint32_t>(d)) {
-    if (d == 1) return;  // the kernel's special case
+    if (d == 1) return;  // a special case of divide()
     uint32_t log2 = 0;
     while ((uint64_t{1} << log2) < divisor) ++log2;
     const uint64_t power = uint64_t{1} << (31 + log2);
@@ -24,34 +24,34 @@ struct FastDivmod {
   }
 };
 
-// y[m, n] = relu(sum over k of x'[m, k] w[n, k] + bias[n]), where x' is x, or its im2col form.
+// y[m, n] = relu(sum over k of x'[m, k] w[n, k] + bias[n]), where x' is x or its im2col form.
 struct GemmParams {
   const void* x;      // conv3x3: [N, H, W, C]; linear: [N, C]
-  const void* w;      // [K, w_stride]; beyond GEMM_K columns: zeros
+  const void* w;      // [K, w_stride]; columns beyond GEMM_K are zeros
   const float* bias;  // [K, rounded up to 8]
   void* y;            // [GEMM_M, K], with pool [GEMM_M / 4, K]
-  float* partial;     // [split_k, GEMM_M, K], written in place of y; or null
+  float* partial;     // [split_k, GEMM_M, K], written instead of y; or null
   int H, W, C, K;
-  int gemm_m;    // with pool: 4 N P Q, the four pixels of a window beside each other
+  int gemm_m;    // with pool: 4 N P Q, the four pixels of a window are neighbours
   int gemm_k;    // 9 C or C
   int w_stride;  // elements, a multiple of 16 bytes
   int steps;     // of BLOCK_K columns, per split
   int relu;
-  int vector_y;         // may y be written in 16-byte accesses?
+  int vector_y;         // whether y may be written in 16-byte accesses
   FastDivmod n_tiles;   // along GEMM_N
-  FastDivmod P, Q;      // pixels, with pool windows, along H and W
+  FastDivmod P, Q;      // pixels (with pool: windows) along H and W
   FastDivmod channels;  // C, for rows that are gathered element by element
 };
 
-// The first convolution: three channels, read from images as they are.
+// The first convolution: three channels, read from unnormalised images.
 struct FirstParams {
   const void* x;             // [N, H, W, 3], x_dtype
-  const void* w;             // [K, w_stride], 27 columns and zeros
+  const void* w;             // [K, w_stride]: 27 columns, then zeros
   const float* bias;         // [K, rounded up to 8]
   void* y;                   // [N, P, Q, K]
-  DType x_dtype;             // uint8, float32 or y's
-  int reversed;              // are x's channels in the other order than w's (RGB, BGR)?
-  float scale[3], shift[3];  // x' = x scale + shift, by w's channel, before padding with zeros
+  DType x_dtype;             // uint8, float32 or the dtype of y
+  int reversed;              // whether x has the opposite channel order of w (RGB, BGR)
+  float scale[3], shift[3];  // x' = x scale + shift by channel of w, before padding with zeros
   int H, W, K;
   int gemm_m;
   int w_stride;
@@ -60,7 +60,7 @@ struct FirstParams {
   FastDivmod n_tiles, P, Q;
 };
 
-// A tensor map as an executor encoded it; launch/tensor_map.h describes them.
+// A tensor map that an executor has encoded; see launch/tensor_map.h.
 struct alignas(64) TensorMapBytes {
   unsigned char bytes[128];
 };
@@ -84,31 +84,31 @@ struct ConvParams {
   FastDivmod tiles_w, tiles_h;  // that cover an image
 };
 
-// A dense layer whose images and weights are copied by TMA; see sm90/dense.cuh.
+// A dense layer of sm_90a whose images and weights are copied by TMA; see sm90/dense.cuh.
 struct DenseParams {
-  static constexpr int MAX_SPLITS = 8;  // blocks of a cluster, on every GPU that has clusters
+  static constexpr int MAX_SPLITS = 8;  // blocks per cluster on every GPU with clusters
 
   TensorMapBytes x;   // [N, C], boxes of [BLOCK_M, 64]
   TensorMapBytes w;   // [K, C], boxes of [128, 64]
   const float* bias;  // [K, rounded up to 8]
   void* y;            // [N, K]
   int N, K;
-  int steps, all_steps;  // of 64 columns: of a split, and of C
+  int steps, all_steps;  // of 64 columns: in a split, and in C
   int relu;
   FastDivmod image_tiles;
 };
 
-// The first two convolutions and the pool behind them; see sm90/fused_conv1_block.cuh.
+// The first two convolutions and the pool after them; see sm90/fused_conv1_block.cuh.
 struct FusedConv1BlockParams {
   TensorMapBytes w2;         // [64, 9 * 64], boxes of [64, 64]
   TensorMapBytes y;          // [N, P, Q, 64], boxes of [7, 8, 64]
   const void* x;             // [N, H, W, 3], x_dtype
-  const void* w1;            // [64, 32], 27 columns and zeros
+  const void* w1;            // [64, 32]: 27 columns, then zeros
   const float* bias1;        // [64]
   const float* bias2;        // [64]
-  DType x_dtype;             // uint8, float32 or y's
+  DType x_dtype;             // uint8, float32 or the dtype of y
   int reversed;              // as in FirstParams
-  float scale[3], shift[3];  // likewise
+  float scale[3], shift[3];  // as in FirstParams
   int H, W;
   int tiles;
   FastDivmod tiles_w, tiles_h;  // that cover an image
@@ -122,14 +122,14 @@ struct ReduceParams {
   const float* bias;     // [K, rounded up to 8]
   void* y;               // [rows, K], with pool [N, P, Q, K]
   int64_t size;          // of one split: rows * K
-  int packs;             // of the channels that a thread computes, in y
+  int packs;             // in y, of the channels that a thread computes
   int split_k, H, W, K;
   int relu, pool;
   FastDivmod row_packs;  // packs in a row of y
   FastDivmod P, Q;       // H / 2, W / 2
 };
 
-// THREADS: in a block of the kernel.
+// THREADS is the number of threads in a block.
 
 struct MaxPool2x2Params {
   static constexpr int THREADS = 256;
@@ -141,7 +141,7 @@ struct MaxPool2x2Params {
   FastDivmod P, Q;         // H / 2, W / 2
 };
 
-// Of avgpool and adaptive_maxpool.
+// Parameters of avgpool and adaptive_maxpool.
 struct AdaptivePoolParams {
   static constexpr int THREADS = 128;
   const void* x;  // [N, H, W, C]
@@ -149,7 +149,7 @@ struct AdaptivePoolParams {
   int H, W, C;
   int packs;               // of SIZE channels in y; below 2^31
   FastDivmod pixel_packs;  // C / SIZE
-  FastDivmod grid;         // grid H and grid W are below 2^31, too
+  FastDivmod grid;         // grid H and grid W are below 2^31
 };
 
 struct SoftmaxParams {
@@ -160,16 +160,16 @@ struct SoftmaxParams {
 
 struct ReluParams {
   static constexpr int THREADS = 256;
-  static constexpr int PACKS = 4;  // that a thread takes
+  static constexpr int PACKS = 4;  // per thread
   const void* x;                   // [size]
   void* y;                         // [size]; may be x
   int64_t size;
 };
 
-// y[n, j, i] = x[n, i, j], in y's dtype
+// y[n, j, i] = x[n, i, j], in the dtype of y
 struct ConvertParams {
   static constexpr int THREADS = 256;
-  static constexpr int LOG2_TILE = 10, TILE = 1 << LOG2_TILE;  // elements, a block's
+  static constexpr int LOG2_TILE = 10, TILE = 1 << LOG2_TILE;  // elements per block
   const void* x;                                               // [N, rows, columns]
   void* y;                                                     // [N, columns, rows]
   int rows, columns;
@@ -177,10 +177,10 @@ struct ConvertParams {
   FastDivmod row_tiles, column_tiles;  // that cover x's last two axes
 };
 
-// y = x, in y's dtype
+// y = x, in the dtype of y
 struct CastParams {
   static constexpr int THREADS = 256;
-  static constexpr int ITEMS = 4;  // elements that a thread takes
+  static constexpr int ITEMS = 4;  // elements per thread
   const void* x;                   // [size]
   void* y;                         // [size]
   int64_t size;

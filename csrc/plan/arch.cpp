@@ -6,11 +6,11 @@ namespace vgg {
 
 namespace {
 
-// CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". A block may ask
-// for 1 KB less than an SM has.
+// CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". A block may
+// request 1 KB less than an SM has.
 struct Known {
   int major, minor;
-  bool exact;  // "a" targets: code that no other architecture runs
+  bool exact;  // "a" targets, whose code runs on no other architecture
   const char* name;
   int sm_count, smem_per_sm_kib, threads_per_sm;
 };
@@ -63,7 +63,7 @@ ArchSpec device_arch(int major, int minor, int sm_count) {
   for (const Known& known : KNOWN) {
     if (newer(known, major, minor)) continue;
     if (known.exact && (known.major != major || known.minor != minor)) continue;
-    best = &known;  // the table is in order, the exact one behind its plain one
+    best = &known;  // the table is in order, with exact targets after plain ones
   }
   if (best == nullptr) {
     throw std::invalid_argument("GPU of compute capability " + std::to_string(major) + "." +
@@ -77,7 +77,7 @@ bool can_run(const ArchSpec& arch, int major, int minor) {
   if (known == nullptr) return false;
   if (known->exact) return known->major == major && known->minor == minor;
   if (newer(*known, major, minor)) return false;
-  // An older GPU of another line may have more shared memory: sm_87 beside sm_89.
+  // An older GPU may have more shared memory than a newer one, such as sm_87 and sm_89.
   return arch.smem_per_block_bytes <= device_arch(major, minor, 1).smem_per_block_bytes;
 }
 

@@ -35,11 +35,11 @@ constexpr Variant VARIANTS[] = {
 using AnyTile = sm90::DenseTile<8>;
 constexpr int BLOCK_N = AnyTile::BLOCK_N, BLOCK_K = AnyTile::BLOCK_K;
 
-// Bytes of weights that come to an SM in a clock cycle while all stream them from memory. Rough, as
-// in hopper.h.
+// Bytes of weights that an SM receives per clock cycle while all SMs stream them from memory.
+// Rough, as in hopper.h.
 constexpr double BYTES_STREAMED = 20;
-constexpr double LEAST_STEP = 128;  // cycles: products of few images still read 64 features each
-constexpr double BLOCK_CYCLES = 1500, CLUSTER_CYCLES = 1500;  // to fill the ring; to add splits
+constexpr double LEAST_STEP = 128;  // cycles; products of few images still read 64 features
+constexpr double BLOCK_CYCLES = 1500, CLUSTER_CYCLES = 1500;  // to fill the ring, to add splits
 
 struct Cut {
   int64_t image_tiles, tiles, all_steps;
@@ -71,14 +71,15 @@ struct Choice {
   int splits;
 };
 
-// The fewest splits of the narrowest tile, among what takes equally long.
+// Among equal estimates, the narrowest tile with the fewest splits is chosen.
 Choice choose(const Linear& op, const ArchSpec& arch) {
   Choice best{};
   double least = std::numeric_limits<double>::infinity();
   for (const Variant& variant : VARIANTS) {
     const int64_t all_steps = cut(op, variant).all_steps;
     for (int splits = 1; splits <= DenseParams::MAX_SPLITS; splits *= 2) {
-      if (ceil_div(all_steps, ceil_div(all_steps, splits)) != splits) continue;  // some are empty
+      if (ceil_div(all_steps, ceil_div(all_steps, splits)) != splits)
+        continue;  // some splits would be empty
       const double cycles = estimate(op, variant, splits, arch);
       if (cycles < least) {
         least = cycles;

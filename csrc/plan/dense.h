@@ -1,4 +1,4 @@
-// Dense layers by kernels/sm90/dense.cuh.
+// Dense layers with kernels/sm90/dense.cuh.
 
 #pragma once
 
@@ -6,7 +6,7 @@
 
 namespace vgg {
 
-// Is there a kernel for it? C must be a multiple of 8.
+// Whether there is a kernel for the layer. C must be a multiple of 8.
 bool has_dense(const Linear& op, const ArchSpec& arch);
 
 Plan plan_dense(const Linear& op, const ArchSpec& arch);

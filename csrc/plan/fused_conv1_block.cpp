@@ -1,4 +1,4 @@
-// The first two convolutions by kernels/sm90/fused_conv1_block.cuh.
+// The first two convolutions with kernels/sm90/fused_conv1_block.cuh.
 
 #include <algorithm>
 #include <stdexcept>
@@ -15,7 +15,7 @@ namespace {
 
 using Tile = sm90::FusedConv1BlockTile;
 
-// Results are in whole windows: pixels that no window has are left out.
+// Results are whole windows: an odd last row or column is left out.
 struct Cut {
   int64_t P, Q, tiles_w, tiles_h, tiles;
 };
@@ -56,7 +56,8 @@ Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
   plan.macs = pixels * K * GEMM_K1 + 4 * pooled * K * GEMM_K2;
   plan.tiles = cut.tiles;
   plan.issued_macs = cut.tiles * K * (BETWEEN * BLOCK_K1 + PIXELS * GEMM_K2);
-  // Every warp of the first convolution reads the lines above and below its own, and the filters.
+  // Every warp of the first convolution reads its lines, the lines above and below, and the
+  // filters.
   const int64_t image = Tile::WARPS * (Tile::WARP_LINES + 2) * (Tile::COLUMNS + 2) * 3;
   const int64_t filters = K * (GEMM_K2 + Tile::WARPS * BLOCK_K1) * size_bytes(op.dtype);
   plan.load_bytes = cut.tiles * image * size_bytes(op.x_dtype) + blocks * filters;

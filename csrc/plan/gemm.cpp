@@ -35,7 +35,7 @@ uint32_t blocks(const char* op, int64_t count) {
   return static_cast<uint32_t>(count);
 }
 
-// `pooled_m`: GEMM_M where the tile that is chosen pools, and leaves odd last rows and columns out.
+// `pooled_m` is GEMM_M if the chosen tile pools: odd last rows and columns are left out.
 Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, const Reduce& reduce,
                const ArchSpec& arch, const std::string& variant = {}) {
   const GemmChoice choice = choose_tile(problem, arch, variant);
@@ -72,7 +72,7 @@ Plan plan_gemm(const char* op, const GemmProblem& problem, int64_t pooled_m, con
   return plan;
 }
 
-// GEMM_M of a launch: where it pools, only pixels of whole windows count.
+// GEMM_M of a launch. If the launch pools, only pixels of whole windows count.
 int64_t launched_pixels(const Conv3x3& op, bool pool) {
   return pool ? int64_t{4} * op.N * (op.H / 2) * (op.W / 2) : int64_t{op.N} * op.H * op.W;
 }
@@ -158,7 +158,7 @@ Plan plan(const Conv3x3& op, const ArchSpec& arch, const std::string& variant) {
   }
   Plan plan =
       plan_gemm("conv3x3", problem_of(op), launched_pixels(op, true), reduce_of(op), arch, variant);
-  // split sums cover pixels that no window has
+  // Split sums also cover pixels outside all windows.
   plan.macs = launched_pixels(op, op.pool) * op.K * 9 * op.C;
   return plan;
 }

@@ -18,10 +18,10 @@ const std::vector<GemmTile> TILES_FFMA = {
 };
 #undef GEMM
 
-// What an SM does in a clock cycle. Rough: they only weigh the parts of an estimate against each
-// other, and no GPU was timed for them.
+// Rates of an SM per clock cycle. They are rough: they only weigh the parts of an estimate against
+// each other, and no GPU was timed for them.
 constexpr double MACS_16BIT = 1024, MACS_TF32 = 512, MACS_FFMA = 128;
-constexpr double BYTES_CACHED = 48;     // from L2: pixels under nine taps, filters of all blocks
+constexpr double BYTES_CACHED = 48;     // from the L2 cache: pixels of nine taps, shared filters
 constexpr double BYTES_STREAMED = 20;   // from memory: weights of dense layers, read once
 constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits
 constexpr int MAX_SPLITS = 16, FEWEST_STEPS = 4;
@@ -30,13 +30,13 @@ double macs_per_cycle(DType dtype) {
   return dtype == DType::float32 ? MACS_FFMA : dtype == DType::tf32 ? MACS_TF32 : MACS_16BIT;
 }
 
-// The part of the peak rate that a warp reaches with that many outputs per operand it loads.
+// The part of the peak rate that a warp reaches, by outputs per operand that it loads.
 double efficiency(const GemmTile& tile) {
   const int outputs = tile.block_m * tile.block_n / tile.warps;
   return outputs >= 64 * 64 ? 0.9 : outputs >= 64 * 32 ? 0.75 : outputs >= 32 * 32 ? 0.55 : 0.4;
 }
 
-// Cycles that the busiest SM computes or waits for memory.
+// Cycles during which the busiest SM computes or waits for memory.
 double estimate(const GemmProblem& problem, const GemmTile& tile, int split_k, int64_t steps,
                 const ArchSpec& arch) {
   const int64_t m_tiles = ceil_div(problem.gemm_m, tile.block_m);
@@ -92,11 +92,11 @@ GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch, const s
     // The second launch counts the elements of y in int32.
     const bool splits = problem.gemm_m * problem.gemm_n <= std::numeric_limits<int32_t>::max() / 2;
     for (int split = 1; split <= (splits ? MAX_SPLITS : 1); ++split) {
-      // Pooling tiles pool in registers, which split sums cannot be.
+      // Pooling tiles pool in registers, where split sums are incomplete.
       if (tile.pool != (problem.pool && split == 1)) continue;
       const int64_t steps = ceil_div(all_steps, split);
       if (split > 1 && (steps < FEWEST_STEPS || steps == last_steps)) continue;
-      if (ceil_div(all_steps, steps) != split) continue;  // the last ones would be empty
+      if (ceil_div(all_steps, steps) != split) continue;  // the last splits would be empty
       last_steps = steps;
       const double cycles = estimate(problem, tile, split, steps, arch);
       if (cycles < least) {

@@ -24,32 +24,32 @@ struct GemmTile {
 
   int block_k(DType dtype) const { return row_bytes / static_cast<int>(size_bytes(dtype)); }
   int smem_bytes() const { return stages * (block_m + block_n) * row_bytes; }
-  std::string name() const;  // the variant, whether it pools or not
+  std::string name() const;  // the variant without "_pool"
 };
 
 const std::vector<GemmTile>& gemm_tiles(DType dtype);
 
-// A matrix product whose tile is to be chosen.
+// A matrix product for which a tile is chosen.
 struct GemmProblem {
   Operation operation;
   DType dtype;
   int64_t gemm_m, gemm_n, gemm_k;
   Rows rows;
-  bool pool;  // windows are pooled: gemm_m counts their pixels
+  bool pool;  // windows are pooled; gemm_m counts their pixels
 };
 
 struct GemmChoice {
   const GemmTile* tile;
-  int split_k;  // > 1: the tile does not pool, whatever the problem says; the second launch does
+  int split_k;  // if > 1, the tile does not pool: the second launch pools
   int steps;
 };
 
-// The tile, and the number of splits, whose estimated time is least; the same for the same
-// problem and architecture. `name`: of tiles of that name only, if it is not empty.
+// Returns the tile and the number of splits with the least estimated time. The choice depends only
+// on the arguments. If `name` is not empty, only tiles with that name are considered.
 GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch,
                        const std::string& name = {});
 
-// The names of the tiles that it chooses from.
+// Returns the names of the tiles that choose_tile() considers.
 std::vector<std::string> tile_names(const GemmProblem& problem, const ArchSpec& arch);
 
 }  // namespace vgg

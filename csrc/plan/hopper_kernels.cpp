@@ -12,7 +12,7 @@ using sm90::Result;
 constexpr double HALO_SUBTILE_CYCLES = 400;     // to write 64 pixels by 64 channels
 constexpr double SWAP_AB_SUBTILE_CYCLES = 200;  // to write seven pixels of eight images
 
-// What the two families have in common.
+// Properties that both families derive in the same way.
 template <class Tile>
 HopperKernel kernel(const char* name) {
   HopperKernel kernel{};

@@ -17,7 +17,7 @@ struct HopperKernel {
   int tile_w, tile_h, images;  // of a tile, and tiles of a block
   int tiles;
 
-  // Of a block, for 64 channels: products as issued, wgmma's n, bytes of pixels and of filters.
+  // Work of a block for 64 channels: issued multiply-adds, wgmma's n, bytes of pixels and filters.
   int macs, n, pixel_bytes, filter_bytes;
   double epilogue_cycles;  // to write a tile; rough
 

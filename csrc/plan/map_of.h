@@ -1,4 +1,4 @@
-// Tensor maps of the arrays that plans have.
+// Tensor maps of arrays.
 
 #pragma once
 
@@ -9,8 +9,8 @@
 
 namespace vgg {
 
-// Boxes of a dense array of 16-bit floats, rows of 128 bytes swizzled; the contiguous dimension
-// first.
+// Returns the map of a dense array of 16-bit floats, with the contiguous dimension first. The rows
+// of its boxes have 128 bytes, which are swizzled.
 inline TensorMap map_of(DType dtype, const void* data, std::initializer_list<int64_t> dims,
                         std::initializer_list<int> box) {
   TensorMap map;

@@ -1,5 +1,5 @@
-// What is to be launched for an operation: decided on the host, without a CUDA runtime, before
-// anything runs. plan(op, arch) in ops.h makes one; an Executor runs its launches.
+// The launches of an operation, decided on the host without a CUDA runtime before any work starts.
+// plan(op, arch) in ops.h makes a plan; an Executor runs its launches.
 
 #pragma once
 
@@ -14,25 +14,25 @@ struct Dim3 {
 };
 
 struct Launch {
-  std::string kernel;  // the name of its entry, "conv3x3_f16_m128n128"
+  std::string kernel;  // "conv3x3_f16_m128n128"
   Dim3 grid, block;
   int smem_bytes = 0;  // dynamic shared memory
-  Dim3 cluster = {};   // blocks of a cluster
-  bool early = false;  // may begin before the launch before it has ended: the kernel itself waits
+  Dim3 cluster = {};   // blocks in a cluster
+  bool early = false;  // may begin before the previous launch has ended; the kernel waits itself
 };
 
-// The order in which GEMM_K is walked: as w's columns are, (r, s, c); or by block_k channels, then
-// s, then r.
+// The order in which GEMM_K is walked: the order of w's columns, (r, s, c); or by block_k channels,
+// then s, then r.
 enum class Walk { rsc, csr };
 
-// How a matrix product is cut; of operations that are none, all zeros.
+// How a matrix product is cut; all zeros for other operations.
 struct Tiling {
   int64_t gemm_m = 0, gemm_n = 0, gemm_k = 0;  // implicit GEMM: pixels (or images), channels, taps
   int block_m = 0, block_n = 0, block_k = 0, stages = 0;
   int split_k = 1;      // blocks along GEMM_K, whose float32 sums a second launch adds
-  int steps = 0;        // of block_k columns, that each of them walks
-  int partial_sum = 0;  // products that one accumulator adds before it is added to the sum of
-                        // such sums; 0: all of the block's columns
+  int steps = 0;        // of block_k columns, in each split
+  int partial_sum = 0;  // products that one accumulator adds before it is added to the total;
+                        // 0: all products of the block
   Walk walk = Walk::rsc;
 };
 
@@ -41,14 +41,14 @@ struct Plan {
   std::string variant;  // of a convolution's kernel: "m128n128", "halo_m256n128_c2"
   std::vector<Launch> launches;
   Tiling tiling;
-  Tiling first_tiling;          // of the product whose result that one reads, where there are two
+  Tiling first_tiling;          // if there are two products: of the first
   int64_t workspace_bytes = 0;  // scratch that the launches share
   int64_t macs = 0;             // multiply-adds of the operation, useful ones only
 
-  // What the launches are designed to do; the emulator counts what they did.
-  int64_t tiles = 0;        // pieces of work that the first launch's blocks share
-  int64_t issued_macs = 0;  // multiply-adds that are done, those of ragged tiles included
-  int64_t load_bytes = 0;   // into SMs, zeros outside x included, a multicast once a cluster
+  // Expected work of the launches; the emulator counts the actual work.
+  int64_t tiles = 0;        // units of work of the first launch
+  int64_t issued_macs = 0;  // multiply-adds including the unused parts of tiles
+  int64_t load_bytes = 0;   // into SMs, with zeros outside x; a multicast counts once per cluster
   int64_t store_bytes = 0;
 };
 

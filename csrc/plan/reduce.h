@@ -14,16 +14,16 @@ struct Reduce {
   int64_t size;  // of y
   int H, W, K;   // of the sums [N, H, W, K]
   bool relu, pool;
-  bool aligned;  // does y start at a multiple of 16 bytes?
+  bool aligned;  // whether y starts at a multiple of 16 bytes
 };
 
 Reduce reduce_of(const Conv3x3& op);
 Reduce reduce_of(const Linear& op);
 
-// Adds it to a plan whose tiling says gemm_m, gemm_n and split_k, with the workspace that it needs.
+// Adds the launch and its workspace to a plan whose tiling has gemm_m, gemm_n and split_k.
 void plan_reduce(const Reduce& op, Plan& plan);
 
-// Runs it: workspace [split_k, gemm_m, gemm_n] float32, bias [packed_bias(K)].
+// Runs the launch. workspace is [split_k, gemm_m, gemm_n] float32, bias [packed_bias(K)].
 void run_reduce(const Reduce& op, const Plan& plan, const void* workspace, const float* bias,
                 void* y, Executor& executor);
 

@@ -1,5 +1,5 @@
-// Plans of the operations that are no matrix products, and their launches: one kernel each, of
-// kernels/smxx/, in a grid of one axis.
+// Plans and launches of the operations that are no matrix products: one kernel of kernels/smxx/
+// each, in a one-dimensional grid.
 
 #include <limits>
 #include <stdexcept>
@@ -14,9 +14,9 @@ namespace vgg {
 
 namespace {
 
-constexpr int64_t MAX_INT = std::numeric_limits<int32_t>::max();  // also of blocks in a grid
+constexpr int64_t MAX_INT = std::numeric_limits<int32_t>::max();  // also the most blocks in a grid
 constexpr int LOG2_SQUARE_TILE = 5;
-constexpr int SHORT_ROW = 256;  // elements of a softmax up to which one warp is enough
+constexpr int SHORT_ROW = 256;  // most elements of a softmax for which one warp is enough
 
 // A factor of a product, and its name in messages.
 struct Factor {
@@ -24,7 +24,7 @@ struct Factor {
   int64_t value;
 };
 
-// Their product. Throws where it exceeds `limit`, for which `why` is the reason.
+// Returns the product. Throws std::invalid_argument with the reason `why` if it exceeds `limit`.
 int64_t checked_product(const char* op, const std::vector<Factor>& factors, int64_t limit,
                         const char* why) {
   int64_t product = 1;
@@ -43,7 +43,7 @@ int64_t checked_product(const char* op, const std::vector<Factor>& factors, int6
                               " <= " + std::to_string(limit) + " (" + why + "), got " + values);
 }
 
-// Reads x and writes y once.
+// Plans one launch that reads x and writes y once.
 Plan one_launch(const char* op, const ArchSpec& arch, std::string kernel, int64_t blocks,
                 int threads, int64_t x_bytes, int64_t y_bytes) {
   Plan plan;
@@ -60,7 +60,7 @@ Plan one_launch(const char* op, const ArchSpec& arch, std::string kernel, int64_
   return plan;
 }
 
-// Elements in one access of a kernel: 16 bytes where rows of `length` elements allow it.
+// Elements per access of a kernel: 16 bytes if rows of `length` elements allow it.
 int pack_size(DType dtype, int64_t length, bool aligned) {
   const int vector = static_cast<int>(16 / size_bytes(dtype));
   return aligned && length % vector == 0 ? vector : 1;
@@ -71,7 +71,7 @@ std::string kernel_name(const char* op, DType dtype, int size) {
   return std::string(op) + "_" + short_name(dtype) + "_v" + std::to_string(size);
 }
 
-// Pooling: one thread for each pack of `size` channels in y, N x P x Q x C.
+// Pooling has one thread for each pack of `size` channels in y, N x P x Q x C.
 struct Packs {
   int size;
   int64_t count;
@@ -86,14 +86,14 @@ Packs packs_of(const MaxPool2x2& op) {
   return packs_of("maxpool2x2", op.dtype, op.aligned,
                   {{"N", op.N}, {"H//2", op.H / 2}, {"W//2", op.W / 2}, {"C", op.C}});
 }
-// Adaptive pooling: AvgPool and AdaptiveMaxPool.
+// For AvgPool and AdaptiveMaxPool.
 template <class Op>
 Packs packs_of(const char* name, const Op& op) {
   return packs_of(name, op.dtype, op.aligned,
                   {{"N", op.N}, {"grid", op.grid}, {"grid", op.grid}, {"C", op.C}});
 }
 
-// The shape of convert's tiles: square, or as narrow as x is.
+// Tiles of convert: square, or as narrow as x.
 struct Tiles {
   int log2_rows;
   int64_t along_rows, along_columns;
@@ -110,7 +110,7 @@ Tiles tiles_of(const Convert& op) {
           ceil_div(op.columns, int64_t{1} << (ConvertParams::LOG2_TILE - log2_rows))};
 }
 
-// A matrix of one row, or one column, transposed is the same elements in the same order.
+// Transposing a matrix of one row or one column does not change the order of its elements.
 bool is_cast(const Convert& op) { return op.rows == 1 || op.columns == 1; }
 
 FastDivmod divmod(int64_t divisor) { return FastDivmod(static_cast<int>(divisor)); }

@@ -1,4 +1,4 @@
-"""Gates on the compiled kernels, which need no GPU: what nvcc made of them, for every architecture.
+"""Gates on the machine code of the compiled kernels, for every architecture; no GPU is needed.
 
 A gate that finds nothing to look at fails.
 """
@@ -42,8 +42,8 @@ REGISTERS: Limits = {
 }
 REGISTERS_PER_SM = 65536
 
-# Issue slots in a step of the main loop for each HMMA; gathered rows are left out. Of tf32 some
-# round x: two for each register of A, which m64n64's and m128n64's warps multiply four times only.
+# Issue slots in a step of the main loop for each HMMA; gathered rows are left out. Kernels of tf32
+# also round x: two slots for each register of A, used for four products in m64n64 and m128n64.
 SLOTS_PER_HMMA: Limits = {
     "small_batch": (r"linear_(f16|bf16)_m16n128", 6),  # bound by reading w, not by issue
     "small_batch_tf32": (r"linear_tf32_m16n128", 8),
@@ -65,7 +65,7 @@ SWAP_AB = r"conv3x3_(f16|bf16)_swap_ab_rows[12](_c2)?(_pool)?"
 DENSE = r"linear_(f16|bf16)_dense_m\d+n128"
 FUSED_CONV1_BLOCK = r"fused_conv1_block_(f16|bf16)"
 HOPPER_KERNELS = f"{HALO}|{SWAP_AB}|{DENSE}|{FUSED_CONV1_BLOCK}"
-# Of a thread: at launch, then of the producers' warpgroup and of each consumers'.
+# Registers of a thread: at launch, then in the producers' warpgroup and in each consumer's.
 HALO_REGISTERS, PRODUCER_REGISTERS, CONSUMER_REGISTERS, CONSUMERS = 168, 40, 232, 2
 # Issue slots in a step of the main loop for each HGMMA, of which a tap has 4 for each M tile.
 SLOTS_PER_HGMMA: Limits = {
@@ -75,14 +75,14 @@ SLOTS_PER_HGMMA: Limits = {
 }
 # A step has four: of 16 cycles for few images, which memory gives a step every 800; of 128 for 256.
 SLOTS_PER_DENSE_HGMMA = 15
-# Of a thread: all that three warpgroups can have. A tap of the second convolution has 8 HGMMA of 56
-# cycles each, in which a scheduler issues for the first convolution, too: 36 times 8 HMMA a tile.
+# Registers of a thread: the most for three warpgroups. A tap of the second convolution has 8 HGMMA
+# of 56 cycles each, during which a scheduler also issues for the first: 36 times 8 HMMA per tile.
 FUSED_CONV1_BLOCK_REGISTERS, SLOTS_PER_FUSED_CONV1_BLOCK_HGMMA, FUSED_CONV1_BLOCK_SLOTS = (
     168,
     5,
     1000,
 )
-# Of a thread: two blocks of nine warps fit an SM with 112, one with 224.
+# Registers of a thread: two blocks of nine warps fit an SM with 112, one block with 224.
 DENSE_REGISTERS: Limits = {
     "dense_m256": (r"linear_(f16|bf16)_dense_m256n128", 224),
     "dense": (DENSE, 112),
@@ -96,7 +96,7 @@ def all_kernels() -> list[sass.Kernel]:
 
 @pytest.fixture(params=PORTABLE)
 def kernels(request: pytest.FixtureRequest, all_kernels: list[sass.Kernel]) -> list[sass.Kernel]:
-    """Those for one architecture."""
+    """Kernels for one architecture."""
     return [kernel for kernel in all_kernels if kernel.arch == request.param]
 
 
@@ -131,7 +131,7 @@ def ptx() -> list[str]:
 
 
 def matching(names: str, kernels: list[sass.Kernel]) -> list[sass.Kernel]:
-    """At least one."""
+    """Return the kernels with such a name; none is an error."""
     found = [kernel for kernel in kernels if re.fullmatch(names, kernel.name)]
     assert found, f"no kernel is named {names}"
     return found
@@ -142,7 +142,7 @@ def family_of(kernel: sass.Kernel, limits: Limits) -> str | None:
 
 
 def members(family: str, limits: Limits, kernels: list[sass.Kernel]) -> list[sass.Kernel]:
-    """At least one."""
+    """Return the kernels of the family; none is an error."""
     found = [kernel for kernel in kernels if family_of(kernel, limits) == family]
     assert found, f"no kernel of {family} is named {limits[family][0]}"
     return found
@@ -185,7 +185,7 @@ def test_nothing_is_spilled_to_local_memory(all_kernels: list[sass.Kernel]) -> N
 
 
 def test_kernels_touch_global_memory(kernels: list[sass.Kernel]) -> None:
-    """So that the parser, were it blind, would not find kernels without spills."""
+    """A parser that sees no instructions would find no spills either."""
     assert kernels
     blind = [kernel.name for kernel in kernels if not kernel.opcodes["STG"]]
     assert not blind
@@ -215,7 +215,7 @@ def test_a_block_fits_the_register_file(kernels: list[sass.Kernel], ptx: list[st
 
 @pytest.mark.parametrize("opcode", TENSOR_CORES)
 def test_all_but_float32_runs_on_tensor_cores(opcode: str, kernels: list[sass.Kernel]) -> None:
-    """Every HMMA is of its own kind, main loops included."""
+    """All HMMA of a kernel, in main loops as well, have the opcode of its dtype."""
     wrong = {}
     for kernel in matching(TENSOR_CORES[opcode], kernels):
         found = {i.split()[0] for i in kernel.instructions if i.startswith("HMMA.")}
@@ -281,7 +281,7 @@ def test_main_loop_is_the_innermost_with_the_opcode() -> None:
 
 
 def test_halo_kernels_copy_by_tensor_maps(halo_kernels: list[sass.Kernel]) -> None:
-    """Pixels, filters and results; nothing else is stored, and only the bias is loaded. Sums of a
+    """Pixels, filters and results; only the bias is loaded otherwise. Sums of a
     split, which are larger than what shared memory has left, are stored from registers.
     """
     for kernel in halo_kernels:
@@ -316,7 +316,7 @@ def test_convolutions_divide_the_registers(
 
 
 def test_halo_kernels_multiply_in_warpgroups(halo_kernels: list[sass.Kernel]) -> None:
-    """Every HGMMA is in the main loop, once for each tap of the column: ptxas, where it cannot see
+    """Every HGMMA is in the main loop, once for each tap of the column: ptxas, if it cannot see
     what products may overlap, waits for each (its warnings C7508 and so on).
     """
     for kernel in halo_kernels:
@@ -331,7 +331,7 @@ def test_halo_kernels_multiply_in_warpgroups(halo_kernels: list[sass.Kernel]) ->
 
 
 def test_swapped_kernels_copy_by_tensor_maps(swap_ab_kernels: list[sass.Kernel]) -> None:
-    """As above; the kernels that do not pool store the sums of a split, too."""
+    """Pixels, filters and results; the kernels that do not pool also store the sums of a split."""
     for kernel in swap_ab_kernels:
         copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
         filters = "UTMALDG.2D" + ".MULTICAST" * ("_c2" in kernel.name)
@@ -342,7 +342,7 @@ def test_swapped_kernels_copy_by_tensor_maps(swap_ab_kernels: list[sass.Kernel])
 
 
 def test_swapped_kernels_multiply_in_warpgroups(swap_ab_kernels: list[sass.Kernel]) -> None:
-    """Every HGMMA is in the main loop, of nine taps: as above."""
+    """Every HGMMA is in the main loop, which has nine taps."""
     for kernel in swap_ab_kernels:
         n = 240 if "_rows2" in kernel.name else 224
         opcode = f"HGMMA.64x{n}x16.F32" + ".BF16" * ("_bf16_" in kernel.name)
@@ -405,7 +405,7 @@ def test_dense_kernels_multiply_in_warpgroups(dense_kernels: list[sass.Kernel]) 
 def test_fused_conv1_block_stays_in_shared_memory(
     block_kernels: list[sass.Kernel],
 ) -> None:
-    """Filters come and results go by tensor maps; nothing else is stored to global memory."""
+    """Tensor maps load filters and store results; nothing else is stored to global memory."""
     for kernel in block_kernels:
         copies = {i.split()[0] for i in kernel.instructions if i.startswith(("UTMALDG", "UTMASTG"))}
         assert copies == {"UTMALDG.2D", "UTMASTG.4D"}, kernel.name
@@ -433,7 +433,7 @@ def test_fused_conv1_block_multiplies_in_warpgroups(block_kernels: list[sass.Ker
 def test_fused_conv1_block_issues_little_beside_wgmma(
     block_kernels: list[sass.Kernel],
 ) -> None:
-    """The first's loop, one for each dtype of images: its warps' share of 4,032 cycles a tile."""
+    """The loop of the first convolution, one per dtype of x, fits into 4,032 cycles per tile."""
     for kernel in block_kernels:
         opcode = "HMMA.16816.F32" + ".BF16" * ("_bf16" in kernel.name)
         assert {i.split()[0] for i in kernel.instructions if i.startswith("HMMA.")} == {opcode}
@@ -462,7 +462,7 @@ def test_fused_conv1_block_issues_little_beside_wgmma(
 def test_the_emulator_runs_the_ptx_of_hoppers_kernels(
     module: str, names: str, all_kernels: list[sass.Kernel]
 ) -> None:
-    """Which does not ship: ptxas makes the machine code that ships from it, without a warning."""
+    """Hopper's PTX does not ship: ptxas makes the shipped code from it, without a warning."""
     kernels = matching(names, [kernel for kernel in all_kernels if kernel.arch == HOPPER])
     ptx = _C.emulator_modules()[module]
     if not sass.is_ptxas_of(ptx):
@@ -488,7 +488,7 @@ def test_the_emulator_runs_the_ptx_that_ships(ptx: list[str]) -> None:
 
 
 def by_entry(ptx: str) -> dict[str, tuple[str, str]]:
-    """Each kernel's own text, with the declarations before the first of its file."""
+    """Return the text of each kernel, with the declarations before the first kernel of its file."""
     parts = sass.entries(sass.normalized_ptx(ptx))
     head = parts.pop("")
     return {name: (head, text) for name, text in parts.items()}

@@ -1,4 +1,5 @@
-// From sums in registers to y: pool, bias, ReLU, rounding, stores. No shared memory, no barrier.
+// Epilogue, from sums in registers to y: pool, bias, ReLU, rounding, stores. It uses no shared
+// memory and no barrier.
 
 #pragma once
 
@@ -11,7 +12,7 @@
 
 namespace vgg::sm80 {
 
-// WIDTH neighbouring elements of a row that starts at `row`, as far as it goes.
+// Stores WIDTH neighbouring elements of a row that starts at `row`; elements beyond K are left out.
 template <int WIDTH, class T>
 __device__ __forceinline__ void store_row(T* row /* [K] */, int channel, int K, bool vector,
                                           const float (&v)[WIDTH]) {
@@ -39,8 +40,8 @@ __device__ __forceinline__ void add_bias(float (&v)[WIDTH], const float (&bias)[
   for (int e = 0; e < WIDTH; ++e) v[e] = ptx::max_nan(v[e] + bias[e], relu_floor);  // @relu
 }
 
-// max(relu(v + bias)) over a window is relu(max(v) + bias): pooling comes first, on sums that were
-// not rounded, and leaves a quarter of the work.
+// Writes a tile of y. max(relu(v + bias)) over a window is relu(max(v) + bias), so that sums are
+// pooled first, before rounding; a quarter of the work is left.
 template <class Tile, bool POOL, class Params>
 __device__ __forceinline__ void write_tile(const Params& p, int m0, int n0,
                                            const Product<Tile>& product) {
@@ -53,7 +54,7 @@ __device__ __forceinline__ void write_tile(const Params& p, int m0, int n0,
     const int channel = n0 + (POOL ? product.pooled_channel(group) : product.channel(group));
     float bias[WIDTH];
 #pragma unroll
-    for (int e = 0; e < WIDTH; e += 4) {  // the bias goes on to a multiple of 8
+    for (int e = 0; e < WIDTH; e += 4) {  // the bias is padded to a multiple of 8
       const auto four =
           // @bias_load
           channel < p.K ? smxx::load<4>(p.bias + channel + e) : smxx::Pack<float, 4>{};
@@ -80,7 +81,7 @@ __device__ __forceinline__ void write_tile(const Params& p, int m0, int n0,
   }
 }
 
-// The sums of one split, as they are, for the second launch to add.
+// Writes the sums of one split, which the second launch adds.
 template <class Tile>
 __device__ __forceinline__ void write_partial(const GemmParams& p, int m0, int n0, int split,
                                               const Product<Tile>& product) {

@@ -1,4 +1,4 @@
-// The first convolution's kernels.
+// Kernels of the first convolution.
 
 #include "kernels/sm80/first.cuh"
 

@@ -1,10 +1,10 @@
-// The first convolution, three channels: y = relu(pool(conv(x scale + shift, w)) + bias), from
-// uint8 images or from floating-point ones.
+// The first convolution: y = relu(pool(conv(x scale + shift, w)) + bias) for x of three channels,
+// uint8 or floating-point.
 //
-// One block computes BLOCK_M pixels x BLOCK_N channels in a single step, GEMM_K = 27 being shorter
-// than BLOCK_K. Thread i builds row i of A: it reads the 27 values under the filter, normalises and
-// rounds them, and stores them to shared memory; meanwhile the weights are copied there. Writing y
-// takes longer than all of that.
+// One block computes BLOCK_M pixels x BLOCK_N channels in a single step, since GEMM_K = 27 is
+// shorter than BLOCK_K. Thread i builds row i of A: it reads the 27 values under the filter,
+// normalises and rounds them, and stores them to shared memory. The weights are copied to shared
+// memory at the same time. Most of the time goes into writing y.
 
 #pragma once
 
@@ -14,7 +14,7 @@
 
 namespace vgg::sm80 {
 
-// Row `row` of A's tile: columns (3 r + s) 3 + c.
+// Builds row `row` of the tile of A, columns (3 r + s) 3 + c.
 template <class Tile, class Source>
 __device__ __forceinline__ void gather_row(const FirstParams& p, unsigned char* a_smem, int row,
                                            const Pixel& pixel) {
@@ -28,7 +28,7 @@ __device__ __forceinline__ void gather_row(const FirstParams& p, unsigned char* 
 #pragma unroll
     for (int c = 0; c < CHANNELS; ++c) {
       T& to = chunks[(tap * CHANNELS + c) / Tile::CHUNK].e[(tap * CHANNELS + c) % Tile::CHUNK];
-      to = smxx::from_float<T>(0.0f);  // padding is zero after the normalisation, not before
+      to = smxx::from_float<T>(0.0f);  // padding is zero after normalisation, not before
       if (pixel.inside >> tap & 1) {
         const float value = smxx::to_float(from[p.reversed ? CHANNELS - 1 - c : c]);
         to = smxx::from_float<T>(fmaf(value, p.scale[c], p.shift[c]));

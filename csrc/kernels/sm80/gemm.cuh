@@ -1,11 +1,11 @@
 // y = relu(pool(x' w^T) + bias), where x' is x or its im2col form: 3x3 convolutions and dense
 // layers.
 //
-// One block computes a tile of BLOCK_M pixels x BLOCK_N channels, over all of GEMM_K or one split
-// of it. All threads load, with cp.async, into a ring of STAGES tiles of BLOCK_K columns; all warps
-// multiply. Loop invariant: on entry to step i, this thread's copies of steps up to
-// i + STAGES - 2 have been started, each in a group of its own, stage i % STAGES is the next to be
-// multiplied, and the product holds the sums over all columns before step i.
+// One block computes a tile of BLOCK_M pixels x BLOCK_N channels, over GEMM_K or one split of it.
+// All threads load, with cp.async, into a ring of STAGES tiles of BLOCK_K columns, and all warps
+// multiply. Loop invariant: on entry to step i, this thread has started its copies of steps up to
+// i + STAGES - 2, one group for each step; stage i % STAGES is the next to be multiplied; and the
+// product holds the sums over all columns before step i.
 
 #pragma once
 
@@ -15,7 +15,7 @@
 
 namespace vgg::sm80 {
 
-enum class Rows { dense, im2col, gathered };  // how rows of x' are loaded, see loaders.cuh
+enum class Rows { dense, im2col, gathered };  // loaders of the rows of x', see loaders.cuh
 
 __host__ __device__ constexpr int same_row(int row) { return row; }
 
@@ -27,7 +27,8 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
   constexpr int COLUMNS = Tile::BLOCK_K;
   extern __shared__ __align__(128) unsigned char smem[];  // [STAGES][A, B]
 
-  // Blocks of the same pixels and other channels are neighbours: they share x in the L2 cache.
+  // Blocks with the same pixels and different channels are neighbours: they share x in the L2
+  // cache.
   int n_tile;
   const int m0 = divide(blockIdx.x, p.n_tiles, n_tile) * Tile::BLOCK_M;
   const int n0 = n_tile * Tile::BLOCK_N;
@@ -54,16 +55,17 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
 
   for (int step = 0; step < STAGES - 1; ++step) {
     if (step < steps) fetch_to_shared(step * STAGE_BYTES);
-    // @gemm_first_commit
-    ptx::cp_async_commit();  // an empty group where there was nothing to fetch: groups count steps
+    ptx::cp_async_commit();  // @gemm_first_commit: one group for each step, empty or not
   }
 
-  // The stages, in bytes, to multiply in a step, and to fill: the one that was multiplied before.
+  // Offsets in bytes of the stage to multiply and of the stage to fill, which was multiplied
+  // before.
   int multiplied = 0, filled = (STAGES - 1) * STAGE_BYTES;
   for (int step = 0; step < steps; ++step) {
-    ptx::cp_async_wait<STAGES - 2>();  // @gemm_wait: this thread's copies of this step have arrived
-    // @gemm_barrier
-    __syncthreads();  // everybody's have; and nobody still reads the stage that is filled next
+    ptx::cp_async_wait<STAGES - 2>();  // @gemm_wait: this thread's copies of the step have arrived
+    // The copies of all threads have arrived, and no warp still reads the stage that is filled
+    // next.
+    __syncthreads();  // @gemm_barrier
     if (step + STAGES - 1 < steps) fetch_to_shared(filled);
     ptx::cp_async_commit();  // @gemm_commit
     product.multiply(multiplied);
@@ -74,9 +76,8 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     // @gemm_next_stage
     multiplied = multiplied + STAGE_BYTES == STAGES * STAGE_BYTES ? 0 : multiplied + STAGE_BYTES;
   }
-  ptx::cp_async_wait<0>();  // @gemm_last_wait
-  // @gemm_last_sums
-  if constexpr (Mma::PARTIAL_SUM > 0) product.add_partial_sums();  // what the last few steps left
+  ptx::cp_async_wait<0>();                                         // @gemm_last_wait
+  if constexpr (Mma::PARTIAL_SUM > 0) product.add_partial_sums();  // @gemm_last_sums
 
   if constexpr (!POOL) {
     if (p.partial != nullptr) return write_partial<Tile>(p, m0, n0, split, product);

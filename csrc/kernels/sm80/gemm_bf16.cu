@@ -1,4 +1,4 @@
-// The matrix-product kernels of bfloat16.
+// Matrix-product kernels of bfloat16.
 
 #include "kernels/sm80/gemm.cuh"
 

@@ -1,4 +1,4 @@
-// The matrix-product kernels of float16.
+// Matrix-product kernels of float16.
 
 #include "kernels/sm80/gemm.cuh"
 

@@ -1,11 +1,11 @@
-// The matrix-product kernels of float32.
+// Matrix-product kernels of float32.
 
 #include "kernels/sm80/gemm.cuh"
 
 namespace vgg::sm80 {
 
-// Blocks per SM that registers are shared out for: without the second bound the compiler spills to
-// fit a fourth small block.
+// Blocks per SM for which registers are divided. Without this bound the compiler spills to fit a
+// fourth small block.
 __host__ __device__ constexpr int blocks_per_sm(int threads) { return threads == 256 ? 1 : 3; }
 
 #define GEMM(OPERATION, VARIANT, M, N, ROW_BYTES, WARPS_M, WARPS_N, STAGES, ROWS, POOL) \

@@ -1,4 +1,4 @@
-// The matrix-product kernels of tf32: float32 in memory, rounded for tensor cores.
+// Matrix-product kernels of tf32: float32 in memory, rounded for tensor cores.
 
 #include "kernels/sm80/gemm.cuh"
 

@@ -1,10 +1,10 @@
-// Who loads: all threads. Each copies one chunk of 16 bytes, always of the same column of the tile,
-// of every LOAD_ROWS-th row, and keeps what it needs of these rows in registers, so that a step of
-// the main loop costs one multiply-add of addresses a row.
+// Loaders of operand tiles. All threads load. Each thread copies one chunk of 16 bytes of every
+// LOAD_ROWS-th row, always of the same column of the tile, and keeps the addresses of these rows in
+// registers: a step of the main loop costs one multiply-add of addresses per row.
 //
-// A loader is made for a tile's first row and column, and the tile's place in stage 0;
+// A loader is made for the first row and column of a tile, and the tile's place in stage 0.
 // `fetch(offset)` starts the copy of the next BLOCK_K columns to the stage that lies `offset` bytes
-// further. Columns beyond GEMM_K, rows beyond GEMM_M and pixels outside the image are
+// after stage 0. Columns beyond GEMM_K, rows beyond GEMM_M and pixels outside the image become
 // zeros.
 
 #pragma once
@@ -21,11 +21,11 @@ namespace vgg::sm80 {
 // The pixel under the centre of the filter, for one row of the implicit GEMM.
 struct Pixel {
   int index;        // (n H + h) W + w
-  uint32_t inside;  // bit 3 r + s: is pixel (h + r - 1, w + s - 1) in the image?
+  uint32_t inside;  // bit 3 r + s: whether pixel (h + r - 1, w + s - 1) is in the image
 };
 
-// A row of the implicit GEMM is an output pixel, in order; or, where they are pooled, one of the
-// four pixels of a window: Mma::window_pixel says which.
+// Returns the pixel of a row of the implicit GEMM. Rows are output pixels in order or, if they are
+// pooled, the pixels of windows in the order of Mma::window_pixel.
 template <class Mma, bool POOL, class Params>
 __device__ __forceinline__ Pixel pixel_of_row(const Params& p, int m0, int row) {
   int h, w, m;
@@ -48,7 +48,7 @@ __device__ __forceinline__ Pixel pixel_of_row(const Params& p, int m0, int row) 
   return {m, m < 0 ? 0 : rows & columns};
 }
 
-// im2col rows of x [N, H, W, C], C a multiple of the chunk.
+// Loader of im2col rows of x [N, H, W, C], where C is a multiple of the chunk.
 template <class Tile, class Mma, bool POOL>
 class Im2colRows {
   using T = typename Tile::T;
@@ -77,14 +77,14 @@ class Im2colRows {
     const int tap = 1 << tap_;
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {
-      // One multiply-add: the pixel's index by the bytes of a pixel.
+      // One multiply-add: the index of the pixel times the bytes of a pixel.
       const int64_t pixel_bytes = static_cast<int64_t>(index_[i]) * (C_ * int{sizeof(T)});
       // @copy_pixels
       ptx::cp_async_16(to_ + offset + i * Tile::LOAD_ROWS * Tile::ROW_BYTES,
                        reinterpret_cast<const char*>(from_) + pixel_bytes, inside_[i] & tap);
     }
-    // The channels of a pixel's right neighbour follow its own, so that `from_` only jumps where
-    // the filter's next row begins.
+    // The channels of the next pixel follow in memory, so that `from_` jumps only when the next row
+    // of the filter begins.
     from_ += Tile::BLOCK_K;
     c_ += Tile::BLOCK_K;
     while (c_ >= C_) {
@@ -99,14 +99,14 @@ class Im2colRows {
  private:
   const int C_;
   const int64_t row_end_bytes_;
-  const T* from_;  // this thread's chunk, seen from pixel 0
+  const T* from_;  // this thread's chunk, relative to pixel 0
   uint32_t to_;
   int tap_, c_;
   int index_[ROWS], inside_[ROWS];  // of Pixel
 };
 
-// Rows of a matrix [rows, stride] whose columns, a multiple of the chunk, are read as they are.
-// ROW_OF_TILE(row) is the matrix's row, from the first one, that lies in that row of the tile.
+// Loader of rows of a matrix [rows, stride] whose number of columns is a multiple of the chunk. Row
+// i of the tile is row first_row + ROW_OF_TILE(i) of the matrix.
 template <class Tile, int TILE_ROWS, int (*ROW_OF_TILE)(int)>
 class DenseRows {
   using T = typename Tile::T;
@@ -133,8 +133,8 @@ class DenseRows {
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) {
       if (TILE_ROWS >= Tile::LOAD_ROWS || threadIdx.x < TILE_ROWS * Tile::ROW_CHUNKS) {
-        // ROW_OF_TILE moves bits: it maps the sum of a row below LOAD_ROWS and a multiple of it to
-        // the sum of what it maps them to.
+        // ROW_OF_TILE permutes bits, so that it maps the sum of a row below LOAD_ROWS and a
+        // multiple of LOAD_ROWS to the sum of their images.
         // @copy_rows
         ptx::cp_async_16(to_ + offset + i * Tile::LOAD_ROWS * Tile::ROW_BYTES,
                          from_ + static_cast<int64_t>(ROW_OF_TILE(i * Tile::LOAD_ROWS)) * stride_,
@@ -150,12 +150,12 @@ class DenseRows {
   const int64_t stride_;
   int column_;
   uint32_t to_;
-  int columns_[ROWS];  // of its rows; none of those beyond the matrix
+  int columns_[ROWS];  // of this thread's rows; 0 for rows beyond the matrix
 };
 
-// Either kind of row where chunks are not aligned to 16 bytes: element by element, through
-// registers. The slow path for unusual numbers of channels. A dense row is the pixel under
-// a filter of one tap.
+// Loader of both kinds of rows if chunks are not aligned to 16 bytes: element by element, through
+// registers. It is the slow path for unusual numbers of channels. A dense row is treated as a pixel
+// under a filter of one tap.
 template <class Tile, class Mma, bool POOL>
 class GatheredRows {
   using T = typename Tile::T;

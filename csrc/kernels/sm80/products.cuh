@@ -1,10 +1,10 @@
-// Who computes: each warp multiplies WARP_M rows of A by WARP_N rows of B, both in shared memory
-// (tile.cuh), one BLOCK_K at a time, and holds the float32 sums in registers.
+// Products of a warp: WARP_M rows of A by WARP_N rows of B, both in shared memory (tile.cuh), one
+// BLOCK_K at a time, with float32 sums in registers.
 //
-// A product also says which rows and channels a thread's sums belong to. Channels are laid out so
-// that a thread holds WIDTH neighbours of them, which are stored in 16-byte accesses: row r of B's
-// tile is channel channel_of_row(r). Pixels that will be pooled are laid out so that a window's
-// four are found in one thread or two: row r of A's tile is pixel window_pixel(r).
+// A product also tells the rows and channels of a thread's sums. Channels are ordered so that a
+// thread holds WIDTH neighbours, which are stored in 16-byte accesses: row r of the tile of B is
+// channel channel_of_row(r). Pixels that are pooled are ordered so that one or two threads hold the
+// four pixels of a window: row r of the tile of A is pixel window_pixel(r).
 
 #pragma once
 
@@ -19,14 +19,14 @@
 
 namespace vgg::sm80 {
 
-// A pixel of a 2x2 window, the windows of a tile being counted from its first.
+// A pixel of a 2x2 window; windows are numbered from the first of the tile.
 struct WindowPixel {
   int window, dy, dx;
 };
 
-// float16, bfloat16 and tf32 on tensor cores. A thread holds, of every 32 channels, eight
-// neighbours, in rows lane_id / 4 of every eight. Factors of tf32 come as float32: of B rounded in
-// memory, of A to be rounded here.
+// Products of float16, bfloat16 and tf32 on tensor cores. A thread holds eight neighbours of every
+// 32 channels, in row lane_id / 4 of every eight rows. Factors of tf32 are float32 in memory: B is
+// already rounded, A is rounded here.
 template <class Tile>
 class TensorCoreProduct {
   using Operand = typename Tile::Operand;
@@ -39,13 +39,13 @@ class TensorCoreProduct {
   static constexpr int GROUPS = N / 4, ROWS = 2 * M, WIDTH = 8;
   static constexpr int POOLED_ROWS = M, POOLED_WIDTH = 4;
 
-  // Channel 8 t + 2 j + e of 32 is column 2 t + e of the j-th of four products: lane t of a row
-  // then holds channels 8 t .. 8 t + 7.
+  // Channel 8 t + 2 j + e of 32 is column 2 t + e of the j-th of four products, so that lane t of a
+  // row holds channels 8 t .. 8 t + 7.
   __host__ __device__ static constexpr int channel_of_row(int row) {
     return row / 32 * 32 + row % 8 / 2 * 8 + row / 8 % 4 * 2 + row % 2;
   }
 
-  // 16 rows are 8 x 2 pixels: a window's columns are neighbouring rows, its lines eight apart.
+  // 16 rows are 8 x 2 pixels. Columns of a window are neighbouring rows, its lines are eight apart.
   __host__ __device__ static constexpr WindowPixel window_pixel(int row) {
     return {row / 16 * 4 + row % 8 / 2, row / 8 % 2, row % 2};
   }
@@ -55,11 +55,11 @@ class TensorCoreProduct {
     const int lane_id = threadIdx.x % 32;
 #pragma unroll
     for (int k = 0; k < Tile::BLOCK_K / MMA_K; ++k) {
-      // Lanes 0-15 address the rows of the first 16 bytes of columns, 16-31 those of the last 16.
+      // Lanes 0-15 address the first 16 bytes of the rows, lanes 16-31 the last 16 bytes.
       // @a_address
       a_[k] = ptx::kept(ptx::shared_address(a_smem) +
                         Tile::place(warp_m() + lane_id % 16, 2 * k + lane_id / 16));
-      // Lanes 0-7 and 8-15 address both halves of the columns of eight rows, 16-31 of the next.
+      // Lanes 0-7 and 8-15 address the two halves of eight rows, lanes 16-31 the next eight rows.
       // @b_address
       b_[k] = ptx::kept(
           ptx::shared_address(b_smem) +
@@ -67,7 +67,7 @@ class TensorCoreProduct {
     }
   }
 
-  // acc += A B^T over BLOCK_K columns, of the stage `offset` bytes after the first.
+  // acc += A B^T over the BLOCK_K columns of the stage `offset` bytes after stage 0.
   __device__ __forceinline__ void multiply(int offset) {
 #pragma unroll
     for (int k = 0; k < Tile::BLOCK_K / MMA_K; ++k) {
@@ -116,8 +116,8 @@ class TensorCoreProduct {
   __device__ __forceinline__ int pooled_row(int r) const {
     return (warp_m() + r * MMA_M) / 4 + threadIdx.x % 32 / 8;
   }
-  // A window's two columns are in neighbouring rows, of lanes that differ by 4; each lane keeps
-  // half of the channels, and gets the other's maxima of them.
+  // The two columns of a window are in neighbouring rows, of lanes that differ by 4. Each lane
+  // keeps half of the channels, and gets the other lane's maxima of these channels.
   __device__ __forceinline__ void pooled_values(int group, int r, float (&v)[POOLED_WIDTH]) const {
     float upper[WIDTH], lower[WIDTH];
     values(group, 2 * r, upper);
@@ -144,9 +144,9 @@ class TensorCoreProduct {
   float acc_[M][N][4] = {};
 };
 
-// float32 on CUDA cores. A warp is 4 x 8 threads; each holds eight rows, four apart, and
-// WARP_N / 8 neighbouring channels. Sums of PARTIAL_SUM products are added to the sum of the sums
-// before: long chains of additions lose bits.
+// Products of float32 on CUDA cores. A warp is 4 x 8 threads; each thread holds eight rows, four
+// apart, and WARP_N / 8 neighbouring channels. After every PARTIAL_SUM products the partial sums
+// are added to the total, because long chains of additions lose bits.
 template <class Tile>
 class FfmaProduct {
   static constexpr int THREAD_M = 8, THREAD_N = Tile::WARP_N / 8;
@@ -161,7 +161,7 @@ class FfmaProduct {
     return row / Tile::WARP_N * Tile::WARP_N + row % 8 * THREAD_N + row % Tile::WARP_N / 8;
   }
 
-  // The pixels of a window are four rows apart: all in one thread.
+  // The pixels of a window are four rows apart, all in one thread.
   __host__ __device__ static constexpr WindowPixel window_pixel(int row) {
     return {row / 32 * 8 + row / 16 % 2 * 4 + row % 4, row / 8 % 2, row / 4 % 2};
   }
@@ -169,7 +169,7 @@ class FfmaProduct {
   __device__ __forceinline__ FfmaProduct(const unsigned char* a_smem, const unsigned char* b_smem)
       : a_(a_smem), b_(b_smem) {}
 
-  // partial += A B^T over BLOCK_K columns, of the stage `offset` bytes after the first.
+  // partial += A B^T over the BLOCK_K columns of the stage `offset` bytes after stage 0.
   __device__ __forceinline__ void multiply(int offset) {
     using Chunk = smxx::Pack<float, 4>;
     const auto chunk_of = [&](const unsigned char* tile_smem, int row, int chunk, int rows_below) {
@@ -185,7 +185,7 @@ class FfmaProduct {
       }
 #pragma unroll
       for (int i = 0; i < THREAD_M; ++i) {
-        // Four rows on, the swizzle has changed; eight rows on, it is the same.
+        // The swizzle differs after four rows and repeats after eight.
         const Chunk a_frag = chunk_of(a_, warp_m() + lane_m() + i % 2 * 4, chunk, i / 2 * 8);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {

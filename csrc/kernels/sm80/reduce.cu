@@ -1,8 +1,8 @@
 // Second launch of a split matrix product: y = relu(pool(sum over splits) + bias).
 //
-// A thread computes WIDTH neighbouring channels of one row of y, or with pool the greatest of four
-// sums for each; neighbouring threads take neighbouring channels. Splits are added in their order,
-// so that the same input gives the same bits.
+// A thread computes WIDTH neighbouring channels of one row of y (with pool: the greatest of four
+// sums for each channel); neighbouring threads take neighbouring channels. Splits are added in
+// order, so that the same input gives the same bits.
 
 #include <math_constants.h>
 
@@ -12,7 +12,7 @@
 
 namespace vgg::sm80 {
 
-// The sums of WIDTH channels from element `at` of [rows, K].
+// Returns the sums of WIDTH channels from element `at` of [rows, K].
 template <int WIDTH>
 __device__ __forceinline__ smxx::Pack<float, WIDTH> sum_of_splits(const ReduceParams& p,
                                                                   int64_t at) {

@@ -1,9 +1,9 @@
 // Tiles of operands in shared memory, and how a block is cut.
 //
-// A row of a tile holds ROW_BYTES of GEMM_K in chunks of 16 bytes: what one cp.async writes, and
-// one row of an 8x8 matrix for ldmatrix. Chunks are swizzled so that eight neighbouring rows of one
-// chunk, as ldmatrix reads them, lie in different banks; and 128 bytes of a row, or of two
-// neighbouring rows, as cp.async writes them, do.
+// A row of a tile holds ROW_BYTES of GEMM_K in chunks of 16 bytes. A chunk is written by one
+// cp.async, and is one row of an 8x8 matrix for ldmatrix. Chunks are swizzled so that two groups
+// lie in different banks: eight neighbouring rows of one chunk, as ldmatrix reads them, and 128
+// bytes of one or two neighbouring rows, as cp.async writes them.
 
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace vgg::sm80 {
 
-// What an operand of products is in memory.
+// The type in memory of an operand of products.
 template <class Operand>
 struct StorageOf {
   using T = Operand;
@@ -39,7 +39,7 @@ struct Tile {
   static constexpr int LOAD_ROWS = THREADS / ROW_CHUNKS;  // rows that all threads load at once
   static constexpr int A_BYTES = BLOCK_M * ROW_BYTES, B_BYTES = BLOCK_N * ROW_BYTES;
 
-  // Where a chunk lies, in bytes from the tile's start; has a period of eight rows.
+  // Offset of a chunk in bytes from the start of the tile; its period is eight rows.
   __device__ __forceinline__ static constexpr int place(int row, int chunk) {
     return row * ROW_BYTES + ((chunk ^ (row * ROW_BYTES / 128 % ROW_CHUNKS)) * 16);  // @swizzle
   }

@@ -1,4 +1,4 @@
-// Sums of wgmma in registers: where they lie in a tile, and how they become elements of y.
+// Sums of wgmma in registers: their places in a tile, and their conversion to elements of y.
 
 #pragma once
 
@@ -8,7 +8,7 @@
 
 namespace vgg::sm90 {
 
-// Where a thread's sums lie in an accumulator [64, N] of its warpgroup: v[4 j + 2 h + e] is in row
+// A thread's place in an accumulator [64, N] of its warpgroup: v[4 j + 2 h + e] is in row
 // row() + 8 h and column column() + 8 j + e. PTX ISA, 9.7.15.5.1, "Accumulator D".
 struct AccumulatorCoord {
   int lane_id = threadIdx.x % 32, warp_id = threadIdx.x / 32 % 4;  // warp_id: in the warpgroup

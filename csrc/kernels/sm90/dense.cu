@@ -1,4 +1,4 @@
-// The dense layers' kernels.
+// Kernels of dense layers.
 
 #include "kernels/sm90/dense.cuh"
 

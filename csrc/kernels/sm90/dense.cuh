@@ -1,16 +1,16 @@
 // y = relu(x w^T + bias) for GPUs of sm_90a.
 //
 // Features are the rows of products and images their columns, so that few images make narrow
-// products: what takes time then is reading w, once. A block computes a tile over one split of
-// GEMM_K. Its last warp copies w and x through a ring in shared memory; the other two warpgroups
-// multiply. The blocks of a tile's splits are a cluster: each writes its sums to its own shared
-// memory, and adds those of all for its share of the images, in the order of the splits.
+// products, whose time goes into reading w once. A block computes a tile over one split of GEMM_K.
+// Its last warp copies w and x through a ring in shared memory; the other two warpgroups, the
+// consumers, multiply. The blocks of the splits of a tile are a cluster: each block writes its sums
+// to its own shared memory, and adds the sums of all blocks for its share of the images, in the
+// order of the splits.
 //
-// Loop invariant of a consumer: one step's products are in flight at most, and a stage is given
-// back when the products of the step behind it have been started and its own are known to be
-// complete.
+// Loop invariant of a consumer: the products of at most one step are in flight, and a stage is
+// released when the products of the next step have been started and its own are complete.
 //
-// x is [N, C] with C a multiple of 8, w [K, C]; what lies outside arrives as zeros.
+// x is [N, C] with C a multiple of 8, w [K, C]; elements outside arrive as zeros.
 
 #pragma once
 
@@ -116,7 +116,7 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
   ptx::wgmma_read(acc);
 }
 
-// The sums of 64 features -> columns 64 consumer .. of sums [BLOCK_M][SUMS_ROW].
+// The sums of 64 features -> columns 64 consumer .. 64 consumer + 63 of sums [BLOCK_M][SUMS_ROW].
 template <class Tile>
 __device__ __forceinline__ void write_sums(const float (&acc)[Tile::BLOCK_M / 2], float* sums_smem,
                                            int consumer) {
@@ -134,8 +134,8 @@ __device__ __forceinline__ void write_sums(const float (&acc)[Tile::BLOCK_M / 2]
   }
 }
 
-// A warp takes an image, a lane four features of it; splits are added in their order, so that the
-// same input gives the same bits.
+// Adds the sums of all splits and writes y. A warp takes an image, a lane four of its features.
+// Splits are added in order, so that the same input gives the same bits.
 template <class T, class Tile>
 __device__ __forceinline__ void write_results(const DenseParams& p, const DenseWork& work,
                                               uint32_t sums_smem) {
@@ -153,7 +153,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
     const uint32_t at = sums_smem + (image * Tile::SUMS_ROW + WIDTH * lane_id) * 4;
     float4 sums[DenseParams::MAX_SPLITS];
 #pragma unroll
-    for (int split = 0; split < DenseParams::MAX_SPLITS; ++split) {  // all are on their way
+    for (int split = 0; split < DenseParams::MAX_SPLITS; ++split) {  // all loads are started first
       // @load_sums
       if (split < splits) sums[split] = ptx::cluster_load(ptx::cluster_address(at, split));
     }
@@ -189,7 +189,8 @@ template <class T, class Tile>
 __device__ __forceinline__ void dense(const DenseParams& p) {
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
-  const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
+  const int warp_id =
+      __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // the same in all lanes, as the compiler sees
   const DenseWork work = DenseWork::of<Tile>(p);
   ptx::griddepcontrol_launch_dependents();
   if (threadIdx.x == 0) {

@@ -1,4 +1,4 @@
-// The kernels of the first two convolutions.
+// Kernels of the first two convolutions.
 
 #include "kernels/sm90/fused_conv1_block.cuh"
 

@@ -2,11 +2,12 @@
 // convolutions, 3 -> 64 -> 64 channels, whose tensor in between stays in shared memory.
 //
 // Blocks are persistent. The last warpgroup computes the first convolution for a tile and its halo,
-// into one of two buffers by turns; of the other two each owns a buffer, from which it computes the
-// second: while one writes its results, the other multiplies. The second's filters are A, 64
-// channels of all nine taps, and stay in shared memory; B's rows are pixels. Buffers are laid out
-// (fused_conv1_block_tile.h) so that the four pixels of a window are sums of one thread. GEMM_K is
-// walked as halo.cuh does, by columns of the filter, then rows.
+// into two buffers in turn. Each of the other two warpgroups, the consumers, owns one buffer, from
+// which it computes the second convolution: while one writes its results, the other multiplies. A
+// is the filters of the second convolution, 64 channels of all nine taps, which stay in shared
+// memory; the rows of B are pixels. Buffers are laid out (fused_conv1_block_tile.h) so that one
+// thread has the sums of the four pixels of a window. GEMM_K is walked by columns of the filter,
+// then rows.
 
 #pragma once
 
@@ -16,9 +17,9 @@
 
 namespace vgg::sm90 {
 
-// acc[x0] = the second convolution's sums of columns x0, x0 + 2, ... of the tile at `pixels`.
-// acc[x0][4 y + 2 h + e] is channel 16 warp_id + lane_id / 4 + 8 h, line y, column
-// 2 (2 (lane_id % 4) + e) + x0.
+// acc[x0] = sums of the second convolution for columns x0, x0 + 2, ... of the tile at
+// `pixels_smem`. acc[x0][4 y + 2 h + e] is channel row() + 8 h of the accumulator, line y, column
+// 2 (column() + e) + x0.
 template <class T>
 __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1BlockTile::HEIGHT],
                                                 uint32_t filters_smem, uint32_t pixels_smem) {
@@ -53,7 +54,7 @@ __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1Bl
   for (int x0 = 0; x0 < 2; ++x0) ptx::wgmma_read(acc[x0]);
 }
 
-// Windows of the sums -> [POOLED_H][POOLED_W][64] at `to_smem`, chunks of 16 bytes swizzled.
+// Windows of the sums -> [POOLED_H][POOLED_W][64] at `to_smem`; chunks of 16 bytes are swizzled.
 template <class T>
 __device__ __forceinline__ void write_windows(
     const float (&acc)[2][4 * FusedConv1BlockTile::HEIGHT], const float (&bias)[2],
@@ -66,14 +67,14 @@ __device__ __forceinline__ void write_windows(
                                      smxx::max_nan(acc[0][lower], acc[1][lower]));  // @pool_window
     return smxx::from_float<T>(smxx::max_nan(most + bias[h], 0.0f));
   };
-  const auto pair = [&](int line, int h) {  // windows 2 (lane_id % 4) and the one behind it
+  const auto pair = [&](int line, int h) {  // windows column() and column() + 1
     const smxx::Pack<T, 2> both{window(line, h, 0), window(line, h, 1)};
     return reinterpret_cast<const uint32_t&>(both);
   };
   const int lane_id = threadIdx.x % 32, warp_id = threadIdx.x / 32 % 4;
   const int member = lane_id % 8, chunk = 2 * warp_id + lane_id / 8 % 2;
   const uint32_t row = to_smem + member * Tile::ROW_BYTES + ((chunk ^ member) << 4);
-  const int second = lane_id / 16 * Tile::GROUP_BYTES;  // matrices 2 and 3 are of the line behind
+  const int second = lane_id / 16 * Tile::GROUP_BYTES;  // matrices 2 and 3 are of the next line
 #pragma unroll
   for (int line = 0; line + 1 < Tile::POOLED_H; line += 2) {
     ptx::stmatrix_x4_trans(row + line * Tile::GROUP_BYTES + second, pair(line, 0), pair(line, 1),
@@ -84,7 +85,7 @@ __device__ __forceinline__ void write_windows(
   ptx::stmatrix_x2_trans(row + LAST * Tile::GROUP_BYTES, pair(LAST, 0), pair(LAST, 1));
 }
 
-// One of two warpgroups: every other tile of the block.
+// A consumer: every second tile of the block.
 template <class T>
 __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& p, uint32_t smem,
                                                    int consumer, bool is_store_leader) {
@@ -106,12 +107,12 @@ __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& 
     ring.next_phase();       // @next_pixels
 
     if (is_store_leader)
-      ptx::bulk_wait_read<0>();  // @buffer_free: the results before these are gone
+      ptx::bulk_wait_read<0>();  // @buffer_free: the last copy has read the buffer
     ptx::named_barrier(consumer_barrier(consumer), 128);  // @before_results
     write_windows<T>(acc, bias, out);
     ptx::fence_proxy_async();  // @results_fence
     ptx::named_barrier(consumer_barrier(consumer),
-                       128);  // @results_written: all is written before it is copied
+                       128);  // @results_written: before they are copied
     if (is_store_leader) {
       const FusedConv1BlockWork work = FusedConv1BlockWork::of(p, tile);
       ptx::tma_store_4d(&p.y, out, 0, work.x / 2, work.y / 2, work.n);  // @store_results
@@ -128,8 +129,9 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
   using Storage = FusedConv1BlockStorage;
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
-  const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // known to be the warp's
-  ptx::griddepcontrol_launch_dependents();  // as first of a forward it is itself an ordinary one
+  const int warp_id =
+      __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // the same in all lanes, as the compiler sees
+  ptx::griddepcontrol_launch_dependents();            // this kernel itself waits for no launch
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(smem + offsetof(Storage, filters_full), 1);
     // @pixels_arrivals

@@ -1,11 +1,12 @@
-// The first of the two convolutions of fused_conv1_block.cuh, by one warp of four: all columns of
-// WARP_LINES lines of every tile, tile after tile, with nobody to wait for but those who read them.
+// The first of the two convolutions of fused_conv1_block.cuh, by one of four warps: all columns of
+// WARP_LINES lines of every tile, tile after tile. A warp waits only for the consumers of its
+// pixels.
 //
-// The filters are the rows of A, in registers; B's are eight pixels, what each sees under the
-// filter. A lane reads one channel of two pixels in each line of the image, a tile ahead, and
-// writes it wherever a filter sees it; zeros outside the image, of the normalised image. Results
-// outside the image are zeros, too, whatever the filters see there: the second convolution's
-// padding.
+// The filters are the rows of A, in registers. The rows of B are eight pixels: the values of the
+// image under the filter at each pixel. A lane reads one channel of two pixels in each line of the
+// image, one tile ahead, and writes it to every row of B whose filter covers it. Values outside the
+// normalised image are zeros: the padding of the first convolution. Results outside the image are
+// zeros as well: the padding of the second.
 
 #pragma once
 
@@ -39,8 +40,8 @@ struct FusedConv1BlockWork {
   }
 };
 
-// The image under a warp's lines, two columns and lines more than it computes, and where filters
-// see it. Lane 3 i + c has channel c of columns 2 i + `odd`, which is 0 or 1.
+// The image under a warp's lines, with two columns and lines more than the warp computes, and its
+// places in B. Lane 3 i + c has channel c of columns 2 i + `odd`, with odd = 0 and 1.
 template <class T, class Source>
 class Patch {
   using Tile = FusedConv1BlockTile;
@@ -68,7 +69,7 @@ class Patch {
     }
   }
 
-  // Starts to load what is in the image.
+  // Starts to load the values inside the image.
   __device__ __forceinline__ void fetch(const FusedConv1BlockWork& work) {
     const int y = work.y + line_ - 2, x = work.x + 2 * i() - 2;  // @patch_corner
     const int64_t pixel = (static_cast<int64_t>(work.n) * p_.H + y) * p_.W + x;
@@ -88,7 +89,7 @@ class Patch {
     }
   }
 
-  // What was loaded, as products take it.
+  // Converts the loaded values for products.
   __device__ __forceinline__ void normalize() {
 #pragma unroll
     for (int line = 0; line < LINES; ++line) {
@@ -115,14 +116,14 @@ class Patch {
             write(group * Tile::TAPS_GROUP_BYTES + to_[odd][r][s], value);
           }
         }
-        // Rows 2 line and 2 line + 1 are those of columns -1 and 16.
+        // Rows 2 line and 2 line + 1 are for columns -1 and 16.
         const int edge_to = (edge_to_[odd][r] ^ line << 4) + 2 * line * Tile::TAPS_BYTES;
         if (is_used() && has_edge_[odd]) write(Tile::EDGES_AT + edge_to, value);
       }
     }
   }
 
-  // Where column k of a row of B lies: no two of a group's rows have a chunk in the same banks.
+  // Offset of column k of a row of B: the chunks of a group's rows lie in different banks.
   __device__ __forceinline__ static int place(int row, int k) {
     return row * Tile::TAPS_BYTES + ((k / 8 ^ row / 2 % 4) << 4) + k % 8 * 2;
   }
@@ -134,7 +135,7 @@ class Patch {
   __device__ __forceinline__ int i() const { return lane_ / CHANNELS; }
   __device__ __forceinline__ bool is_used() const { return lane_ < 30; }
 
-  // Which pixel of its group sees the lane's value under the filter's column s.
+  // The pixel of its group that has the lane's value under column s of the filter.
   __device__ __forceinline__ int member(int odd, int s) const {
     return i() + (odd - s + 3) / 2 - 2;
   }
@@ -147,14 +148,14 @@ class Patch {
   unsigned char* const taps_;
   const int line_, lane_;
   float scale_, shift_;
-  int to_[2][3][3], edge_to_[2][3];  // bytes; of [odd][r][s]
+  int to_[2][3][3], edge_to_[2][3];  // offsets in bytes by [odd][r][s]
   bool has_edge_[2];
-  uint32_t inside_;  // bit 2 line + odd: is that in the image?
+  uint32_t inside_;  // bit 2 line + odd: whether the pixel is in the image
   Source loaded_[LINES][2];
   T value_[LINES][2];
 };
 
-// The filters, as rows of A, and their bias.
+// The filters as rows of A, and their bias.
 template <class T>
 class FirstFilters {
   static constexpr int M = FusedConv1BlockTile::CHANNELS / 16, K = 2, ROW_WORDS = 16;
@@ -178,8 +179,8 @@ class FirstFilters {
     }
   }
 
-  // Of the eight pixels whose rows of B are at `taps_smem`: z[j] is channel 8 j + lane_id / 4 of
-  // pixels 2 (lane_id % 4) and 2 (lane_id % 4) + 1, where `inside` has ones.
+  // Convolves the eight pixels whose rows of B are at `taps_smem`: z[j] is channel 8 j + lane_id /
+  // 4 of pixels 2 (lane_id % 4) and 2 (lane_id % 4) + 1, masked by `inside`.
   __device__ __forceinline__ void convolve(uint32_t taps_smem, uint32_t inside,
                                            uint32_t (&z)[2 * M]) const {
     uint32_t b[4];
@@ -195,7 +196,7 @@ class FirstFilters {
   }
 
  private:
-  // Rounded first: two at once are compared with zero.
+  // Rounds first, so that two values are compared with zero at once.
   __device__ __forceinline__ static uint32_t relu(float first, float second) {
     using Two = smxx::Pack<T, 2>;
     const Two both{smxx::from_float<T>(first), smxx::from_float<T>(second)}, zero = {};
@@ -207,12 +208,12 @@ class FirstFilters {
   float bias_[M][2];
 };
 
-// Ones where a pixel of two is inside.
+// A mask of ones for each of two pixels that is inside.
 __device__ __forceinline__ uint32_t halves(bool first, bool second) {
   return (first ? 0xffffu : 0) | (second ? 0xffff0000u : 0);
 }
 
-// Matrix i gets the chunk of channels (i + t) % 4 of lane t's pixels, of every four lanes.
+// Rotates chunks in groups of four lanes: lane t's part of matrix i becomes its chunk (i + t) % 4.
 __device__ __forceinline__ void rotate(uint32_t (&z)[8]) {
   const int t = threadIdx.x % 4;
 #pragma unroll
@@ -224,10 +225,11 @@ __device__ __forceinline__ void rotate(uint32_t (&z)[8]) {
   }
 }
 
-// All 64 channels of eight pixels, whose rows this lane addresses of chunk `lane_id / 8`.
+// Stores all 64 channels of eight pixels. This lane addresses chunk lane_id / 8 of their rows.
 __device__ __forceinline__ void store_pixels(uint32_t row_smem, const uint32_t (&z)[8]) {
   ptx::stmatrix_x4_trans(row_smem, z[0], z[1], z[2], z[3]);
-  ptx::stmatrix_x4_trans(row_smem ^ 64, z[4], z[5], z[6], z[7]);  // four chunks further, swizzled
+  ptx::stmatrix_x4_trans(row_smem ^ 64, z[4], z[5], z[6],
+                         z[7]);  // four chunks further in the swizzled row
 }
 
 template <class T, class Source>
@@ -248,7 +250,7 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
   Patch<T, Source> patch(p, taps, warp_id);
   const uint32_t taps_row =
       ptx::shared_address(taps) + Patch<T, Source>::place(lane_id % 8, lane_id / 8 * 8);
-  const auto row = [&](int member) {  // of a group between the convolutions
+  const auto row = [&](int member) {  // of a group of pixels between the convolutions
     return member * Tile::ROW_BYTES + ((chunk ^ member) << 4);  // @pixel_row
   };
   const auto group = [&](int plane, int line) {
@@ -256,7 +258,7 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
   };
   // @neighbour_rows
   const int own = row(member), left = row((member + 7) % 8), right = row((member + 1) % 8);
-  // Rows of edges: of four lines, column -1 in plane 0 and column 16 in plane 3.
+  // Edges of four lines: column -1 in plane 0 and column 16 in plane 3.
   const int edge_line = lane_id % 8 / 2, edge_chunk = (lane_id / 8 + edge_line) % 4;
   const int edge = lane_id % 2 == 0
                        ? group(0, edge_line) + (edge_chunk << 4)
@@ -288,12 +290,13 @@ __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p
         filters.convolve(taps_row + (2 * (line % 2) + odd) * Tile::TAPS_GROUP_BYTES,
                          is_line(line) ? columns[odd] : 0, z);  // @inside_lines
         store_pixels(pixels + group(1 + odd, line) + own, z);
-        // Even columns are also those that lie two before others', odd ones one behind; the one
-        // that comes round to the other end is in place of an edge.
+        // Each pixel also belongs to a second plane, one member further left (even columns) or
+        // right (odd columns). The pixel that wraps around takes the place of an edge, written
+        // below.
         store_pixels(pixels + (odd ? group(0, line) + right : group(3, line) + left), z);
       }
     }
-    __syncwarp();  // @edges_written: edges come last
+    __syncwarp();  // @edges_written: edges are stored last
     filters.convolve(taps_row + Tile::EDGES_AT,
                      // @inside_edges
                      is_line(t) ? halves(work.x > 0, work.x + Tile::WIDTH < p.W) : 0, z);

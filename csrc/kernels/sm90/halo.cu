@@ -1,4 +1,4 @@
-// The halo convolution's kernels.
+// Kernels of the halo convolution.
 
 #include "kernels/sm90/halo.cuh"
 

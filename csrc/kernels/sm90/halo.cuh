@@ -85,23 +85,18 @@ class HaloPolicy {
     ptx::tma_load_4d(to_smem, &p.x, full_barrier, c, coord.x + s - 1, coord.y - 1, coord.n);
   }
 
-  // A is pixels, B filters.
-  class Operands {
-    static constexpr int UNIT = 16;  // bytes, of addresses in descriptors
-    uint32_t a_low_, b_low_;
-
-   public:
-    __device__ __forceinline__ Operands(uint32_t smem, int consumer)
-        : a_low_(ptx::wgmma_descriptor_low(smem + offsetof(ConvStorage<Tile>, pixels) +
-                                           consumer * Tile::BOX_BYTES)),
-          b_low_(ptx::wgmma_descriptor_low(smem + offsetof(ConvStorage<Tile>, filters))) {}
-
-    __device__ __forceinline__ void of(uint32_t pixel_stage, uint32_t filter_stage, int r,
-                                       uint32_t& a, uint32_t& b) const {
-      a = a_low_ + (pixel_stage * Tile::PIXEL_BYTES + r * Tile::LINE_BYTES) / UNIT;  // @tap_start
-      b = b_low_ + filter_stage * (Tile::FILTER_BYTES / UNIT);
-    }
-  };
+  // A is pixels, B filters; addresses in 16 bytes, as in descriptors.
+  __device__ __forceinline__ static void operands(uint32_t smem, int consumer, uint32_t pixel_stage,
+                                                  uint32_t filter_stage, int r, uint32_t& a,
+                                                  uint32_t& b) {
+    using Storage = ConvStorage<Tile>;
+    const uint32_t pixels = smem + offsetof(Storage, pixels) + consumer * Tile::BOX_BYTES;
+    const uint32_t filters = smem + offsetof(Storage, filters);
+    // @tap_start
+    a = ptx::wgmma_descriptor_low(pixels) +
+        (pixel_stage * Tile::PIXEL_BYTES + r * Tile::LINE_BYTES) / 16;
+    b = ptx::wgmma_descriptor_low(filters) + filter_stage * (Tile::FILTER_BYTES / 16);
+  }
 
   struct Prefetch {  // nothing: the bias is in the L1 cache
     __device__ __forceinline__ Prefetch(const ConvParams&, const Work&) {}

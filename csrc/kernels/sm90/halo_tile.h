@@ -6,7 +6,7 @@
 
 namespace vgg::sm90 {
 
-// What a kernel writes: y, y pooled, or float32 sums over a part of C for reduce.cu.
+// Output of a kernel: y, y pooled, or float32 sums over a part of C for reduce.cu.
 enum class Result { whole, pooled, split };
 
 // A tile is BLOCK_N channels of TILE_W x TILE_H pixels for each of two warpgroups. CLUSTER blocks

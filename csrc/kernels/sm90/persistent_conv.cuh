@@ -193,7 +193,6 @@ __device__ __forceinline__ void multiply(float (&acc)[Policy::Tile::M_TILES][Pol
                                          int consumer, int chunks) {
   using Tile = typename Policy::Tile;
   constexpr int TAPS = Tile::STEP_TAPS, STAGES = Tile::STEP_STAGES, UNIT = 16, PERIOD = 1024;
-  const typename Policy::Operands operands(smem, consumer);
   uint32_t pixels_before = 0, filters_before = 0;
 #pragma unroll 1
   for (int step = 0; step < 9 / TAPS * chunks; ++step) {
@@ -206,7 +205,7 @@ __device__ __forceinline__ void multiply(float (&acc)[Policy::Tile::M_TILES][Pol
         if constexpr (STAGES > 1) pixels.advance();  // @next_pixels
       }
       uint32_t a, b;
-      operands.of(stage[tap % STAGES], filters.stage(), tap, a, b);
+      Policy::operands(smem, consumer, stage[tap % STAGES], filters.stage(), tap, a, b);
       filters.wait_full();  // @filters_full
       ptx::wgmma_fence();   // @wgmma_fence
 #pragma unroll

@@ -1,4 +1,4 @@
-// The kernels of the convolution with swapped operands.
+// Kernels of the convolution with swapped operands.
 
 #include "kernels/sm90/swap_ab.cuh"
 

@@ -45,26 +45,21 @@ class SwapAbPolicy {
     ptx::tma_load_4d(to_smem, &p.x, full_barrier, c, coord.n, coord.x - 1, coord.y + r - 1);
   }
 
-  // A is filters, B pixels.
-  class Operands {
-    static constexpr int UNIT = 16;  // bytes, of addresses in descriptors
-    uint32_t a_low_, b_low_;
-
-   public:
-    __device__ __forceinline__ Operands(uint32_t smem, int consumer)
-        : a_low_(ptx::wgmma_descriptor_low(smem + offsetof(ConvStorage<Tile>, filters) +
-                                           consumer * Tile::CHANNELS * Tile::ROW_BYTES)),
-          b_low_(ptx::wgmma_descriptor_low(smem + offsetof(ConvStorage<Tile>, pixels))) {}
-
-    __device__ __forceinline__ void of(uint32_t pixel_stage, uint32_t filter_stage, int tap,
-                                       uint32_t& a, uint32_t& b) const {
-      const int s = tap / 3, r = tap % 3;
-      const int group = Tile::STEP_STAGES == 1 ? Tile::BOX_W * r + s : s;  // of the box
-      a = a_low_ + filter_stage * (Tile::FILTER_BYTES / UNIT);
-      // @tap_start
-      b = b_low_ + pixel_stage * (Tile::PIXEL_BYTES / UNIT) + group * (Tile::GROUP_BYTES / UNIT);
-    }
-  };
+  // A is filters, B pixels; addresses in 16 bytes, as in descriptors.
+  __device__ __forceinline__ static void operands(uint32_t smem, int consumer, uint32_t pixel_stage,
+                                                  uint32_t filter_stage, int tap, uint32_t& a,
+                                                  uint32_t& b) {
+    using Storage = ConvStorage<Tile>;
+    const int s = tap / 3, r = tap % 3;
+    const int group = Tile::STEP_STAGES == 1 ? Tile::BOX_W * r + s : s;  // of the box
+    const uint32_t filters =
+        smem + offsetof(Storage, filters) + consumer * Tile::CHANNELS * Tile::ROW_BYTES;
+    const uint32_t pixels = smem + offsetof(Storage, pixels);
+    a = ptx::wgmma_descriptor_low(filters) + filter_stage * (Tile::FILTER_BYTES / 16);
+    // @tap_start
+    b = ptx::wgmma_descriptor_low(pixels) + pixel_stage * (Tile::PIXEL_BYTES / 16) +
+        group * (Tile::GROUP_BYTES / 16);
+  }
 
   struct Prefetch {
     TileCoord coord;

@@ -1,5 +1,5 @@
-// Adaptive max-pooling to grid x grid, in x's own dtype: a maximum is one of its values, and exact.
-// NaN propagates. With grid 1 it is the maximum of all pixels.
+// Adaptive max-pooling to grid x grid, in the dtype of x: a maximum is one of the values, and
+// exact. NaN propagates. With grid 1 the result is the maximum of all pixels.
 
 #include <math_constants.h>
 

@@ -1,5 +1,5 @@
-// Adaptive average pooling to grid x grid: a thread's sums are float32, in the order of bins.cuh,
-// and rounded once, when they have been divided.
+// Adaptive average pooling to grid x grid. Sums are float32, in the order of bins.cuh, and are
+// rounded once, after the division.
 
 #include "kernels/smxx/bins.cuh"
 

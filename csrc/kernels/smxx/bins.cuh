@@ -1,9 +1,9 @@
-// Adaptive pooling to grid x grid: the loop over a bin's pixels, for whatever they are reduced to.
+// Adaptive pooling to grid x grid: the loop over the pixels of a bin, for any reduction.
 //
 // A thread reduces SIZE neighbouring channels of one bin (n, i, j), and a block the next THREADS
-// of such packs in y's order, so that a warp reads and writes whole lines. Nothing is shared.
+// such packs in the order of y, so that a warp reads and writes whole lines. Threads share nothing.
 // Loop invariant: `bin` holds the pixels of the bin visited so far, row by row, so that the order
-// of additions is fixed. No bin is empty; where the grid is finer than x, bins repeat its pixels.
+// of additions is fixed. No bin is empty; if the grid is finer than x, bins repeat pixels.
 
 #pragma once
 
@@ -20,7 +20,7 @@ struct Bounds {
   __device__ __forceinline__ int length() const { return end - begin; }
 };
 
-// Reduction: `add(pack)` for every pixel, then `result(rows, columns)` of a bin of that size.
+// Reduction has `add(pack)` for every pixel, and `result(rows, columns)` for a bin of that size.
 template <class Reduction, class T, int SIZE>
 __device__ __forceinline__ void reduce_bins(const AdaptivePoolParams& p) {
   const int pack = blockIdx.x * AdaptivePoolParams::THREADS + threadIdx.x;
@@ -40,7 +40,7 @@ __device__ __forceinline__ void reduce_bins(const AdaptivePoolParams& p) {
   store(y, bin.result(rows.length(), columns.length()));
 }
 
-// The entry NAME: REDUCTION<T, SIZE> over every bin.
+// Defines kernel NAME: REDUCTION<T, SIZE> over every bin.
 #define POOL_BINS(NAME, REDUCTION, T, SIZE)                                 \
   extern "C" __global__ void __launch_bounds__(AdaptivePoolParams::THREADS) \
       NAME(const __grid_constant__ AdaptivePoolParams p) {                  \

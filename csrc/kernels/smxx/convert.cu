@@ -1,13 +1,13 @@
 // Conversion of layout, NCHW <-> NHWC, and of dtype.
 //
-// convert: one block transposes one tile of one matrix x[n], of TILE elements: 32 x 32, or where
-// x has few rows or few columns (3 colour channels) a longer one of as few, so that both the loads
-// and the stores of a warp are of whole lines. All threads load, in x's order, and store, in y's,
-// through shared memory, where the tile is float32, its shorter axis first. That axis' lines are
-// 32 / (their number) banks further apart than a multiple of 32, which leaves neither order with a
-// bank conflict.
+// convert: one block transposes one tile of TILE elements of one matrix x[n]. The tile is 32 x 32,
+// or longer and narrower if x has few rows or columns (3 colour channels), so that a warp loads and
+// stores whole lines. All threads load in the order of x and store in the order of y, through
+// shared memory, where the tile is float32 with its shorter axis first. The pitch of the shorter
+// axis' lines is a multiple of 32 banks plus 32 / (number of lines), so that neither order has bank
+// conflicts.
 //
-// cast: a thread converts ITEMS elements, THREADS apart; nothing is shared.
+// cast: a thread converts ITEMS elements, THREADS apart; threads share nothing.
 
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"

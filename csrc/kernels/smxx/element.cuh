@@ -1,4 +1,4 @@
-// Elements and vectors of them: the dtypes behind one interface, arithmetic in float32.
+// Elements and vectors of elements: one interface for all dtypes, with arithmetic in float32.
 
 #pragma once
 
@@ -17,7 +17,7 @@ __device__ inline float to_float(float v) { return v; }
 __device__ inline float to_float(__half v) { return __half2float(v); }
 __device__ inline float to_float(__nv_bfloat16 v) { return __bfloat162float(v); }
 
-// Round to nearest even; what is too large for float16 becomes infinity.
+// Rounds to nearest even; values too large for float16 become infinity.
 template <class T>
 __device__ T from_float(float v);
 template <>
@@ -37,7 +37,7 @@ __device__ inline __nv_bfloat16 from_float<__nv_bfloat16>(float v) {
 template <class T>
 constexpr int VECTOR = 16 / sizeof(T);
 
-// SIZE elements that are loaded and stored in one access.
+// SIZE elements, loaded and stored in one access.
 template <class T, int SIZE>
 struct alignas(SIZE * sizeof(T)) Pack {
   T e[SIZE];
@@ -53,7 +53,7 @@ __device__ void store(T* to, const Pack<T, SIZE>& pack) {
   *reinterpret_cast<Pack<T, SIZE>*>(to) = pack;
 }
 
-// The greater one, in one instruction; NaN where one of them is NaN, unlike fmaxf.
+// The greater value, in one instruction. Unlike fmaxf, the result is NaN if a or b is NaN.
 __device__ inline float max_nan(float a, float b) { return ptx::max_nan(a, b); }
 __device__ inline __half max_nan(__half a, __half b) { return __hmax_nan(a, b); }
 __device__ inline __half2 max_nan(__half2 a, __half2 b) { return __hmax2_nan(a, b); }
@@ -64,7 +64,7 @@ __device__ inline __nv_bfloat162 max_nan(__nv_bfloat162 a, __nv_bfloat162 b) {
   return __hmax2_nan(a, b);
 }
 
-// Element by element; two at once where a register holds two.
+// Element by element; two at once if a register holds two.
 template <class T, int SIZE>
 __device__ Pack<T, SIZE> max_nan(const Pack<T, SIZE>& a, const Pack<T, SIZE>& b) {
   using Two = std::conditional_t<std::is_same_v<T, __half>, __half2, __nv_bfloat162>;

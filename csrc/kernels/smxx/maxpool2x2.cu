@@ -1,9 +1,9 @@
 // Max-pooling, 2x2, stride 2.
 //
-// A thread computes SIZE neighbouring channels of one pixel of y, and a block the next THREADS
-// of such packs in y's order, so that a warp reads and writes whole lines. Nothing is shared: a
-// thread loads all four inputs of its outputs, and every input is loaded once. A last row or
-// column of odd length is left out. There is no loop.
+// A thread computes SIZE neighbouring channels of one pixel of y, and a block the next THREADS such
+// packs in the order of y, so that a warp reads and writes whole lines. Threads share nothing: each
+// loads the four inputs of its outputs, and every input is loaded once. If H or W is odd, the last
+// row or column is left out. There is no loop.
 
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"

@@ -1,8 +1,8 @@
 // ReLU of an array of any shape.
 //
 // A thread takes PACKS packs of SIZE neighbouring elements, THREADS packs apart, and a block the
-// next PACKS * THREADS packs, so that a warp reads and writes whole lines. Nothing is shared: a
-// thread stores only where it alone has loaded, so that y may be x.
+// next PACKS * THREADS packs, so that a warp reads and writes whole lines. Threads share nothing. A
+// thread stores only to elements that it alone has loaded, so that y may be x.
 
 #include "kernels/params.h"
 #include "kernels/smxx/element.cuh"

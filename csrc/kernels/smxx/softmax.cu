@@ -1,10 +1,11 @@
 // Softmax over the rows of a matrix.
 //
-// One block of THREADS threads normalises one row: a single warp for short rows, eight for long
-// ones. A thread visits every THREADS-th pack of SIZE elements, three times: maximum, sum, result;
-// the second and third visits hit the cache. Only the two reductions are shared. A thread stores
-// only where it alone has loaded, so that y may be x. exp is taken of values <= 0, so it cannot
-// overflow; a row of nothing but -inf, or with a NaN or +inf in it, gives NaN, as in PyTorch.
+// One block of THREADS threads normalises one row: one warp for short rows, eight warps for long
+// rows. A thread visits every THREADS-th pack of SIZE elements three times, for maximum, sum and
+// result; the second and third visits hit the cache. Threads share only the two reductions. A
+// thread stores only to elements that it alone has loaded, so that y may be x. exp is taken of
+// values <= 0, so it cannot overflow. A row of only -inf, or with NaN or +inf, gives NaN, as in
+// PyTorch.
 
 #include <math_constants.h>
 
@@ -15,7 +16,7 @@ namespace vgg::smxx {
 
 constexpr int WARP = 32;
 
-// The reduction of `value` over the block, in every thread, always in the same order.
+// Reduces `value` over the block, always in the same order; every thread gets the result.
 template <int THREADS, class Reduce>
 __device__ float block_reduce(float value, float* warp_smem /* [THREADS / WARP] */, Reduce reduce) {
 #pragma unroll
@@ -24,7 +25,7 @@ __device__ float block_reduce(float value, float* warp_smem /* [THREADS / WARP] 
   }
   if constexpr (THREADS > WARP) {
     if (threadIdx.x % WARP == 0) warp_smem[threadIdx.x / WARP] = value;
-    __syncthreads();  // @softmax_barrier: every warp's value is written before anyone reads it
+    __syncthreads();  // @softmax_barrier: the values of all warps are written
     value = warp_smem[0];
 #pragma unroll
     for (int warp_id = 1; warp_id < THREADS / WARP; ++warp_id) {
@@ -36,7 +37,8 @@ __device__ float block_reduce(float value, float* warp_smem /* [THREADS / WARP] 
 
 template <class T, int SIZE, int THREADS>
 __device__ __forceinline__ void softmax(const SoftmaxParams& p) {
-  __shared__ float max_smem[THREADS / WARP], sum_smem[THREADS / WARP];  // one each: no reuse
+  __shared__ float max_smem[THREADS / WARP],
+      sum_smem[THREADS / WARP];  // separate, so that none is reused
   const T* x = static_cast<const T*>(p.x) + static_cast<int64_t>(blockIdx.x) * p.n;  // [n]
   T* y = static_cast<T*>(p.y) + static_cast<int64_t>(blockIdx.x) * p.n;              // [n]
   const int first = threadIdx.x * SIZE, stride = THREADS * SIZE;

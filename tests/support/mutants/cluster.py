@@ -1,5 +1,5 @@
-"""Faults planted in what the two blocks of a cluster of Hopper's convolutions do together, and in
-the halo convolution's split sums.
+"""Faults planted in the cooperation of two blocks of a cluster, and in the split sums, of the halo
+convolution of sm_90a.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ SUMS = ("bytes of workspace were never written", "already written", "wrote too",
 UNMADE = ("that is not initialised", "initialised")
 
 MUTANTS = [
-    # What the blocks wait for.
+    # Waits between the blocks.
     mutant("starts-without-the-other", syncs_its_own_block("first_sync"), *UNMADE),
     mutant(
         "starts-with-a-relaxed-barrier",
@@ -163,7 +163,7 @@ MUTANTS = [
         *RACE,
     ),
     mutant("expects-twice-as-much", with_operand(EXPECT, 2, "32768", "filters_expect"), DEADLOCK),
-    # What they copy.
+    # Copies.
     mutant("copies-to-one-block", copies_to("1"), DEADLOCK),
     mutant("copies-to-the-other-only", copies_to("2"), DEADLOCK),
     mutant("both-copy-one-half", keeps("or.b32", 1, "filters_share"), WRONG),
@@ -177,7 +177,7 @@ MUTANTS = [
     mutant(
         "split-begins-at-the-first-channel", is_zero("mul.lo.s32", "split_begin"), WRONG, case=SPLIT
     ),
-    # One split has a single chunk: without it, it writes before it has waited for anything.
+    # One split has a single chunk. Without the chunk, it writes before it has waited for a launch.
     mutant(
         "split-loses-a-chunk",
         each("min.s32", "split_end", by=loses_a_chunk),

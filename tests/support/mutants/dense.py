@@ -64,7 +64,7 @@ def mutant(
 PAST = " past its "
 
 MUTANTS = [
-    # The ring. What is refilled too early may also end a phase that nobody has seen.
+    # The ring. A stage refilled too early may also end a phase before a consumer sees it.
     mutant("does-not-wait-for-stages", does_not_wait("stage_full"), FLIGHT, UNWRITTEN),
     mutant("refills-too-early", does_not_wait("stage_empty"), ARRIVALS, *RACE),
     mutant(

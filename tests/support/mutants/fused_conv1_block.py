@@ -1,4 +1,4 @@
-"""Faults planted in the kernel of the first two convolutions; what is right is so to the bit."""
+"""Faults planted in the kernel of the first two convolutions, whose results are exact."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from vgg_cuda.backends.operations import normalization
 
 @dataclass(frozen=True)
 class Block(Case):
-    """uint8 pixels, whose preset shifts them: black is far from the padding's zeros."""
+    """uint8 pixels with a preset that shifts them: black differs from the zeros of the padding."""
 
     preset: str = "torchvision"
 
@@ -74,7 +74,7 @@ class Block(Case):
         return y.tobytes() == self._same.tobytes()
 
 
-# Two tiles in a line, cut off below and at the right, each in a block of its own, and five in one.
+# Two tiles in a line, cut off below and at the right, in a block each; and five tiles in one block.
 BLOCK = Block("fused_conv1_block", (1, 7, 20), arch="sm_90a")
 TILES = Block("fused_conv1_block", (1, 4, 70), arch="sm_90a", sm_count=1)
 
@@ -99,7 +99,7 @@ def mutant(
 
 
 MUTANTS = [
-    # Who waits for whom.
+    # Waits.
     mutant("does-not-wait-for-filters", does_not_wait("filters_full"), FLIGHT, UNWRITTEN),
     mutant("does-not-wait-for-pixels", does_not_wait("pixels_full"), UNWRITTEN, *RACE),
     mutant(
@@ -248,6 +248,6 @@ MUTANTS = [
 
 HARMLESS = [
     mutant("two-syncwarps", twice("bar.warp", "taps_written")),
-    # Nobody waits for them.
+    # No producer waits for these pixels.
     mutant("keeps-the-only-pixels", deletes("mbarrier.arrive", "release_pixels")),
 ]

@@ -98,7 +98,7 @@ def swaps_parts(i: int, j: int) -> Edit:
 
 
 def next_tap(text: Text) -> None:
-    """The columns outside the image are those of the filter's next tap."""
+    """The columns outside the image are taken from the next tap of the filter."""
     for mask in text.find("or.b32", "inside_columns"):
         text.append(mask, f"shl.b32 {mask.operands[0]}, {mask.operands[0]}, 1;")
 

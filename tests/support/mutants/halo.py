@@ -60,7 +60,7 @@ def mutant(
 
 
 MUTANTS = [
-    # The rings. What is refilled too early may also end a phase that nobody has seen.
+    # The rings. A stage refilled too early may also end a phase before a consumer sees it.
     mutant("does-not-wait-for-pixels", does_not_wait("pixels_full"), FLIGHT, UNWRITTEN),
     mutant("does-not-wait-for-filters", does_not_wait("filters_full"), FLIGHT, UNWRITTEN),
     mutant("refills-pixels-too-early", does_not_wait("pixels_empty"), ARRIVALS, *RACE),
@@ -197,7 +197,7 @@ HARMLESS = [
         with_operand("cp.async.bulk.wait_group", 0, "0", "buffer_free"),
         case=POOL,
     ),
-    # Nobody waits for them.
+    # No other block waits for these stages.
     mutant(
         "keeps-the-last-stages-of-the-only-tile",
         deletes("mbarrier.arrive", "release_last_filters", "release_last_pixels"),
