@@ -239,7 +239,7 @@ def test_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         module.source_commit(tmp_path)
 
 
-def test_commit_file_is_rewritten_only_where_it_differs(
+def test_commit_file_is_rewritten_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     module = backend_module(monkeypatch, "vgg_commit")

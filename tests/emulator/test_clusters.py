@@ -7,8 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, address, read, result, run
+from support.ptx_pairs import (
+    Pair,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
+)
+from support.ptx_programs import Buffer, address, every_order, read, result, run
 
 from vgg_cuda import _C
 
@@ -21,7 +25,7 @@ SYNC = "barrier.cluster.arrive.release.aligned; barrier.cluster.wait.acquire.ali
 
 @pytest.mark.parametrize("cluster", [(1, 1, 1), (2, 1, 1), (2, 3, 1), (1, 1, 2), (4, 3, 1)])
 @pytest.mark.parametrize("by_launch", [True, False])
-def test_indices(cluster: tuple[int, int, int], by_launch: bool) -> None:
+def test_cluster_indices(cluster: tuple[int, int, int], by_launch: bool) -> None:
     grid = (4, 3, 2)
     names = [f"{name}.{axis}" for name in ("cluster_ctaid", "cluster_nctaid", "clusterid",
                                            "nclusterid") for axis in "xyz"]  # fmt: skip
@@ -75,7 +79,7 @@ LOADS = {
 @every_order
 @pytest.mark.parametrize("load", LOADS)
 @pytest.mark.parametrize("blocks", [2, 4])
-def test_blocks_read_each_other(load: str, blocks: int, schedule: str, lazy: bool) -> None:
+def test_cluster_blocks_read_each_other(load: str, blocks: int, schedule: str, lazy: bool) -> None:
     body = EXCHANGE.replace("BEFORE", SYNC).replace("AFTER", SYNC).replace("LOAD", LOADS[load])
     out = result("out", 8 * 32)
     launch: dict[str, Any] = {"grid": 8, "cluster": (blocks, 1, 1)}
@@ -106,7 +110,7 @@ ld.shared.u32 %r6, [%r3];
 
 @every_order
 @pytest.mark.parametrize("start", [SYNC, RELAXED])
-def test_stores_that_arrive(start: str, schedule: str, lazy: bool) -> None:
+def test_cluster_stores_that_arrive(start: str, schedule: str, lazy: bool) -> None:
     out = result("out", 4 * 32)
     body = STORE.replace("START", start).replace("AWAIT", WAIT)
     run(body, out, grid=4, cluster=(2, 1, 1), schedule=schedule, lazy=lazy)
@@ -129,7 +133,7 @@ REMOTE = "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r7];"
 
 
 @every_order
-def test_arrivals_at_mbarriers_of_others(schedule: str, lazy: bool) -> None:
+def test_cluster_arrivals_at_remote_mbarriers(schedule: str, lazy: bool) -> None:
     out = result("out", 64)
     body = ARRIVE.replace("START", SYNC).replace("AWAIT", WAIT).replace("ARRIVAL", REMOTE)
     run(body, out, **PAIR, schedule=schedule, lazy=lazy)
@@ -152,7 +156,7 @@ mov.u16 %h1, 3; setp.ne.u32 %p3, %r10, 0; @%p3 bra WAIT;
 
 
 @every_order
-def test_multicast(schedule: str, lazy: bool) -> None:
+def test_cluster_multicast(schedule: str, lazy: bool) -> None:
     x, out = read("x", np.arange(32, dtype=np.uint32)), result("out", 64)
     body = MULTICAST.replace("START", SYNC)
     counters = run(body, x, out, **PAIR, schedule=schedule, lazy=lazy)
@@ -240,16 +244,14 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_no_alarm_where_it_is_done_right(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +267,6 @@ def test_no_alarm_where_it_is_done_right(pair: Pair, schedule: str, lazy: bool) 
     ],
     ids=["grid", "32", "0", "directive"],
 )
-def test_launches(launch: dict[str, Any], message: str) -> None:
+def test_launch_arguments_are_checked(launch: dict[str, Any], message: str) -> None:
     with pytest.raises(_C.EmulatorError, match=re.escape("launch with " + message)):
         run("", **launch)

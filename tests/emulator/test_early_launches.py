@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.ptx_pairs import Pair, assert_fails, every_order
+from support.ptx_pairs import (
+    Pair,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
+)
 from support.ptx_programs import (
     Buffer,
     address,
     constant,
+    every_order,
     read,
     result,
     run,
@@ -67,7 +72,7 @@ def buffers() -> list[Buffer]:
 
 
 @every_order
-def test_what_waits(schedule: str, lazy: bool) -> None:
+def test_early_launch_waits(schedule: str, lazy: bool) -> None:
     for early in (True, False):
         x, w, out, count = buffers()
         launch = {**EARLY, "early": early, "schedule": schedule, "lazy": lazy}
@@ -77,7 +82,7 @@ def test_what_waits(schedule: str, lazy: bool) -> None:
 
 
 @every_order
-def test_constants_may_be_read_and_copied_at_once(schedule: str, lazy: bool) -> None:
+def test_early_launch_reads_constants_at_once(schedule: str, lazy: bool) -> None:
     x, w, out, count = buffers()
     run(program(BULK.replace("FROM", "%w")), x, w, out, count, **EARLY, schedule=schedule,
         lazy=lazy)  # fmt: skip
@@ -112,20 +117,18 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_no_alarm_where_it_is_done_right(pair: Pair, schedule: str, lazy: bool) -> None:
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_right_program_raises_no_alarm(pair: Pair) -> None:
+    assert_runs_in_every_order(pair)
 
 
 @pytest.mark.parametrize("pair", FAULTS[:5], ids=lambda pair: pair.name)
-def test_no_alarm_where_everything_before_has_ended(pair: Pair) -> None:
+def test_late_launch_needs_no_wait(pair: Pair) -> None:
     """Of an ordinary launch; what it writes twice is another fault."""
     if pair.name != "write":
         run(pair.body(True), *buffers(), **{**EARLY, "early": False})

@@ -1,18 +1,23 @@
-"""Launches that never end, that are interrupted, and that cannot start their CPU threads."""
+"""Launches: arguments, endless loops, interrupts, and CPU threads that cannot start."""
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
+import numpy as np
 import pytest
+from support.ptx_programs import Buffer, address, aligned, read, run
 
 from vgg_cuda import _C
 
 pytestmark = pytest.mark.emulator
 
+WORDS = np.arange(32, dtype=np.uint32)
 ENDLESS = """
 .version 9.0
 .target sm_80
@@ -82,3 +87,47 @@ print("alive")
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (0, "alive\n"), run.stderr
+
+
+@pytest.mark.parametrize(
+    ("launch", "message"),
+    [
+        ({"grid": 0}, "kernel example: launch with an empty grid"),
+        ({"grid": (1, 0, 1)}, "kernel example: launch with an empty grid"),
+        ({"block": 0}, "kernel example: launch with 0 threads in a block"),
+        ({"block": 1025}, "kernel example: launch with 1025 threads in a block"),
+        (
+            {"extra_bytes": b"1234"},
+            "kernel example: launch with 12 bytes of parameters, but it has 8",
+        ),
+        ({"smem": 64}, "launch with dynamic shared memory, which the kernel does not declare"),
+        ({"smem": -1}, "kernel example: launch with negative dynamic shared memory"),
+    ],
+    ids=["grid", "grid-y", "no-threads", "threads", "parameters", "shared", "negative-shared"],
+)
+def test_launch_arguments_are_checked(launch: dict[str, Any], message: str) -> None:
+    with pytest.raises(_C.EmulatorError, match=re.escape(message)):
+        run("mov.u32 %r1, 0;", read("x", WORDS), **launch)
+
+
+def test_overlapping_buffers_are_refused() -> None:
+    memory = aligned(WORDS)
+    with pytest.raises(_C.EmulatorError, match="buffers x and y overlap"):
+        run("", Buffer("x", memory[:20]), Buffer("y", memory[10:], "write_once"))
+
+
+def test_output_that_is_an_input_is_written_once() -> None:
+    memory = aligned(WORDS)
+    body = address("%rd1", "x", "%tid", 4) + "ld.global.u32 %r1, [%rd1]; add.u32 %r1, %r1, 1;\n"
+    store = "st.global.u32 [%rd1], %r1;"
+    in_place = (Buffer("x", memory), Buffer("y", memory, "write_once"))
+    run(body + store, *in_place)
+    np.testing.assert_array_equal(memory, WORDS + 1)
+    with pytest.raises(_C.EmulatorError, match=r"writes x/y\[0:4\], which was already written"):
+        run(body + store + store, *in_place)
+
+
+def test_unknown_access_is_refused() -> None:
+    expected = "access: expected one of any, constant, read, update, write_once"
+    with pytest.raises(ValueError, match=expected):
+        run("", Buffer("x", WORDS, "append"))

@@ -21,7 +21,7 @@ MMA: dict[str, dict[str, Any]] = TABLES["mma"]
 LDMATRIX: dict[str, dict[str, Any]] = TABLES["ldmatrix"]
 
 
-def test_the_evaluator_of_layouts() -> None:
+def test_layout_evaluator_follows_cute() -> None:
     """The examples of CuTe's own documentation (01_layout.md): (4,(2,2)):(2,(1,8))."""
     got = table({"shape": [4, [2, 2]], "stride": [2, [1, 8]]})
     np.testing.assert_array_equal(
@@ -104,14 +104,14 @@ def mma_inputs(atom: dict[str, Any]) -> Iterator[tuple[str, np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("name", MMA)
-def test_every_element_of_a_product_is_where_cute_says(name: str) -> None:
+def test_mma_elements_follow_cute_layouts(name: str) -> None:
     atom = MMA[name]
     for operand, a, b, c in mma_inputs(atom):
         np.testing.assert_array_equal(multiply(atom, a, b, c), a @ b + c, err_msg=operand)
 
 
 @pytest.mark.parametrize("name", MMA)
-def test_products_of_random_numbers(name: str) -> None:
+def test_product_of_random_numbers(name: str) -> None:
     atom = MMA[name]
     m, n, k = atom["mnk"]
     rng = np.random.default_rng(1)
@@ -123,7 +123,7 @@ def test_products_of_random_numbers(name: str) -> None:
     assert (np.abs(multiply(atom, a, b, c) - (a @ b + c)) <= bound).all()
 
 
-def test_sums_are_float32() -> None:
+def test_mma_sums_are_float32() -> None:
     """2048 + 1 is no float16, 65504 * 16 * 2 overflows it."""
     atom = MMA["SM80_16x8x16_F32F16F16F32_TN"]
     a = np.full((1, 16, 16), 65504.0)
@@ -133,7 +133,7 @@ def test_sums_are_float32() -> None:
     np.testing.assert_array_equal(got, np.full((1, 16, 8), 65504 * 32 + 1))
 
 
-def test_infinity_and_nan_go_through_a_product() -> None:
+def test_mma_passes_infinity_and_nan() -> None:
     atom = MMA["SM80_16x8x16_F32F16F16F32_TN"]
     a = np.zeros((1, 16, 16))
     a[0, 3, 5], a[0, 4, 5], a[0, 5, 5] = np.inf, np.nan, 1
@@ -144,7 +144,7 @@ def test_infinity_and_nan_go_through_a_product() -> None:
     np.testing.assert_array_equal(np.delete(got, [3, 4, 5], axis=0), np.zeros((13, 8)))
 
 
-def test_tf32_ignores_the_low_bits_of_its_operands() -> None:
+def test_mma_tf32_ignores_low_bits() -> None:
     atom = MMA["SM80_16x8x8_F32TF32TF32F32_TN"]
     a = np.full((1, 16, 8), 1 + 2**-10 + 2**-11)
     got = multiply(atom, a, np.ones((1, 8, 8)), np.zeros((1, 16, 8)))
@@ -158,7 +158,7 @@ ROW_BYTES = 48  # from one to the next, so that a wrong stride would show
 
 
 @pytest.mark.parametrize("name", LDMATRIX)
-def test_every_element_of_ldmatrix_is_where_cute_says(name: str) -> None:
+def test_ldmatrix_elements_follow_cute_layouts(name: str) -> None:
     atom = LDMATRIX[name]
     registers = atom["registers"]
     rows = np.random.default_rng(0).permutation(ROWS)[:32]  # which row each lane addresses

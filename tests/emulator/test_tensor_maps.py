@@ -11,8 +11,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 from support.cute_layouts import swizzled
-from support.ptx_pairs import Pair, assert_fails, every_order
-from support.ptx_programs import Buffer, read, result, run, scratch
+from support.ptx_pairs import (
+    Pair,
+    assert_fails_in_every_order,
+    assert_runs_in_every_order,
+)
+from support.ptx_programs import Buffer, every_order, read, result, run, scratch
 
 from vgg_cuda import _C
 
@@ -229,18 +233,18 @@ LOADS = {
 
 
 @pytest.mark.parametrize("name", LOADS)
-def test_load(name: str) -> None:
+def test_tensor_map_load(name: str) -> None:
     LOADS[name].load()
 
 
 @pytest.mark.parametrize("name", TILED)
-def test_store(name: str) -> None:
+def test_tensor_map_store(name: str) -> None:
     TILED[name].store()
 
 
 @every_order
 @pytest.mark.parametrize("name", ["4d-halo", "im2col-4d"])
-def test_in_every_order(name: str, schedule: str, lazy: bool) -> None:
+def test_tensor_map_copies_in_every_order(name: str, schedule: str, lazy: bool) -> None:
     case = LOADS[name]
     ordered = Case(case.map, case.at, case.tap, {"schedule": schedule, "lazy": lazy})
     ordered.load()
@@ -248,7 +252,7 @@ def test_in_every_order(name: str, schedule: str, lazy: bool) -> None:
         ordered.store()
 
 
-def test_hints_and_prefetches() -> None:
+def test_tensor_map_hints_and_prefetches() -> None:
     case = TILED["2d"]
     case.load(".L2::cache_hint")
     body = "mov.b64 %rd10, map; cvta.param.u64 %rd10, %rd10;\n"
@@ -294,7 +298,7 @@ IM2COL = ((-1, -1), (-1, -1), 64, 128)
     ],
     ids=lambda value: re.sub(r"\W+", "-", str(value))[:40],
 )  # fmt: skip
-def test_maps_that_the_driver_would_refuse(changes: dict[str, Any], message: str) -> None:
+def test_tensor_map_follows_driver_rules(changes: dict[str, Any], message: str) -> None:
     assert len(_C.emulator_tensor_map(**GOOD)) == 128
     with pytest.raises(ValueError, match=re.escape(message)):
         _C.emulator_tensor_map(**{**GOOD, **changes})
@@ -341,14 +345,13 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@every_order
 @pytest.mark.parametrize("pair", FAULTS, ids=lambda pair: pair.name)
-def test_the_fault_is_found(pair: Pair, schedule: str, lazy: bool) -> None:
-    assert_fails(pair, schedule=schedule, lazy=lazy)
-    pair.run(fault=False, schedule=schedule, lazy=lazy)
+def test_fault_is_found(pair: Pair) -> None:
+    assert_fails_in_every_order(pair)
+    assert_runs_in_every_order(pair)
 
 
-def test_a_map_of_more_than_the_buffer() -> None:
+def test_tensor_map_beyond_its_buffer() -> None:
     x = read("x", CASE.map.array())
     larger = Map((64, 21), (32, 8))
     tensor_map = _C.emulator_tensor_map(x.array.ctypes.data, "float16", larger.dims, (128,),
@@ -358,7 +361,7 @@ def test_a_map_of_more_than_the_buffer() -> None:
         run(body, x, result("out", 512, np.uint8), **with_map(2, tensor_map))
 
 
-def test_pixels_that_im2col_does_not_have() -> None:
+def test_im2col_starts_inside_its_bounds() -> None:
     case = LOADS["im2col-4d"]
     x = read("x", case.map.array())
     copy = COPY.replace(".2d", ".4d").replace(".global", ".global.im2col")
@@ -379,6 +382,6 @@ def test_pixels_that_im2col_does_not_have() -> None:
         "cp.async.bulk.tensor.4d.global.shared::cta.im2col_no_offs.bulk_group",
     ],
 )
-def test_what_is_not_modelled(name: str) -> None:
+def test_unmodelled_instruction_is_refused(name: str) -> None:
     with pytest.raises(_C.EmulatorError, match=r"example\.cuh:1"):
         run(name + " [%rd1, {0}], [%r1];")

@@ -44,7 +44,7 @@ EXPECTED = np.maximum(HALF, 0)
 @pytest.mark.parametrize(
     "stream", [1, 2, 64, Stream(96)], ids=["legacy", "per-thread", "handle", "cupy"]
 )
-def test_a_stream_that_is_given_is_told_to_the_producer(log: Log, array: Any, stream: Any) -> None:
+def test_given_stream_is_passed_to_the_producer(log: Log, array: Any, stream: Any) -> None:
     """Else the producer's work is ordered before another stream's than the one that reads x."""
     here = (1, getattr(stream, "ptr", stream))
     y = ops.relu(array(HALF, 1), stream=stream)
@@ -54,20 +54,20 @@ def test_a_stream_that_is_given_is_told_to_the_producer(log: Log, array: Any, st
     assert (log.streams, log.device, log.synchronized) == ([0], 0, 0)
 
 
-def test_without_a_stream_it_is_cupys_current_one(log: Log) -> None:
+def test_default_stream_is_the_current_one_of_cupy(log: Log) -> None:
     with Stream(192):
         ops.relu(FakeJaxArray(HALF))
     assert log.shared_on == log.launched_on == log.given_back_on == [(0, 192)]
 
 
-def test_weights_are_shared_on_the_stream_that_reads_them(log: Log) -> None:
+def test_weights_are_shared_on_their_reading_stream(log: Log) -> None:
     w = FakeJaxArray(draw_in((8, 3, 3, 16), "float16", 0.1, seed=1))
     ops.conv3x3(FakeJaxArray(HALF), w, stream=64)
     assert set(log.shared_on) == set(log.launched_on) == set(log.given_back_on) == {(0, 64)}
     assert len(log.shared_on) == 2
 
 
-def test_a_default_stream_of_ones_own(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_per_thread_default_stream(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """CuPy's may be the thread's; PyTorch, which knows none, is on the legacy one."""
     torch_: Any = sys.modules["torch"]
     legacy = SimpleNamespace(cuda_stream=0)
@@ -79,7 +79,7 @@ def test_a_default_stream_of_ones_own(log: Log, monkeypatch: pytest.MonkeyPatch)
     assert log.launched_on[-1] == (0, 0)
 
 
-def test_no_such_stream(log: Log) -> None:
+def test_unknown_stream_is_refused(log: Log) -> None:
     for x in (asarray(HALF), FakeTensor(HALF), FakeJaxArray(HALF)):
         with pytest.raises(ValueError, match="relu: stream: expected an address, got -1"):
             ops.relu(x, stream=-1)
@@ -102,7 +102,7 @@ class Bare:
 
 
 @pytest.mark.parametrize(("named", "waits"), [(64, [64]), (1, [1]), (2, [2]), (None, [])])
-def test_the_stream_of_a_cuda_array_interface(log: Log, named: Any, waits: list[int]) -> None:
+def test_stream_of_a_cuda_array_interface(log: Log, named: Any, waits: list[int]) -> None:
     y = ops.relu(Bare(HALF, stream=named))
     assert isinstance(y, ndarray)
     np.testing.assert_array_equal(y.view(np.ndarray), EXPECTED)
@@ -118,7 +118,7 @@ def test_managed_memory(log: Log) -> None:
 
 
 @pytest.mark.usefixtures("log")
-def test_out_that_is_read_only_on_a_gpu() -> None:
+def test_read_only_out_is_refused() -> None:
     """CuPy shares such memory as if it could be written."""
     with pytest.raises(ValueError, match="out: expected a writable array, got a read-only JAX"):
         ops.relu(FakeJaxArray(HALF), out=FakeJaxArray(np.zeros_like(HALF)))

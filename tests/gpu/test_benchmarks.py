@@ -34,7 +34,7 @@ def measured(folder: Path, **given: Any) -> Report:
 @pytest.mark.parametrize("graph", [True, False], ids=["graph", "plain"])
 @pytest.mark.parametrize("dtype", ["float16", "tf32", "float32"])
 @pytest.mark.parametrize("kind", ["model", "kernel"])
-def test_times_of_the_device_and_the_host(
+def test_benchmark_times_of_device_and_host(
     tmp_path: Path, kind: Any, dtype: str, graph: bool
 ) -> None:
     report = measured(tmp_path, kind=kind, dtype=dtype, graph=graph)
@@ -51,14 +51,14 @@ def test_times_of_the_device_and_the_host(
 
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="needs torch")
-def test_beside_pytorch(tmp_path: Path) -> None:
+def test_benchmark_beside_pytorch(tmp_path: Path) -> None:
     report = measured(tmp_path, peers=("torch",), dtype="float16")
     for row in report.results:
         assert row.status in ("ok", "n/a"), row.reason  # where PyTorch has no GPU
         assert row.peer == "vgg_cuda" or row.status == "n/a" or row.ratio > 0
 
 
-def test_a_profile_has_every_launch(tmp_path: Path) -> None:
+def test_profile_has_every_launch(tmp_path: Path) -> None:
     report = measured(tmp_path, kind="profile", batches=(4,), dtype="float16")
     assert [row.status for row in report.results] == ["ok"] * len(report.results)
     assert sum(row.share for row in report.results) == pytest.approx(1)

@@ -51,7 +51,7 @@ def same(y: Any, expected: np.ndarray) -> bool:
     return y.view(np.ndarray).tobytes() == expected.tobytes()
 
 
-def test_results_are_beside_x_and_nothing_waits(log: Log) -> None:
+def test_result_is_on_the_gpu_of_x_without_waiting(log: Log) -> None:
     expected = ops.conv3x3(X, W, BIAS, relu=True, pool=True, device="emulator")
     for index in (0, 1):
         for w, bias in ((W, BIAS), (on(index, W), on(index, BIAS)), (on(index, W), BIAS)):
@@ -103,7 +103,7 @@ def test_out_and_in_place(log: Log) -> None:
         ops.softmax(x.reshape(12, 96)[:6], out=x.reshape(12, 96)[1:7])
 
 
-def test_nothing_is_moved_unasked(log: Log) -> None:
+def test_arrays_are_never_moved_implicitly(log: Log) -> None:
     with pytest.raises(ValueError, match=r"x: expected an array on cuda, got .*cupy\.asarray"):
         ops.relu(X, device="cuda")
     for device in ("cpu", "emulator"):
@@ -140,7 +140,7 @@ def test_unsupported_gpus(log: Log) -> None:
         get_backend("cuda:3")
 
 
-def test_too_large_a_batch(log: Log) -> None:
+def test_batch_beyond_the_limit_is_refused(log: Log) -> None:
     log.free, log.pooled = 1000, 100
     with pytest.raises(
         MemoryError,
@@ -151,7 +151,7 @@ def test_too_large_a_batch(log: Log) -> None:
     assert ops.relu(on(0, X)).shape == X.shape
 
 
-def test_memory_is_never_refused_on_suspicion(log: Log) -> None:
+def test_memory_is_tried_before_it_is_refused(log: Log) -> None:
     x = on(0, X)
     log.pooled = X.nbytes
     ops.relu(x)
@@ -176,9 +176,7 @@ def test_memory_is_never_refused_on_suspicion(log: Log) -> None:
     assert ops.relu(x, out=out) is out
 
 
-def test_garbage_is_collected_before_memory_is_refused(
-    log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_garbage_is_collected_before_refusal(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     def collect() -> None:
         log.free = 10**9
 
@@ -187,7 +185,7 @@ def test_garbage_is_collected_before_memory_is_refused(
     assert ops.relu(on(0, X)).shape == X.shape
 
 
-def test_devices_are_described_once(log: Log) -> None:
+def test_device_is_described_once(log: Log) -> None:
     for _ in range(3):
         ops.relu(on(0, X), device="cuda:0")
         get_backend("cuda:1")
@@ -213,7 +211,7 @@ def fake(log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
     return log
 
 
-def test_a_tensor_is_computed_on_pytorchs_stream(fake: Log) -> None:
+def test_tensor_is_computed_on_pytorch_stream(fake: Log) -> None:
     for index, arch in enumerate(("sm_90", "sm_86")):
         options: dict[str, Any] = {"relu": True, "arch": arch}
         expected = ops.conv3x3(X, W, BIAS, device="emulator", **options)
@@ -228,7 +226,7 @@ def test_a_tensor_is_computed_on_pytorchs_stream(fake: Log) -> None:
     assert (fake.streams, fake.device, fake.synchronized) == ([0], 0, 0)
 
 
-def test_out_is_written_on_pytorchs_stream(fake: Log) -> None:
+def test_out_is_written_on_pytorch_stream(fake: Log) -> None:
     out = FakeTensor(np.zeros_like(X), 1)
     assert ops.relu(FakeTensor(X, 1), out=out) is out
     assert same(out.array, ops.relu(X, device="emulator"))
@@ -238,7 +236,7 @@ def test_out_is_written_on_pytorchs_stream(fake: Log) -> None:
     assert fake.launched_on[-1] == fake.shared_on[-1] == fake.given_back_on[-1] == (1, 64)
 
 
-def test_streams_are_left_after_an_error(fake: Log) -> None:
+def test_streams_are_restored_after_an_error(fake: Log) -> None:
     with pytest.raises(ValueError, match="rank 4"):
         ops.maxpool2x2(FakeTensor(X[0], 1))
     with pytest.raises(TypeError, match="relu: stream: expected a stream"):
@@ -246,7 +244,7 @@ def test_streams_are_left_after_an_error(fake: Log) -> None:
     assert (fake.streams, fake.device) == ([0], 0)
 
 
-def test_the_current_stream_is_not_entered_again(fake: Log) -> None:
+def test_current_stream_is_not_entered_again(fake: Log) -> None:
     with Stream(1000):
         ops.relu(FakeTensor(X))
         assert fake.streams == [0, 1000]
@@ -260,7 +258,7 @@ def test_bfloat16_tensors_on_a_gpu(fake: Log) -> None:
     assert same(y.array, ops.relu(x, device="emulator"))
 
 
-def test_a_model_computes_on_pytorchs_stream(fake: Log) -> None:
+def test_model_computes_on_pytorch_stream(fake: Log) -> None:
     pixels = draw((2, 32, 32, 3), "uint8")
     y = VGG(load_weights("digits"), device="cuda:1")(FakeTensor(pixels, 1))
     assert isinstance(y, FakeTensor)
@@ -293,7 +291,7 @@ def test_cuda_array_interface_alone(log: Log) -> None:
     assert same(y, ops.relu(X, device="emulator"))
 
 
-def test_a_model(log: Log) -> None:
+def test_model_on_a_gpu(log: Log) -> None:
     weights = load_weights("digits")
     pixels = draw((3, 32, 32, 3), "uint8")
     x = weights.preset.normalize(pixels)

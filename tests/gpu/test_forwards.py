@@ -37,7 +37,7 @@ def bits(cupy: Any, y: Any) -> bytes:
     return bytes(cupy.asnumpy(y).tobytes())
 
 
-def test_a_graph_is_the_call_again(cupy: Any, model: VGG) -> None:
+def test_graph_repeats_the_call(cupy: Any, model: VGG) -> None:
     graph = model.capture(SHAPE)
     for seed in range(3):
         x = draw(SHAPE, "float16", seed=seed)
@@ -55,7 +55,7 @@ def test_a_graph_is_the_call_again(cupy: Any, model: VGG) -> None:
         assert bits(cupy, y) == expected
 
 
-def test_a_graph_of_pixels_and_pytorch(cupy: Any, model: VGG) -> None:
+def test_graph_of_pixels_and_pytorch(cupy: Any, model: VGG) -> None:
     torch = pytest.importorskip("torch")
     pixels = draw(SHAPE, "uint8")
     expected = bits(cupy, model(cupy.asarray(pixels)))
@@ -83,7 +83,7 @@ def leave(pool: Any, nbytes: int) -> None:
     pool.set_limit(size=pool.used_bytes() + nbytes)
 
 
-def test_memory_is_what_a_call_takes(cupy: Any, pool: Any, model: VGG) -> None:
+def test_predicted_memory_is_what_a_call_takes(cupy: Any, pool: Any, model: VGG) -> None:
     memory = model.memory(SHAPE)
     x = draw(SHAPE, "float16")
     expected = bits(cupy, model(x))
@@ -101,7 +101,7 @@ def test_memory_is_what_a_call_takes(cupy: Any, pool: Any, model: VGG) -> None:
         model(x)
 
 
-def test_a_batch_larger_than_the_memory(cupy: Any, pool: Any, model: VGG) -> None:
+def test_batch_larger_than_memory_is_split(cupy: Any, pool: Any, model: VGG) -> None:
     """Its tensors between layers would take eight times the memory there is; its pixels do not."""
     n = 64
     x = cupy.asarray(draw((n, *SHAPE[1:]), "uint8"))

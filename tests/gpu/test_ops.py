@@ -145,14 +145,14 @@ def test_kinds(cupy: Any) -> None:
         ops.relu(cupy.asnumpy(x), device="cuda")
 
 
-def test_too_large_a_batch(cupy: Any) -> None:
+def test_batch_beyond_the_limit_is_refused(cupy: Any) -> None:
     x = cupy.zeros((1, 1, 1, 8), np.float16)
     huge = cupy.ndarray((30000, 224, 224, 8), np.float16, memptr=x.data)  # as if there were
     with pytest.raises(MemoryError, match=r"conv3x3: needs .* GB for its result .* GB are free on"):
         ops.conv3x3(huge, draw((64, 3, 3, 8), "float16"))
 
 
-def test_an_arch_that_this_gpu_cannot_run(cupy: Any) -> None:
+def test_unsupported_arch_is_refused(cupy: Any) -> None:
     others = [name for name in _C.arch_names() if not runnable(name)]
     for name in others:
         with pytest.raises(ValueError, match=r"arch: expected one of .*sm_80.* got"):
@@ -176,7 +176,7 @@ def test_asarray(cupy: Any, backend: Any, dtype: str) -> None:
     np.testing.assert_array_equal(cupy.asnumpy(backend.asarray(on_gpu.T, dtype)), x.T)
 
 
-def test_a_model(cupy: Any) -> None:
+def test_model_on_a_gpu(cupy: Any) -> None:
     pixels = draw((3, 32, 32, 3), "uint8")
     weights = load_weights("digits")
     images = weights.preset.normalize(pixels)

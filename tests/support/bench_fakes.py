@@ -58,7 +58,7 @@ def start(job):
 
 
 def write_adapters(folder: Path) -> None:
-    """A package ``planted`` with a module for each of ``ADAPTERS``, and one that is absent."""
+    """Write a package ``planted`` with a module for each of ``ADAPTERS``; one is absent."""
     package = folder / "planted"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -70,7 +70,7 @@ def write_adapters(folder: Path) -> None:
 
 
 def tiny_file(folder: Path, config: Config = TINY) -> str:
-    """The path of its random weights."""
+    """Save random weights of the network and return their path."""
     path = folder / f"{config.name}.safetensors"
     save(he_weights(config, 3), path)
     return str(path)

@@ -1,4 +1,4 @@
-"""Networks and layers as work of a benchmark, and the sessions that compute them."""
+"""Networks and layers as benchmark work, and sessions that compute them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def whole(config: Config, batch: int, side: int = 32, kind: Any = "model") -> Wo
 
 
 def checked(job: Job, name: str, work: Work, folder: Path) -> tuple[float, float, Session]:
-    """The relative error that a session finds, the bound, and the session, warm."""
+    """Return the relative error that a session measures, its bound, and the warm session."""
     exact, bound = truth(
         work.layers,
         work.tensors(job),

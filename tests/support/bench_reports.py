@@ -1,4 +1,4 @@
-"""Reports as a run would leave them, from made-up times."""
+"""Reports like those of a run, with invented times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PEERS = {"vgg_cuda": 1.0, "torch": 1.6, "onnxruntime": 1.3}
 
 
 def timed(times: Sequence[float], **fields: Any) -> Result:
-    """A result with the statistics of ``times``."""
+    """Return a result with the statistics of ``times``."""
     found = summarize(times)
     base = Result(
         name="vgg16", peer="vgg_cuda", batch=1, size=224, dtype="float32", status="ok",
@@ -27,7 +27,7 @@ def timed(times: Sequence[float], **fields: Any) -> Result:
 
 
 def noisy(median: float, noise: float, samples: int, rng: np.random.Generator) -> list[float]:
-    """Times as of a shared machine: most near the median, now and then one far above it."""
+    """Draw times of a shared machine: most near the median, a few far above it."""
     times = median * np.exp(noise * rng.standard_normal(samples))
     late = rng.random(samples) < 0.05
     return list(np.where(late, times * (1 + rng.exponential(0.5, samples)), times))
@@ -47,7 +47,7 @@ def report(results: list[Result], **fields: Any) -> Report:
 
 
 def model(batches: Sequence[int] = (1, 8), seed: int = 0, **fields: Any) -> Report:
-    """Three programs, and one that is not installed."""
+    """Return a report of three programs, and one that is not installed."""
     rng = np.random.default_rng(seed)
     results = []
     for batch in batches:
@@ -79,7 +79,7 @@ LAYERS = {
 
 
 def layers(kind: str = "kernel", peers: Sequence[str] = ("vgg_cuda",), **fields: Any) -> Report:
-    """Every layer of VGG-16 at 224x224 under the ceilings, a softmax without FLOPs after them."""
+    """Return a profile of VGG-16 at 224x224: every layer, and a softmax without FLOPs."""
     rng = np.random.default_rng(1)
     results = []
     for peer in peers:

@@ -1,4 +1,4 @@
-"""Every operation on a small input, for the tests of what their calls have in common."""
+"""Every operation with a small input, for tests that all operations share."""
 
 from __future__ import annotations
 

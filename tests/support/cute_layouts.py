@@ -1,4 +1,4 @@
-"""CuTe's layouts in NumPy, and its tables of what instructions hold where."""
+"""CuTe's layouts in NumPy, and its tables of the registers of instructions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def load(name: str) -> Any:
 
 
 def offsets(shape: Nested, stride: Nested) -> np.ndarray:
-    """Where a CuTe mode sends its coordinates, the first of its parts counting fastest."""
+    """Return the index of every coordinate of a CuTe mode; its first part varies fastest."""
     if isinstance(shape, int):
         return np.arange(shape) * stride
     assert isinstance(stride, list)
@@ -27,14 +27,14 @@ def offsets(shape: Nested, stride: Nested) -> np.ndarray:
 
 
 def table(layout: dict[str, list[Any]]) -> np.ndarray:
-    """[thread, value] -> index."""
+    """Return the table [thread, value] -> index."""
     threads, values = layout["shape"]
     thread_stride, value_stride = layout["stride"]
     return offsets(threads, thread_stride)[:, None] + offsets(values, value_stride)
 
 
 def filled(layout: Any, names: dict[str, int]) -> Any:
-    """The layout with numbers for names."""
+    """Replace names in a layout by numbers."""
     if isinstance(layout, dict):
         return {key: filled(value, names) for key, value in layout.items()}
     if isinstance(layout, list):
@@ -43,5 +43,5 @@ def filled(layout: Any, names: dict[str, int]) -> Any:
 
 
 def swizzled(address: np.ndarray, bits: int, base: int = 0) -> np.ndarray:
-    """Swizzle<bits, 4, 3> of byte addresses; ``base``: the 128-byte line where patterns start."""
+    """Apply Swizzle<bits, 4, 3> to byte addresses; patterns start at the 128-byte line ``base``."""
     return address ^ (((address >> 7) - base) % 2**bits << 4)

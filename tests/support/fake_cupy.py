@@ -1,7 +1,7 @@
-"""As much of CuPy as the CUDA backend uses, over host memory: its logic is tested with no GPU.
+"""A fake of CuPy in host memory, to test the CUDA backend's logic without a GPU.
 
-Arrays are NumPy's underneath; launches go to the emulator. What CuPy and a GPU really do is tested
-by test_gpu_ops.py, on one.
+The fake has the parts of CuPy that the backend uses. Its arrays are NumPy arrays, and launches run
+on the emulator. tests/gpu/test_ops.py tests real CuPy on a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vgg_cuda import _C, backends
 
 
 class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
-    """An array "on a GPU"; NumPy's functions refuse it, as they do CuPy's."""
+    """An array "on a GPU", which NumPy's functions refuse like CuPy's arrays."""
 
     __module__ = "cupy"
     gpu = 0
@@ -51,7 +51,7 @@ class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
 
 
 class MemoryPointer:
-    """Into an array of bytes; plus a number, further on."""
+    """A pointer into an array of bytes; adding an integer moves it."""
 
     def __init__(self, array: ndarray, offset: int = 0) -> None:
         self.array, self.offset = array, offset
@@ -62,7 +62,7 @@ class MemoryPointer:
 
 
 class Log:
-    """What was asked of the fake."""
+    """A record of the calls to the fake."""
 
     def __init__(self) -> None:
         self.device = 0
@@ -86,7 +86,7 @@ class Log:
 
 
 class Memory:
-    """How much is allocated; arrays of tests before count on those tests' own."""
+    """The allocated bytes of one test; arrays of earlier tests count in their own record."""
 
     def __init__(self) -> None:
         self.used = self.most_used = 0
@@ -97,7 +97,7 @@ class Memory:
 
 
 class Pool:
-    """CuPy's default memory pool; ``malloc`` is its allocator's identity alone."""
+    """CuPy's default memory pool; ``malloc`` serves only as the allocator's identity."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -115,7 +115,7 @@ class Pool:
 
 
 class OutOfMemoryError(MemoryError):
-    """CuPy's."""
+    """CuPy's error of the same name."""
 
 
 LOG = Log()
@@ -138,7 +138,7 @@ class Device:
 
 
 class Stream:
-    """``with`` makes it the current one."""
+    """A stream; ``with`` makes it the current one."""
 
     __module__ = "cupy.cuda.stream"
 
@@ -183,7 +183,7 @@ Stream.null = Stream(0)
 
 
 class Graph:
-    """Launches again what was launched while it was captured."""
+    """A graph that repeats the launches of its capture."""
 
     def __init__(self, launches: list[Callable[[], None]]) -> None:
         self.launches = launches
@@ -195,7 +195,7 @@ class Graph:
 
 
 def capturable(function: Callable[..., None]) -> Callable[..., None]:
-    """``function`` of the extension, which only enters itself while a stream captures."""
+    """Wrap a function of the extension: during a capture it is recorded instead of called."""
 
     def run(*arguments: Any, **options: Any) -> None:
         launch = partial(function, *arguments, **options)
@@ -205,7 +205,7 @@ def capturable(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def allocate(shape: Any, dtype: Any) -> ndarray:
-    """Memory of the GPU's ``capacity``, given back when the last array in it is gone."""
+    """Allocate within the GPU's ``capacity``, until the last array in the memory is gone."""
     array: np.ndarray = np.empty(shape, dtype)
     if not LOG.allocates or LOG.memory.used + array.nbytes > LOG.capacity:
         raise OutOfMemoryError("Out of memory allocating")
@@ -219,7 +219,7 @@ def asarray(x: Any, dtype: Any = None) -> Any:
     if isinstance(x, ndarray):
         return x
     stream = getattr(x, "__cuda_array_interface__", {}).get("stream")
-    if stream is not None:  # the protocol's third version demands it
+    if stream is not None:  # required by version 3 of the protocol
         LOG.waited_for.append(stream)
     source = np.asarray(x, dtype)
     array = allocate(source.shape, source.dtype)
@@ -240,7 +240,7 @@ def mem_get_info() -> tuple[int, int]:
 
 
 def from_dlpack(x: Any) -> Any:
-    """Of a FakeTensor; notes where it is shared, as the real one orders streams there."""
+    """Share a FakeTensor, and record the stream on which it is shared."""
     LOG.shared_on.append((LOG.device, LOG.streams[-1]))
     array = x.array.view(ndarray)
     array.gpu = x.device.index
@@ -248,7 +248,7 @@ def from_dlpack(x: Any) -> Any:
 
 
 class FakeTensor:
-    """As much of a ``torch.Tensor`` on a GPU as is asked of one."""
+    """A ``torch.Tensor`` on a GPU, with the parts that the backend uses."""
 
     is_cuda = True
     requires_grad = False
@@ -274,7 +274,7 @@ FakeTensor.__module__ = "torch"
 
 
 class FakeJaxArray:
-    """As much of a JAX array on a GPU as is asked of one; ``device_type``: DLPack's."""
+    """A JAX array on a GPU, with the parts that the backend uses; ``device_type`` is DLPack's."""
 
     __module__ = "jaxlib._jax"
 
@@ -297,7 +297,7 @@ class FakeJaxArray:
 
 
 def fake_torch() -> ModuleType:
-    """Its current stream on GPU i is 1000 + i; ``from_dlpack`` notes where it is called."""
+    """Return a fake torch: GPU i's stream is 1000 + i, and ``from_dlpack`` records its own."""
     torch: Any = ModuleType("torch")
     torch.int16, torch.bfloat16 = np.int16, "bfloat16"
 
@@ -334,7 +334,7 @@ def module() -> ModuleType:
 
 @contextmanager
 def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iterator[Log]:
-    """GPUs of those compute capabilities, and what is asked of them."""
+    """Install fake GPUs of these compute capabilities, and yield the record of calls."""
 
     def executor(stream: int, early: bool = False) -> Any:
         LOG.launched_on.append((LOG.device, stream))

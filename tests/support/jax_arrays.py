@@ -111,7 +111,7 @@ def test_and_models(device: str) -> None:
 
 
 @pytest.mark.emulator
-def test_a_captured_forward_does_not_overwrite_what_jax_has() -> None:
+def test_captured_forward_keeps_jax_arrays_intact() -> None:
     graph = VGG.load("digits", device="emulator").capture((1, 32, 32, 3), "uint8")
     first, second = draw_in((2, 1, 32, 32, 3), "uint8")
     y = graph(jnp.asarray(first))

@@ -1,10 +1,9 @@
-"""What a kernel's result is compared with: float64, and the same sums in the kernel's precision.
+"""References for kernels: float64, and the same sums in the kernel's precision and order.
 
-The emulator does what the kernel says, so that there y_same is met to the bit where a sum has one
-order. On a GPU, and where exp and a division are approximate (softmax, average pool):
-max|y - y64| <= 2 max|y_same - y64| + 1 ulp, where y_same has the kernel's operands, rounded to its
-dtype, and its order of additions: no tolerance is chosen. The ulp is the output dtype's, at the
-worst element's magnitude.
+y_same has the kernel's operands, rounded to its dtype, and its order of additions. The emulator
+gives the bits of y_same if sums have one order. On a GPU, and for approximate exp and division (softmax,
+average pool), the bound is derived: max|y - y64| <= 2 max|y_same - y64| + 1 ulp. The ulp is the
+output dtype's, at the magnitude of the worst element.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from vgg_cuda.configs import Conv
 from vgg_cuda.weights import Weights
 
 FACTOR = 2
-# digits after the point and smallest exponent of normal numbers
+# fraction bits, and smallest exponent of normal numbers
 FORMATS = {"float32": (23, -126), "float16": (10, -14), "bfloat16": (7, -126), "tf32": (10, -126)}
 SHORT = {"float32": "f32", "tf32": "tf32", "float16": "f16", "bfloat16": "bf16", "uint8": "u8"}
 
 
 def numpy_dtype(name: str) -> np.dtype:
-    """Of arrays: tf32's are float32."""
+    """Return the dtype of arrays; arrays of tf32 are float32."""
     if name == "tf32":
         return np.dtype(np.float32)
     if name == "bfloat16":
@@ -35,7 +34,7 @@ def numpy_dtype(name: str) -> np.dtype:
 
 
 def draw(shape: tuple[int, ...], dtype: str, scale: float = 1.0, seed: int = 0) -> np.ndarray:
-    """Normal numbers, or pixels."""
+    """Draw normally distributed numbers, or pixels for uint8."""
     rng = np.random.default_rng([seed, *shape])
     if dtype == "uint8":
         return rng.integers(0, 256, shape, dtype=np.uint8)
@@ -43,13 +42,13 @@ def draw(shape: tuple[int, ...], dtype: str, scale: float = 1.0, seed: int = 0) 
 
 
 def rounded(y: np.ndarray, dtype: str) -> np.ndarray:
-    """float32 sums as the result holds them."""
+    """Round float32 sums to the result's dtype."""
     with np.errstate(over="ignore"):
         return y.astype(numpy_dtype(dtype))
 
 
 def factors(x: np.ndarray, dtype: str) -> np.ndarray:
-    """x as products take it: in the dtype, of tf32 the nearest number, ties away from zero."""
+    """Round x to factors of a product; tf32 rounds to nearest, ties away from zero."""
     if dtype != "tf32":
         return rounded(x, dtype)
     digits, smallest = FORMATS[dtype]
@@ -67,7 +66,7 @@ def ulp(value: float, dtype: str) -> float:
 
 
 def assert_within(y: Any, y64: np.ndarray, y_same: np.ndarray, what: str = "") -> None:
-    """The bound above; where the float64 result is no number of y's dtype, exactly that."""
+    """Check the module's bound; results that are infinite or NaN in y's dtype must be equal."""
     dtype = y.dtype.name
     assert y.shape == y64.shape == y_same.shape, f"{what}: {y.shape}, expected {y64.shape}"
     if not y.size:
@@ -92,7 +91,7 @@ def assert_within(y: Any, y64: np.ndarray, y_same: np.ndarray, what: str = "") -
 
 
 def assert_same_bits(y: Any, y_same: np.ndarray, what: str = "") -> None:
-    """For what has one right result: one rounding, or the kernel's own order of additions."""
+    """Check that bits are equal, for results with one rounding or a known order of additions."""
     assert y.shape == y_same.shape, f"{what}: {y.shape}, expected {y_same.shape}"
     assert y.dtype == y_same.dtype, f"{what}: {y.dtype}, expected {y_same.dtype}"
     bits = f"u{y.itemsize}"
@@ -106,10 +105,10 @@ def assert_same_bits(y: Any, y_same: np.ndarray, what: str = "") -> None:
 
 
 def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, Any]) -> np.ndarray:
-    """float32 sums a [M,GEMM_K] b [N,GEMM_K]^T -> [M,N], in the order that the plan's tiling says.
+    """Compute a [M,GEMM_K] b [N,GEMM_K]^T -> [M,N] with float32 sums in the order of the tiling.
 
-    Fused multiply-adds one after the other, in partial sums that are added one after the other, in
-    splits that are added one after the other. A product of float32 is exact in float64.
+    Fused multiply-adds make partial sums, partial sums make splits, and splits make the result,
+    each in sequence. A product of float32 is exact in float64.
     """
     a, b = a.astype(np.float64).T.copy(), b.astype(np.float64).T.copy()
     gemm_k = a.shape[0]
@@ -135,7 +134,7 @@ def accumulate(a: np.ndarray, b: np.ndarray, tiling: dict[str, Any]) -> np.ndarr
 
 
 def im2col(x: np.ndarray) -> np.ndarray:
-    """x [N,H,W,C] -> [N*H*W, 9*C], columns in the order r, s, c."""
+    """Rearrange x [N,H,W,C] to [N*H*W, 9*C], with columns in the order r, s, c."""
     N, H, W, C = x.shape
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     taps = [padded[:, r : r + H, s : s + W] for r in range(3) for s in range(3)]
@@ -154,14 +153,14 @@ def pooled(y: np.ndarray) -> np.ndarray:
 
 
 def softmax32(x: np.ndarray) -> np.ndarray:
-    """Softmax in float32, sums one after the other."""
+    """Compute softmax in float32, with sequential sums."""
     x = x.astype(np.float32)
     e = np.exp(x - x.max(axis=1, keepdims=True))
     return e / np.cumsum(e, axis=1, dtype=np.float32)[:, -1:]
 
 
 def avgpool32(x: np.ndarray, grid: int) -> np.ndarray:
-    """Adaptive average in float32, sums one after the other."""
+    """Compute the adaptive average pool in float32, with sequential sums."""
     N, H, W, C = x.shape
     y = np.empty((N, grid, grid, C), np.float32)
     for i in range(grid):
@@ -175,7 +174,7 @@ def avgpool32(x: np.ndarray, grid: int) -> np.ndarray:
 
 
 def rounded_forward(weights: Weights, x: np.ndarray, dtype: str) -> dict[str, np.ndarray]:
-    """The taps of a forward in float32, every factor and result rounded to ``dtype``."""
+    """Return a forward's taps in float32, with every factor and result rounded to ``dtype``."""
     config, tensors = weights.config, weights.tensors
     taps = {}
 

@@ -1,4 +1,4 @@
-"""Image files made to order: saved by Pillow, or PNG put together chunk by chunk."""
+"""Image files for tests: saved by Pillow, or PNG files assembled from chunks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def saved(tmp_path: Path, image: Image.Image, name: str, **options: object) -> P
 
 
 def png(*chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG of these chunks, each with its length and checksum."""
+    """Assemble a PNG from chunks, with their lengths and checksums."""
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
         for kind, data in chunks

@@ -1,9 +1,8 @@
 """Small kernels written in PTX, and how tests run them on the emulator.
 
-A program is the body of a kernel. Every line of it has a number, from 1, as if it came from a
-source file called kernels/example.cuh, so that messages can be checked for the place they name:
-``line_of(body, "HERE")`` is the line that contains that text. Its parameters are the addresses of
-the buffers that it is run with.
+A program is the body of a kernel. Its lines are numbered from 1, as if they came from a source
+file kernels/example.cuh, so that tests can check the place in a message: ``line_of(body, "HERE")``
+is the line that contains that text. The parameters are the addresses of the program's buffers.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ mad.lo.u32 %thread, %block, %r0, %tid;"""
 
 @dataclass(frozen=True)
 class Buffer:
-    """What a kernel may touch; ``access`` is as in ``_C.Emulator.launch``."""
+    """Memory that a kernel may access; ``access`` is that of ``_C.Emulator.launch``."""
 
     name: str
     array: np.ndarray
@@ -70,7 +69,7 @@ class Buffer:
 
 
 def aligned(array: Any) -> np.ndarray:
-    """A copy that starts at a multiple of 256 bytes, as memory of a GPU does."""
+    """Copy an array to an address that is a multiple of 256 bytes, like GPU memory."""
     array = np.asarray(array)
     memory = np.zeros(array.nbytes + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
@@ -84,12 +83,12 @@ def read(name: str, array: Any) -> Buffer:
 
 
 def constant(name: str, array: Any) -> Buffer:
-    """May be read before griddepcontrol.wait."""
+    """Return a buffer that may be read before griddepcontrol.wait."""
     return Buffer(name, aligned(array), "constant")
 
 
 def result(name: str, count: int, dtype: Any = np.uint32) -> Buffer:
-    """Every byte of it is to be written exactly once."""
+    """Return a buffer whose bytes must each be written exactly once."""
     return Buffer(name, aligned(np.zeros(count, dtype)), "write_once")
 
 
@@ -100,7 +99,7 @@ def scratch(name: str, array: Any) -> Buffer:
 def entry(
     body: str, pointers: Sequence[str] = (), extra_params: str = "", directives: str = ""
 ) -> str:
-    """The module: one kernel with a register ``%NAME`` for each pointer's address.
+    """Return a module of one kernel, with a register ``%NAME`` for each pointer.
 
     Predefined: %tid, %lane, %warp, %block, %thread (over all blocks), and numbered registers %p
     (.pred), %h (.b16), %r, %f (32 bits), %rd, %fd (64 bits). ``directives``: ".maxntid 128".
@@ -126,7 +125,7 @@ def entry(
 
 
 def line_of(body: str, marker: str) -> int:
-    """The number of the only line that contains ``marker``."""
+    """Return the number of the only line that contains ``marker``."""
     lines = [i for i, line in enumerate(body.splitlines(), 1) if marker in line]
     assert len(lines) == 1, f"{marker!r} is in lines {lines}"
     return lines[0]
@@ -145,7 +144,7 @@ def run(
     early: bool = False,
     **options: Any,
 ) -> dict[str, int]:
-    """Runs a program; its counters. ``options`` are those of ``_C.Emulator``."""
+    """Run a program and return its counters; ``options`` are those of ``_C.Emulator``."""
     emulator = _C.Emulator(**{"workers": 1, **options})
     addresses = [buffer.array.ctypes.data for buffer in buffers]
     emulator.launch(
@@ -163,13 +162,13 @@ def run(
 
 
 def address(register: str, base: str, index: str, scale: int, offset: int = 0) -> str:
-    """``register = base + index * scale + offset``, ``index`` having 32 bits."""
+    """Return code for ``register = base + index * scale + offset``, with a 32-bit ``index``."""
     wide = f"mul.wide.u32 {register}, {index}, {scale}; add.s64 {register}, {register}, %{base};"
     return wide + (f" add.s64 {register}, {register}, {offset};" if offset else "")
 
 
 def compute(code: str, count: int, dtype: Any, *inputs: Buffer, **launch: Any) -> np.ndarray:
-    """What ``code`` leaves in %d (of ``dtype``'s size), by thread; all lanes of whole warps run.
+    """Return the value of %d (of ``dtype``'s size) after ``code``, by thread of whole warps.
 
     ``code`` may read the inputs through %NAME, their addresses.
     """
@@ -189,7 +188,7 @@ def compute(code: str, count: int, dtype: Any, *inputs: Buffer, **launch: Any) -
 
 
 def elementwise(code: str, dtype: Any, *operands: np.ndarray) -> np.ndarray:
-    """%d = code(%a, %b, ...) for each element of the operands; one thread each."""
+    """Return %d = code(%a, %b, ...) for each element of the operands, one thread each."""
     count = len(operands[0])
     inputs, body, names = [], [], "abcefg"
     out = result("out", count, dtype)

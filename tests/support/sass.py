@@ -1,6 +1,6 @@
-"""Machine code (SASS) and PTX of the kernels in the compiled module.
+"""Machine code (SASS) and PTX of the kernels, extracted from the compiled module.
 
-NVIDIA's tools read it, packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm; they need no GPU.
+NVIDIA's tools (packages nvidia-cuda-cuobjdump and nvidia-cuda-nvdisasm) read it without a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ENTRY = re.compile(r"\.entry (\w+)\(")
 
 @dataclass(frozen=True)
 class Loop:
-    """Instructions from a backward branch's target to the branch, at ``begin`` in the kernel."""
+    """The instructions between a backward branch's target, at ``begin``, and the branch."""
 
     begin: int
     instructions: tuple[str, ...]
@@ -45,7 +45,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Kernel:
-    """Machine code of one kernel for one architecture."""
+    """One kernel's machine code for one architecture."""
 
     name: str
     arch: str
@@ -54,7 +54,7 @@ class Kernel:
     stack_bytes: int
     local_bytes: int
     instructions: tuple[str, ...]
-    """Without their predicates: "LDG.E.128 R4, desc[UR4][R2.64]"."""
+    """Instructions without predicates, for example "LDG.E.128 R4, desc[UR4][R2.64]"."""
     loops: tuple[Loop, ...]
 
     @cached_property
@@ -62,9 +62,9 @@ class Kernel:
         return count_opcodes(self.instructions)
 
     def main_loop(self, opcode: str) -> Loop | None:
-        """Return the innermost loop with most instructions of that opcode, or None.
+        """Return the innermost loop with the most such opcodes, or None without such a loop.
 
-        Loops inside it without the opcode count as if they ran once.
+        Inner loops without the opcode count as if they ran once.
         """
         loops = [loop for loop in self.loops if loop.opcodes[opcode]]
         innermost = [loop for loop in loops if not any(map(loop.encloses, loops))]
@@ -72,7 +72,7 @@ class Kernel:
 
 
 def count_opcodes(instructions: tuple[str, ...]) -> Counter[str]:
-    """Count instructions by opcode without modifiers: "LDG"."""
+    """Count instructions by opcode without modifiers, for example "LDG"."""
     return Counter(re.split(r"[. ]", instruction, maxsplit=1)[0] for instruction in instructions)
 
 
@@ -104,7 +104,7 @@ def run_tool(tool: str, *arguments: str | Path, cwd: Path) -> str:
 
 
 def disassemble(module: Path) -> list[Kernel]:
-    """Return every kernel in a shared library, for every architecture."""
+    """Return every kernel of a shared library, for every architecture."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         listed = run_tool("cuobjdump", "-lelf", module, cwd=folder).count("ELF file")
@@ -131,7 +131,7 @@ def disassemble_cubin(cubin: Path) -> list[Kernel]:
 
 
 def parse_code(text: str) -> tuple[tuple[str, ...], tuple[Loop, ...]]:
-    """Return the instructions and loops of the listing of one function."""
+    """Return the instructions and loops of one function's listing."""
     instructions: list[str] = []
     labels: dict[str, int] = {}
     for line in text.splitlines():
@@ -149,7 +149,7 @@ def parse_code(text: str) -> tuple[tuple[str, ...], tuple[Loop, ...]]:
 
 
 def is_ptxas_of(ptx: str) -> bool:
-    """Whether there is a ptxas of the release whose front end made this PTX."""
+    """Return whether ptxas exists in the release whose front end made this PTX."""
     ptxas = shutil.which("ptxas")
     if ptxas is None:
         return False
@@ -159,7 +159,7 @@ def is_ptxas_of(ptx: str) -> bool:
 
 
 def assemble(ptx: str, arch: str) -> tuple[list[Kernel], str]:
-    """Return the kernels that ptxas makes for ``arch``, and its messages."""
+    """Assemble kernels for ``arch`` by ptxas; return them and ptxas' warnings."""
     with tempfile.TemporaryDirectory() as temporary:
         cubin = Path(temporary) / f"module.{arch}.cubin"
         done = subprocess.run(
@@ -173,7 +173,7 @@ def assemble(ptx: str, arch: str) -> tuple[list[Kernel], str]:
 
 
 def embedded_ptx(module: Path) -> list[str]:
-    """Return the PTX files with kernels in a shared library."""
+    """Return the PTX files of a shared library that have kernels."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run_tool("cuobjdump", "-xptx", "all", module, cwd=folder)
@@ -182,13 +182,13 @@ def embedded_ptx(module: Path) -> list[str]:
 
 
 def block_sizes(ptx: str) -> dict[str, int]:
-    """Return the threads in a block by kernel, from its __launch_bounds__."""
+    """Return threads per block by kernel, from __launch_bounds__."""
     found = re.findall(ENTRY.pattern + r"[^{]*?\.maxntid (\d+)", ptx)
     return {name: int(threads) for name, threads in found}
 
 
 def normalized_ptx(ptx: str) -> str:
-    """Return PTX without comments, spacing and line information."""
+    """Remove comments, spacing and source lines (-lineinfo) from PTX."""
     ptx = re.sub(r"//.*|/\*.*?\*/", "", ptx)
     ptx = re.sub(r"^\s*\.section\s+\.debug_\w+\s*\{.*?^\s*\}", "", ptx, flags=re.M | re.S)
     lines = (" ".join(line.split()) for line in ptx.splitlines())
@@ -196,6 +196,6 @@ def normalized_ptx(ptx: str) -> str:
 
 
 def entries(ptx: str) -> dict[str, str]:
-    """Return the text of each kernel in normalized PTX; "" is the text before the first."""
+    """Return each kernel's text in normalized PTX; the key "" has the text before the first."""
     head, *parts = ENTRY.split(ptx)
     return {"": head, **dict(zip(parts[::2], parts[1::2], strict=True))}

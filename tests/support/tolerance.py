@@ -1,4 +1,4 @@
-"""How close is close enough: relative L2 error, and a message that shows the worst element."""
+"""Relative L2 errors, their bound, and a message that shows the worst element."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-LOGITS = 2e-5  # relative L2 error of float32 networks against each other
+LOGITS = 2e-5  # relative L2 error between two float32 networks
 
 
 def relative_l2(got: Any, expected: Any) -> float:
