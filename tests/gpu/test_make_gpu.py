@@ -665,12 +665,12 @@ def test_make_prefers_the_named_python(tmp_path: Path) -> None:
     python.touch()
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "MAKEFLAGS", "MAKELEVEL")}
 
-    def told(*words: str, **more: str) -> str:
+    def chosen(*words: str, **more: str) -> str:
         command = ["make", "-n", "-C", str(ROOT), "gpu", *words]
         ran = subprocess.run(command, env=env | more, capture_output=True, text=True, check=True)
         return str(re.findall(r"(\S+) -m gpu", ran.stdout)[0])
 
-    assert told(f"VENV={tmp_path}") == str(python)
-    assert told(f"VENV={tmp_path / 'none'}") == "python3"
-    assert told(f"VENV={tmp_path}", "PYTHON=mine") == "mine"
-    assert told(f"VENV={tmp_path}", PYTHON="mine") == "mine"
+    assert chosen(f"VENV={tmp_path}") == str(python)
+    assert chosen(f"VENV={tmp_path / 'none'}") == "python3"
+    assert chosen(f"VENV={tmp_path}", "PYTHON=mine") == "mine"
+    assert chosen(f"VENV={tmp_path}", PYTHON="mine") == "mine"
