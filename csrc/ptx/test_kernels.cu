@@ -1,6 +1,6 @@
 // Test kernels, one for every wrapper in csrc/ptx/, which compare the emulator with GPUs. The
 // wrappers for sm_90a are in test_kernels_sm90.cu. Builds with the emulator contain these kernels
-// as PTX only. tests/support/ptx_wrappers*.py define their inputs and expected results.
+// as PTX only. tests/support/ptx_wrappers/ defines their inputs and expected results.
 //
 // Blocks have one warp. Every array holds one item per block, [gridDim.x, ...]; comments give the
 // shape of one item.

@@ -1,8 +1,7 @@
 """Presets: named recipes that turn images into network inputs.
 
 A preset resizes with Pillow, crops and computes ``(pixel / divisor - center - mean) / std`` per
-channel in float32. Operations have the order of the library that a preset is named after, so that
-results are bit-identical to that library's.
+channel in float32, in the order of the library that a preset is named after: to the same bits.
 """
 
 from __future__ import annotations

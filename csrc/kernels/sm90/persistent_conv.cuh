@@ -15,14 +15,16 @@
 // Loop invariant of a consumer: the products of at most one tap are in flight, and a stage is
 // released when the products of the next tap have been started and its own are complete.
 //
-// halo.cuh and swap_ab.cuh have the policies, which place pixels and filters. A Policy<T, Tile> has
+// halo.cuh and swap_ab.cuh have the policies, which place pixels and filters. A Policy has
 //
-//   coord(p, work, box)         the pixels of box number `box` of a stage, of Tile::STAGE_BOXES
-//   load(...)                   copies one box of pixels of 64 channels
-//   Operands(smem, consumer)    operands of a tap: .of(pixel stage, filter stage, tap)
-//   Policy(p, work, consumer)   what the epilogue needs and loads before the products
-//   writes_sums(p)              whether sums are written instead of y, by write_sums(acc)
-//   write_subtile, store_subtile  a part of y: to shared memory, and from there to y
+//   T, Tile                     the dtype; the sizes and counts of halo_tile.h or swap_ab_tile.h
+//   coord(p, work, i)           the pixels of box i of a stage, of Tile::STAGE_BOXES
+//   load(p, coord, c, part, …)  copies that box of 64 channels from c on, the part-th of its chunk
+//   operands(…, tap, a, b)      the two descriptors of a tap in given stages of pixels and filters
+//   Prefetch(p, work)           what is read from global memory before the products start
+//   Policy(p, work, consumer, prefetch)  the epilogue of one unit:
+//     writes_sums()             whether sums are written instead of y, by write_sums(acc)
+//     write_subtile(…), store_subtile(…)  one part of y: to shared memory, and from there to y
 
 #pragma once
 
