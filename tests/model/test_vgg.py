@@ -180,7 +180,7 @@ BAD = [
     (lambda m: VGG.from_config("vgg16", num_classes=0), ValueError, "num_classes"),
     (lambda m: VGG.load("digits", device="tpu"), ValueError, 'device: expected "auto"'),
     (lambda m: VGG.load("digits", device="cpu", dtype="float16"), ValueError, "expected float32"),
-    (lambda m: VGG.load("no/such.safetensors"), FileNotFoundError, "found no file"),
+    (lambda m: VGG.load("no/such.safetensors"), FileNotFoundError, "no weights at"),
     (lambda m: VGG.load(7), TypeError, "expected a path"),
 ]
 
