@@ -34,8 +34,8 @@ struct Variant {
   }
 };
 
-// The possible numbers of splits: 1, and unless the second launch cannot count the sums in int32,
-// every number that leaves no split empty.
+// The possible numbers of splits: every number that leaves no split empty. Only 1 if the second
+// launch could not index the sums with int32.
 std::vector<int> splits_of(const Conv3x3& op) {
   std::vector<int> splits = {1};
   if (int64_t{op.N} * op.H * op.W * op.K > std::numeric_limits<int32_t>::max() / 2) return splits;

@@ -34,7 +34,7 @@ WORDS = ["bench", "kernel", *SHAPES, "--peers", "torch", "--device", "cpu", "--n
 
 
 def until(n: int, end: Callable[[], None]) -> Iterator[float]:
-    """Times that differ, and after ``n`` of them ``end``, which raises."""
+    """Yield ``n`` times, alternately 1 and 2 seconds, then call ``end``, which raises."""
     for i in range(n):
         yield 1.0 + i % 2
     end()

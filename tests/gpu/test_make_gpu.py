@@ -321,7 +321,7 @@ def test_every_kernel_runs_under_a_sanitizer(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_reports_of_tests(tmp_path: Path) -> None:
-    """A row per test at once, so that a timeout leaves those that ended."""
+    """Rows are written after each test, so that a timeout does not lose finished tests."""
     (tmp_path / "test_rows.py").write_text(
         "import os, pytest, warnings\n"
         "def test_good():\n"

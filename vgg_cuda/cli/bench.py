@@ -44,7 +44,7 @@ Peers = Annotated[
     str | None,
     typer.Option(
         help="Programs to compare with, separated by commas: torch, compile, onnxruntime, jax, or "
-        'modules with an adapter; "" for none.'
+        'modules with an adapter; "" for none; default: torch, and onnxruntime for a network.'
     ),
 ]
 Timeout = Annotated[

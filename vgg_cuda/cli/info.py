@@ -12,7 +12,7 @@ import typer
 from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
 from ..backends.threads import blas_libraries, cores
 from .options import Json
-from .terminal import user_errors
+from .terminal import system_errors, user_errors
 
 PACKAGES = ("numpy", "pillow", "safetensors", "cupy-cuda13x", "ml_dtypes", "torch")
 BLAS_FIELDS = ("internal_api", "version", "num_threads", "architecture")
@@ -90,10 +90,10 @@ def _version(package: str) -> str | None:
 
 def info(as_json: Json = False) -> None:
     """Print versions, backends, devices and BLAS libraries."""
-    with user_errors():
+    with system_errors(), user_errors():
         found = collect()
-    if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        return
-    for name, text in lines(found):
-        typer.echo(f"{name:16s} {text}")
+        if as_json:
+            typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+            return
+        for name, text in lines(found):
+            typer.echo(f"{name:16s} {text}")

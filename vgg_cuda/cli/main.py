@@ -197,7 +197,7 @@ def convert(
     with system_errors(), user_errors():
         check_writable(output)
         found = convert_weights(source, output, to)
-    typer.echo(f"wrote {found.config.name}, {to}, to {output}", err=True)
+    typer.echo(f"wrote {output}: {found.config.name} in the format {to}", err=True)
 
 
 for command in (info, verify, plan):

@@ -32,7 +32,7 @@ Dtype = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(help="GPU that kernels are planned for, such as sm_80; default: the device."),
+    typer.Option(help="GPU that kernels are planned for, such as sm_80; default: the device's."),
 ]
 PresetName = Annotated[
     str | None,

@@ -79,4 +79,4 @@ def plan(
         found = plan_network(
             config, batch=batch, size=size, dtype=dtype, x_dtype=x_dtype, arch=arch
         )
-    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))
+        typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))

@@ -27,9 +27,9 @@ enum WgmmaFlags : uint8_t {  // Instruction::mode, in addition to A_IN_REGISTERS
 // `seen`: the clock that all four warps have reached.
 void begin_operand(Warp** warps, const Instruction& in, Operand from, int rows, bool transposed,
                    const uint32_t* seen, MatrixOperand& operand);
-// Takes the accumulator registers of the instruction into use for all four warps.
+// Marks the accumulator registers of the instruction as in use by all four warps.
 std::shared_ptr<Accumulators> begin_accumulators(Warp** warps, const Instruction& in);
-// Takes the four registers of A into use and reads them: to [64, 16].
+// Marks the four registers of A as in use and reads them: to [64, 16].
 void begin_a_registers(Warp** warps, const Instruction& in, const Operand* registers,
                        std::vector<float>& to);
 

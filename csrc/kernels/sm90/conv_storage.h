@@ -1,4 +1,5 @@
-// Shared memory of a block of Hopper's convolutions. For the host, too.
+// Shared memory of a block of Hopper's convolutions. The host uses its size; kernels use 32-bit
+// addresses: the start of shared memory plus an offsetof.
 
 #pragma once
 
@@ -10,6 +11,7 @@ namespace vgg::sm90 {
 // Tile is HaloTile or SwapAbTile.
 template <class Tile>
 struct ConvStorage {
+  // PIXEL_BYTES and FILTER_BYTES are the sizes of one stage.
   alignas(1024) unsigned char pixels[Tile::PIXEL_STAGES][Tile::PIXEL_BYTES];
   alignas(1024) unsigned char filters[Tile::FILTER_STAGES][Tile::FILTER_BYTES];
   alignas(1024) unsigned char out[Tile::OUT_BYTES];  // [CONSUMERS][SUBTILE_BUFFERS][SUBTILE_BYTES]

@@ -12,8 +12,11 @@
 // copies its share of a stage of filters to all, and refills a stage when the consumers of all
 // blocks have released it. All other shared memory is used by its own block alone.
 //
-// Loop invariant of a consumer: the products of at most one tap are in flight, and a stage is
-// released when the products of the next tap have been started and its own are complete.
+// Loop invariant of a consumer: when a tap starts, only the products of the previous tap may be in
+// flight. The consumer starts the products of the tap, waits until the previous tap's are complete,
+// and releases the stages that only the previous tap still read.
+//
+// Comments such as @pixels_full tag lines where tests/support/mutants/ plants faults.
 //
 // halo.cuh and swap_ab.cuh have the policies, which place pixels and filters. A Policy has
 //
@@ -211,10 +214,10 @@ __device__ __forceinline__ void multiply(float (&acc)[Policy::Tile::M_TILES][Pol
       filters.wait_full();  // @filters_full
       ptx::wgmma_fence();   // @wgmma_fence
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
+      for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes: 2 units of an address
 #pragma unroll
         for (int m = 0; m < Tile::M_TILES; ++m) {
-          // @wgmma
+          // @wgmma: 64 rows of A are 8 periods; the first product overwrites acc
           ptx::wgmma<typename Policy::T>(
               acc[m], ptx::wgmma_descriptor<PERIOD>(a + m * (8 * PERIOD / UNIT) + 2 * k),
               ptx::wgmma_descriptor<PERIOD>(b + 2 * k), step | tap | k);
@@ -224,7 +227,7 @@ __device__ __forceinline__ void multiply(float (&acc)[Policy::Tile::M_TILES][Pol
       if (tap > 0 || step > 0) {
         ptx::wgmma_wait<1>();  // @tap_before: the products of all taps but this one are complete
         filters.release(filters_before);  // @release_filters
-        // The last taps of a step are the last to read its stages.
+        // The previous tap is the last reader of its stage if it is one of a step's last STAGES.
         if ((tap + TAPS - 1) % TAPS >= TAPS - STAGES)
           pixels.release(pixels_before);  // @release_pixels
       }
@@ -306,7 +309,7 @@ __device__ __forceinline__ void persistent_conv(const ConvParams& p) {
   const int warpgroup_id = warp_id / 4;
   ptx::griddepcontrol_launch_dependents();
   make_barriers<Tile>(smem);  // @first_sync
-  // 128 (40 + 2 * 232) registers are 64 K less 512: all there are.
+  // 128 (40 + 2 * 232) registers are the 384 * 168 of the launch.
   if (warpgroup_id == Tile::CONSUMERS) {
     ptx::decrease_registers<40>();  // @decrease_registers
     if (warp_id == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Policy>(p, smem);

@@ -59,6 +59,7 @@ class Ring {
   __device__ __forceinline__ void wait_full() const {
     ptx::mbarrier_wait(full_barrier(), at_.phase);
   }
+  // Returns at once in the first round: a new barrier's previous phase counts as ended.
   __device__ __forceinline__ void wait_empty() const {
     ptx::mbarrier_wait(empty_ + 8 * at_.stage, at_.phase ^ 1);
   }

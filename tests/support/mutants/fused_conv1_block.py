@@ -80,7 +80,7 @@ TILES = Block("fused_conv1_block", (1, 4, 70), arch="sm_90a", sm_count=1)
 
 
 def never_zero(opcode: str, tag: str) -> Edit:
-    """Every choice between a value and 0 is for the value."""
+    """Replace every ``selp`` of a value or 0 by the value."""
 
     def edited(s: Statement) -> str:
         to, *values, _ = s.operands
@@ -121,7 +121,7 @@ MUTANTS = [
         UNWRITTEN,
         *RACE,
     ),
-    mutant("parity-stays", without_xor("next_pixels"), DEADLOCK, UNWRITTEN, *RACE, case=TILES),
+    mutant("phase-stays", without_xor("next_pixels"), DEADLOCK, UNWRITTEN, *RACE, case=TILES),
     mutant(
         "without-mbarrier-fence",
         deletes("fence.mbarrier_init", "barriers_made"),

@@ -90,7 +90,7 @@ MUTANTS = [
         case=TILES,
     ),
     mutant(
-        "parity-of-pixels-stays",
+        "phase-of-pixels-stays",
         without_xor("next_pixels"),
         DEADLOCK,
         UNWRITTEN,
@@ -134,19 +134,19 @@ MUTANTS = [
         *RACE,
     ),
     mutant(
-        "pieces-without-first-barrier",
+        "subtiles-without-first-barrier",
         deletes("barrier.sync", "before_results"),
         FLIGHT,
         *ANY_RACE,
     ),
     mutant(
-        "pieces-without-proxy-fence",
+        "subtiles-without-proxy-fence",
         deletes("fence.proxy.async", "results_fence"),
         "through the async proxy",
         only_races=True,
     ),
     mutant(
-        "pieces-without-second-barrier",
+        "subtiles-without-second-barrier",
         deletes("barrier.sync", "results_written"),
         NO_BARRIER,
         NO_SYNCWARP,
@@ -193,7 +193,7 @@ HARMLESS = [
     mutant("two-proxy-fences", twice("fence.proxy.async", "results_fence")),
     mutant("two-named-barriers", twice("barrier.sync", "results_written")),
     mutant(
-        "waits-for-every-piece",
+        "waits-for-every-subtile",
         with_operand("cp.async.bulk.wait_group", 0, "0", "buffer_free"),
         case=POOL,
     ),

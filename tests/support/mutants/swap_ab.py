@@ -93,7 +93,7 @@ MUTANTS = [
         deletes("mbarrier.arrive", "release_last_filters", "release_last_pixels"),
         DEADLOCK,
     ),
-    mutant("parity-of-pixels-stays", without_xor("next_pixels"), DEADLOCK, UNWRITTEN, *RACE),
+    mutant("phase-of-pixels-stays", without_xor("next_pixels"), DEADLOCK, UNWRITTEN, *RACE),
     # The cluster.
     mutant(
         "refills-what-the-other-block-reads",
@@ -121,13 +121,13 @@ MUTANTS = [
     # Results.
     mutant("writes-what-a-copy-reads", deletes("cp.async.bulk.wait_group", "buffer_free"), *RACE),
     mutant(
-        "pieces-without-proxy-fence",
+        "subtiles-without-proxy-fence",
         deletes("fence.proxy.async", "results_fence"),
         "through the async proxy",
         only_races=True,
     ),
     mutant(
-        "pieces-without-second-barrier",
+        "subtiles-without-second-barrier",
         deletes("barrier.sync", "results_written"),
         NO_BARRIER,
         NO_SYNCWARP,
@@ -162,7 +162,7 @@ HARMLESS = [
     mutant("waits-for-every-tap", with_operand("wgmma.wait_group", 0, "0", "tap_before")),
     mutant("two-wgmma-fences", twice("wgmma.fence", "wgmma_fence"), case=PAIR),
     mutant(
-        "waits-for-every-piece",
+        "waits-for-every-subtile",
         with_operand("cp.async.bulk.wait_group", 0, "0", "buffer_free"),
     ),
 ]

@@ -41,7 +41,7 @@ GLOBAL = ("global_average_pooling2d", "global_max_pooling2d")
 
 
 def weights_of(parts: Parts, source: str) -> Weights:
-    """Return the weights of the VGG that ``parts`` make, with an :class:`AssumedWarning`."""
+    """Return the weights of the VGG made of ``parts``; issue an :class:`AssumedWarning`."""
     convs, dense, norms = _kinds(parts.layers)
     _check_activations(parts, len(convs), len(dense), len(norms))
     assumed = [f"{parts.first} is its input"] if parts.first else []
