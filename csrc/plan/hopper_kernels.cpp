@@ -27,8 +27,8 @@ HopperKernel kernel(const char* name) {
   kernel.pixels = Tile::PIXELS;
   kernel.tile_w = Tile::TILE_W;
   kernel.tile_h = Tile::TILE_H;
-  kernel.pixel_bytes = Tile::CHUNK_STAGES * Tile::PIXEL_BYTES;
-  kernel.filter_bytes = 9 * Tile::FILTER_BYTES;
+  kernel.pixel_bytes = Tile::CHUNK_STAGES * Tile::PIXEL_STAGE_BYTES;
+  kernel.filter_bytes = 9 * Tile::FILTER_STAGE_BYTES;
   return kernel;
 }
 

@@ -1,4 +1,4 @@
-// Tiles of operands in shared memory, and how a block is cut.
+// Tiles of operands in shared memory, and how they are divided among warps.
 //
 // A row of a tile holds ROW_BYTES of GEMM_K in chunks of 16 bytes. A chunk is written by one
 // cp.async, and is one row of an 8x8 matrix for ldmatrix. Chunks are swizzled so that two groups

@@ -11,9 +11,8 @@ namespace vgg::sm90 {
 // Tile is HaloTile or SwapAbTile.
 template <class Tile>
 struct ConvStorage {
-  // PIXEL_BYTES and FILTER_BYTES are the sizes of one stage.
-  alignas(1024) unsigned char pixels[Tile::PIXEL_STAGES][Tile::PIXEL_BYTES];
-  alignas(1024) unsigned char filters[Tile::FILTER_STAGES][Tile::FILTER_BYTES];
+  alignas(1024) unsigned char pixels[Tile::PIXEL_STAGES][Tile::PIXEL_STAGE_BYTES];
+  alignas(1024) unsigned char filters[Tile::FILTER_STAGES][Tile::FILTER_STAGE_BYTES];
   alignas(1024) unsigned char out[Tile::OUT_BYTES];  // [CONSUMERS][SUBTILE_BUFFERS][SUBTILE_BYTES]
   RingBarriers<Tile::PIXEL_STAGES> pixel_barriers;
   RingBarriers<Tile::FILTER_STAGES> filter_barriers;

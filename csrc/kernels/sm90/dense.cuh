@@ -87,7 +87,7 @@ template <class T, class Tile>
 __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int steps, uint32_t smem,
                                          int consumer) {
   using Stage = typename DenseStorage<Tile>::Stage;
-  constexpr int UNIT = 16;  // bytes, of addresses in descriptors
+  constexpr int DESCRIPTOR_UNIT = 16;  // bytes, of addresses in descriptors
   constexpr int GROUP_BYTES = 8 * Tile::ROW_BYTES;
   const uint32_t a_low = ptx::wgmma_descriptor_low(smem + consumer * 64 * Tile::ROW_BYTES);
   const uint32_t b_low = ptx::wgmma_descriptor_low(smem + offsetof(Stage, images));
@@ -95,7 +95,7 @@ __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int st
   uint32_t before = 0;
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
-    const uint32_t stage = ring.stage() * (Tile::STAGE_BYTES / UNIT);
+    const uint32_t stage = ring.stage() * (Tile::STAGE_BYTES / DESCRIPTOR_UNIT);
     ring.wait_full();    // @stage_full
     ptx::wgmma_fence();  // @wgmma_fence
 #pragma unroll

@@ -1,4 +1,4 @@
-// How a block of a dense layer is cut, and its shared memory. For the host, too.
+// Sizes of a dense layer and its shared memory. Host and device code include them.
 
 #pragma once
 

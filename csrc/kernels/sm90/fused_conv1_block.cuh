@@ -24,7 +24,7 @@ template <class T>
 __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1BlockTile::HEIGHT],
                                                 uint32_t filters_smem, uint32_t pixels_smem) {
   using Tile = FusedConv1BlockTile;
-  constexpr int UNIT = 16;  // bytes, of addresses in descriptors
+  constexpr int DESCRIPTOR_UNIT = 16;  // bytes, of addresses in descriptors
   const uint32_t a_low = ptx::wgmma_descriptor_low(filters_smem);
   const uint32_t b_low = ptx::wgmma_descriptor_low(pixels_smem);
 #pragma unroll 1
@@ -32,18 +32,18 @@ __device__ __forceinline__ void multiply_pixels(float (&acc)[2][4 * FusedConv1Bl
     ptx::wgmma_fence();  // @wgmma_fence
 #pragma unroll
     for (int r = 0; r < 3; ++r) {
-      const uint32_t a = a_low + (3 * r + s) * (Tile::FILTER_BYTES / UNIT);
+      const uint32_t a = a_low + (3 * r + s) * (Tile::FILTER_BYTES / DESCRIPTOR_UNIT);
       // @tap_start
-      const uint32_t b = b_low + (s * Tile::PLANE_BYTES + r * Tile::GROUP_BYTES) / UNIT;
+      const uint32_t b = b_low + (s * Tile::PLANE_BYTES + r * Tile::GROUP_BYTES) / DESCRIPTOR_UNIT;
 #pragma unroll
       for (int k = 0; k < 4; ++k) {  // 16 channels are 32 bytes
 #pragma unroll
         for (int x0 = 0; x0 < 2; ++x0) {
           // @wgmma
-          ptx::wgmma<T>(
-              acc[x0], ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(a + 2 * k),
-              ptx::wgmma_descriptor<Tile::GROUP_BYTES>(b + x0 * (Tile::PLANE_BYTES / UNIT) + 2 * k),
-              s | r | k);
+          ptx::wgmma<T>(acc[x0], ptx::wgmma_descriptor<8 * Tile::ROW_BYTES>(a + 2 * k),
+                        ptx::wgmma_descriptor<Tile::GROUP_BYTES>(
+                            b + x0 * (Tile::PLANE_BYTES / DESCRIPTOR_UNIT) + 2 * k),
+                        s | r | k);
         }
       }
     }

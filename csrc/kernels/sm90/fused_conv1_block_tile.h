@@ -1,4 +1,5 @@
-// How a block of the first two convolutions is cut, and its shared memory. For the host, too.
+// Sizes of the fused first two convolutions and their shared memory. Host and device code include
+// them.
 
 #pragma once
 

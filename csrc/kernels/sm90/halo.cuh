@@ -94,8 +94,8 @@ class HaloPolicy {
     const uint32_t filters = smem + offsetof(Storage, filters);
     // @tap_start
     a = ptx::wgmma_descriptor_low(pixels) +
-        (pixel_stage * Tile::PIXEL_BYTES + r * Tile::LINE_BYTES) / 16;
-    b = ptx::wgmma_descriptor_low(filters) + filter_stage * (Tile::FILTER_BYTES / 16);
+        (pixel_stage * Tile::PIXEL_STAGE_BYTES + r * Tile::LINE_BYTES) / 16;
+    b = ptx::wgmma_descriptor_low(filters) + filter_stage * (Tile::FILTER_STAGE_BYTES / 16);
   }
 
   struct Prefetch {  // nothing: the bias is in the L1 cache

@@ -1,4 +1,4 @@
-// How a block of the halo convolution is cut. For the host, too.
+// Sizes of the halo convolution: its tiles, stages and results. Host and device code include them.
 
 #pragma once
 
@@ -28,7 +28,8 @@ struct HaloTile {
   static constexpr int STEP_TAPS = 3, STEP_STAGES = 1, CHUNK_STAGES = 3;
   static constexpr int LINE_BYTES = TILE_W * ROW_BYTES;
   static constexpr int STAGE_BOXES = CONSUMERS, BOX_BYTES = LINE_BYTES * (TILE_H + 2);
-  static constexpr int PIXEL_BYTES = STAGE_BOXES * BOX_BYTES, FILTER_BYTES = BLOCK_N * ROW_BYTES;
+  static constexpr int PIXEL_STAGE_BYTES = STAGE_BOXES * BOX_BYTES,
+                       FILTER_STAGE_BYTES = BLOCK_N * ROW_BYTES;
 
   // Results leave in subtiles of 64 pixels by 64 channels (16 pixels if they are pooled), in turn
   // through SUBTILE_BUFFERS buffers.
@@ -42,8 +43,9 @@ struct HaloTile {
   static constexpr int SMEM_BYTES = 227 * 1024, BARRIER_BYTES = 1024;
   static constexpr int FILTER_STAGES = PIXELS * BLOCK_N < 128 * 128 ? 9 : BLOCK_N == 256 ? 4 : 5;
   static constexpr int LEFT_BYTES =
-      SMEM_BYTES - BARRIER_BYTES - OUT_BYTES - FILTER_STAGES * FILTER_BYTES;
-  static constexpr int PIXEL_STAGES = LEFT_BYTES / PIXEL_BYTES < 4 ? LEFT_BYTES / PIXEL_BYTES : 4;
+      SMEM_BYTES - BARRIER_BYTES - OUT_BYTES - FILTER_STAGES * FILTER_STAGE_BYTES;
+  static constexpr int PIXEL_STAGES =
+      LEFT_BYTES / PIXEL_STAGE_BYTES < 4 ? LEFT_BYTES / PIXEL_STAGE_BYTES : 4;
   static_assert(PIXEL_STAGES >= 2);
 };
 

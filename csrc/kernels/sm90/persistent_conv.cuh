@@ -139,10 +139,10 @@ __device__ __forceinline__ void load_pixels(const ConvParams& p, uint32_t smem) 
 #pragma unroll 1
       for (int part = 0; part < Tile::CHUNK_STAGES; ++part) {
         const uint32_t full = ring.full_barrier();
-        ring.wait_empty();                     // @pixels_empty
-        ring.expect_bytes(Tile::PIXEL_BYTES);  // @pixels_expect
+        ring.wait_empty();                           // @pixels_empty
+        ring.expect_bytes(Tile::PIXEL_STAGE_BYTES);  // @pixels_expect
         const uint32_t to =
-            smem + offsetof(ConvStorage<Tile>, pixels) + ring.stage() * Tile::PIXEL_BYTES;
+            smem + offsetof(ConvStorage<Tile>, pixels) + ring.stage() * Tile::PIXEL_STAGE_BYTES;
 #pragma unroll
         for (int i = 0; i < Tile::STAGE_BOXES; ++i) {
           Policy::load(p, coord[i], c, part, to + i * Tile::BOX_BYTES, full);  // @load_pixels
@@ -171,11 +171,11 @@ __device__ __forceinline__ void load_filters(const ConvParams& p, uint32_t smem)
         for (int r = 0; r < 3; ++r) {
           const uint32_t full = ring.full_barrier();
           const uint32_t to = smem + offsetof(ConvStorage<Tile>, filters) +
-                              ring.stage() * Tile::FILTER_BYTES +
+                              ring.stage() * Tile::FILTER_STAGE_BYTES +
                               cluster_rank<Tile>() * SHARE * Tile::ROW_BYTES;
-          const int column = (3 * r + s) * p.C + c;  // @filter_column
-          ring.wait_empty();                         // @filters_empty
-          ring.expect_bytes(Tile::FILTER_BYTES);     // @filters_expect: the shares of all blocks
+          const int column = (3 * r + s) * p.C + c;     // @filter_column
+          ring.wait_empty();                            // @filters_empty
+          ring.expect_bytes(Tile::FILTER_STAGE_BYTES);  // @filters_expect: the shares of all blocks
           if constexpr (Tile::CLUSTER == 1) {
             ptx::tma_load_2d(to, &p.w, full, column, first);  // @load_filters
           } else {
@@ -197,7 +197,8 @@ __device__ __forceinline__ void multiply(float (&acc)[Policy::Tile::M_TILES][Pol
                                          FilterRing<typename Policy::Tile>& filters, uint32_t smem,
                                          int consumer, int chunks) {
   using Tile = typename Policy::Tile;
-  constexpr int TAPS = Tile::STEP_TAPS, STAGES = Tile::STEP_STAGES, UNIT = 16, PERIOD = 1024;
+  constexpr int TAPS = Tile::STEP_TAPS, STAGES = Tile::STEP_STAGES, DESCRIPTOR_UNIT = 16,
+                PERIOD = 1024;
   uint32_t pixels_before = 0, filters_before = 0;
 #pragma unroll 1
   for (int step = 0; step < 9 / TAPS * chunks; ++step) {
@@ -219,7 +220,7 @@ __device__ __forceinline__ void multiply(float (&acc)[Policy::Tile::M_TILES][Pol
         for (int m = 0; m < Tile::M_TILES; ++m) {
           // @wgmma: 64 rows of A are 8 periods; the first product overwrites acc
           ptx::wgmma<typename Policy::T>(
-              acc[m], ptx::wgmma_descriptor<PERIOD>(a + m * (8 * PERIOD / UNIT) + 2 * k),
+              acc[m], ptx::wgmma_descriptor<PERIOD>(a + m * (8 * PERIOD / DESCRIPTOR_UNIT) + 2 * k),
               ptx::wgmma_descriptor<PERIOD>(b + 2 * k), step | tap | k);
         }
       }

@@ -1,4 +1,5 @@
-// The mbarriers of a ring of stages in shared memory; see ring.cuh. For the host, too.
+// The mbarriers of a ring of stages in shared memory, see ring.cuh. Host and device code include
+// them.
 
 #pragma once
 

@@ -55,9 +55,9 @@ class SwapAbPolicy {
     const uint32_t filters =
         smem + offsetof(Storage, filters) + consumer * Tile::CHANNELS * Tile::ROW_BYTES;
     const uint32_t pixels = smem + offsetof(Storage, pixels);
-    a = ptx::wgmma_descriptor_low(filters) + filter_stage * (Tile::FILTER_BYTES / 16);
+    a = ptx::wgmma_descriptor_low(filters) + filter_stage * (Tile::FILTER_STAGE_BYTES / 16);
     // @tap_start
-    b = ptx::wgmma_descriptor_low(pixels) + pixel_stage * (Tile::PIXEL_BYTES / 16) +
+    b = ptx::wgmma_descriptor_low(pixels) + pixel_stage * (Tile::PIXEL_STAGE_BYTES / 16) +
         group * (Tile::GROUP_BYTES / 16);
   }
 

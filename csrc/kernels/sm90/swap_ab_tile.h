@@ -1,4 +1,5 @@
-// How a block of the convolution with swapped operands is cut. For the host, too.
+// Sizes of the convolution with swapped operands: its tiles, stages and results. Host and device
+// code include them.
 
 #pragma once
 
@@ -29,7 +30,7 @@ struct SwapAbTile {
   static constexpr int GROUP_BYTES = IMAGES * ROW_BYTES;
   static constexpr int BOX_W = TILE_W + 2, BOX_H = ROWS == 2 ? 4 : 1;
   static constexpr int STAGE_BOXES = 1, BOX_BYTES = BOX_W * BOX_H * GROUP_BYTES;
-  static constexpr int PIXEL_BYTES = BOX_BYTES, FILTER_BYTES = BLOCK_N * ROW_BYTES;
+  static constexpr int PIXEL_STAGE_BYTES = BOX_BYTES, FILTER_STAGE_BYTES = BLOCK_N * ROW_BYTES;
 
   // wgmma's N: groups from the first pixel of the tile to the last. The groups between two rows are
   // computed, and never stored.
