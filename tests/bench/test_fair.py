@@ -85,13 +85,13 @@ def test_first_call_of_a_slice_is_untimed(tmp_path: Path) -> None:
     clock = SimpleNamespace(time=lambda call: (call(), session.Span(0.5))[1])
     found._program = peers.Program(lambda i: calls.append(i), lambda: None, clock, copies=3)
     found._call_s = 0.0
-    found.handle({"do": "sample", "seconds": 0.001, "most": 2})
+    found.handle({"do": "sample", "seconds": 0.001, "max_calls": 2})
     assert calls[:3] == [0, 1, 2]
     calls.clear()
     found._call_s = 0.4
-    found.handle({"do": "sample", "seconds": 0.25, "most": 1})
+    found.handle({"do": "sample", "seconds": 0.25, "max_calls": 1})
     assert len(calls) == 2
     calls.clear()
     found._call_s = 10.0
-    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 2})
+    reply = found.handle({"do": "sample", "seconds": 0.0, "max_calls": 2})
     assert (len(calls), reply["times"]) == (1, [0.5])

@@ -72,7 +72,7 @@ def test_a_network_on_a_gpu(gpu: Any, tmp_path: Path, dtype: str, graph: bool) -
     assert any(kernel.startswith("conv3x3") for kernel in found.program.kernels or [])
     found.handle({"do": "warm"})
     before = len(gpu.log.graphs_launched_on)
-    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 1})
+    reply = found.handle({"do": "sample", "seconds": 0.0, "max_calls": 1})
     assert reply["times"] == [0.001]
     assert len(reply["enqueue"]) == 1
     assert (len(gpu.log.graphs_launched_on) > before) == graph
@@ -125,7 +125,7 @@ def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
     assert [step["name"] for step in steps][:2] == ["conv1_1 pool1", "conv2_1 pool2"]
     assert all(step["kernels"] for step in steps)
     found.handle({"do": "warm"})
-    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 1})
+    reply = found.handle({"do": "sample", "seconds": 0.0, "max_calls": 1})
     assert reply["parts"] == [[0.001] * len(steps)]
     assert reply["times"] == [pytest.approx(0.001 * len(steps))]
 

@@ -42,7 +42,7 @@ def test_a_network(name: str, config: Config, tmp_path: Path) -> None:
     assert error <= bound
     assert found.handle({"do": "warm"})["call_s"] > 0
     assert found.program.copies >= 1
-    reply = found.handle({"do": "sample", "seconds": 0.0, "most": 5})
+    reply = found.handle({"do": "sample", "seconds": 0.0, "max_calls": 5})
     assert len(reply["times"]) == 1
     assert reply["enqueue"] == []
     ended = found.handle({"do": "finish"})

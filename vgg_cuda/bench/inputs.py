@@ -72,8 +72,8 @@ def random_weights(layer: Layer, seed: int) -> dict[str, NDArray[np.float32]]:
 def copies(nbytes: int, on_gpu: bool) -> int:
     """Return how many copies of an input, used in turn, keep it out of the last-level cache."""
     wanted = GPU_ROTATED_BYTES if on_gpu else 2 * cache_bytes()
-    most = min(16 if on_gpu else MAX_COPIES, MAX_COPIED_BYTES // max(nbytes, 1))
-    return max(1, min(-(-wanted // max(nbytes, 1)), most))
+    limit = min(16 if on_gpu else MAX_COPIES, MAX_COPIED_BYTES // max(nbytes, 1))
+    return max(1, min(-(-wanted // max(nbytes, 1)), limit))
 
 
 def cache_clearer_bytes() -> int:

@@ -207,8 +207,8 @@ def _checked(
 def _sample(worker: Worker, taken: Measurements, timeouts: Timeouts, spent: float) -> None:
     """Take one slice of samples."""
     left = max(0.0, timeouts.sampling - spent)
-    most = min(MAX_SLICE, MAX_SAMPLES - len(taken.times))
-    message = {"do": "sample", "seconds": min(SLICE_S, left), "most": most}
+    max_calls = min(MAX_SLICE, MAX_SAMPLES - len(taken.times))
+    message = {"do": "sample", "seconds": min(SLICE_S, left), "max_calls": max_calls}
     limit = timeouts.sampling + timeouts.grace + 3 * float(taken.info["call_s"])
     reply = ask(worker, message, limit)
     taken.times += reply["times"]

@@ -77,13 +77,13 @@ class Session:
                 break
         return {"call_s": self._call_s}
 
-    def sample(self, seconds: float, most: int) -> dict[str, Any]:
-        """Time calls for about ``seconds``: at least one call, and at most ``most``."""
+    def sample(self, seconds: float, max_calls: int) -> dict[str, Any]:
+        """Time calls for about ``seconds``: at least one call, and at most ``max_calls``."""
         spans: list[Span] = []
         if self._call_s <= SETTLE * seconds:  # other programs ran since: caches, clocks differ
             self._time()
         end = time.perf_counter() + seconds
-        while not spans or (time.perf_counter() < end and len(spans) < most):
+        while not spans or (time.perf_counter() < end and len(spans) < max_calls):
             spans.append(self._time())
         return {
             "times": [span.total_s for span in spans],

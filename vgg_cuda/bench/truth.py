@@ -94,8 +94,8 @@ def relative_l2(got: NDArray[Any], exact: NDArray[Any]) -> float:
     if got.size != n * exact[0].size or n < few:
         return float("nan")
     got, exact = got.reshape(n, -1), exact.reshape(few, -1)
-    most = max(few, MAX_COMPARED // max(1, exact[0].size))
-    images = np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int))
+    limit = max(few, MAX_COMPARED // max(1, exact[0].size))
+    images = np.unique(np.linspace(0, n - 1, min(n, limit)).round().astype(int))
     off = norm = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for i in images:

@@ -171,7 +171,9 @@ def _run(
             messages = _write(report, output, plot)
         if stop.number is not None:
             kept = "the measurements until then are reported"
-            kept = kept if _has_figures(report) else messages[0]
+            if not _has_figures(report):
+                # Without messages, the signal came after the run, which had measured nothing.
+                kept = messages[0] if messages else "nothing was measured"
             typer.echo(plain(f"interrupted: {kept}"), err=True)
             raise typer.Exit(128 + stop.number)
         for message in messages:

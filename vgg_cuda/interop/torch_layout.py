@@ -14,13 +14,13 @@ def is_channels_last(x: torch.Tensor) -> bool:
     size, stride = x.shape, x.stride()
     if stride[1] == 0:
         return False
-    least = 0
+    min_stride = 0
     for axis in (1, 3, 2, 0):
-        if size[axis] == 0 or stride[axis] < least:
+        if size[axis] == 0 or stride[axis] < min_stride:
             return False
-        if axis == 0 and least == stride[1]:
+        if axis == 0 and min_stride == stride[1]:
             return False  # every size except the batch is 1
-        least = stride[axis] * size[axis]
+        min_stride = stride[axis] * size[axis]
     return True
 
 
