@@ -223,7 +223,7 @@ REFUSED = {
         refuse([*DEEP, linear("d", 16, 4)]), "d: expected Flatten or a global pool before"),
     "norm-after-relu": (
         refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
-        r"n: expected batch norms right after .*, got BatchNorm after r \(Relu\)"),
+        r"n: expected a convolution or .* right before.*, got a batch norm after r \(a ReLU\)"),
     "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected a 3x3 convolution first"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),

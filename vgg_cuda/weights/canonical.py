@@ -7,6 +7,8 @@ NHWC order; batch norms are folded. Names are ``conv1_1.weight``, ``conv1_1.bias
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
@@ -44,6 +46,19 @@ class HeadDroppedWarning(UserWarning):
 
 class AssumedWarning(UserWarning):
     """Warning that a file of weights only does not say what its layers compute."""
+
+
+class DroppedWarning(UserWarning):
+    """Warning that a file holds more than the network; the message names what is not used."""
+
+
+def warn_caller(text: str, category: type[Warning]) -> None:
+    """Issue a warning at the place outside of this package that called it."""
+    frame, level = sys._getframe(1).f_back, 3
+    package = __name__.partition(".")[0]
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
 
 
 @dataclass(frozen=True)
@@ -137,6 +152,18 @@ def infer_head(
     channels = next(width for width in reversed(widths) if isinstance(width, int))
     name, first = next(iter(weights.items()))
     return tuple(len(w) for w in weights.values()), infer_grid(first.shape[1], channels, name)
+
+
+def chw_to_hwc(w: Array, channels: int) -> Array:
+    """Return fc6's weight [K, C*H*W] as [K, H*W*C]: columns from CHW to HWC order."""
+    chw = w.reshape(w.shape[0], channels, -1)
+    return np.ascontiguousarray(chw.transpose(0, 2, 1)).reshape(w.shape)
+
+
+def hwc_to_chw(w: Array, channels: int) -> Array:
+    """Return fc6's weight [K, H*W*C] as [K, C*H*W]."""
+    hwc = w.reshape(w.shape[0], -1, channels)
+    return np.ascontiguousarray(hwc.transpose(0, 2, 1)).reshape(w.shape)
 
 
 def as_float32(x: Array) -> NDArray[np.float32]:

@@ -114,7 +114,10 @@ def to_metadata(weights: Weights) -> dict[str, str]:
 
 def shapes_suffice(config: Config) -> bool:
     """Return whether names and shapes of the canonical tensors determine ``config``."""
-    usual = Config(config.name, config.widths, config.head, config.pool_grid, config.batch_norm)
+    usual = Config(
+        *(config.name, config.widths, config.head, config.pool_grid, config.batch_norm),
+        in_channels=config.in_channels,
+    )
     doubled = ("M", "M") in pairwise(config.widths)
     five_blocks = config.pools == 5 and config.widths[-1] == "M" and not doubled
     return config == usual and five_blocks

@@ -144,7 +144,7 @@ GRAPHS: dict[str, Refused] = {
     ),
     "batch-norm-after-relu": (
         lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),
-        r"batchnormalization_2 .*batch norms right after",
+        r"batchnormalization_2 .*got a batch norm after relu_1",
     ),
     "training-dropout": (
         lambda n: n.features().add("Dropout", np.float32(0.5), np.array(True)), "training_mode"

@@ -8,7 +8,7 @@ layer's columns to NHWC order, and refuses networks that this package cannot run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from ...images.presets import PRESETS, Preset
 from ..canonical import Weights, prefixed
@@ -17,12 +17,13 @@ from .layers import Layer
 
 
 def to_weights(
-    layers: Sequence[Layer],
+    layers: Iterable[Layer],
     *,
     source: str,
     input_size: tuple[int, int] | None = None,
     preset: Preset = PRESETS["torchvision"],
     labels: tuple[str, ...] | None = None,
+    joint: str = ": ",
 ) -> Weights:
     """Return the weights of the network of ``layers``, in order, from the images on.
 
@@ -30,6 +31,7 @@ def to_weights(
     sizes are refused if dense layers read a grid of pixels that no adaptive pool has made; if it is
     None in that case, a square is inferred. ``preset`` is fitted to the size. A trailing
     ``Softmax`` becomes ``activation``. ``labels`` default to ImageNet's for published networks.
+    ``joint`` stands between the names of a layer and of its parameter in messages.
 
     Raises :class:`UnsupportedError` for layers in an unsupported order, and :class:`WeightsError`
     for shapes that do not fit; messages begin with ``source``.
@@ -38,4 +40,4 @@ def to_weights(
     with prefixed(source):
         for layer in layers:
             chain.add(layer)
-        return chain.finish(source, input_size, preset, labels)
+        return chain.finish(source, input_size, preset, labels, joint)

@@ -7,12 +7,13 @@ from typing import NoReturn
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
 from ...images.presets import Preset
-from ..canonical import Tensors, Weights, WeightsError, infer_grid
+from ..canonical import Tensors, Weights, WeightsError, chw_to_hwc, infer_grid
 from ..labels import imagenet_labels
-from ..state_dict import chw_to_hwc
+from .affine import Waiting
 from .defaults import fitted, normalized
 from .layers import (
     AdaptiveAvgPool,
+    Affine,
     BatchNorm,
     Conv3x3,
     Flatten,
@@ -25,7 +26,14 @@ from .layers import (
     Softmax,
     UnsupportedError,
 )
-from .parameters import Parameters, misshapen
+from .parameters import Parameters, affine_of, misshapen
+
+WORDS = {
+    AdaptiveAvgPool: "an adaptive average pool", Affine: "a scale and shift",
+    BatchNorm: "a batch norm", Conv3x3: "a convolution", Flatten: "a flattening",
+    Linear: "a dense layer", MaxPool2x2: "a max-pool", Relu: "a ReLU", Softmax: "a softmax",
+}  # fmt: skip
+"""Kinds of layers, for messages."""
 
 
 class Chain:
@@ -41,6 +49,7 @@ class Chain:
         self.softmax = False
         self.last: Layer | None = None  # except Identity
         self.commutes = False  # whether a ReLU here equals one after the last parameters
+        self.waiting: Waiting | None = None
 
     def add(self, layer: Layer) -> None:
         """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
@@ -50,11 +59,13 @@ class Chain:
             self.refuse(layer, "a 3x3 convolution first")
         if self.softmax:
             self.refuse(layer, "nothing after a softmax")
+        if self.waiting and not isinstance(layer, Linear) and not self.waiting.lets_pass(layer):
+            self.refuse_waiting(f"before {layer.name} ({_kind(layer)})")
         match layer:
             case Conv3x3():
                 self.conv3x3(layer)
-            case BatchNorm():
-                self.batch_norm(layer)
+            case BatchNorm() | Affine():
+                self.affine(layer)
             case Relu():
                 self.relu(layer)
             case MaxPool2x2():
@@ -74,8 +85,13 @@ class Chain:
 
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
         """Raise for a layer in the wrong place."""
-        before = f"after {self.last.name} ({_kind(self.last)})" if self.last else "first"
-        raise UnsupportedError(f"{layer.name}: expected {expected}, got {_kind(layer)} {before}")
+        raise UnsupportedError(
+            f"{layer.name}: expected {expected}, got {_kind(layer)} {self.after()}"
+        )
+
+    def after(self) -> str:
+        """Return the current place, for messages."""
+        return f"after {self.last.name} ({_kind(self.last)})" if self.last else "first"
 
     def spatial(self, layer: Layer) -> None:
         """Refuse ``layer`` unless its input is an image [N,H,W,C]."""
@@ -104,12 +120,28 @@ class Chain:
             raise misshapen(f"{layer.name}: weight", ("K", inputs or "C"), shape)
         self.dense.append(Parameters.of(layer))
         self.commutes = True
+        if self.waiting:
+            self.waiting.fold(self.dense[-1], "CHW" if self.flattens_channels() else "HWC")
+            self.waiting = None
 
-    def batch_norm(self, layer: BatchNorm) -> None:
-        """Fold a batch norm into the layer right before it."""
-        if not isinstance(self.last, (Conv3x3, Linear)):
-            self.refuse(layer, "batch norms right after a convolution or dense layer")
-        (self.dense or self.convs)[-1].fold(layer)
+    def affine(self, layer: BatchNorm | Affine) -> None:
+        """Fold a scale and shift into the layer before it, or let it wait for the next one."""
+        before = (self.dense or self.convs)[-1]
+        if isinstance(self.last, (Conv3x3, Linear)):
+            before.fold(layer)
+            return
+        pixels = not self.dense and not isinstance(self.flattened, Flatten)
+        channels = before.w.shape[0] if pixels or self.dense else None
+        self.waiting = Waiting(layer, *affine_of(layer, channels), pixels, self.after())
+
+    def refuse_waiting(self, end: str) -> NoReturn:
+        """Raise for a scale and shift that no layer can take over."""
+        assert self.waiting is not None
+        layer = self.waiting.layer
+        raise UnsupportedError(
+            f"{layer.name}: expected a convolution or dense layer right before, or a dense layer "
+            f"behind it, got {_kind(layer)} {self.waiting.place} and {end}"
+        )
 
     def relu(self, layer: Relu) -> None:
         """Add a ReLU after a layer with parameters, or after layers that commute with it."""
@@ -136,10 +168,13 @@ class Chain:
         input_size: tuple[int, int] | None,
         preset: Preset,
         labels: tuple[str, ...] | None,
+        joint: str = ": ",
     ) -> Weights:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
             raise UnsupportedError("expected 3x3 convolutions, found none")
+        if self.waiting:
+            self.refuse_waiting("at the end")
         if self.dense:
             input_size = self.check_inputs(input_size)
         elif self.flattens_channels() and (not self.pooling or self.grid > 1):
@@ -166,7 +201,7 @@ class Chain:
         for layer, found in named:
             for part, array in (("weight", found.w), ("bias", found.bias)):
                 tensors[f"{layer.name}.{part}"] = array
-                names[f"{layer.name}.{part}"] = f"{found.name}: {part}"
+                names[f"{layer.name}.{part}"] = f"{found.name}{joint}{part}"
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
         activation = "softmax" if self.softmax else None
@@ -206,4 +241,6 @@ class Chain:
 
 
 def _kind(layer: Layer) -> str:
-    return f"{layer.kind} pool" if isinstance(layer, GlobalPool) else type(layer).__name__
+    if isinstance(layer, GlobalPool):
+        return f"a global {layer.kind} pool"
+    return WORDS[type(layer)]

@@ -41,6 +41,14 @@ class BatchNorm(Layer):
     epsilon: float
 
 
+@dataclass(frozen=True)
+class Affine(Layer):
+    """Scale and shift per channel: y * scale + shift, both [K]."""
+
+    scale: Array
+    shift: Array
+
+
 class Relu(Layer):
     """ReLU: max(y, 0)."""
 

@@ -1,4 +1,4 @@
-"""Parameters of a network's layers as float32, with batch norms folded in."""
+"""Parameters of a network's layers as float32, with scales and batch norms folded in."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..canonical import WeightsError, as_float32, check_finite
-from ..fold import fold_batch_norm
-from .layers import Array, BatchNorm, Conv3x3, Linear
+from ..fold import Float64, batch_norm_affine, fold_outputs
+from .layers import Affine, Array, BatchNorm, Conv3x3, Linear
 
 
 @dataclass
@@ -34,23 +34,37 @@ class Parameters:
             raise misshapen(f"{layer.name}: bias", (K,), bias.shape)
         return cls(layer.name, as_float32(layer.w), bias)
 
-    def fold(self, layer: BatchNorm) -> None:
-        """Fold a batch norm into w and bias. Raises :class:`WeightsError` for bad values."""
-        K = self.w.shape[0]
+    def fold(self, layer: BatchNorm | Affine) -> None:
+        """Fold a scale and shift of the outputs. Raises :class:`WeightsError` for bad values."""
+        self.w, self.bias = fold_outputs(self.w, self.bias, *affine_of(layer, self.w.shape[0]))
+        self.norm |= isinstance(layer, BatchNorm)
+
+
+def affine_of(layer: BatchNorm | Affine, channels: int | None) -> tuple[Float64, Float64]:
+    """Return scale and shift of ``layer``, of any length if ``channels`` is None.
+
+    Raises :class:`WeightsError` for other shapes and bad values.
+    """
+    if isinstance(layer, Affine):
+        parts = {"scale": layer.scale, "shift": layer.shift}
+        K = layer.scale.size if channels is None else channels
+    else:
+        K = layer.mean.size if channels is None else channels
         parts = {"mean": layer.mean, "variance": layer.variance}
         parts["gamma"] = np.ones(K) if layer.gamma is None else layer.gamma
         parts["beta"] = np.zeros(K) if layer.beta is None else layer.beta
-        for part, array in parts.items():
-            if array.shape != (K,):
-                raise misshapen(f"{layer.name}: {part}", (K,), array.shape)
-            check_finite(f"{layer.name}: {part}", array)
-        if not (0 < layer.epsilon < math.inf) or parts["variance"].min() < 0:
-            raise WeightsError(
-                f"{layer.name}: expected epsilon > 0 and variances >= 0, got {layer.epsilon} and "
-                f"{parts['variance'].min()}"
-            )
-        self.w, self.bias = fold_batch_norm(self.w, self.bias, **parts, epsilon=layer.epsilon)
-        self.norm = True
+    for part, array in parts.items():
+        if array.shape != (K,):
+            raise misshapen(f"{layer.name}: {part}", (K,), array.shape)
+        check_finite(f"{layer.name}: {part}", array)
+    if isinstance(layer, Affine):
+        return layer.scale.astype(np.float64), layer.shift.astype(np.float64)
+    if not (0 < layer.epsilon < math.inf) or parts["variance"].min() < 0:
+        raise WeightsError(
+            f"{layer.name}: expected epsilon > 0 and variances >= 0, got {layer.epsilon} and "
+            f"{parts['variance'].min()}"
+        )
+    return batch_norm_affine(**parts, epsilon=layer.epsilon)
 
 
 def misshapen(what: str, expected: tuple[Any, ...], got: tuple[int, ...]) -> WeightsError:
