@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from support.tolerance import assert_close
-from weights.zoo import state_dicts
+from weights.zoo import keras_models, state_dicts
 from weights.zoo.case import Case
 
 from vgg_cuda import VGG
 from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
 
-CASES = [*state_dicts.CASES]
+CASES = [*state_dicts.CASES, *keras_models.CASES]
 
 
 def select(*verdicts: str) -> list[object]:

@@ -15,7 +15,16 @@ from ..canonical import Weights, prefixed
 from ..chain import to_weights
 from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax
 from .graph import KerasLayer
-from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, rescaling, zero_padding
+from .spatial import (
+    EVEN_ONLY,
+    conv2d,
+    flatten,
+    global_pool,
+    max_pool,
+    random_crop,
+    rescaling,
+    zero_padding,
+)
 from .state import Arrays, State
 from .terms import INACTIVE, PIXELS, only, preset_for
 
@@ -128,6 +137,7 @@ ADD: dict[str, Callable[[State, KerasLayer], None]] = {
     "GlobalAveragePooling2D": lambda state, layer: global_pool(state, layer, "avg"),
     "GlobalMaxPooling2D": lambda state, layer: global_pool(state, layer, "max"),
     "MaxPooling2D": max_pool,
+    "RandomCrop": random_crop,
     "ReLU": _relu,
     "Rescaling": rescaling,
     "Softmax": _softmax,
@@ -139,9 +149,8 @@ def _add(state: State, layer: KerasLayer) -> None:
     """Add ``layer`` to ``state``."""
     if state.padded is not None and layer.kind != "Conv2D":
         state.refuse(state.padded, PADDED, f"one before {one_line(layer.kind, 60)}")
-    trains = layer.kind in (*INACTIVE, "BatchNormalization") and layer.kind != "InputLayer"
-    if layer.training and trains:
-        state.refuse(layer, f"{layer.kind} as in inference", "a call with training=True")
+    if layer.training and layer.kind == "BatchNormalization":
+        state.refuse(layer, "batch norms as in inference", "a call with training=True")
     if layer.kind in INACTIVE:
         state.records.append(Identity(layer.name))
     elif layer.kind in ADD:

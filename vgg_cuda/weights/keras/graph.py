@@ -18,6 +18,7 @@ from ..chain.layers import UnsupportedError
 
 MODELS = ("Sequential", "Functional", "Model")  # "Model": an older name of Functional
 KERAS = ("keras", "tf_keras", "tensorflow")  # modules of Keras' classes
+NESTED = (*MODELS, "Pipeline")  # a Pipeline is a layer, a list of augmentations
 MAX_NESTED = 16
 
 Tensor = tuple[str, int]  # the layer that computed it, and the number of the call
@@ -28,8 +29,8 @@ class KerasLayer:
     """One call of one layer.
 
     ``path`` holds the names of the models around it, from the outside in, and its own. ``slots``
-    holds their names in Keras' files: class names with a number. ``training`` says that the model
-    calls the layer with ``training=True`` even in inference.
+    holds their names in Keras' files: class names with a number. ``training`` says that Keras 2
+    calls the layer with ``training=True`` even in ``predict``; Keras 3 does not.
     """
 
     path: tuple[str, ...]
@@ -104,14 +105,14 @@ def _walk(
     names = [str(entry["config"].get("name", entry.get("name", ""))) for entry in entries]
     used: dict[str, int] = {}
     saved = [slot(str(entry["class_name"]), used) for entry in entries]
-    if model["class_name"] == "Sequential":
+    if model["class_name"] in ("Sequential", "Pipeline"):
         calls = [(i, False) for i in range(len(entries))]
     else:
         calls = _chain(config, entries, names, "".join(f"{name}/" for name in path))
     for i, trains in calls:
         here, inner, entry = (*path, names[i]), (*slots, saved[i]), entries[i]
         kind = kind_of(entry, one_line("/".join(here), 120))
-        if kind in MODELS:
+        if kind in NESTED:
             yield from _walk(entry, here, inner, trains or training)
         else:
             yield KerasLayer(here, inner, kind, entry["config"], trains or training)
@@ -154,10 +155,9 @@ def _chain(
 
 
 def _inputs(node: Any) -> tuple[list[Tensor], bool]:
-    """Return the tensors that a call takes, and whether it has ``training=True``."""
-    if isinstance(node, Mapping):  # Keras 3
-        found = [*_kept_tensors(node.get("args")), *_kept_tensors(node.get("kwargs"))]
-        return found, (node.get("kwargs") or {}).get("training") is True
+    """Return the tensors that a call takes, and whether ``predict`` trains, too."""
+    if isinstance(node, Mapping):  # Keras 3, whose predict overrides training=True
+        return [*_kept_tensors(node.get("args")), *_kept_tensors(node.get("kwargs"))], False
     node = [node] if node and isinstance(node[0], str) else node
     trains = any(len(call) > 3 and (call[3] or {}).get("training") is True for call in node)
     nested = [tensor for call in node if len(call) > 3 for tensor in _keywords(call[3])]

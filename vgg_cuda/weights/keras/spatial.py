@@ -84,6 +84,16 @@ def flatten(state: State, layer: KerasLayer) -> None:
     state.records.append(Flatten(layer.name, "CHW" if stays else "HWC"))
 
 
+def random_crop(state: State, layer: KerasLayer) -> None:
+    """Add nothing if the crop has the size of the image; otherwise ``predict`` may resize."""
+    size = (layer.config.get("height"), layer.config.get("width"))
+    if size != state.size:
+        shown = "an unknown size" if state.size is None else f"{state.size[0]} x {state.size[1]}"
+        got = f"{one_line(size[0], 20)} x {one_line(size[1], 20)}"
+        state.refuse(layer, f"a crop as large as the image, {shown}", got, "crop the images")
+    state.records.append(Identity(layer.name))
+
+
 def rescaling(state: State, layer: KerasLayer) -> None:
     """Keep the scale of pixels, which is folded into the first convolution."""
     scale, offset = layer.config.get("scale"), layer.config.get("offset", 0.0)
