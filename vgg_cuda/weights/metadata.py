@@ -42,6 +42,7 @@ class ConfigFields(msgspec.Struct, forbid_unknown_fields=True):
     flat: bool
     input_size: tuple[Side, Side] | None
     without_relu: Annotated[tuple[str, ...], Layers] | None
+    exact_size: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isprintable() or any(w != "M" for w in self.widths if isinstance(w, str)):

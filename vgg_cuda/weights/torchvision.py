@@ -31,7 +31,9 @@ def to_state_dict(weights: Weights) -> Tensors:
     """
     config, result = weights.config, Tensors()
     rows, columns = config.grid
-    like = replace(config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None)
+    like = replace(
+        config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None, exact_size=False
+    )
     if not shapes_suffice(like) or config.reduces == "max" or rows != columns:
         raise WeightsError(
             f"{weights.source}: expected five blocks of convolutions with ReLUs, an average pool "

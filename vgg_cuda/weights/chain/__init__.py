@@ -27,11 +27,11 @@ def to_weights(
 ) -> Weights:
     """Return the weights of the network of ``layers``, in order, from the images on.
 
-    ``input_size`` (H, W) is the only size of the framework's model, None if it takes any. Other
-    sizes are refused if dense layers read a grid of pixels that no adaptive pool has made; if it is
-    None in that case, a square is inferred. ``preset`` is fitted to the size. A trailing
-    ``Softmax`` becomes ``activation``. ``labels`` default to ImageNet's for published networks.
-    ``joint`` stands between the names of a layer and of its parameter in messages.
+    ``input_size`` (H, W) is the size of the framework's model, None if it takes any. If dense
+    layers read a grid of pixels that no adaptive pool has made, sizes that give another grid are
+    refused; if it is None in that case, a square is inferred. ``preset`` is fitted to the size. A
+    trailing ``Softmax`` becomes ``activation``. ``labels`` default to ImageNet's for published
+    networks. ``joint`` stands between the names of a layer and of its parameter in messages.
 
     Raises :class:`UnsupportedError` for layers in an unsupported order, and :class:`WeightsError`
     for shapes that do not fit; messages begin with ``source``.

@@ -50,6 +50,7 @@ class Chain:
         self.last: Layer | None = None  # except Identity
         self.commutes = False  # whether a ReLU here equals one after the last parameters
         self.waiting: Waiting | None = None
+        self.exact = False  # whether no other image size is right
 
     def add(self, layer: Layer) -> None:
         """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
@@ -71,6 +72,7 @@ class Chain:
             case MaxPool2x2():
                 self.spatial(layer)
                 self.widths.append("M")
+                self.exact |= layer.even_only
             case AdaptiveAvgPool() | GlobalPool():
                 self.pool(layer)
             case Flatten():
@@ -190,6 +192,7 @@ class Chain:
             pooling=self.pooling or "none",
             flat=self.flattened is not None,
             input_size=input_size if head and not self.pooling else None,
+            exact_size=self.exact and bool(head) and not self.pooling,
             without_relu=(),
         )  # fmt: skip
         own: list[Conv | Dense] = [*config.convs, *config.dense]
@@ -216,7 +219,7 @@ class Chain:
         return isinstance(self.flattened, Flatten) and self.flattened.order == "CHW"
 
     def check_inputs(self, input_size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the only image size if dense layers read all pixels; bring fc6 to HWC order."""
+        """Return an image size if dense layers read all pixels; bring fc6 to HWC order."""
         first, channels = self.dense[0], self.convs[-1].w.shape[0]
         pools = self.widths.count("M")
         inputs = first.w.shape[1]

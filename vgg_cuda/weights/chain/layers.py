@@ -53,8 +53,15 @@ class Relu(Layer):
     """ReLU: max(y, 0)."""
 
 
+@dataclass(frozen=True)
 class MaxPool2x2(Layer):
-    """2x2 max-pool, stride 2, no padding; an odd last row and column are dropped."""
+    """2x2 max-pool, stride 2, no padding; an odd last row and column are dropped.
+
+    ``even_only`` says that the source keeps them: the network is right for even sizes only, and the
+    reader has checked that the image's size is even here.
+    """
+
+    even_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def max_pool(state: State, layer: KerasLayer) -> None:
         state.check(layer, "padding", padding, "valid")
     if state.size is not None:
         state.size = (state.size[0] // 2, state.size[1] // 2)
-    state.records.append(MaxPool2x2(layer.name))
+    state.records.append(MaxPool2x2(layer.name, even_only=padding == "same"))
 
 
 def global_pool(state: State, layer: KerasLayer, kind: Literal["avg", "max"]) -> None:

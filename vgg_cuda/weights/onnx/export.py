@@ -137,7 +137,8 @@ class _Builder:
                 if layer.relu:
                     self.node("Relu", layer.relu_name)
             else:
-                self.node("MaxPool", layer.name, kernel_shape=[2, 2], strides=[2, 2])
+                up: dict[str, Any] = {"ceil_mode": 1} if self.config.exact_size else {}
+                self.node("MaxPool", layer.name, kernel_shape=[2, 2], strides=[2, 2], **up)
 
     def pool(self) -> None:
         """Add the pool to a fixed grid, for the chosen size."""
