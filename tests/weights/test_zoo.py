@@ -9,20 +9,26 @@ from pathlib import Path
 
 import pytest
 from support.tolerance import assert_close
-from weights.zoo import keras_models, state_dicts
+from weights.zoo import keras_models, onnx_graphs, state_dicts
 from weights.zoo.case import Case
 
 from vgg_cuda import VGG
 from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
 
-CASES = [*state_dicts.CASES, *keras_models.CASES]
+CASES = [*state_dicts.CASES, *keras_models.CASES, *onnx_graphs.CASES]
 
 
 def select(*verdicts: str) -> list[object]:
     return [pytest.param(c, id=c.id) for c in CASES if c.verdict in verdicts]
 
 
-@pytest.mark.parametrize("case", select("accepted", "folded"))
+@pytest.mark.parametrize(
+    "case",
+    [
+        *select("accepted", "folded"),
+        pytest.param(onnx_graphs.SHIPPED, id=onnx_graphs.SHIPPED.id, marks=pytest.mark.slow),
+    ],
+)
 def test_model_agrees_with_its_framework(case: Case, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the framework

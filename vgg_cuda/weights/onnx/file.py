@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import mmap
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from ..metadata import parse
 from .functions import inlined
 from .graph import Graph, Joined
 from .layers import translate
-from .nodes import Attributes
+from .nodes import Attributes, label
 from .position import Position
 from .tensors import FLOATING, Storage
 from .wire import WireError, strip
 
 SUFFIX = ".onnx"
 OLDEST_OPSET = 7  # the first with NumPy's broadcasting
+
+QUANTIZED = re.compile("QuantizeLinear|^Q(Linear|Gemm|Attention)|Integer|^MatMulNBits")
+"""Operations of quantised models; also "DynamicQuantizeLinear" and "ConvInteger"."""
 
 _AFTER_VERSION = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of a model's fields 2 to 8
 
@@ -99,7 +103,9 @@ def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights
     opset = _opset(onnx, model)
     if not model.HasField("graph"):
         raise WeightsError("not a readable ONNX file: it has no graph")
-    graph = Graph(inlined(model).graph, opset, storage)
+    inner = inlined(model).graph
+    _check_program(inner)
+    graph = Graph(inner, opset, storage)
     path = graph.path()
     axes, sizes = _input(graph, path)
     at = Position(graph, axes, sizes, adaptive=stated.present)
@@ -110,6 +116,21 @@ def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights
         return weights
     config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
     return dataclasses.replace(weights, config=config, preset=preset, labels=labels)
+
+
+def _check_program(graph: Any) -> None:
+    """Refuse graphs that another program has quantised, or written for one processor."""
+    for node in graph.node:
+        if node.domain == "com.microsoft.nchwc":
+            raise UnsupportedError(
+                "expected a portable graph, got one that onnxruntime has optimised for the layout "
+                "NCHWc of one processor: load the original, or save with ORT_ENABLE_EXTENDED"
+            )
+        if QUANTIZED.search(node.op_type):
+            raise UnsupportedError(
+                f"{label(node)}: expected floating point, got a model quantised to integers: "
+                "int8 is not supported yet, load the model from before the quantisation"
+            )
 
 
 def _opset(onnx: Any, model: Any) -> int:
