@@ -140,11 +140,12 @@ struct Kernel {
   uint32_t local_bytes = 0;                                 // per thread
   uint32_t shared_granularity = 4, global_granularity = 4;  // bytes of the smallest access, <= 4
   bool has_mbarriers = false, has_wgmma = false;
-  bool has_async_proxy = false;     // uses bulk copies or wgmma
-  bool reads_other_blocks = false;  // reads shared memory of other blocks of its cluster
-  Dim3 cluster = {0, 0, 0};         // .reqnctapercluster, in blocks; zeros if absent
-  int launch_registers = 0;         // per thread, from .maxnreg or .maxntid and .minnctapersm
-  std::vector<Buffer> variables;    // .global and .const variables of the module
+  bool has_async_proxy = false;       // uses bulk copies or wgmma
+  bool has_relaxed_arrivals = false;  // at barrier.cluster
+  bool reads_other_blocks = false;    // reads shared memory of other blocks of its cluster
+  Dim3 cluster = {0, 0, 0};           // .reqnctapercluster, in blocks; zeros if absent
+  int launch_registers = 0;           // per thread, from .maxnreg or .maxntid and .minnctapersm
+  std::vector<Buffer> variables;      // .global and .const variables of the module
 
   std::vector<SourceLocation> locations;
   const std::map<int, std::string>* files = nullptr;  // source file names by number

@@ -97,7 +97,10 @@ void decode_cluster_barrier(Decoder& decoder, const PtxInstruction&,
   modifiers.take("cluster");
   const bool arrives = modifiers.take("arrive"), waits = !arrives && modifiers.take("wait");
   to.mode = SYNCHRONISES;
-  if (arrives && !modifiers.take("release") && modifiers.take("relaxed")) to.mode = 0;
+  if (arrives && !modifiers.take("release") && modifiers.take("relaxed")) {
+    to.mode = 0;
+    decoder.kernel().has_relaxed_arrivals = true;
+  }
   if (waits) modifiers.take("acquire");
   const bool aligned = modifiers.take("aligned");
   if ((!arrives && !waits) || !modifiers.empty()) decoder.fail("unknown barrier");

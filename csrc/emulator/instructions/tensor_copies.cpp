@@ -35,7 +35,8 @@ TensorMap read_map(Warp& warp, const Instruction& in, int lane, uint64_t generic
   }
   if (space == Space::param) {
     const uint64_t offset = address - PARAM_BASE;
-    if (offset + MAP_BYTES > block.kernel().param_bytes) {
+    const uint64_t size = block.kernel().param_bytes;
+    if (offset > size || offset + MAP_BYTES > size) {
       fail(warp, in, lane, "uses a tensor map outside the kernel's parameters");
     }
     bytes = block.params() + offset;
@@ -135,15 +136,25 @@ void store(Warp& warp, const Instruction& in, uint32_t active) {
   });
 }
 
+// Operand: address of a map. Instruction::extra: start of its window among generic addresses.
+void prefetch_map(Warp& warp, const Instruction& in, uint32_t active) {
+  for_each_lane(active, [&](int lane) {
+    const uint64_t at = address_of(warp, in.operands[0], in.wide_address, in.immediate, lane);
+    read_map(warp, in, lane, in.extra + at);
+  });
+}
+
 void do_nothing(Warp&, const Instruction&, uint32_t) {}
 
-void decode_prefetch(Decoder& decoder, const PtxInstruction&, const std::vector<std::string>& words,
-                     Instruction& to) {
+void decode_prefetch(Decoder& decoder, const PtxInstruction& from,
+                     const std::vector<std::string>& words, Instruction& to) {
   Modifiers modifiers(words);
-  modifiers.take_one_of({"param", "const"});
+  const std::string space = modifiers.take_one_of({"param", "const"});
   if (!modifiers.take("tensormap") || !modifiers.empty()) decoder.fail("unknown prefetch");
   decoder.expect_operands(1);
-  to.handler = do_nothing;
+  decoder.read_address(from.operands[0], to);
+  to.extra = space == "param" ? PARAM_WINDOW : 0;
+  to.handler = prefetch_map;
 }
 
 }  // namespace

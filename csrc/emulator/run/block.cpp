@@ -128,7 +128,7 @@ void Block::start(Dim3 index) {
     std::fill(std::begin(warp.bulk_committed), std::end(warp.bulk_committed), 0);
     std::fill(std::begin(warp.polled), std::end(warp.polled), 0);
     warp.registers_held = kernel().launch_registers;
-    warp.fenced.clear();
+    warp.fenced = 0;
     if (kernel().has_wgmma) {
       warp.register_state.assign(kernel().register_bytes / REGISTER_BYTES + 1, 0);
     }
