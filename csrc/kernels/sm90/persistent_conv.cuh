@@ -196,8 +196,8 @@ __device__ __forceinline__ void load_filters(const ConvParams& p, uint32_t smem)
     // Consumers of the other block arrive at this block's barriers: its shared memory lives until
     // they have released all stages. The block itself waits for everything else that others send.
 #pragma unroll 1
-    for (int i = 0; i < Tile::FILTER_STAGES; ++i) {
-      ring.wait_empty();  // @last_releases
+    for (int i = 0; i < Tile::FILTER_STAGES; ++i) {  // @last_stages
+      ring.wait_empty();                             // @last_releases
       ring.advance();
     }
   }
