@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
@@ -14,6 +15,10 @@ BACKENDS = {"emulator": "emulator", "gpu": "cuda"}  # by mark
 if "PYTEST_XDIST_WORKER" in os.environ:
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+# Tests neither read nor write the caches of whoever runs them, unless a folder is named.
+_cache = tempfile.TemporaryDirectory(prefix="vgg-cuda-tests-")
+os.environ.setdefault("VGG_CUDA_CACHE", _cache.name)
 
 
 def why_missing(backend: str) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import configs, layers, ops
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
+from .notices import DeviceWarning
 from .verification import verify
 from .vgg import VGG, Prediction
 from .weights import WeightsError
@@ -25,6 +26,7 @@ _INTEROP = {"from_keras": "keras", "from_torch": "torch_module"}
 __all__ = [
     "PRESETS",
     "VGG",
+    "DeviceWarning",
     "ImageError",
     "Prediction",
     "Preset",

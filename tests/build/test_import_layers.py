@@ -9,12 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vgg_cuda"
 LAYERS = (
-    {"_C", "files", "text", "arrays", "configs", "layers", "summary"},
+    {"_C", "files", "text", "arrays", "configs", "layers", "summary", "notices", "cache"},
     {"images", "weights"},
     {"reference", "backends"},
-    {"ops", "forward"},
+    {"ops", "forward", "tuning"},
     {"vgg"},
-    {"interop", "verification", "planning", "bench"},
+    {"interop", "verification", "planning", "bench", "selftest"},
     {"", "cli", "__main__"},  # "" is vgg_cuda/__init__.py, which exports what users import
 )
 """Modules and folders of the package, lowest layer first. Later public packages join interop."""

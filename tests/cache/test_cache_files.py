@@ -1,0 +1,111 @@
+"""Files in the user's cache folder: headers, damage, and processes that write at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vgg_cuda import DeviceWarning, notices
+from vgg_cuda.cache import CacheError, CacheFile, cache_folder
+
+HEADER = {"gpu": "NVIDIA H200", "driver": "580.65", "commit": "abc"}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VGG_CUDA_CACHE", str(tmp_path / "cache"))
+    notices.forget()
+    return tmp_path / "cache"
+
+
+def file(**header: str) -> CacheFile[int]:
+    return CacheFile("times", {**HEADER, **header}, int)
+
+
+def test_entries_are_merged_under_one_header(folder: Path) -> None:
+    assert file().read() is None
+    file().merge({"a": 1, "b": 2})
+    file().merge({"b": 3})
+    file(driver="590.1").merge({"c": 4})
+    assert file().read() == {"a": 1, "b": 3}
+    assert file(driver="590.1").read() == {"c": 4}
+    assert file(commit="other").read() is None
+    assert file().path.parent == folder
+    assert file().path.name.startswith("times-nvidia-h200-")
+
+
+def test_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VGG_CUDA_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_folder() == Path("/somewhere/vgg_cuda")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path("~/.cache/vgg_cuda").expanduser()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"header": {}}', b"\xff\x00", b"[" * 100_000])
+def test_corrupt_file_is_ignored_then_replaced(content: bytes) -> None:
+    file().merge({"a": 1})
+    file().path.write_bytes(content)
+    with pytest.warns(DeviceWarning, match="is ignored: it is corrupt"):
+        assert file().read() is None
+    assert file().read() is None  # no second warning
+    file().merge({"b": 2})
+    assert file().read() == {"b": 2}
+
+
+def test_entry_of_another_type_is_corrupt() -> None:
+    CacheFile("times", HEADER, str).merge({"a": "one"})
+    with pytest.warns(DeviceWarning, match="corrupt"):
+        assert file().read() is None
+
+
+def test_file_with_another_header_is_kept() -> None:
+    file().merge({"a": 1})
+    content = json.loads(file().path.read_text())
+    content["header"]["driver"] = "1.0"
+    foreign = json.dumps(content)
+    file().path.write_text(foreign)
+    with pytest.warns(DeviceWarning, match="written for another driver"):
+        assert file().read() is None
+    with pytest.raises(CacheError, match=r"written for another driver; set VGG_CUDA_CACHE to"):
+        file().merge({"b": 2})
+    assert file().path.read_text() == foreign
+
+
+def test_unwritable_folder_is_one_clear_error(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder.parent.joinpath("file").write_text("")
+    monkeypatch.setenv("VGG_CUDA_CACHE", str(folder.parent / "file" / "cache"))
+    with pytest.raises(CacheError, match=r"cannot write the cache file .*Not a directory; set"):
+        file().merge({"a": 1})
+    assert folder.parent.joinpath("file").read_text() == ""
+
+
+def test_files_have_the_users_default_mode(folder: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        file().merge({"a": 1})
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE(file().path.stat().st_mode) == 0o644
+    assert sorted(p.suffix for p in folder.iterdir()) == [".json", ".lock"]
+
+
+def test_processes_that_write_at_once_lose_nothing() -> None:
+    program = (
+        "import sys; from vgg_cuda.cache import CacheFile\n"
+        f"file = CacheFile('times', {HEADER!r}, int)\n"
+        "for i in range(40): file.merge({f'{sys.argv[1]}{i}': i})"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", program, name]) for name in "abc"]
+    assert [child.wait(60) for child in running] == [0, 0, 0]
+    entries = file().read()
+    assert entries is not None
+    assert len(entries) == 120

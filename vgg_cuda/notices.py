@@ -1,0 +1,43 @@
+"""Warnings about devices, kernels and caches, each shown once per process."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+PACKAGE = str(Path(__file__).parent)
+
+_lock = threading.Lock()
+_shown: set[str] = set()
+
+
+class DeviceWarning(UserWarning):
+    """Warning that a device is used with other kernels, or other speed, than it could be.
+
+    Results are right; the message says what was switched off or ignored, and what to do.
+    """
+
+
+def warn_once(message: str) -> None:
+    """Show ``message`` as a :class:`DeviceWarning` at the caller's line, once per process."""
+    with _lock:
+        if message in _shown:
+            return
+        _shown.add(message)
+    warnings.warn(message, DeviceWarning, stacklevel=_caller())
+
+
+def forget() -> None:
+    """Forget which warnings were shown, so that they are shown again; for tests."""
+    with _lock:
+        _shown.clear()
+
+
+def _caller() -> int:
+    """Return the ``stacklevel``, for the caller of this function, of code outside the package."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        level, frame = level + 1, frame.f_back
+    return level
