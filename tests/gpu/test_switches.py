@@ -61,6 +61,7 @@ def test_arch_and_disable(device: str, switch: Switch, monkeypatch: pytest.Monke
         on: Any = get_backend(device)
         assert on.families_off == {"halo": DISABLE, "dense": DISABLE}
         assert on.arch.families == ("swap_ab", "fused_conv1_block")
+        assert on.arch.sm_count == (20 if device == "cuda" else 132)
         assert plan_of(device, "sm_86")["arch"] == "sm_86"  # an argument counts more
         switch(VGG_CUDA_ARCH="sm_86")
         assert plan_of(device)["arch"] == "sm_86"

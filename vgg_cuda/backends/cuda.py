@@ -78,9 +78,10 @@ def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
     """
     major, minor = device["compute_capability"]
     runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
+    own = _C.device_arch(major, minor, device["sm_count"])
     chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
-    if chosen is None:
-        chosen = _C.device_arch(major, minor, device["sm_count"])
+    if chosen is None or chosen.name == own.name:
+        chosen = own  # with the number of SMs that this GPU has
     return families_of(chosen, runs, device)
 
 

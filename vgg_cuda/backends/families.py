@@ -29,8 +29,8 @@ WORDS = {
 class Families:
     """Kernel families that ``arch`` has, before any of them is refused.
 
-    ``off`` has a reason for each family that is off. ``verdicts`` are those of the self-test, None
-    if none has run on this device. ``runs`` names all architectures that the device can run.
+    ``off`` has a reason for each family that is off. ``verdicts`` come from the self-test; None
+    if it has not run on this device. ``runs`` names all architectures that the device can run.
     """
 
     arch: _C.Arch

@@ -58,15 +58,20 @@ class Ours:
         return self._model
 
     def prepare(self, work: Work) -> Program:
-        """Build a program for ``work``."""
+        """Build a program for ``work``, without kernels that the driver refuses."""
         self._free()
         with self.here():
-            program = self._layer(work) if work.kind == "kernel" else self._network(work)
-            if self.job.device == "emulator":
-                return self._counted(program)
-            with recording() as stats:
-                program.result()
-            program.kernels = [each["kernel"] for each in stats] or program.kernels
+            if self.backend.name == "cpu":
+                return self._prepared(work)
+            return cast(KernelBackend, self.backend).with_fallback(lambda: self._prepared(work))
+
+    def _prepared(self, work: Work) -> Program:
+        program = self._layer(work) if work.kind == "kernel" else self._network(work)
+        if self.job.device == "emulator":
+            return self._counted(program)
+        with recording() as stats:
+            program.result()
+        program.kernels = [each["kernel"] for each in stats] or program.kernels
         return program
 
     @contextlib.contextmanager
