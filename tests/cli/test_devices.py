@@ -35,33 +35,38 @@ def run(*arguments: object, **variables: str) -> Any:
 
 def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = {"halo": Verdict("wrong", "differs"), "dense": Verdict("ok")}
-    variables = {"VGG_CUDA_DISABLE": "swap_ab", "VGG_CUDA_CACHE": "/tmp/elsewhere"}
+    variables = {
+        "VGG_CUDA_DISABLE": "swap_ab", "VGG_CUDA_PDL": "0", "VGG_CUDA_CACHE": "/tmp/elsewhere",
+    }  # fmt: skip
     with fake_gpus(monkeypatch, (9, 0), (8, 6), (7, 0), verdicts=verdicts):
         found = json.loads(run("info", "--json", **variables).stdout)
         text = run("info", **variables).stdout
     assert found["switches"] == {
         "VGG_CUDA_ARCH": {"value": "none", "source": "default"},
         "VGG_CUDA_DISABLE": {"value": "swap_ab", "source": "environment"},
-        "VGG_CUDA_PDL": {"value": "1", "source": "default"},
+        "VGG_CUDA_PDL": {"value": "0", "source": "environment"},
         "VGG_CUDA_TUNE": {"value": "cached", "source": "default"},
     }
     assert found["cache"] == {"folder": "/tmp/elsewhere", "source": "environment"}
     hopper, ampere, volta = found["devices"]
     assert (hopper["arch"], ampere["arch"], volta["arch"]) == ("sm_90a", "sm_86", None)
-    assert hopper["families"] == {
+    assert hopper["kernels"] == {
         "halo": {"on": False, "reason": "self-test: wrong results: differs"},
         "swap_ab": {"on": False, "reason": "VGG_CUDA_DISABLE"},
         "dense": {"on": True, "reason": None},
         "fused_conv1_block": {"on": True, "reason": None},
+        "early": {"on": False, "reason": "VGG_CUDA_PDL"},
+        "graph": {"on": True, "reason": None},
     }
     assert hopper["selftest"]["halo"] == {"verdict": "wrong", "detail": "differs"}
-    assert (ampere["families"], ampere["selftest"]) == ({}, None)
+    assert list(ampere["kernels"]) == ["early", "graph"]
+    assert (volta["kernels"], volta["selftest"]) == ({}, None)
     for line in (
         "VGG_CUDA_DISABLE swap_ab (environment)",
         "cache folder     /tmp/elsewhere (environment)",
-        "kernels of GPU 0 sm_90a; on: portable, dense, fused_conv1_block; off: halo (self-test: "
-        "wrong results: differs), swap_ab (VGG_CUDA_DISABLE); self-test: halo wrong, dense ok",
-        "kernels of GPU 1 sm_86, portable",
+        "kernels of GPU 0 sm_90a; on: portable, dense, fused_conv1_block, CUDA graphs; off: halo "
+        "(self-test: wrong results: differs), swap_ab (VGG_CUDA_DISABLE), early launches "
+        "(VGG_CUDA_PDL); self-test: halo wrong, dense ok",
     ):
         assert line in text
 

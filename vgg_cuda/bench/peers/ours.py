@@ -101,7 +101,7 @@ class Ours:
         on.synchronize()
         program.kernels = [each["kernel"] for each in stats]
         program.upload = lambda: (self._run(lambda: self._placed(x)), on.synchronize())
-        if self.job.graph:
+        if self.job.graph and cast(KernelBackend, on).captures:
             graph = model.capture(x.shape)
             program.before = lambda i: self._run(lambda: _copy(graph.x, xs[i]))
             program.call = lambda i: self._run(graph)
@@ -155,7 +155,7 @@ class Ours:
             with recording() as stats:
                 launch()
             program.kernels = [each["kernel"] for each in stats]
-            if self.job.graph:
+            if self.job.graph and kernels.captures:
                 again = on.capture(launch)
                 program.call, program.how = lambda _: self._run(again), "CUDA graph"
                 program.keep = launch
