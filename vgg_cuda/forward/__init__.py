@@ -11,6 +11,7 @@ from collections.abc import Set
 from typing import Protocol
 
 from ..backends import Array
+from ..backends.switches import Tune
 from .graph import Network, pack
 from .inputs import MAX_PIXELS
 
@@ -28,15 +29,15 @@ class Runner(Protocol):
         ...
 
 
-def make_runner(network: Network) -> Runner:
-    """Return the runner for the network's backend."""
+def make_runner(network: Network, tune: Tune) -> Runner:
+    """Return the runner for the network's backend; ``tune`` is as for :meth:`vgg_cuda.VGG.load`."""
     if network.backend.name == "cpu":
         from .eager import EagerRunner
 
         return EagerRunner(network)
     from .planned import PlannedRunner  # needs the extension
 
-    return PlannedRunner(network)
+    return PlannedRunner(network, tune)
 
 
 def max_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:

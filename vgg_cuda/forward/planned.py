@@ -13,8 +13,10 @@ from ..arrays import is_cupy, numpy_dtype
 from ..backends import Array
 from ..backends.kernels import KernelBackend, spec_of
 from ..backends.operations import Spec
+from ..backends.switches import Tune
 from ..configs import IN_CHANNELS
 from ..text import format_bytes
+from ..tuning import planner_for
 from . import max_images
 from .captured import CapturedForward
 from .graph import Network
@@ -25,12 +27,13 @@ from .plan import Forward, Memory, memory, plan_forward
 class PlannedRunner:
     """Runner that allocates all memory before the first launch, on a ``KernelBackend``."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, tune: Tune) -> None:
         backend: Any = network.backend
         self._network, self._on = network, cast(KernelBackend, backend)
+        planner = planner_for(self._on, tune)
         # a cached bound method would form a reference cycle and delay freeing the model
         self.plan: Callable[[Spec, frozenset[str]], Forward]
-        self.plan = lru_cache(maxsize=256)(partial(plan_forward, network, backend.plan))
+        self.plan = lru_cache(maxsize=256)(partial(plan_forward, network, planner))
 
     def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
         n, taps = x.shape[0], frozenset(wanted)
