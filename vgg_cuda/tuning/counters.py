@@ -14,25 +14,26 @@ from .. import _C
 
 MAX_MACS = 1 << 28  # of a counted operation, which takes about a second
 
-# Per SM and clock, from data sheets and the programming guide: multiply-adds of wgmma, of mma.sync
-# and of float32, bytes of shared memory and of the L2 cache, warp instructions.
-WGMMA_MACS, MMA_MACS, FMA = 2048, 1024, 128
-PORT_BYTES, SECTOR_BYTES, L2_BYTES = 128, 32, 26
-INSTRUCTIONS = 4
-LAUNCH_CYCLES = 4000
+SECTOR_BYTES = 32
+INSTRUCTIONS = 4  # of warps, per SM and clock
 
 
-def cycles(counted: Mapping[str, int], small: _C.Plan, full: _C.Plan, sm_count: int) -> float:
-    """Return the cycles of ``full``, from the counters of ``small`` with the same tiles."""
-    products = counted["wgmma_macs"] / WGMMA_MACS + counted["mma_macs"] / MMA_MACS
-    products += counted["fma"] / FMA
+def cycles(counted: Mapping[str, int], small: _C.Plan, full: _C.Plan, arch: _C.Arch) -> float:
+    """Return the cycles of ``full`` on ``arch``, from the counters of ``small``.
+
+    Both plans have the same tiles. Rates are those of estimates, ``arch.rates``.
+    """
+    rates = arch.rates
+    products = counted["wgmma_macs"] / rates["wgmma_macs"] + counted["mma_macs"] / rates["mma_macs"]
+    products += counted["fma"] / rates["ffma_macs"]
     bulk = counted["wgmma_shared_bytes"] + counted["bulk_shared_bytes"]
-    port = counted["shared_wavefronts"] + bulk / PORT_BYTES
+    port = counted["shared_wavefronts"] + bulk / rates["port_bytes"]
     sectors = counted["load_sectors"] + counted["store_sectors"]
     moved = counted["bulk_load_bytes"] + counted["bulk_store_bytes"] + SECTOR_BYTES * sectors
     issue = counted["instructions"] / INSTRUCTIONS
-    tile = max(products, port, moved / L2_BYTES, issue) / tiles(small)
-    return tile * -(-tiles(full) // sm_count) + LAUNCH_CYCLES * (len(full.as_dict()["launches"]))
+    tile = max(products, port, moved / rates["l2_bytes"], issue) / tiles(small)
+    launches = len(full.as_dict()["launches"])
+    return tile * -(-tiles(full) // arch.sm_count) + rates["launch_cycles"] * (launches - 1)
 
 
 def tiles(plan: _C.Plan) -> int:

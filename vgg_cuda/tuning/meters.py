@@ -92,8 +92,7 @@ class Counted:
         for used, small, planned in zip(executors, chain, full, strict=True):
             assert small.plan is not None
             assert planned.plan is not None
-            sm_count = self._on.arch.sm_count
-            total += counters.cycles(used.counters(), small.plan, planned.plan, sm_count)
+            total += counters.cycles(used.counters(), small.plan, planned.plan, self._on.arch)
         return total
 
 

@@ -59,8 +59,8 @@ def exact_layers(on: KernelBackend, problem: Problem) -> tuple[Any, ...]:
             else (channels, 3, 3, layer.in_channels)
         )
         w, bias = on.new_array(shape, "float32"), on.new_array(shape[:1], "float32")
-        fill(on, w, _integers(largest, seed=2 * i) * scale)
-        fill(on, bias, _integers(most, seed=2 * i + 1) * scale)
+        fill(on, w, _integers(w.size, largest, seed=2 * i) * scale)
+        fill(on, bias, _integers(bias.size, most, seed=2 * i + 1) * scale)
         pack = on.pack_linear if channels is None else on.pack_conv3x3
         layers.append(pack(w, bias, layer.dtype))
     return tuple(layers)
@@ -68,7 +68,7 @@ def exact_layers(on: KernelBackend, problem: Problem) -> tuple[Any, ...]:
 
 def fill_exact(on: KernelBackend, problem: Problem, x: Array) -> None:
     """Fill x with integers; uint8 pixels are such that ``INTEGER_PIXELS`` maps them there."""
-    numbers = _integers(ranges(problem).x, seed=100)
+    numbers = _integers(x.size, ranges(problem).x, seed=100)
     fill(on, x, numbers + PIXEL if problem.x.dtype == "uint8" else numbers)
 
 
@@ -84,11 +84,11 @@ def fill_random(on: KernelBackend, problem: Problem, x: Array) -> None:
 
     The power that a GPU draws, and so its clock, depends on the numbers that it multiplies.
     """
-    random = np.random.default_rng(0)
+    random, count = np.random.default_rng(0), min(x.size, PERIOD)
     if problem.x.dtype == "uint8":
-        numbers = random.integers(0, 256, PERIOD).astype(np.float32)
+        numbers = random.integers(0, 256, count).astype(np.float32)
     else:
-        numbers = random.standard_normal(PERIOD, np.float32)
+        numbers = random.standard_normal(count, np.float32)
         numbers = numbers if isinstance(problem, BlockProblem) else np.maximum(numbers, 0)
     fill(on, x, numbers)
 
@@ -96,7 +96,7 @@ def fill_random(on: KernelBackend, problem: Problem, x: Array) -> None:
 def fill(on: KernelBackend, array: Array, numbers: NDArray[np.float32]) -> None:
     """Fill an array of the device with repeated ``numbers``."""
     flat = array.reshape(-1)
-    block = on.asarray(numbers[: flat.size], array.dtype)
+    block = on.asarray(numbers, array.dtype)
     for start in range(0, flat.size, len(block)):
         part = flat[start : start + len(block)]
         part[...] = block[: part.size]
@@ -126,6 +126,6 @@ def nbytes(problem: Problem) -> int:
     return total
 
 
-def _integers(largest: int, seed: int) -> NDArray[np.float32]:
-    random = np.random.default_rng(seed)
-    return random.integers(-largest, largest, PERIOD, endpoint=True).astype(np.float32)
+def _integers(size: int, largest: int, seed: int) -> NDArray[np.float32]:
+    random, count = np.random.default_rng(seed), min(size, PERIOD)
+    return random.integers(-largest, largest, count, endpoint=True).astype(np.float32)

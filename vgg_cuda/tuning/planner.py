@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .. import _C
@@ -42,8 +43,11 @@ class TunedPlanner(Planner):
     ) -> Operation | None:  # fmt: skip
         """Return None also if two convolutions are faster."""
         if _not_empty(x):
-            chosen = self._chosen(BlockProblem(x, (first, second), preset, aligned))
-            if chosen == APART:
+            problem = BlockProblem(x, (first, second), preset, aligned)
+            if self._tuner is not None and problem.variants(self.arch):
+                z = super().conv3x3(x, first, relu=True, pool=False, preset=preset).y
+                problem = replace(problem, second=self._chosen(problem.apart(z)))
+            if self._chosen(problem) == APART:
                 return None
         return super().fused_conv1_block(x, first, second, preset=preset, aligned=aligned)
 
@@ -59,7 +63,7 @@ class TunedPlanner(Planner):
         available = problem.variants(self.arch)
         entry = self._find(problem.key, available)
         if entry is None and self._tuner is not None and available:
-            entry = self._tuner.tune(problem, self)
+            entry = self._tuner.tune(problem, self.arch)
             if entry is not None:
                 self._entries.add(self._key(problem.key), entry)
         if entry is None:

@@ -49,7 +49,7 @@ class Problem:
     def chain(self, planner: Planner, variant: str | None, layers: tuple[Any, ...]) -> Chain:
         """Plan the launches of ``variant`` with other ``layers`` of the same shapes.
 
-        None selects a variant by its estimate, and for two convolutions :data:`APART`.
+        None leaves the choice to ``planner``; a block is then two convolutions.
         """
         raise NotImplementedError
 
@@ -144,12 +144,16 @@ class LinearProblem(Problem):
 
 @dataclass(frozen=True)
 class BlockProblem(Problem):
-    """The first two convolutions of x [N,H,W,3], with their ReLUs and pool."""
+    """The first two convolutions of x [N,H,W,3], with their ReLUs and pool.
+
+    ``second`` is the variant of the second convolution if they are launched apart.
+    """
 
     x: Spec
     layers: tuple[Any, ...]
     preset: Preset | None
     aligned: bool = True
+    second: str | None = None
     op = "fused_conv1_block"
 
     @property
@@ -167,16 +171,18 @@ class BlockProblem(Problem):
         return [] if plan is None else [FUSED, APART]
 
     def chain(self, planner: Planner, variant: str | None, layers: tuple[Any, ...]) -> Chain:
+        preset, aligned = self.preset, self.aligned
         if variant == FUSED:
-            # not of a tuned planner, which may prefer two convolutions
-            fused = Planner.fused_conv1_block(
-                planner, self.x, *layers, preset=self.preset, aligned=self.aligned
-            )
+            fused = planner.fused_conv1_block(self.x, *layers, preset=preset, aligned=aligned)
             assert fused is not None
             return [fused]
-        first = planner.conv3x3(self.x, layers[0], relu=True, pool=False, preset=self.preset)
-        last = planner.conv3x3(first.y, layers[1], relu=True, pool=True, aligned=self.aligned)
-        return [first, last]
+        first = planner.conv3x3(self.x, layers[0], relu=True, pool=False, preset=preset)
+        second = replace(self.apart(first.y), layers=layers[1:])
+        return [first, *second.chain(planner, self.second if variant else None, second.layers)]
+
+    def apart(self, z: Spec) -> ConvProblem:
+        """Return the second convolution, of z [N,H,W,K1]."""
+        return ConvProblem(z, self.layers[1:], relu=True, pool=True, aligned=self.aligned)
 
     def reduced(self, macs: int) -> Problem:
         N, H, W, C = self.x.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 
@@ -14,12 +15,13 @@ from . import operands
 from .bench import Bench, reserving
 from .entries import Entry
 from .meters import Meter
-from .problems import APART, FUSED, BlockProblem, Chain, Problem
+from .problems import FUSED, BlockProblem, Chain, Problem
 
 MAX_ESTIMATE = 1.5  # of the best estimate; variants beyond it are skipped
+PORTABLE = "portable"
 WRONG = "its result differs from the portable kernel's"
 
-_alone = threading.RLock()  # measurements at the same time would disturb each other
+_alone = threading.Lock()  # measurements at the same time would disturb each other
 
 
 class Tuner:
@@ -35,38 +37,34 @@ class Tuner:
     def __init__(self, backend: KernelBackend, meter: Meter) -> None:
         self._on, self._meter = backend, meter
 
-    def tune(self, problem: Problem, planner: Planner) -> Entry | None:
-        """Return what was found for ``problem``; None if it has no variants or too little memory.
-
-        ``planner`` plans the convolutions of a block that are launched apart.
-        """
-        names = problem.variants(planner.arch)
-        if not names:
-            return None
+    def tune(self, problem: Problem, arch: _C.Arch) -> Entry | None:
+        """Return what was found for ``problem``; None if it cannot be measured, with a warning."""
+        planner = Planner(arch)
+        planned = _planned(problem, planner)
+        names = problem.variants(arch)
+        all_chains = {name: problem.chain(planner, name, problem.layers) for name in names}
+        kept = names if isinstance(problem, BlockProblem) else _promising(all_chains)
+        chains = {name: all_chains[name] for name in kept}
+        dropped: dict[str, str] = {}
         with _alone, self._on.active():
-            full = {name: problem.chain(planner, name, problem.layers) for name in names}
-            estimates = {name: found for name in names if (found := _estimate(full[name]))}
-            best = min(estimates.values(), default=0.0)
-            kept = [n for n in names if estimates.get(n, best) <= MAX_ESTIMATE * best]
-            kept = names if isinstance(problem, BlockProblem) else kept
-            dropped: dict[str, str] = {}
             try:
-                times = self._measure(problem, planner, {n: full[n] for n in kept}, dropped)
+                times = self._measure(problem, planner, chains, dropped)
             except MemoryError as error:
                 warn_once(f"{error}; the variant with the best estimate is used")
                 return None
         for name, reason in dropped.items():
             warn_once(f"tuning {problem.key}: {name} is not used: {reason}")
         if not times:
+            warn_once(f"tuning {problem.key}: no variant is left")
             return None
         return Entry(
             op=problem.op,
             sizes=problem.sizes,
             options=problem.options,
-            variant=min(times, key=lambda name: times[name]),
-            planned=_planned(problem, planner.arch),
+            variant=min(times, key=lambda name: (times[name], name != planned)),
+            planned=planned,
             times=times,
-            cycles={name: estimates[name] for name in kept if name in estimates},
+            cycles={name: cycles for name in kept if (cycles := _estimate(chains[name]))},
             candidates=len(names),
             dropped=dropped,
         )
@@ -78,15 +76,14 @@ class Tuner:
         on, meter = self._on, self._meter
         portable = Planner(planner.arch.without(_C.families()))
         run = meter.sized(problem, planner.arch)
-        default = APART if isinstance(problem, BlockProblem) else None
-        layouts = [run.chain(portable, default, run.layers)]
+        layouts = [run.chain(portable, None, run.layers)]
         layouts += [run.chain(planner, name, run.layers) for name in full]
         with reserving(on, run, layouts, meter.scratch_bytes):
             bench = Bench(on, run, layouts)
             exact = operands.exact_layers(on, run)
         check = operands.checked(run)
         operands.fill_exact(on, run, bench.x)
-        bench.run(check.chain(portable, default, exact), bench.expected, meter.executor)
+        bench.run(check.chain(portable, None, exact), bench.expected, meter.executor)
         right: list[str] = []
         for name in full:
             bench.y.fill(0)
@@ -115,10 +112,26 @@ def _estimate(chain: Chain) -> float:
     return sum(cycles) if all(cycles) else 0.0
 
 
-def _planned(problem: Problem, arch: _C.Arch) -> str:
+def _promising(chains: Mapping[str, Chain]) -> list[str]:
+    """Return the variants whose estimate is at most 1.5 times the best.
+
+    Estimates of portable kernels come from another model: they have their own best.
+    """
+    best: dict[bool, float] = {}
+    for chain in chains.values():
+        portable = _is_portable(chain)
+        best[portable] = min(best.get(portable, math.inf), _estimate(chain))
+    return [n for n, c in chains.items() if _estimate(c) <= MAX_ESTIMATE * best[_is_portable(c)]]
+
+
+def _is_portable(chain: Chain) -> bool:
+    return all(operation.plan is None or operation.plan.family == PORTABLE for operation in chain)
+
+
+def _planned(problem: Problem, planner: Planner) -> str:
     """Return the variant that is planned without tuning."""
     if isinstance(problem, BlockProblem):
         return FUSED
-    [operation] = problem.chain(Planner(arch), None, problem.layers)
+    [operation] = problem.chain(planner, None, problem.layers)
     assert operation.plan is not None
     return operation.plan.variant
