@@ -84,7 +84,7 @@ struct LinearArrays {
   void* y;            // [N, K]
   void* workspace;
 };
-// As for Conv3x3.
+// Throws and chooses like the functions of Conv3x3; `variant` is one of linear_variants().
 Plan plan(const Linear& op, const ArchSpec& arch, const std::string& variant = {});
 std::vector<std::string> linear_variants(const Linear& op, const ArchSpec& arch);
 void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor);

@@ -58,6 +58,7 @@ class VGG:
     ) -> None:
         mode = tune_mode(tune)
         self._backend: Backend = get_backend(device, arch)
+        self._backend.report_families()
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
         self.weights, self.source = weights, weights.source
@@ -88,7 +89,8 @@ class VGG:
         measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
         docs/tuning.md. Raises ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for
         weights of another architecture; ``ValueError`` for an unknown device, dtype, arch or tune;
-        ``RuntimeError`` for an unavailable device.
+        ``RuntimeError`` for an unavailable device. Warns once (``DeviceWarning``) if kernels of the
+        GPU are off or have not been tested.
         """
         tune = tune_mode(tune)
         get_backend(device, arch)  # report an unavailable device before a long read

@@ -50,8 +50,8 @@ struct GemmChoice {
 GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch,
                        const std::string& name = {});
 
-// Returns the estimate of a launch whose tiles have a single step: loads, products and stores do
-// not overlap in a block, but those of several blocks do.
+// Returns the estimate of a launch whose tiles have a single step. Loads, products and stores of
+// different blocks overlap.
 Estimate estimate_one_step(const Plan& plan, DType dtype, int warps, const ArchSpec& arch);
 
 // Returns the names of the tiles that choose_tile() considers.

@@ -30,7 +30,7 @@ std::vector<HopperVariant> hopper_variants(const Conv3x3& op);
 
 HopperVariant hopper_variant(const Conv3x3& op, const std::string& name);
 
-// What the variant needs and the convolution lacks; empty: it can be used.
+// Returns the variant's need that the convolution or the GPU does not meet; empty: it can be used.
 std::string obstacle(const Conv3x3& op, const HopperVariant& variant, const ArchSpec& arch);
 
 // How images are cut: units of work, of each split, and the clusters that take them.

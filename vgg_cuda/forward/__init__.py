@@ -8,7 +8,7 @@ planned as a whole (``plan.py``), and all memory is allocated before the first l
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..backends import Array
 from ..backends.switches import Tune
@@ -35,9 +35,11 @@ def make_runner(network: Network, tune: Tune) -> Runner:
         from .eager import EagerRunner
 
         return EagerRunner(network)
-    from .planned import PlannedRunner  # needs the extension
+    from ..tuning import planner_for  # these modules need the extension
+    from .planned import PlannedRunner
 
-    return PlannedRunner(network, tune)
+    backend: Any = network.backend
+    return PlannedRunner(network, planner_for(backend, tune))
 
 
 def max_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:

@@ -7,6 +7,9 @@ with a portable kernel, and timed (``tuner.py``); what is found is kept in the u
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+
 from ..backends.kernels import KernelBackend
 from ..backends.operations import Planner
 from ..backends.switches import Tune
@@ -18,10 +21,18 @@ from .tuner import Tuner
 __all__ = ["Entries", "Entry", "TunedPlanner", "Tuner", "header_of", "planner_for"]
 
 
-def planner_for(backend: KernelBackend, tune: Tune) -> Planner:
-    """Return the planner of a model on ``backend``."""
+def planner_for(backend: KernelBackend, tune: Tune) -> Callable[[], Planner]:
+    """Return the function that returns the planner of a model on ``backend``.
+
+    After the driver has refused a kernel family, it returns another planner.
+    """
     if tune == "never":
-        return backend.plan
+        return lambda: backend.plan
     entries = Entries(header_of(backend))
     tuner = Tuner(backend, meter_for(backend)) if tune == "now" else None
-    return TunedPlanner(backend.arch, entries, tuner)
+
+    @lru_cache(maxsize=1)
+    def tuned(plan: Planner) -> TunedPlanner:
+        return TunedPlanner(plan.arch, entries, tuner)
+
+    return lambda: tuned(backend.plan)

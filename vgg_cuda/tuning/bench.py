@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from .. import _C
 from ..backends.kernels import KernelBackend
+from ..backends.launch_errors import launch_error
 from ..backends.operations import Array
 from ..text import format_bytes
 from . import operands
@@ -28,13 +29,22 @@ class Bench:
         self._workspace = on.new_array((_workspace_bytes(chains),), "uint8")
 
     def run(self, chain: Chain, y: Array, executors: Executors) -> None:
-        """Enqueue the launches of ``chain``, with one executor for each operation."""
+        """Enqueue the launches of ``chain``, with one executor for each operation.
+
+        Raises ``_C.LaunchRefused`` for the driver's refusals, as they are.
+        """
         x = self.x
         for operation in chain:
             last = operation is chain[-1]
             out = y if last else self._on.view(self._between, 0, operation.y)
-            assert operation.plan is not None
-            operation.launch(operation.plan, x, out, self._scratch(operation.plan), executors())
+            plan = operation.plan
+            assert plan is not None
+            try:
+                operation.launch(plan, x, out, self._scratch(plan), executors())
+            except _C.LaunchRefused:
+                raise
+            except _C.CudaError as error:
+                raise launch_error(self._on.device, plan, error) from error
             x = out
 
     def _scratch(self, plan: _C.Plan) -> Array | None:

@@ -42,8 +42,9 @@ class CudaTimer:
         import cupy
 
         self._cupy, self._on = cupy, backend
-        index = int(backend.device.partition(":")[2])
-        self.cache_bytes = int(cupy.cuda.runtime.getDeviceProperties(index)["l2CacheSize"])
+        assert backend.gpu is not None
+        properties = cupy.cuda.runtime.getDeviceProperties(backend.gpu["index"])
+        self.cache_bytes = int(properties["l2CacheSize"])
         self.scratch_bytes = max(MIN_SCRATCH_BYTES, 2 * self.cache_bytes)
 
     def measure(self, run: Callable[[], None], clear_cache: bool) -> float:

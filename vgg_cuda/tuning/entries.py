@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from .. import _C
 from ..backends.kernels import KernelBackend
 from ..backends.verdicts import EMULATOR, device_header
 from ..cache import CacheError, CacheFile
@@ -79,7 +78,4 @@ class Entries:
 
 def header_of(backend: KernelBackend) -> dict[str, str | int]:
     """Return the header of the cache files of a backend's device and architecture."""
-    if backend.name == EMULATOR:
-        return device_header(None, backend.arch.name)
-    index = int(backend.device.partition(":")[2])
-    return device_header(_C.device_info()["devices"][index], backend.arch.name)
+    return device_header(backend.gpu, backend.arch.name)

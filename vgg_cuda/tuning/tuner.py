@@ -38,7 +38,12 @@ class Tuner:
         self._on, self._meter = backend, meter
 
     def tune(self, problem: Problem, arch: _C.Arch) -> Entry | None:
-        """Return what was found for ``problem``; None if it cannot be measured, with a warning."""
+        """Return what was found for ``problem``; None if it cannot be measured, with a warning.
+
+        Nothing is measured while the current stream captures a graph.
+        """
+        if self._on.is_capturing():
+            return None
         planner = Planner(arch)
         planned = _planned(problem, planner)
         names = problem.variants(arch)
