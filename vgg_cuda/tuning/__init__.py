@@ -18,7 +18,9 @@ from .meters import meter_for
 from .planner import TunedPlanner
 from .tuner import Tuner
 
-__all__ = ["Entries", "Entry", "TunedPlanner", "Tuner", "header_of", "planner_for"]
+__all__ = [
+    "Entries", "Entry", "TunedPlanner", "Tuner", "header_of", "meter_for", "planner_for",
+]  # fmt: skip
 
 
 def planner_for(backend: KernelBackend, tune: Tune) -> Callable[[], Planner]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,15 +18,19 @@ class TunedPlanner(Planner):
     """Planner for ``arch`` that uses ``entries``; with a ``tuner``, missing ones are measured.
 
     The first plan of an operation is the time to measure it: its weights are known, and nothing is
-    captured yet.
+    captured yet. ``report`` is called for every operation that has variants, in the order of plans.
     """
 
-    def __init__(self, arch: _C.Arch, entries: Entries, tuner: Tuner | None = None) -> None:
+    def __init__(
+        self,
+        arch: _C.Arch,
+        entries: Entries,
+        tuner: Tuner | None = None,
+        report: Callable[[Problem, Entry | None], None] | None = None,
+    ) -> None:
         super().__init__(arch)
-        self._entries, self._tuner = entries, tuner
+        self._entries, self._tuner, self._report = entries, tuner, report
         self._missing = [f for f in _C.arch(arch.name).families if f not in arch.families]
-        self.used: dict[str, Entry] = {}
-        """Entries by the key of the operations planned so far."""
 
     def conv3x3(
         self, x: Spec, packed: Any, *, relu: bool, pool: bool, preset: Preset | None = None,
@@ -46,7 +51,8 @@ class TunedPlanner(Planner):
             problem = BlockProblem(x, (first, second), preset, aligned)
             if self._tuner is not None and problem.variants(self.arch):
                 z = super().conv3x3(x, first, relu=True, pool=False, preset=preset).y
-                problem = replace(problem, second=self._chosen(problem.apart(z)))
+                found = self._entry(problem.apart(z))
+                problem = replace(problem, second=None if found is None else found.variant)
             if self._chosen(problem) == APART:
                 return None
         return super().fused_conv1_block(x, first, second, preset=preset, aligned=aligned)
@@ -59,17 +65,20 @@ class TunedPlanner(Planner):
         return super().linear(x, packed, relu=relu, aligned=aligned, variant=variant)
 
     def _chosen(self, problem: Problem) -> str | None:
-        """Return the variant to use; None for the plan's own choice."""
+        """Return the variant to use, after the report; None for the plan's own choice."""
+        entry = self._entry(problem)
+        if self._report is not None and problem.variants(self.arch):
+            self._report(problem, entry)
+        return None if entry is None else entry.variant
+
+    def _entry(self, problem: Problem) -> Entry | None:
         available = problem.variants(self.arch)
         entry = self._find(problem.key, available)
         if entry is None and self._tuner is not None and available:
             entry = self._tuner.tune(problem, self.arch)
             if entry is not None:
                 self._entries.add(self._key(problem.key), entry)
-        if entry is None:
-            return None
-        self.used[problem.key] = entry
-        return entry.variant
+        return entry
 
     def _find(self, key: str, available: list[str]) -> Entry | None:
         """Return the entry of an operation, if its variant is available.
