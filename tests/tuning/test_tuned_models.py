@@ -2,62 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
-from support.fake_cupy import Log, fake_gpus
-from support.tuning import SIDE, Launches, MadeUpTimer, images, made_up, model, planned, weights
+from support.fake_cupy import Log
+from support.tuning import (
+    FAST,
+    SIDE,
+    Launches,
+    MadeUpTimer,
+    entries_of,
+    images,
+    model,
+    planned,
+    weights,
+)
 
 from vgg_cuda import _C, VGG, DeviceWarning, backends, verify
 from vgg_cuda.backends.switches import TUNE, switches
-from vgg_cuda.tuning import Entries, Entry, header_of
 
 pytestmark = pytest.mark.emulator
-
-FAST = {"conv3x3": "m64n64", "linear": "dense_m16"}
-
-
-def price(plan: _C.Plan) -> float:
-    """Return seconds: 1 us for the variants in ``FAST``, 9 us for the fused block."""
-    if plan.variant and plan.variant == FAST[plan.op]:
-        return 1e-6
-    return 9e-6 if plan.op == "fused_conv1_block" else 2e-6 + len(plan.variant) * 1e-9
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VGG_CUDA_CACHE", str(tmp_path / "cache"))
-    switches.cache_clear()
-    return tmp_path / "cache"
 
 
 def forget_backends() -> None:
     switches.cache_clear()
     backends._cuda.cache_clear()
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
-    with fake_gpus(monkeypatch, (9, 0)) as log:
-        yield log
-
-
-@pytest.fixture
-def launches(log: Log, monkeypatch: pytest.MonkeyPatch) -> Launches:
-    return Launches(monkeypatch)
-
-
-@pytest.fixture
-def timer(launches: Launches, monkeypatch: pytest.MonkeyPatch) -> MadeUpTimer:
-    return made_up(monkeypatch, launches, price)
-
-
-def entries(model: VGG) -> dict[str, Entry]:
-    backend: Any = model._backend
-    return Entries(header_of(backend)).file.read() or {}
 
 
 CONVS, DENSE = ["m64n64"] * 3, ["dense_m16"] * 2
@@ -79,7 +47,7 @@ def test_model_launches_the_fastest(timer: MadeUpTimer, launches: Launches) -> N
 def test_entries_have_what_was_found(timer: MadeUpTimer) -> None:
     tuned = model("now")
     planned(tuned)
-    found = entries(tuned)
+    found = entries_of(tuned)
     assert len(found) == 6  # a block, three convolutions, two dense layers
     [block] = [entry for entry in found.values() if entry.op == "fused_conv1_block"]
     assert (block.variant, block.planned) == ("apart", "fused")
@@ -97,7 +65,7 @@ def test_estimates_rule_out_the_slowest(timer: MadeUpTimer) -> None:
     planned(tuned)
     arch = tuned._backend.arch  # type: ignore[attr-defined]
     skipped = 0
-    for entry in entries(tuned).values():
+    for entry in entries_of(tuned).values():
         if entry.op == "fused_conv1_block":
             continue
         plan, names = getattr(_C, f"plan_{entry.op}"), getattr(_C, f"{entry.op}_variants")
@@ -132,8 +100,6 @@ def test_default_is_the_environment_variable(
     monkeypatch.setenv("VGG_CUDA_TUNE", "now")
     switches.cache_clear()
     assert planned(VGG(weights(), device="cuda")) == TUNED
-    monkeypatch.delenv("VGG_CUDA_TUNE")
-    switches.cache_clear()
 
 
 def test_bad_mode() -> None:
@@ -161,7 +127,7 @@ def test_wrong_and_refused_kernels_are_dropped(
     texts = [str(w.message) for w in warned]
     assert any(f"{fast} is not used: its result differs" in t and "selftest" in t for t in texts)
     assert any("dense_m16 is not used" in t and "cudaErrorInvalidValue" in t for t in texts)
-    for entry in entries(tuned).values():
+    for entry in entries_of(tuned).values():
         assert not set(entry.dropped) & set(entry.times)
     launches.wrong, log.refuses = set(), lambda plan: False
     assert planned(model("cached")) == names
@@ -175,7 +141,9 @@ def test_memory_that_is_too_small_keeps_the_estimate(log: Log, timer: MadeUpTime
         names = planned(tuned)
     widest = planned(model("never"))[2]
     assert names == ["conv3x3", *CONVS[:2], widest, "avgpool", *DENSE, "softmax"]
-    assert all(entry.sizes[-1] == 64 or entry.op == "linear" for entry in entries(tuned).values())
+    assert all(
+        entry.sizes[-1] == 64 or entry.op == "linear" for entry in entries_of(tuned).values()
+    )
 
 
 def test_capture_launches_what_was_tuned_before(

@@ -57,6 +57,9 @@ class Tuner:
             except MemoryError as error:
                 warn_once(f"{error}; the variant with the best estimate is used")
                 return None
+            except _C.LaunchRefused as error:
+                warn_once(f"tuning {problem.key}: the portable kernel was refused: {error}")
+                return None
         for name, reason in dropped.items():
             warn_once(f"tuning {problem.key}: {name} is not used: {reason}")
         if not times:
