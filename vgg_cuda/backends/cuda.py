@@ -81,7 +81,7 @@ def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
     chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
     if chosen is None:
         chosen = _C.device_arch(major, minor, device["sm_count"])
-    return families_of(chosen, device)
+    return families_of(chosen, runs, device)
 
 
 def _dtypes() -> tuple[str, ...]:

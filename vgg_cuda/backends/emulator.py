@@ -57,7 +57,7 @@ class EmulatorBackend(KernelBackend):
         if not isinstance(arch, _C.Arch):
             named = arch_named(arch, _C.arch_names(), "the emulator")
             arch = _C.arch("sm_80") if named is None else named
-        super().__init__(families_of(arch))
+        super().__init__(families_of(arch, _C.arch_names()))
         bfloat16 = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") else ()
         self.dtypes = ("float16", "float32", *bfloat16)
 

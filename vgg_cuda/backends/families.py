@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Protocol
@@ -30,12 +30,13 @@ class Families:
     """Kernel families that ``arch`` has, before any of them is refused.
 
     ``off`` has a reason for each family that is off. ``verdicts`` are those of the self-test, None
-    if none has run on this device.
+    if none has run on this device. ``runs`` names all architectures that the device can run.
     """
 
     arch: _C.Arch
     off: Mapping[str, str]
     verdicts: Mapping[str, Verdict] | None = None
+    runs: Sequence[str] = ()
 
     def warning(self, gpu: str) -> str | None:
         """Return what to report to a user of ``gpu``: families that failed, or no self-test.
@@ -58,10 +59,11 @@ class Families:
         return None
 
 
-def families_of(arch: _C.Arch, device: _C.Device | None = None) -> Families:
+def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = None) -> Families:
     """Return the families of ``arch`` that the switches and the self-test of ``device`` leave on.
 
-    ``device`` is None for the emulator, which has no self-test to rely on.
+    ``device`` is None for the emulator, which has no self-test to rely on. ``runs`` are the
+    architectures that it can run.
     """
     off = dict.fromkeys(switches().disable, DISABLE)
     verdicts = None
@@ -71,10 +73,10 @@ def families_of(arch: _C.Arch, device: _C.Device | None = None) -> Families:
             if found.verdict != "ok":
                 detail = f": {found.detail}" if found.detail else ""
                 off.setdefault(family, f"self-test: {WORDS[found.verdict]}{detail}")
-    return Families(arch, {f: off[f] for f in arch.families if f in off}, verdicts)
+    return Families(arch, {f: off[f] for f in arch.families if f in off}, verdicts, runs)
 
 
-def arch_named(name: str | None, runs: list[str], device: str) -> _C.Arch | None:
+def arch_named(name: str | None, runs: Sequence[str], device: str) -> _C.Arch | None:
     """Return the architecture ``name``, by default that of ``VGG_CUDA_ARCH``; None without both.
 
     ``runs`` are the names that ``device`` can run. Raises ``ValueError`` for others,

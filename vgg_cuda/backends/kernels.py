@@ -191,7 +191,7 @@ class KernelBackend(KernelDevice):
         try:
             operation.launch(plan, x, y, workspace, executor)
         except _C.CudaError as error:
-            raise launch_error(self.device, plan, error) from error
+            raise launch_error(self.device, plan, error, self.families.runs) from error
         record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
 
     def _allocate(self, operation: Operation, out: Array | None) -> tuple[Array, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .. import _C
 from ..notices import warn_once
 from .errors import KernelError, KernelRefusedError, device_lost
@@ -9,10 +11,13 @@ from .families import PORTABLE, refusals
 from .switches import ARCH, DISABLE, PDL
 
 
-def launch_error(device: str, plan: _C.Plan, error: _C.CudaError) -> KernelError:
+def launch_error(
+    device: str, plan: _C.Plan, error: _C.CudaError, runs: Sequence[str]
+) -> KernelError:
     """Return the error of a launch on ``device`` that raised ``error``.
 
-    If the driver refused a kernel that others can replace, its family is off from now on.
+    If the driver refused a kernel that others can replace, its family is off from now on. ``runs``
+    names the architectures that the device can run.
     """
     if isinstance(error, _C.DeviceLost):
         return device_lost(device, error)
@@ -24,7 +29,7 @@ def launch_error(device: str, plan: _C.Plan, error: _C.CudaError) -> KernelError
         )
     verb = "refused" if isinstance(error, _C.LaunchRefused) else "could not run"
     others = [f"{DISABLE}={plan.family}"] if plan.family != PORTABLE else []
-    others += [f"{ARCH}=sm_80"] if plan.arch != "sm_80" else []
+    others += [f"{ARCH}={name}" for name in runs if name != plan.arch][:1]
     return KernelError(
         f"{device} {verb} {plan.kernel}, planned for {plan.arch} ({error}); environment variables "
         f"that select other launches: {', '.join([*others, f'{PDL}=0'])}"
