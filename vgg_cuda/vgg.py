@@ -220,10 +220,8 @@ class VGG:
         return summary_table(self.config, size, self.activation)
 
     def __repr__(self) -> str:
-        return (
-            f"<VGG {self.config.name}: {self.config.num_classes or 'no'} classes, {self.dtype} on "
-            f"{self.device}, weights: {self.source}>"
-        )
+        about = f"{self.config.num_classes or 'no'} classes, {self.dtype} on {self.device}"
+        return f"<VGG {self.config.name}: {about}, weights: {self.source}>"
 
     @property
     def _result(self) -> str:
@@ -236,10 +234,8 @@ class VGG:
 
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
-            raise ValueError(
-                f'{what}: expected a model on a GPU (device="cuda") or on the emulator, got one '
-                "on the cpu"
-            )
+            expected = 'a model on a GPU (device="cuda") or on the emulator'
+            raise ValueError(f"{what}: expected {expected}, got one on the cpu")
         return cast("PlannedRunner", self._run)
 
     def _taps(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
+import numpy as np
 import typer
 
-from ..backends import Backend, get_backend, why_missing
+from ..arrays import numpy_dtype
+from ..backends import get_backend, why_missing
 from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
 from ..weights import Weights, he_weights, load_weights
@@ -17,6 +19,7 @@ from .options import Arch, Device, Dtype, Json, Size, Uint8, network_named
 from .terminal import fail, system_errors, user_errors
 
 if TYPE_CHECKING:
+    from ..backends.kernels import KernelBackend
     from ..tuning.report import Row
 
 Network = Annotated[
@@ -44,7 +47,7 @@ def tune(
     with system_errors(), user_errors():
         if (network is None) != fit:
             fail("network: expected a network to tune, or --fit without a network")
-        backend = _kernel_backend(device, arch)
+        backend = kernel_backend(device, arch)
         if network is None:
             _print_fit(backend, as_json)
         else:
@@ -103,7 +106,8 @@ def _rows(
 
     config = network.config
     h, w = config.natural_size if size is None else (size, size)
-    x_dtype = "uint8" if pixels else backend.asarray([0.0], network.dtype).dtype.name
+    x_dtype = "uint8" if pixels else image_dtype(backend, network.dtype)
+    x_dtype = x_dtype if config.in_channels == IN_CHANNELS else numpy_dtype(network.dtype).name
     rows = Rows({**network.convs, **network.dense})
 
     def report(problem: Any, entry: Any) -> None:
@@ -132,14 +136,23 @@ def _print_fit(backend: Any, as_json: bool) -> None:
         typer.echo(RANKED)
 
 
-def _kernel_backend(device: str, arch: str | None) -> Backend:
-    """Return the backend of a GPU or the emulator, whose kernels can be chosen."""
+def image_dtype(backend: Any, dtype: str) -> str:
+    """Return the dtype on the device of images that were preprocessed in host memory."""
+    found: str = backend.image_dtype(np.empty(0, np.float32), dtype)
+    return found
+
+
+def kernel_backend(device: str, arch: str | None) -> KernelBackend:
+    """Return the backend of a GPU or the emulator, whose kernels can be chosen.
+
+    Fails with a message for other devices.
+    """
     if device == "auto" and (reason := why_missing("cuda")) is not None:
         fail(f"device: expected a GPU to tune for, got none: {reason}")
-    backend = get_backend("cuda" if device == "auto" else device, arch)
+    backend: Any = get_backend("cuda" if device == "auto" else device, arch)
     if backend.name == "cpu":
         fail("device: expected cuda or emulator, got cpu, which has no kernels to choose from")
-    return backend
+    return cast("KernelBackend", backend)
 
 
 def _weights(network: str, size: int | None, n: int, pixels: bool) -> Weights:

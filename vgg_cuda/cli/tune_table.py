@@ -26,7 +26,8 @@ def table(rows: Sequence[Row], unit: str) -> str:
     lines.append(f"estimate: relative error of the estimated time{clock}")
     entries = [row.entry for row in rows if row.entry is not None]
     kept, known = sum(len(e.times) for e in entries), sum(e.candidates for e in entries)
-    lines.append(f"{kept} of {known} kernels were compared; estimates rule out most of the others")
+    if kept:
+        lines.append(f"{kept} of {known} kernels were compared; estimates rule out most others")
     for row in rows:
         if row.entry is not None:
             lines += [f"{row.layer}: dropped {n}: {why}" for n, why in row.entry.dropped.items()]

@@ -44,7 +44,7 @@ class Bench:
             except _C.LaunchRefused:
                 raise
             except _C.CudaError as error:
-                raise launch_error(self._on.device, plan, error) from error
+                raise launch_error(self._on.device, plan, error, self._on.families.runs) from error
             x = out
 
     def _scratch(self, plan: _C.Plan) -> Array | None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 
 from .. import _C
+from ..backends.families import PORTABLE
 from ..backends.kernels import KernelBackend
 from ..backends.operations import Planner
 from ..notices import warn_once
@@ -18,7 +19,6 @@ from .meters import Meter
 from .problems import FUSED, BlockProblem, Chain, Problem
 
 MAX_ESTIMATE = 1.5  # of the best estimate; variants beyond it are skipped
-PORTABLE = "portable"
 WRONG = "its result differs from the portable kernel's"
 
 _alone = threading.Lock()  # measurements at the same time would disturb each other
