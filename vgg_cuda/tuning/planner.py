@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ from ..images.presets import Preset
 from .entries import Entries, Entry
 from .problems import APART, BlockProblem, ConvProblem, LinearProblem, Problem
 from .tuner import Tuner
+
+_measuring = threading.Lock()  # measurements at the same time would disturb each other
 
 
 class TunedPlanner(Planner):
@@ -74,10 +77,14 @@ class TunedPlanner(Planner):
     def _entry(self, problem: Problem) -> Entry | None:
         available = problem.variants(self.arch)
         entry = self._find(problem.key, available)
-        if entry is None and self._tuner is not None and available:
-            entry = self._tuner.tune(problem, self.arch)
-            if entry is not None:
-                self._entries.add(self._key(problem.key), entry)
+        if entry is not None or self._tuner is None or not available:
+            return entry
+        with _measuring:
+            entry = self._find(problem.key, available)  # another thread may have measured it
+            if entry is None:
+                entry = self._tuner.tune(problem, self.arch)
+                if entry is not None:
+                    self._entries.add(self._key(problem.key), entry)
         return entry
 
     def _find(self, key: str, available: list[str]) -> Entry | None:
