@@ -107,5 +107,5 @@ def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
         if dense.relu:
             y = taps[dense.relu_name] = np.maximum(y, 0)
     if config.num_classes is not None:
-        taps["prob"] = softmax(y)
+        taps["prob"] = 1 / (1 + np.exp(-y)) if weights.activation == "sigmoid" else softmax(y)
     return taps

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from .activations import activated
 from .backends import Backend, get_backend
 from .backends.streams import callers_stream
 from .backends.switches import tune_mode
@@ -41,10 +42,10 @@ class VGG:
     """A VGG network on one device; safe to call from several threads.
 
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
-    (precision, such as "float16" or "tf32"), ``activation`` ("softmax" if calls return
-    probabilities, as the source of the weights demands, or None if they return logits), ``labels``
-    (a name per class, or None), ``preset`` (how images are preprocessed), ``weights`` (float32 in
-    host memory; do not modify them) and ``source`` (where the weights are from).
+    (precision, such as "float16" or "tf32"), ``activation`` ("softmax", "sigmoid" or "log_softmax",
+    as the source of the weights states it, or None if calls return logits), ``labels`` (a name per
+    class, or None), ``preset`` (how images are preprocessed), ``weights`` (float32 in host memory;
+    do not modify them) and ``source`` (where the weights are from).
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class VGG:
         the same kind as x. Warns once (``RangeWarning``) if x looks like pixels that were not
         preprocessed. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and array kinds.
         """
-        return self._flat(self._taps(x, [self._result], layout)[self._result])
+        return self._flat(self._activated(self._taps(x, [self._result], layout)[self._result]))
 
     def features(
         self, x: Any, layers: str | Iterable[str], *, layout: str = "NHWC"
@@ -207,6 +208,8 @@ class VGG:
         ``ValueError`` are as for :meth:`memory`. Waits for the GPU. Raises ``MemoryError`` if the
         memory does not fit.
         """
+        if self.activation not in (None, "softmax"):
+            raise ValueError(f"capture: expected logits or a softmax, got a {self.activation}")
         return self._planned("capture").capture(shape, dtype, self._result)
 
     def to_onnx(self, path: str | Path, *, size: int | tuple[int, int] | None = None) -> None:
@@ -225,8 +228,12 @@ class VGG:
 
     @property
     def _result(self) -> str:
-        """The tap that a call returns."""
-        return "prob" if self.activation else self.config.last
+        """The tap that kernels compute for a call."""
+        return "prob" if self.activation == "softmax" else self.config.last
+
+    def _activated(self, y: Any) -> Any:
+        """Apply the last activation to what kernels have computed, unless they compute it."""
+        return y if self.activation in (None, "softmax") else activated(y, self.activation)
 
     def _flat(self, y: Any) -> Any:
         """Flatten a spatial result to [N,features] if the network ends in a flatten layer."""
@@ -246,4 +253,10 @@ class VGG:
             x, restore = check_images(x, layout, self._backend, self.config)
             if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
                 self.preset.check_range(x, stacklevel=4)  # the caller of the model
-            return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}
+            last = self.config.last if self.activation == "sigmoid" else "prob"
+            sources = {tap: last if tap == "prob" else tap for tap in taps}
+            found = self._run(x, layout, set(sources.values()))
+            tensors = {tap: restore(found[source]) for tap, source in sources.items()}
+            if "prob" in tensors and last != "prob":
+                tensors["prob"] = activated(tensors["prob"], "sigmoid")
+            return tensors

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vgg_cuda"
 LAYERS = (
-    {"_C", "files", "text", "arrays", "configs", "layers", "summary", "notices", "cache"},
+    {"_C", "files", "text", "activations", "arrays"}
+    | {"configs", "layers", "summary", "notices", "cache"},
     {"images", "weights"},
     {"reference", "backends"},
     {"ops", "forward", "tuning"},

@@ -124,7 +124,7 @@ METADATA = [
     ('{"preset": {"name": "x", "mean": 3}}', "preset"),
     ('{"preset": {"name": "x", "std": [1, 1, 1e999]}}', "out of range"),
     ('{"preset": {"name": "x", "divisor": [255.0]}}', "divisor"),
-    ('{"activation": "tanh"}', "expected 'softmax'"),
+    ('{"activation": "tanh"}', "expected one of softmax, sigmoid"),
     ('{"preset": {"name": "x", "crop": -1}}', "expected sizes"),
     ('{"preset": {"name": "x", "zoom": 2}}', "expected an object with a name"),
     ('{"preset": {"name": "x", "std": [0, 1, 1]}}', "std: expected 3 numbers, none of them 0"),

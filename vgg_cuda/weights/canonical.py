@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..activations import ACTIVATIONS
 from ..configs import POOL_GRID, Config
 from ..images.presets import PRESETS, Preset
 from ..text import listed
@@ -65,9 +66,10 @@ def warn_caller(text: str, category: type[Warning]) -> None:
 class Weights:
     """Checked weights of one network, with the preset, labels and activation of their source.
 
-    ``activation`` is "softmax" if the source states it, else None; ``labels`` has a name per class,
-    or is None; ``preset`` says how images become inputs; ``source`` names the origin. ``names``
-    maps tensors to their names in the file, for messages. Raises :class:`WeightsError`.
+    ``activation`` follows the last layer ("softmax", "sigmoid", "log_softmax" or None); ``labels``
+    has a name per class, or is None; ``preset`` says how images become inputs; ``source`` names the
+    origin. ``names`` maps tensors to their names in the file, for messages. Raises
+    :class:`WeightsError`.
     """
 
     config: Config
@@ -86,8 +88,9 @@ class Weights:
                 check_finite((names or {}).get(name, name), tensor)
             if labels is not None and len(labels) != classes:
                 raise WeightsError(f"expected {classes} labels, got {len(labels)}")
-            if activation not in (None, "softmax"):
-                raise WeightsError(f"activation: expected 'softmax' or none, got {activation!r}")
+            if activation is not None and activation not in ACTIVATIONS:
+                expected = f"one of {', '.join(ACTIVATIONS)} or none"
+                raise WeightsError(f"activation: expected {expected}, got {activation!r}")
 
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -248,9 +248,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: sequential(conv(activation=torch.nn.functional.relu, name="c")),
         r"c: .*torch\.nn\.functional\.relu",
     ),
-    "sigmoid": (
-        lambda: sequential(conv(), *gap(1)[:1], L.Dense(1, "sigmoid", name="d")),
-        "d: .*'sigmoid'.*logits",
+    "tanh": (
+        lambda: sequential(conv(), *gap(1)[:1], L.Dense(1, "tanh", name="d")),
+        "d: .*'tanh'.*logits",
+    ),
+    "sigmoid-of-pixels": (
+        lambda: sequential(conv(activation="sigmoid", name="c"), *gap()),
+        "c: .*'sigmoid'",
     ),
     "relu6": (lambda: sequential(conv(), L.ReLU(6.0, name="r"), *gap()), "r: .*max_value None.*6"),
     "leaky-relu": (

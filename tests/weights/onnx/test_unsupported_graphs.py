@@ -58,11 +58,11 @@ GRAPHS: dict[str, Refused] = {
     "filled-weights-too-large": (
         lambda n: _filled(n, 2**20, 3, 3, 2**20), r"expected at most 268435456 equal elements"),
     "filled-weights-negative": (lambda n: _filled(n, -1, 3, 3, 3), r"got \[-1, 3, 3, 3\]"),
-    "named-by-scope": (lambda n: _scoped(n), r"stem\.act \(Sigmoid\): expected an op"),
+    "named-by-scope": (lambda n: _scoped(n), r"stem\.act \(Tanh\): expected an op"),
     "fused-residual": (
         lambda n: n.conv(3, 4).add("FusedConv", n.random(4, 4, 3, 3), n.random(4), n.value,
                                    domain="com.microsoft"), "without branches"),
-    "operation": (lambda n: n.conv(3, 4).add("Sigmoid"), r"sigmoid_2 \(Sigmoid\): expected an op"),
+    "operation": (lambda n: n.conv(3, 4).add("Tanh"), r"tanh_2 \(Tanh\): expected an op"),
     "normalised-inside": (
         lambda n: n.add("Sub", n.random(3, 1, 1)).conv(3, 4),
         r"sub_0 \(Sub\): expected a 3x3 convolution first; normalise",
@@ -284,8 +284,8 @@ def _filled(net: Net, *shape: int) -> Net:
 
 
 def _scoped(net: Net) -> Net:
-    net.conv(3, 4).add("Sigmoid")
-    scopes = "['', 'stem', 'stem.act', 'sigmoid']"
+    net.conv(3, 4).add("Tanh")
+    scopes = "['', 'stem', 'stem.act', 'tanh']"
     net.nodes[-1].metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
     return net
 

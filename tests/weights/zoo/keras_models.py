@@ -114,6 +114,17 @@ CASES = [
          saved(lambda: sequential(
              conv(data_format="channels_first"), NORM(axis=1),
              L.Flatten(), L.Dense(3), shape=(3, 6, 4)), first=True), verdict="folded"),
+    case("sigmoid", "one class with a sigmoid", saved(lambda: sequential(
+        *blocks(), L.Flatten(), L.Dense(1, "sigmoid")))),
+    case("multi-label", "several classes with a sigmoid each", saved(lambda: sequential(
+        *blocks(), *head(), L.Activation("sigmoid")))),
+    case("log-softmax", "a log-softmax", saved(lambda: sequential(
+        *blocks(), L.Flatten(), L.Dense(4, "log_softmax")))),
+    case("linear", "no activation", saved(lambda: sequential(
+        *blocks(), *head(), L.Activation("linear"))), "a call returns logits"),
+    refusal("sigmoid-inside", "a sigmoid before another layer", lambda: sequential(
+        *blocks(), L.Flatten(), L.Dense(4, "sigmoid"), L.Dense(2, name="last")),
+        "no kernel computes it", "last: expected nothing after a sigmoid"),
     refusal("auto-contrast", "AutoContrast, Equalization", lambda: sequential(
         L.AutoContrast(), *blocks(), *head()), "they act in `predict`, too",
         "expected a layer of a VGG .*got AutoContrast"),

@@ -189,6 +189,11 @@ CASES = [
     case("sub-div", "Sub and Div between a ReLU and a dense layer",
          net(lambda n: n.conv(3, 4).maxpool().add("Flatten").gemm(64, 5).add("Relu")
              .add("Sub", n.random(5)).add("Div", np.float32(0.3)).gemm(5, 3)), verdict="folded"),
+    case("sigmoid", "a sigmoid", export(lambda: Headed(nn.Linear(24, 3), nn.Sigmoid()))),
+    case("log-softmax", "a log-softmax",
+         export(lambda: Headed(nn.Linear(24, 3), nn.LogSoftmax(dim=1)))),
+    case("identity", "an Identity in place of a layer",
+         export(lambda: Headed(nn.Linear(24, 5), nn.Identity(), nn.ReLU(), nn.Linear(5, 3)))),
     case("other-size", "an open image size and a Flatten",
          export(lambda: Headed(nn.Linear(24, 3)), other=(11, 10)),
          "every size that pools to the same grid"),

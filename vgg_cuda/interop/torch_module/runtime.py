@@ -141,7 +141,7 @@ def run(network: VGG, x: Any, shape: tuple[int, ...]) -> Any:
     else:
         given, layout = given.contiguous() if given.is_cuda else given, "NCHW"
     tap = network._result
-    y = network._taps(given, [tap], layout, check_range=False)[tap]
+    y = network._activated(network._taps(given, [tap], layout, check_range=False)[tap])
     if y.ndim == 4:
         y = y.permute(0, 3, 1, 2)
     return y.reshape(shape).to(x.dtype)

@@ -21,19 +21,20 @@ from .layers import (
     Identity,
     Layer,
     Linear,
+    LogSoftmax,
     MaxPool2x2,
     Relu,
+    Sigmoid,
     Softmax,
     UnsupportedError,
+    kind_of,
 )
 from .parameters import Parameters, affine_of, misshapen
 
-WORDS = {
-    AdaptiveAvgPool: "an adaptive average pool", Affine: "a scale and shift",
-    BatchNorm: "a batch norm", Conv3x3: "a convolution", Flatten: "a flattening",
-    Linear: "a dense layer", MaxPool2x2: "a max-pool", Relu: "a ReLU", Softmax: "a softmax",
+LAST: dict[type[Layer], str] = {
+    Softmax: "softmax", Sigmoid: "sigmoid", LogSoftmax: "log_softmax",
 }  # fmt: skip
-"""Kinds of layers, for messages."""
+"""Activations of the last layer, by kind."""
 
 
 class Chain:
@@ -46,7 +47,7 @@ class Chain:
         self.pooling: Pooling | None = None
         self.grid = POOL_GRID
         self.flattened: Flatten | GlobalPool | None = None
-        self.softmax = False
+        self.activation: str | None = None
         self.last: Layer | None = None  # except Identity
         self.commutes = False  # whether a ReLU here equals one after the last parameters
         self.waiting: Waiting | None = None
@@ -58,10 +59,10 @@ class Chain:
             return
         if not self.convs and not isinstance(layer, Conv3x3):
             self.refuse(layer, "a 3x3 convolution first")
-        if self.softmax:
-            self.refuse(layer, "nothing after a softmax")
+        if self.activation:
+            self.refuse(layer, f"nothing after a {self.activation}")
         if self.waiting and not isinstance(layer, Linear) and not self.waiting.lets_pass(layer):
-            self.refuse_waiting(f"before {layer.name} ({_kind(layer)})")
+            self.refuse_waiting(f"before {layer.name} ({kind_of(layer)})")
         match layer:
             case Conv3x3():
                 self.conv3x3(layer)
@@ -79,21 +80,21 @@ class Chain:
                 self.flattened = self.flattened or layer
             case Linear():
                 self.linear(layer)
-            case Softmax():
+            case Softmax() | Sigmoid() | LogSoftmax():
                 if not self.dense or self.dense[-1].relu:
-                    self.refuse(layer, "a softmax right after a dense layer")
-                self.softmax = True
+                    self.refuse(layer, f"{kind_of(layer)} right after a dense layer")
+                self.activation = LAST[type(layer)]
         self.last = layer
 
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
         """Raise for a layer in the wrong place."""
         raise UnsupportedError(
-            f"{layer.name}: expected {expected}, got {_kind(layer)} {self.after()}"
+            f"{layer.name}: expected {expected}, got {kind_of(layer)} {self.after()}"
         )
 
     def after(self) -> str:
         """Return the current place, for messages."""
-        return f"after {self.last.name} ({_kind(self.last)})" if self.last else "first"
+        return f"after {self.last.name} ({kind_of(self.last)})" if self.last else "first"
 
     def spatial(self, layer: Layer) -> None:
         """Refuse ``layer`` unless its input is an image [N,H,W,C]."""
@@ -142,7 +143,7 @@ class Chain:
         layer = self.waiting.layer
         raise UnsupportedError(
             f"{layer.name}: expected a convolution or dense layer right before, or a dense layer "
-            f"behind it, got {_kind(layer)} {self.waiting.place} and {end}"
+            f"behind it, got {kind_of(layer)} {self.waiting.place} and {end}"
         )
 
     def relu(self, layer: Relu) -> None:
@@ -207,12 +208,11 @@ class Chain:
                 names[f"{layer.name}.{part}"] = f"{found.name}{joint}{part}"
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
-        activation = "softmax" if self.softmax else None
         try:
             preset = fitted(preset, input_size)
         except ValueError as error:  # a size outside the limits of presets
             raise WeightsError(f"input size: {error}") from error
-        return Weights(config, tensors, preset, labels, activation, source, names)
+        return Weights(config, tensors, preset, labels, self.activation, source, names)
 
     def flattens_channels(self) -> bool:
         """Return whether vectors are in CHW order."""
@@ -241,9 +241,3 @@ class Chain:
         if self.flattens_channels() and cells > 1:
             first.w = chw_to_hwc(first.w, channels)
         return input_size
-
-
-def _kind(layer: Layer) -> str:
-    if isinstance(layer, GlobalPool):
-        return f"a global {layer.kind} pool"
-    return WORDS[type(layer)]

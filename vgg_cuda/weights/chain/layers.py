@@ -97,9 +97,32 @@ class Softmax(Layer):
     """Softmax over the classes; the last layer."""
 
 
+class LogSoftmax(Layer):
+    """Logarithm of the softmax over the classes; the last layer."""
+
+
+class Sigmoid(Layer):
+    """Sigmoid of each class by itself; the last layer."""
+
+
 class Identity(Layer):
     """A layer without effect in inference: dropout, an input layer, an identity."""
 
 
 class UnsupportedError(WeightsError):
     """A model of another framework that this package cannot run; names layer and reason."""
+
+
+WORDS = {
+    AdaptiveAvgPool: "an adaptive average pool", Affine: "a scale and shift",
+    BatchNorm: "a batch norm", Conv3x3: "a convolution", Flatten: "a flattening",
+    Linear: "a dense layer", LogSoftmax: "a log-softmax", MaxPool2x2: "a max-pool",
+    Relu: "a ReLU", Sigmoid: "a sigmoid", Softmax: "a softmax",
+}  # fmt: skip
+
+
+def kind_of(layer: Layer) -> str:
+    """Return the kind of ``layer`` for messages."""
+    if isinstance(layer, GlobalPool):
+        return f"a global {layer.kind} pool"
+    return WORDS[type(layer)]

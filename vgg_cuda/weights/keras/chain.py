@@ -13,7 +13,17 @@ from typing import Any
 from ...text import one_line
 from ..canonical import Weights, prefixed
 from ..chain import to_weights
-from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax
+from ..chain.layers import (
+    BatchNorm,
+    Conv3x3,
+    Flatten,
+    Identity,
+    Linear,
+    LogSoftmax,
+    Relu,
+    Sigmoid,
+    Softmax,
+)
 from .graph import KerasLayer
 from .spatial import (
     EVEN_ONLY,
@@ -28,7 +38,7 @@ from .spatial import (
 from .state import Arrays, State
 from .terms import INACTIVE, PIXELS, only, preset_for
 
-ACTIVATIONS = "relu, softmax after the last dense layer, or no activation"
+ACTIVATIONS = "relu, no activation, or softmax, log_softmax or sigmoid of the last dense layer"
 LINEAR = "in the last layer, activation='linear' gives a network that returns logits"
 PADDED = "ZeroPadding2D before a convolution of padding 'valid'"
 
@@ -102,11 +112,13 @@ def _relu(state: State, layer: KerasLayer) -> None:
     state.records.append(Relu(layer.name))
 
 
-def _softmax(state: State, layer: KerasLayer) -> None:
+def _softmax(
+    state: State, layer: KerasLayer, make: type[Softmax] | type[LogSoftmax] = Softmax
+) -> None:
     axis = only(layer.config.get("axis", -1))
     if not state.flat or axis not in (-1, 1):
         state.refuse(layer, "a softmax over the classes", f"axis {one_line(axis, 40)}")
-    state.records.append(Softmax(layer.name))
+    state.records.append(make(layer.name))
 
 
 def _activation(state: State, layer: KerasLayer) -> None:
@@ -122,8 +134,11 @@ def _activation(state: State, layer: KerasLayer) -> None:
         state.refuse(layer, ACTIVATIONS, f"the custom activation {name}")
     if activation == "relu":
         state.records.append(Relu(layer.name))
-    elif activation == "softmax":
-        _softmax(state, KerasLayer(layer.path, layer.slots, "Softmax", {}, layer.training))
+    elif activation in ("softmax", "log_softmax"):
+        inner = KerasLayer(layer.path, layer.slots, "Softmax", {}, layer.training)
+        _softmax(state, inner, Softmax if activation == "softmax" else LogSoftmax)
+    elif activation == "sigmoid" and state.flat:
+        state.records.append(Sigmoid(layer.name))
     elif activation not in (None, "linear"):
         state.refuse(layer, ACTIVATIONS, one_line(repr(activation), 60), LINEAR)
 

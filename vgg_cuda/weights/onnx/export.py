@@ -120,9 +120,16 @@ class _Builder:
             if dense.relu:
                 self.node("Relu", dense.relu_name)
         name = "logits" if self.config.num_classes else "features"
-        if self.weights.activation:
-            self.node("Softmax", "prob", axis=-1)
-            name = "probabilities"
+        match self.weights.activation:
+            case "softmax":
+                self.node("Softmax", "prob", axis=-1)
+                name = "probabilities"
+            case "sigmoid":
+                self.node("Sigmoid", "prob")
+                name = "probabilities"
+            case "log_softmax":
+                self.node("LogSoftmax", "log_prob", axis=-1)
+                name = "log_probabilities"
         self.graph.node[-1].output[0] = name
         self.describe(name)
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...text import one_line
-from ..chain.layers import AdaptiveAvgPool, Flatten, GlobalPool, Relu, UnsupportedError
+from ..chain.layers import AdaptiveAvgPool, Flatten, GlobalPool, LogSoftmax, Relu, UnsupportedError
 from . import affine, convs, pools, rows
 from .adaptive_pool import skip_adaptive_pool
 from .graph import Joined
@@ -30,6 +30,7 @@ TRANSLATED: Mapping[str, Callable[[Position, Attributes], None]] = {
     "GlobalAveragePool": partial(pools.global_pool, kind="avg"),
     "GlobalMaxPool": partial(pools.global_pool, kind="max"),
     "Identity": convs.nothing,
+    "LogSoftmax": partial(rows.softmax, make=LogSoftmax),
     "MatMul": rows.matmul,
     "Max": convs.maximum,
     "MaxPool": pools.max_pool,
@@ -38,6 +39,7 @@ TRANSLATED: Mapping[str, Callable[[Position, Attributes], None]] = {
     "ReduceMean": partial(pools.reduce, kind="avg"),
     "Relu": convs.relu,
     "Reshape": rows.reshape,
+    "Sigmoid": rows.sigmoid,
     "Softmax": rows.softmax,
     "Squeeze": pools.squeeze,
     "Sub": affine.subtract,
