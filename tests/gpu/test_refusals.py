@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from vgg_cuda.weights import he_weights
 pytestmark = pytest.mark.emulator
 
 WEIGHTS = he_weights(Config("small", (64, 64, "M", 128, 128, "M"), (64, 10), pool_grid=1), 3)
-SHAPE = (3, 8, 12, 3)
+SHAPE = (3, 8, 8, 3)
 X = draw(SHAPE, "float16")
 
 IN_TURN = (
@@ -234,6 +235,28 @@ def test_threads_meet_refusals_together(log: Log, without: Without) -> None:
     assert reported(found) == sorted(names)
 
 
+def test_one_of_two_threads_warns(log: Log, without: Without) -> None:
+    """Two kernels of one family are refused at the same time."""
+    x, ks = asarray(draw((1, 8, 8, 64), "float16")), (64, 128)
+
+    def run(k: int) -> bytes:
+        return bits(ops.conv3x3(x, draw((k, 3, 3, 64), "float16", 0.1)))
+
+    expected = without(("halo", "swap_ab"), lambda: list(map(run, ks)))
+    both = Barrier(2)
+
+    def refused(plan: _C.Plan) -> bool:
+        if plan.family == "halo":
+            both.wait(60)
+        return plan.family in ("halo", "swap_ab")
+
+    log.refuses = refused
+    with refusals(("halo", "swap_ab")) as found, ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(run, ks)) == expected
+    assert reported(found) == ["halo", "swap_ab"]
+    assert len({kernel for kernel in log.refused if "halo" in kernel}) == 2
+
+
 def test_warnings_as_errors_end_one_call(log: Log, without: Without) -> None:
     expected = without(("halo",), lambda: bits(VGG(WEIGHTS, device="cuda")(X)))
     model = VGG(WEIGHTS, device="cuda")
@@ -248,15 +271,16 @@ def test_warnings_as_errors_end_one_call(log: Log, without: Without) -> None:
 # ---- Captured forwards ----
 
 
-@families_in_turn
-@pytest.mark.parametrize("late", [False, True], ids=["before", "during"])
+@pytest.mark.parametrize(
+    ("names", "late"), [*((names, False) for names in IN_TURN), (IN_TURN[-1], True)]
+)
 def test_captures_begin_again(
     log: Log, without: Without, names: tuple[str, ...], late: bool
 ) -> None:
     expected = without(names, lambda: bits(VGG(WEIGHTS, device="cuda")(X)))
     model = VGG(WEIGHTS, device="cuda")
     earlier = model.capture(SHAPE)
-    kept, loaded = bits(earlier(X)), log.memory.used
+    kept, loaded, waited = bits(earlier(X)), log.memory.used, log.synchronized
 
     def planted(plan: _C.Plan) -> bool:
         return plan.family in names and (log.capturing is not None or not late)
@@ -266,6 +290,7 @@ def test_captures_begin_again(
         graph = model.capture(SHAPE)
     assert reported(found) == sorted(names)
     assert (log.capturing, log.streams, log.device) == (None, [0], 0)
+    assert log.synchronized - waited == 2 * (1 + len(names))  # also before arrays are freed
     assert log.memory.used - loaded == graph.memory.total - graph.memory.weights
     assert graph.memory == model.memory(SHAPE, "float16")
     assert bits(graph(X)) == expected
