@@ -102,6 +102,7 @@ class CudaBackend(KernelBackend):
     """
 
     name = "cuda"
+    gpu: _C.Device
 
     def __init__(self, index: int = 0, arch: str | None = None) -> None:
         reason = why_unavailable(index)
@@ -111,8 +112,8 @@ class CudaBackend(KernelBackend):
 
         self.device = f"cuda:{index}"
         info = _described(_C.device_info)
-        self._gpu = info["devices"][index]
-        super().__init__(gpu_families(self._gpu, arch))
+        self.gpu = info["devices"][index]
+        super().__init__(gpu_families(self.gpu, arch))
         self._cupy = cupy
         self._index = index
         self.dtypes = _dtypes()
@@ -120,7 +121,7 @@ class CudaBackend(KernelBackend):
         self._early_in_graphs = driver >= EARLY_IN_GRAPHS
 
     def report_families(self) -> None:
-        warning = self.families.warning(self._gpu["name"])
+        warning = self.families.warning(self.gpu["name"])
         if warning is not None:
             warn_once(warning)
 
@@ -189,7 +190,11 @@ class CudaBackend(KernelBackend):
             return False
         if self._early_in_graphs or stream.ptr in LEGACY_STREAMS:
             return True
-        return not stream.is_capturing()
+        return not self.is_capturing()
+
+    def is_capturing(self) -> bool:
+        stream = self._cupy.cuda.get_current_stream()
+        return stream.ptr not in LEGACY_STREAMS and bool(stream.is_capturing())
 
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         return {}
