@@ -435,5 +435,5 @@ def fake_gpus(
 def _forget() -> None:
     """Forget backends, refused kernels and shown warnings of earlier tests."""
     backends._cuda.cache_clear()
-    families.refusals.cache_clear()
+    families._refusals.clear()
     notices.forget()

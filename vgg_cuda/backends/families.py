@@ -6,7 +6,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 from .. import _C
@@ -128,7 +127,9 @@ class Refusals:
         return True
 
 
-@cache
+_refusals: dict[str, Refusals] = {}
+
+
 def refusals(device: str) -> Refusals:
     """Return the record of ``device``, which its backends for all architectures share."""
-    return Refusals()
+    return _refusals.setdefault(device, Refusals())  # atomic, unlike functools.cache
