@@ -12,7 +12,8 @@ import torch
 
 from vgg_cuda import ops
 from vgg_cuda.arrays import unwrap
-from vgg_cuda.backends import cuda, streams, why_missing
+from vgg_cuda.backends import streams, why_missing
+from vgg_cuda.backends.families import gpu_families
 from vgg_cuda.ops.out import unwrap_out
 
 
@@ -75,10 +76,10 @@ def test_objects_that_are_no_stream_are_rejected(stream: Any) -> None:
 
 def test_device_rejects_newer_arch() -> None:
     device: Any = {"name": "A100", "compute_capability": (8, 0), "sm_count": 54}
-    assert cuda.gpu_families(device).arch.name == "sm_80"
-    assert cuda.gpu_families(device, "sm_80").arch.sm_count == 54
+    assert gpu_families(device).arch.name == "sm_80"
+    assert gpu_families(device, "sm_80").arch.sm_count == 54
     with pytest.raises(ValueError, match=r"arch: expected .*sm_80 for A100 \(sm_80\), got 'sm_90'"):
-        cuda.gpu_families(device, "sm_90")
+        gpu_families(device, "sm_90")
 
 
 def test_out_through_old_dlpack_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:
