@@ -10,8 +10,9 @@ import typer
 
 from ..backends import WITHOUT_EXTENSION, DeviceError
 from ..text import aligned
-from .options import Json, NetworkName, Size, Uint8, network_named
+from .options import Device, Json, NetworkName, Size, Uint8, network_named
 from .terminal import system_errors, user_errors
+from .tuned_plan import Choices
 
 if TYPE_CHECKING:
     from ..planning import LayerPlan, NetworkPlan
@@ -69,21 +70,36 @@ def _notes(plan: NetworkPlan) -> list[str]:
 def plan(
     network: NetworkName,
     batch: Annotated[int, typer.Option(min=1, help="Images per forward.")] = 1,
-    arch: Annotated[str, typer.Option(help="GPU architecture, such as sm_80.")] = "sm_90a",
+    arch: Annotated[
+        str | None, typer.Option(help="GPU architecture, such as sm_80; default: sm_90a.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
     size: Size = None,
     pixels: Uint8 = False,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Use what vgg-cuda tune found on --device.")
+    ] = False,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Print a forward's GPU kernels and roofline; needs no GPU."""
+    """Print a forward's GPU kernels and roofline; needs no GPU without --tuned."""
     with system_errors(), user_errors():
         try:
             from ..planning import plan_network
         except ImportError:
             raise DeviceError(WITHOUT_EXTENSION) from None
         config, _ = network_named(network, 1000)
-        x_dtype = "uint8" if pixels else "float32"
+        choices = Choices(device, arch) if tuned else None
+        images = "float32" if choices is None else choices.image_dtype(dtype)
         found = plan_network(
-            config, batch=batch, size=size, dtype=dtype, x_dtype=x_dtype, arch=arch
-        )
-        typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))
+            config, batch=batch, size=size, dtype=dtype, x_dtype="uint8" if pixels else images,
+            arch=(arch or "sm_90a") if choices is None else choices.arch,
+            planner=None if choices is None else choices.planner,
+        )  # fmt: skip
+        if as_json:
+            extra = {} if choices is None else {"tuned": choices.as_dict()}
+            typer.echo(json.dumps({**found.as_dict(), **extra}, indent=2))
+            return
+        typer.echo(table(found))
+        if choices is not None:
+            typer.echo(f"\n{choices.table()}")

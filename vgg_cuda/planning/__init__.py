@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -124,16 +125,19 @@ class NetworkPlan:
 def plan_network(
     config: Config, *, batch: int, size: int | tuple[int, int] | None = None,
     dtype: str = "float16", x_dtype: str = "float32", arch: str | _C.Arch = "sm_90a",
+    planner: Callable[[Network], Planner] | None = None,
 ) -> NetworkPlan:  # fmt: skip
     """Plan the whole forward of ``config`` for x [batch, H, W, 3] of ``x_dtype``.
 
     ``size`` is the side of the images, or (height, width); by default the network's own size, else
     224. If the network has other than three input channels, ``x_dtype`` is ignored and x has
-    ``dtype``. Raises ``ValueError`` for unknown dtypes, for architectures that are unknown or have
-    no ceiling, and for sizes that the network does not accept.
+    ``dtype``. ``planner`` returns the planner for a network without weights, by default one that
+    chooses kernels by estimates. Raises ``ValueError`` for unknown dtypes, for architectures that
+    are unknown or have no ceiling, and for sizes that the network does not accept.
     """
     target = _C.arch(arch) if isinstance(arch, str) else arch
-    for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, X_DTYPES)):
+    images = X_DTYPES if planner is None else (*X_DTYPES, numpy_dtype(dtype).name)
+    for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, images)):
         if value not in known:
             raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
     ceiling = CEILINGS.get(target.name)
@@ -154,7 +158,8 @@ def plan_network(
     network = _network_of_shapes(config, target, dtype)
     tap = config.last if config.num_classes is None else "prob"
     x = Spec((batch, h, w, config.in_channels), x_dtype)
-    forward = plan_forward(network, Planner(target), x, {tap})
+    plan = Planner(target) if planner is None else planner(network)
+    forward = plan_forward(network, plan, x, {tap})
     after = {
         conv.name: pool.name
         for conv, pool in pairwise(config.features)
