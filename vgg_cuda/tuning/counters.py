@@ -1,6 +1,6 @@
 """Ranking of kernels by what the emulator counts, in place of time.
 
-The cycles of an SM for one tile are those of its busiest part: tensor cores or CUDA cores, the port
+The cycles of an SM for one tile are the cycles of its busiest part: tensor cores or CUDA cores, the port
 of shared memory, loads and stores of the L2 cache, or the issue of instructions. Large operations
 are counted at smaller sizes with equal tiles. An operation takes the cycles of a tile times the
 tiles of the busiest SM.
@@ -21,7 +21,7 @@ INSTRUCTIONS = 4  # of warps, per SM and clock
 def cycles(counted: Mapping[str, int], small: _C.Plan, full: _C.Plan, arch: _C.Arch) -> float:
     """Return the cycles of ``full`` on ``arch``, from the counters of ``small``.
 
-    Both plans have the same tiles. Rates are those of estimates, ``arch.rates``.
+    Both plans have the same tiles. Rates are ``arch.rates``, as for estimates.
     """
     rates = arch.rates
     products = counted["wgmma_macs"] / rates["wgmma_macs"] + counted["mma_macs"] / rates["mma_macs"]
