@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 HEADINGS = [
     *("layer", "kernel", "tile", "split", "cluster", "grid"),
-    *("waves", "wave eff", "useful", "smem KiB", "loads MB", "of im2col", "floor us", "tiled us"),
+    *("waves", "wave eff", "useful", "smem KiB", "port", "L2", "loads MB", "of im2col"),
+    *("floor us", "tiled us"),
 ]
 TEXT_COLUMNS = range(3)
 
@@ -36,12 +37,16 @@ def _cells(p: LayerPlan) -> list[str]:
     def fraction(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0%}"
+
     grid = re.sub(r"(x1)+$", "", "x".join(map(str, p.grid)))
     of_im2col = None if p.im2col_load_bytes is None else p.load_bytes / p.im2col_load_bytes
     return [
         *(p.layer, " + ".join(p.kernels), p.tile, str(p.split_k), str(p.cluster), grid),
         *(f"{p.waves:.2f}", fraction(p.wave_efficiency), fraction(p.useful)),
-        *(f"{p.smem_bytes / 1024:.1f}", f"{p.load_bytes / 1e6:.1f}", fraction(of_im2col)),
+        *(f"{p.smem_bytes / 1024:.1f}", percent(p.port_load), percent(p.l2_load)),
+        *(f"{p.load_bytes / 1e6:.1f}", fraction(of_im2col)),
         *(f"{p.floor_us:.1f}", f"{p.tiled_us:.1f}"),
     ]
 
@@ -57,6 +62,8 @@ def _notes(plan: NetworkPlan) -> list[str]:
         f"{total['floor_images_per_s']:,.0f} images/s",
         f"with these tiles at the same rates: {plan.tiled_us:.1f} us, "
         f"{total['tiled_images_per_s']:,.0f} images/s",
+        "port, L2: estimated fractions of the main loop in which shared memory is in use, and in "
+        "which data arrive from the L2 cache",
     ]
 
 

@@ -34,6 +34,11 @@ class LayerPlan:
     - ``useful``: fraction of the issued multiply-adds not wasted by ragged tiles or padding. Both
       fractions are None for operations without multiply-adds.
     - ``load_bytes``: loaded from the L2 cache into SMs; a multicast counts once per cluster.
+    - ``family``: group of kernels that can be switched off, else "portable". ``variant``: name of
+      the tile, empty for operations without a choice.
+    - ``estimate``: estimated clock cycles of the busiest SM, by which plans are chosen; see
+      ``_C.Plan``. ``port_load`` and ``l2_load``: fractions of the main loop's time in which shared
+      memory is in use, and in which data arrive from the L2 cache; None without an estimate.
     - ``im2col_load_bytes``: loads of an im2col matrix product of the same tile; None for other
       operations.
     - ``floor_us``: time to move each array once and do each useful multiply-add at the ceiling's
@@ -43,6 +48,8 @@ class LayerPlan:
 
     layer: str
     kernels: list[str]
+    family: str
+    variant: str
     tile: str
     split_k: int
     stages: int
@@ -55,6 +62,9 @@ class LayerPlan:
     waves: float
     wave_efficiency: float | None
     useful: float | None
+    estimate: dict[str, float]
+    port_load: float | None
+    l2_load: float | None
     macs: int
     bytes: int
     workspace_bytes: int
@@ -197,6 +207,8 @@ def _layer(
     return LayerPlan(
         layer=" ".join(names) or operation.name,
         kernels=[launch["kernel"] for launch in plan["launches"]],
+        family=plan["family"],
+        variant=plan["variant"],
         tile="x".join(str(tiling[f"block_{axis}"]) for axis in "mnk") if issued else "-",
         split_k=tiling["split_k"],
         stages=tiling["stages"],
@@ -209,6 +221,9 @@ def _layer(
         waves=tiles / arch.sm_count,
         wave_efficiency=wave_efficiency,
         useful=macs / issued if issued else None,
+        estimate=plan["estimate"],
+        port_load=_load(plan["estimate"], "port_cycles"),
+        l2_load=_load(plan["estimate"], "l2_cycles"),
         macs=macs,
         bytes=nbytes,
         workspace_bytes=plan["workspace_bytes"],
@@ -218,6 +233,11 @@ def _layer(
         floor_us=1e6 * ceiling.floor(macs, nbytes, dtype),
         tiled_us=1e6 * ceiling.floor(round(issued / (wave_efficiency or 1)), moved, dtype),
     )
+
+
+def _load(estimate: dict[str, float], part: str) -> float | None:
+    """Return the part's fraction of the main loop; None for parts that are not estimated."""
+    return estimate[part] / estimate["main_cycles"] if estimate.get(part) else None
 
 
 def _weight_bytes(config: Config, layer: str, dtype: str) -> int:
