@@ -105,6 +105,8 @@ def test_default_is_the_environment_variable(
 def test_bad_mode() -> None:
     with pytest.raises(ValueError, match="tune: expected one of never, cached, now, got 'always'"):
         VGG.load("digits", tune="always")
+    with pytest.raises(ValueError, match="tune: expected one of"):
+        VGG.from_config("vgg11", tune="")
 
 
 def test_cpu_ignores_tuning() -> None:
