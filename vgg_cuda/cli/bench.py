@@ -146,9 +146,9 @@ def _run(
     from ..bench import output as files
     from ..bench import plot as plots
     from ..bench import suite
-    from ..bench.interruption import Interruption
     from ..bench.options import Options, resolve
     from ..bench.peers import OURS
+    from ..interruption import Interruption
 
     with system_errors():
         with user_errors():
