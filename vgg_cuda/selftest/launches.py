@@ -1,0 +1,144 @@
+"""Launches of the self-test's cases on one device."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import _C
+from ..backends import get_backend
+from ..backends.kernels import KernelBackend, PackedConv3x3, PackedLinear
+from ..backends.operations import Array, Operation, Planner, Spec
+from ..arrays import numpy_dtype
+from ..images.presets import PRESETS
+from .cases import Case
+from .operands import Filters, Operands
+
+FEW_SMS = 2  # of the emulated GPU for larger cases
+
+
+class Result(NamedTuple):
+    """The result of a case in host memory, and the plan of its launches."""
+
+    y: NDArray[Any]
+    plan: _C.Plan
+
+
+class Target:
+    """A device and the architecture that it is planned for.
+
+    ``arch`` is that architecture, ``portable`` the same without kernel families. ``full`` is used
+    for exact cases: it has few SMs on the emulator, so that small cases give each SM several tiles.
+    """
+
+    def __init__(self, device: str, arch: str) -> None:
+        backend: Any = get_backend(device, arch)
+        self.backend = cast(KernelBackend, backend)
+        self.arch = self.full = self.backend.arch
+        if self.backend.name == "emulator":
+            self.full = _with_few_sms(self.arch)
+        self._scratch: Array = None
+
+    @property
+    def dtypes(self) -> list[str]:
+        """The dtypes of tensor cores that arrays of the device can have."""
+        return [dtype for dtype in ("float16", "bfloat16") if dtype in self.backend.dtypes]
+
+    def run(self, case: Case, operands: Operands, arch: _C.Arch, repeats: int = 1) -> list[Result]:
+        """Launch the case ``repeats`` times, each into an array of its own."""
+        on = self.backend
+        with on.active():
+            x = on.asarray(operands.x, operands.x.dtype)
+            layers = [_packed(on, filters, case.dtype) for filters in operands.layers]
+            operation = _planned(Planner(arch), case, layers)
+            plan, y = operation.plan, operation.y
+            assert plan is not None
+            results = [on.new_array(y.shape, y.dtype) for _ in range(repeats)]
+            workspace = None
+            if operation.workspace_bytes:
+                workspace = on.new_array((operation.workspace_bytes,), "uint8")
+            for result in results:
+                operation.launch(plan, x, result, workspace, on.executor())
+            return [Result(on.to_numpy(result), plan) for result in results]
+
+    def encode(self, case: Case, arch: _C.Arch) -> None:
+        """Encode the tensor maps of the case and look its kernels up, but launch nothing.
+
+        All arrays are views of the same memory.
+        """
+        with self.backend.active():
+            layers = [self._unwritten(case, columns) for columns in _columns(case)]
+            operation = _planned(Planner(arch), case, layers)
+            assert operation.plan is not None
+            workspace = None
+            if operation.workspace_bytes:
+                workspace = self._view(Spec((operation.workspace_bytes,), "uint8"))
+            x, y = self._view(Spec(case.shape, case.source)), self._view(operation.y)
+            operation.launch(operation.plan, x, y, workspace, self._dry())
+
+    def _unwritten(self, case: Case, columns: int) -> Any:
+        """Return packed weights [K,columns] of any values."""
+        dtype = numpy_dtype(case.dtype).name
+        w = self._view(Spec((case.k, _C.packed_columns(columns, case.dtype)), dtype))
+        bias = self._view(Spec((_C.packed_bias(case.k),), "float32"))
+        kind = PackedLinear if case.op == "linear" else PackedConv3x3
+        inputs = columns if case.op == "linear" else columns // 9
+        return kind(w, bias, inputs, case.k, case.dtype, self.backend.device)
+
+    def _view(self, spec: Spec) -> Array:
+        if self._scratch is None or self._scratch.nbytes < spec.nbytes:
+            self._scratch = self.backend.new_array((spec.nbytes,), "uint8")
+        return self.backend.view(self._scratch, 0, spec)
+
+    def _dry(self) -> _C.Executor:
+        if self.backend.name == "emulator":
+            return _C.Emulator(dry=True)
+        import cupy
+
+        return _C.Cuda(cupy.cuda.get_current_stream().ptr, dry=True)
+
+
+def _with_few_sms(arch: _C.Arch) -> _C.Arch:
+    """Return ``arch`` with few SMs, or itself if it is the architecture of no device."""
+    number = int(re.sub(r"\D", "", arch.name))
+    few = _C.device_arch(number // 10, number % 10, FEW_SMS)
+    off = [family for family in few.families if family not in arch.families]
+    return few.without(off) if few.name == arch.name else arch
+
+
+def _packed(on: KernelBackend, filters: Filters, dtype: str) -> Any:
+    pack = on.pack_conv3x3 if filters.w.ndim == 4 else on.pack_linear
+    return pack(filters.w, filters.bias, dtype)
+
+
+def _columns(case: Case) -> list[int]:
+    """Return GEMM_K of each layer."""
+    c = case.shape[-1]
+    if case.op == "linear":
+        return [c]
+    return [9 * c, 9 * case.k] if case.op == "fused_conv1_block" else [9 * c]
+
+
+def _planned(planner: Planner, case: Case, layers: list[Any]) -> Operation:
+    x = Spec(case.shape, case.source)
+    preset = None if case.preset is None else PRESETS[case.preset]
+    if case.op == "conv3x3":
+        return planner.conv3x3(
+            x, *layers, relu=case.relu, pool=case.pool, preset=preset, variant=case.variant
+        )
+    if case.op == "linear":
+        return planner.linear(x, *layers, relu=case.relu, variant=case.variant)
+    if case.op == "fused_conv1_block":
+        fused = planner.fused_conv1_block(x, *layers, preset=preset)
+        assert fused is not None
+        return fused
+    if case.op == "convert":
+        source = case.argument or "NHWC"
+        target = {"NHWC": "NCHW", "NCHW": "NHWC"}.get(case.argument, "NHWC")
+        return planner.convert(x, case.dtype, source, target)
+    arguments = () if case.argument is None else (case.argument,)
+    found: Operation = getattr(planner, case.op)(x, *arguments)
+    return found
