@@ -273,7 +273,7 @@ def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     table.print_report(report)
-    with command._progress() as say:
+    with command.status() as say:
         say("something")
 
 

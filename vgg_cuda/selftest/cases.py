@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,7 +14,6 @@ from ..configs import Conv, Pool, get_config
 from ..text import plain
 
 WAVES = 2.5  # tiles per SM of the larger cases, so that kernels reuse all of a block's state
-MAX_IMAGES = 4096
 BATCHES = (1, 16, 64)
 IMAGES = (("", None), ("float32", None), ("uint8", None), ("uint8", "torchvision"))
 """dtypes and presets of images; "" is the dtype of the computation."""
@@ -53,24 +53,23 @@ class Case:
 
 def plan(case: Case, arch: _C.Arch) -> _C.Plan | None:
     """Plan the launches of a convolution, a dense layer or the fused block."""
-    if case.op == "conv3x3":
-        return _C.plan_conv3x3(*case.shape, case.k, **_options(case, arch), variant=case.variant)
-    if case.op == "linear":
-        return _C.plan_linear(*case.shape, case.k, **_options(case, arch), variant=case.variant)
-    options = {"dtype": case.dtype, "x_dtype": case.source, "aligned": True, "arch": arch}
-    return _C.plan_fused_conv1_block(*case.shape[:3], case.k, case.k, **options)
+    make: Any = getattr(_C, f"plan_{case.op}")
+    found: _C.Plan | None
+    if case.op == "fused_conv1_block":
+        options = {"dtype": case.dtype, "x_dtype": case.source, "aligned": True, "arch": arch}
+        found = make(*case.shape[:3], case.k, case.k, **options)
+    else:
+        found = make(*case.shape, case.k, **_options(case, arch), variant=case.variant)
+    return found
 
 
 def variants(case: Case, arch: _C.Arch, family: str) -> list[Case]:
     """Return ``case`` with each variant of ``family`` that ``arch`` has for it."""
-    if case.op == "fused_conv1_block":
-        found = plan(case, arch)
-        return [case] if found is not None and found.family == family else []
-    names = _C.conv3x3_variants if case.op == "conv3x3" else _C.linear_variants
-    every = [
-        replace(case, variant=name)
-        for name in names(*case.shape, case.k, **_options(case, arch))
-    ]
+    every = [case]
+    if case.op != "fused_conv1_block":
+        names: Any = getattr(_C, f"{case.op}_variants")
+        known = names(*case.shape, case.k, **_options(case, arch))
+        every = [replace(case, variant=name) for name in known]
     return [each for each in every if _family(each, arch) == family]
 
 
@@ -79,23 +78,26 @@ def family_cases(family: str, arch: _C.Arch, dtypes: Sequence[str]) -> Iterator[
     ragged, full = _SHAPES[family]
     for dtype, case in product(dtypes, ragged):
         yield from variants(replace(case, dtype=dtype), arch, family)
-    for dtype, case in product(dtypes, full):
-        for each in variants(replace(case, dtype=dtype, exact=True), arch, family):
-            yield enlarged(each, arch)
+    # each dtype with one of them: more would test the same code again
+    for dtype, case in zip(dtypes, full * len(dtypes), strict=False):
+        yield from enlarged(replace(case, dtype=dtype, exact=True), arch, family)
 
 
-def enlarged(case: Case, arch: _C.Arch) -> Case:
-    """Return the case with so many images, or output features, that all SMs get several tiles."""
-    while case.shape[0] < MAX_IMAGES and case.k < MAX_IMAGES:
-        found = plan(case, arch)
-        assert found is not None
-        if found.as_dict()["tiles"] >= WAVES * arch.sm_count:
-            break
+def enlarged(case: Case, arch: _C.Arch, family: str) -> list[Case]:
+    """Return all variants of ``case``, so large that every SM gets several tiles.
+
+    They have more images, dense layers more output features.
+    """
+    n, needed = 1, math.ceil(WAVES * arch.sm_count)
+    while True:
+        each = replace(case, shape=(n * case.shape[0], *case.shape[1:]))
         if case.op == "linear":
-            case = replace(case, k=2 * case.k)
-        else:
-            case = replace(case, shape=(2 * case.shape[0], *case.shape[1:]))
-    return case
+            each = replace(case, k=n * case.k)
+        found = variants(each, arch, family)
+        fewest = min((_tiles(one, arch) for one in found), default=needed)
+        if fewest >= needed:
+            return found
+        n = max(n + 1, n * needed // fewest)
 
 
 def portable_cases(arch: _C.Arch, dtypes: Sequence[str]) -> Iterator[Case]:
@@ -116,8 +118,7 @@ def portable_cases(arch: _C.Arch, dtypes: Sequence[str]) -> Iterator[Case]:
             if x_dtype != numpy_dtype(dtype).name:
                 yield Case("conv3x3", (2, 9, 13, 3), dtype, 64, x_dtype, True, True, preset)
         full = Case("conv3x3", (1, 15, 17, 64), dtype, 128, relu=True, exact=True)
-        for each in variants(full, arch, "portable"):
-            yield enlarged(each, arch)
+        yield from enlarged(full, arch, "portable")
         if dtype != "tf32":
             yield from _simple_cases(dtype, [each for each in dtypes if each != "tf32"])
 
@@ -128,8 +129,8 @@ def _simple_cases(dtype: str, dtypes: Sequence[str]) -> Iterator[Case]:
         yield Case("relu", shape, dtype)
         yield Case("avgpool", shape, dtype, argument=4)
         yield Case("adaptive_maxpool", shape, dtype, argument=4)
-    for shape in ((3, 10), (2, 1000)):
-        yield Case("softmax", shape, dtype)
+    for rows in ((3, 10), (2, 1000)):
+        yield Case("softmax", rows, dtype)
     for x_dtype, layout in product((*dtypes, "uint8"), (None, "NCHW", "NHWC")):
         yield Case("convert", (2, 3, 9, 5), dtype, 0, x_dtype, argument=layout)
 
@@ -173,21 +174,27 @@ def _options(case: Case, arch: _C.Arch) -> dict[str, Any]:
     return known if case.op == "linear" else {**known, "x_dtype": case.source, "pool": case.pool}
 
 
-def _family(case: Case, arch: _C.Arch) -> str:
+def _tiles(case: Case, arch: _C.Arch) -> int:
     found = plan(case, arch)
     assert found is not None
-    return found.family
+    tiles: int = found.as_dict()["tiles"]
+    return tiles
+
+
+def _family(case: Case, arch: _C.Arch) -> str | None:
+    found = plan(case, arch)
+    return None if found is None else found.family
 
 
 _CONVOLUTIONS = (
-    Case("conv3x3", (3, 9, 17, 128), "", 256, relu=True),
-    Case("conv3x3", (3, 9, 17, 128), "", 256, pool=True),
-    Case("conv3x3", (2, 3, 29, 192), "", 128, relu=True, pool=True),
+    Case("conv3x3", (2, 5, 17, 128), "", 256, relu=True),
+    Case("conv3x3", (1, 7, 13, 128), "", 256, pool=True),
+    Case("conv3x3", (1, 3, 29, 192), "", 128, relu=True, pool=True),
     Case("conv3x3", (1, 15, 7, 64), "", 64),
 )
 _FULL_CONVOLUTIONS = (
-    Case("conv3x3", (1, 15, 17, 128), "", 256, relu=True),
-    Case("conv3x3", (1, 15, 17, 128), "", 256, relu=True, pool=True),
+    Case("conv3x3", (1, 15, 9, 128), "", 256, relu=True),
+    Case("conv3x3", (1, 15, 9, 128), "", 256, relu=True, pool=True),
 )
 _SHAPES: dict[str, tuple[tuple[Case, ...], tuple[Case, ...]]] = {
     "halo": (_CONVOLUTIONS, _FULL_CONVOLUTIONS),

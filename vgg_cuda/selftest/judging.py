@@ -51,6 +51,6 @@ def differing(a: NDArray[Any], b: NDArray[Any]) -> int:
 
 def _moved(case: Case, x: NDArray[Any]) -> NDArray[Any]:
     if case.op == "relu":
-        return np.maximum(x, 0)
+        return np.asarray(np.maximum(x, 0))
     axes = {"NHWC": (0, 3, 1, 2), "NCHW": (0, 2, 3, 1)}.get(case.argument)
     return x if axes is None else np.ascontiguousarray(x.transpose(axes))

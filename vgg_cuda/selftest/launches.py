@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
+from ..arrays import numpy_dtype
 from ..backends import get_backend
 from ..backends.kernels import KernelBackend, PackedConv3x3, PackedLinear
 from ..backends.operations import Array, Operation, Planner, Spec
-from ..arrays import numpy_dtype
-from ..images.presets import PRESETS
+from ..images.presets import PRESETS, Preset
+from ..verification.convolutions import Filters
 from .cases import Case
-from .operands import Filters, Operands
+from .operands import Operands
 
 FEW_SMS = 2  # of the emulated GPU for larger cases
 
@@ -53,16 +53,23 @@ class Target:
         with on.active():
             x = on.asarray(operands.x, operands.x.dtype)
             layers = [_packed(on, filters, case.dtype) for filters in operands.layers]
-            operation = _planned(Planner(arch), case, layers)
-            plan, y = operation.plan, operation.y
+            chain = _planned(Planner(arch), case, layers)
+            results = [self._launched(chain, x) for _ in range(repeats)]
+            plan = chain[-1].plan
             assert plan is not None
-            results = [on.new_array(y.shape, y.dtype) for _ in range(repeats)]
-            workspace = None
+            return [Result(on.to_numpy(y), plan) for y in results]
+
+    def _launched(self, chain: list[Operation], x: Array) -> Array:
+        """Enqueue the operations, each on the result of the previous one."""
+        on = self.backend
+        for operation in chain:
+            y, workspace = on.new_array(operation.y.shape, operation.y.dtype), None
             if operation.workspace_bytes:
                 workspace = on.new_array((operation.workspace_bytes,), "uint8")
-            for result in results:
-                operation.launch(plan, x, result, workspace, on.executor())
-            return [Result(on.to_numpy(result), plan) for result in results]
+            assert operation.plan is not None
+            operation.launch(operation.plan, x, y, workspace, on.executor())
+            x = y
+        return x
 
     def encode(self, case: Case, arch: _C.Arch) -> None:
         """Encode the tensor maps of the case and look its kernels up, but launch nothing.
@@ -71,13 +78,13 @@ class Target:
         """
         with self.backend.active():
             layers = [self._unwritten(case, columns) for columns in _columns(case)]
-            operation = _planned(Planner(arch), case, layers)
-            assert operation.plan is not None
-            workspace = None
-            if operation.workspace_bytes:
-                workspace = self._view(Spec((operation.workspace_bytes,), "uint8"))
-            x, y = self._view(Spec(case.shape, case.source)), self._view(operation.y)
-            operation.launch(operation.plan, x, y, workspace, self._dry())
+            for operation in _planned(Planner(arch), case, layers):
+                workspace = None
+                if operation.workspace_bytes:
+                    workspace = self._view(Spec((operation.workspace_bytes,), "uint8"))
+                x, y = self._view(Spec(case.shape, case.source)), self._view(operation.y)
+                assert operation.plan is not None
+                operation.launch(operation.plan, x, y, workspace, self._dry())
 
     def _unwritten(self, case: Case, columns: int) -> Any:
         """Return packed weights [K,columns] of any values."""
@@ -122,19 +129,28 @@ def _columns(case: Case) -> list[int]:
     return [9 * c, 9 * case.k] if case.op == "fused_conv1_block" else [9 * c]
 
 
-def _planned(planner: Planner, case: Case, layers: list[Any]) -> Operation:
+def _planned(planner: Planner, case: Case, layers: list[Any]) -> list[Operation]:
+    """Plan the case; without a fused kernel, the block is two convolutions."""
     x = Spec(case.shape, case.source)
     preset = None if case.preset is None else PRESETS[case.preset]
+    if case.op == "fused_conv1_block":
+        fused = planner.fused_conv1_block(x, *layers, preset=preset)
+        if fused is not None:
+            return [fused]
+        first = planner.conv3x3(x, layers[0], relu=True, pool=False, preset=preset)
+        return [first, planner.conv3x3(first.y, layers[1], relu=True, pool=True)]
+    return [_operation(planner, case, x, layers, preset)]
+
+
+def _operation(
+    planner: Planner, case: Case, x: Spec, layers: list[Any], preset: Preset | None
+) -> Operation:
     if case.op == "conv3x3":
         return planner.conv3x3(
             x, *layers, relu=case.relu, pool=case.pool, preset=preset, variant=case.variant
         )
     if case.op == "linear":
         return planner.linear(x, *layers, relu=case.relu, variant=case.variant)
-    if case.op == "fused_conv1_block":
-        fused = planner.fused_conv1_block(x, *layers, preset=preset)
-        assert fused is not None
-        return fused
     if case.op == "convert":
         source = case.argument or "NHWC"
         target = {"NHWC": "NCHW", "NCHW": "NHWC"}.get(case.argument, "NHWC")

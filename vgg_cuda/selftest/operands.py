@@ -47,9 +47,7 @@ def _shapes(case: Case) -> list[tuple[int, ...]]:
     return [(k, 3, 3, c), (k, 3, 3, k)] if case.op == "fused_conv1_block" else []
 
 
-def _filters(
-    rng: np.random.Generator, case: Case, shape: tuple[int, ...], pixels: bool
-) -> Filters:
+def _filters(rng: np.random.Generator, case: Case, shape: tuple[int, ...], pixels: bool) -> Filters:
     """Return weights that keep the variance, and biases that are not zero."""
     if case.exact:
         return Filters(_integers(rng, shape, 1), _integers(rng, shape[:1], 8))

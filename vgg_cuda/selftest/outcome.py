@@ -29,8 +29,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     - ``detail``: one line about any other verdict than "ok".
     - ``cases``: number of comparisons; ``worst``: their largest error as a fraction of its bound.
-    - ``families``: kernel families by their verdict, if that is not "ok": those whose kernels were
-      refused, wrong or launched before a failure.
+    - ``families``: the verdicts of kernel families, "portable" included, with failures.
     - ``digests``: digests of the results of forwards.
     """
 
@@ -38,7 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
     detail: str = ""
     cases: int = 0
     worst: float = 0.0
-    families: dict[str, str] = {}
+    families: dict[str, Kind] = {}
     digests: dict[str, str] = {}
 
 
