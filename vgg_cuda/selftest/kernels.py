@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from .. import _C
+from ..verification import Row
 from .cases import Case, family_cases, plan, portable_cases, vgg16_cases
-from .judging import against_float64, differing
+from .judging import Judge, differing
 from .launches import Result, Target
 from .operands import Operands, draw
 from .tally import PORTABLE, Tally
@@ -51,14 +52,14 @@ def _portable(target: Target) -> Iterable[Case]:
 def _compare(
     target: Target, tally: Tally, cases: Iterable[Case], arch: _C.Arch, name: str = PORTABLE
 ) -> None:
-    beside = _Beside(target, arch.without(arch.families))
+    judge, beside = Judge(), _Beside(target, arch.without(arch.families))
     repeats = 1 if target.backend.name == "emulator" else REPEATS
     for case in cases:
         if not case.exact:
             operands = draw(case)
             with tally.case(case, name):
                 [result] = target.run(case, operands, arch)
-                _against_float64(tally, name, case, operands, result)
+                _judge(tally, name, case, judge.row(case, operands, result))
             continue
         operands, expected = beside.result(case)
         with tally.case(case, name):
@@ -69,10 +70,7 @@ def _compare(
                     break
 
 
-def _against_float64(
-    tally: Tally, name: str, case: Case, operands: Operands, result: Result
-) -> None:
-    row = against_float64(case, operands, result)
+def _judge(tally: Tally, name: str, case: Case, row: Row) -> None:
     tally.worst = max(tally.worst, row.of_bound)
     if row.verdict != "ok":
         worst = row.worst
