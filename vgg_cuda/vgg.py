@@ -55,6 +55,7 @@ class VGG:
         arch: str | None = None,
     ) -> None:
         self._backend: Backend = get_backend(device, arch)
+        self._backend.report_families()
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
         self.weights = weights
@@ -84,7 +85,8 @@ class VGG:
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
         default that of the device. Raises ``FileNotFoundError``; ``WeightsError`` (a
         ``ValueError``) for weights of another architecture; ``ValueError`` for an unknown
-        device, dtype or arch; ``RuntimeError`` for an unavailable device.
+        device, dtype or arch; ``RuntimeError`` for an unavailable device. Warns once
+        (``DeviceWarning``) if kernels of the GPU are off or have not been tested.
         """
         get_backend(device, arch)  # report an unavailable device before a long read
         return cls(load_weights(source), device=device, dtype=dtype, arch=arch)
