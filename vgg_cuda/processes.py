@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .interruption import Interruption
 from .text import one_line
@@ -61,7 +61,8 @@ class Child:
         self, module: str, stop: Interruption, env: Mapping[str, str] | None = None
     ) -> None:
         self.alive, self._stop = True, stop
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with this object)
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close())
+        self._last_line = ""
         self._pipe, theirs = multiprocessing.Pipe()
         path = json.dumps([str(Path(entry or ".").absolute()) for entry in sys.path])
         command = [sys.executable, "-c", COMMAND, path, module]
@@ -91,8 +92,8 @@ class Child:
                 self._stop.check()
                 if time.monotonic() > end:
                     self.close()
-                    said = self._last_line("; last output: ")
-                    raise ChildSilent(f"no answer in {timeout:.0f} s{said}")
+                    said = f"; last output: {self._last_line}" if self._last_line else ""
+                    raise ChildSilent(f"no answer in {timeout:g} s{said}")
             reply: Message = json.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
             self.close()
@@ -101,7 +102,7 @@ class Child:
             how = f"killed by {signal.Signals(-code).name}" if killed else f"exit status {code}"
             if code == -signal.SIGKILL:  # as Linux ends a process when memory runs out
                 how += ", probably out of memory"
-            reason = how + self._last_line(": ")
+            reason = f"{how}: {self._last_line}" if self._last_line else how
             raise ChildEnded(reason, -code if killed else None) from None
         return reply
 
@@ -117,6 +118,8 @@ class Child:
         self.alive = False
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE_S)
+        self._last_line = _last_line(self._errors)
+        self._errors.close()
 
     def kill(self) -> None:
         """Kill the process group at once; processes that the child started can outlive it."""
@@ -127,12 +130,12 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
-    def _last_line(self, before: str) -> str:
-        """Return the last line that the child printed, after ``before``."""
-        self._errors.seek(0, os.SEEK_END)
-        self._errors.seek(max(0, self._errors.tell() - 65536))
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return before + one_line(lines[-1], MAX_REASON) if lines else ""
+
+def _last_line(output: IO[bytes]) -> str:
+    output.seek(0, os.SEEK_END)
+    output.seek(max(0, output.tell() - 65536))
+    lines = output.read().decode(errors="replace").strip().splitlines()
+    return one_line(lines[-1], MAX_REASON) if lines else ""
 
 
 def connected(descriptor: int, parent: int) -> Connection:

@@ -182,7 +182,7 @@ def test_verdicts_switch_families_off(
         write_verdicts(header, verdicts)
         assert plan_of("cuda")["family"] == "swap_ab"
         assert shown(model) == [
-            "GPU 0: kernels are off, and slower ones replace them: halo (self-test: wrong "
+            "GPU 0: off, and replaced by slower kernels or launches: halo (self-test: wrong "
             "results: conv3x3 differs by 3e-1), dense (self-test: did not end); "
             "`vgg-cuda selftest` tests them again"
         ]

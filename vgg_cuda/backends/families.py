@@ -16,6 +16,9 @@ from .verdicts import Verdict, device_header, read_verdicts
 PORTABLE = "portable"
 """Family of the kernels that cannot be switched off."""
 
+LAUNCHES = {"early": "early launches", "graph": "CUDA graphs"}
+"""Ways of launching that the self-test tests, by the name of its part."""
+
 WORDS = {
     "wrong": "wrong results",
     "refused": "refused by the driver",
@@ -46,9 +49,14 @@ class Families:
         verdicts, disabled = self.verdicts or {}, switches().disable
         used = [family for family in self.arch.families if family not in disabled]
         failed = [f"{family} ({self.off[family]})" for family in used if family in self.off]
+        failed += [
+            f"{name} ({_reason(verdicts[part])})"
+            for part, name in LAUNCHES.items()
+            if not self.allows(part)
+        ]
         if failed:
             return (
-                f"{gpu}: kernels are off, and slower ones replace them: {', '.join(failed)}; "
+                f"{gpu}: off, and replaced by slower kernels or launches: {', '.join(failed)}; "
                 "`vgg-cuda selftest` tests them again"
             )
         if any(family not in verdicts for family in used):
@@ -57,6 +65,11 @@ class Families:
                 "`vgg-cuda selftest` once"
             )
         return None
+
+    def allows(self, launches: str) -> bool:
+        """Return False if the self-test found a fault in this key of :data:`LAUNCHES`."""
+        found = (self.verdicts or {}).get(launches)
+        return found is None or found.verdict == "ok"
 
 
 def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = None) -> Families:
@@ -67,13 +80,17 @@ def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = N
     """
     off = dict.fromkeys(switches().disable, DISABLE)
     verdicts = None
-    if device is not None and arch.families:
+    if device is not None:
         verdicts = read_verdicts(device_header(device, arch.name))
         for family, found in (verdicts or {}).items():
             if found.verdict != "ok":
-                detail = f": {found.detail}" if found.detail else ""
-                off.setdefault(family, f"self-test: {WORDS[found.verdict]}{detail}")
+                off.setdefault(family, _reason(found))
     return Families(arch, {f: off[f] for f in arch.families if f in off}, verdicts, runs)
+
+
+def _reason(found: Verdict) -> str:
+    detail = f": {found.detail}" if found.detail else ""
+    return f"self-test: {WORDS[found.verdict]}{detail}"
 
 
 def arch_named(name: str | None, runs: Sequence[str], device: str) -> _C.Arch | None:

@@ -1,4 +1,4 @@
-"""Self-test of a device: every kernel family in a process of its own, then whole forwards.
+"""Self-test of a device: every kernel family in a separate process, then whole forwards.
 
 ``cases.py`` lists the operations, ``kernels.py`` and ``forwards.py`` compare their results,
 ``worker.py`` is the child process, ``part.py`` waits for it, ``sequence.py`` orders the parts, and

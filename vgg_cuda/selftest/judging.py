@@ -20,7 +20,7 @@ from .launches import Result
 from .operands import Operands
 
 ORDER = ("gemm_k", "split_k", "steps", "block_k", "partial_sum", "walk")
-"""What the order of additions follows from, in a plan's tiling."""
+"""Values of a plan's tiling that determine the order of additions."""
 
 
 class Judge:

@@ -65,7 +65,7 @@ def _compare(
         with tally.case(case, name):
             for result in target.run(case, operands, arch, repeats):
                 if wrong := differing(result.y, expected.y):
-                    detail = f"{wrong:,} of {result.y.size:,} elements differ from those of "
+                    detail = f"{wrong:,} of {result.y.size:,} elements differ from the result of "
                     tally.fail("wrong", [name], f"{case}: {detail}{expected.plan.kernel}")
                     break
 
@@ -81,7 +81,7 @@ def _judge(tally: Tally, name: str, case: Case, row: Row) -> None:
 
 
 class _Beside:
-    """Results of the portable kernels for exact cases; those of the last operands are kept."""
+    """Results of the portable kernels for exact cases; the last result is kept."""
 
     def __init__(self, target: Target, arch: _C.Arch) -> None:
         self._target, self._arch = target, arch

@@ -48,7 +48,7 @@ class Target:
         return [dtype for dtype in ("float16", "bfloat16") if dtype in self.backend.dtypes]
 
     def run(self, case: Case, operands: Operands, arch: _C.Arch, repeats: int = 1) -> list[Result]:
-        """Launch the case ``repeats`` times, each into an array of its own."""
+        """Launch the case ``repeats`` times, each into another array."""
         on = self.backend
         with on.active():
             x = on.asarray(operands.x, operands.x.dtype)

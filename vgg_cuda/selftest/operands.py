@@ -24,8 +24,8 @@ class Operands(NamedTuple):
 def draw(case: Case) -> Operands:
     """Return reproducible operands.
 
-    Those of exact cases are integers up to 2, weights up to 1: with up to 4096 products, sums are
-    far below 2^24. Float32 holds them exactly whatever the order of additions.
+    In exact cases x holds integers up to 2 and w integers up to 1. Sums of up to 4096 products are
+    then far below 2^24, and float32 holds them exactly in any order of additions.
     """
     rng = np.random.default_rng([len(case.shape), *case.shape, case.k])
     if case.exact:

@@ -10,7 +10,7 @@ Kind = Literal["ok", "wrong", "refused", "hung", "crashed", "not run"]
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What a child process tests.
+    """Task of a child process.
 
     - ``part``: a key of ``worker.PARTS``; ``device`` and ``arch``: as for ``get_backend``.
     - ``repeats``: number of equal forwards.
@@ -25,7 +25,7 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What a child process found.
+    """Findings of a child process.
 
     - ``detail``: one line about any other verdict than "ok".
     - ``cases``: number of comparisons; ``worst``: their largest error as a fraction of its bound.

@@ -67,7 +67,7 @@ class Report:
 
     @property
     def off(self) -> list[str]:
-        """What is off from now on: kernel families, "early" (launches) and "graph"."""
+        """Names that are off from now on: kernel families, "early" launches, "graph"."""
         return [name for name, found in self.verdicts().items() if found.verdict != "ok"]
 
     def verdicts(self) -> dict[str, Verdict]:

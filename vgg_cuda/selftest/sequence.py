@@ -21,11 +21,12 @@ CHECK = "check"
 
 @dataclass(frozen=True)
 class Settings:
-    """What is tested, and how.
+    """Settings of a run.
 
-    ``families`` are those of ``arch``; ``disabled`` families and ``early`` launches are as the user
-    has switched them; ``limit_s`` and ``repeats`` are those of the device; ``only`` names the parts
-    to run; ``cache`` is an empty folder, so that earlier verdicts have no effect.
+    ``arch`` has the kernel ``families``, of which the user has switched the ``disabled`` ones off;
+    ``early`` launches are on if the user permits them. ``limit_s`` and ``repeats`` are as for
+    ``selftest``, and ``only`` names the parts to run. ``cache`` is an empty folder, so that earlier
+    verdicts have no effect.
     """
 
     device: str
