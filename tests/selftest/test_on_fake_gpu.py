@@ -98,7 +98,7 @@ def test_forwards_and_graphs_have_the_same_bits(
         monkeypatch.setattr(forwards, name, small)
     monkeypatch.setattr(forwards, "SMALL_SHAPE", (1, 8, 8, 3))
     monkeypatch.setattr(forwards, "LARGE_SIDE", 8)
-    monkeypatch.setattr(forwards, "LARGE_BATCHES", {1: 1.0, 2: 0.5})
+    monkeypatch.setattr(forwards, "LARGE_BATCHES", {2: 1.0, 3: 0.5})
     monkeypatch.setattr(forwards, "_verify", lambda *_: None)
     plain, graph, planted = (Tally(lambda _: None) for _ in range(3))
     forwards.forward(target, plain, 2)
