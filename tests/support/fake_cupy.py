@@ -394,7 +394,7 @@ def fake_gpus(
 ) -> Iterator[Log]:  # fmt: skip
     """Install fake GPUs of these compute capabilities, and yield the record of calls.
 
-    ``verdicts`` are those of the self-test on every GPU, None if it has not run.
+    ``verdicts`` of the self-test apply to every GPU; None if it has not run.
     """
 
     def executor(stream: int, early: bool = False, dry: bool = False) -> Any:

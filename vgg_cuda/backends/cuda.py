@@ -24,7 +24,6 @@ from .errors import device_lost, is_lost
 from .families import Families, arch_named, families_of
 from .kernels import KernelBackend
 from .operations import Spec
-from .switches import switches
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -78,9 +77,10 @@ def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
     """
     major, minor = device["compute_capability"]
     runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
+    own = _C.device_arch(major, minor, device["sm_count"])
     chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
-    if chosen is None:
-        chosen = _C.device_arch(major, minor, device["sm_count"])
+    if chosen is None or chosen.name == own.name:
+        chosen = own  # with the number of SMs that this GPU has
     return families_of(chosen, runs, device)
 
 
@@ -102,6 +102,7 @@ class CudaBackend(KernelBackend):
     """
 
     name = "cuda"
+    gpu: _C.Device
 
     def __init__(self, index: int = 0, arch: str | None = None) -> None:
         reason = why_unavailable(index)
@@ -111,8 +112,8 @@ class CudaBackend(KernelBackend):
 
         self.device = f"cuda:{index}"
         info = _described(_C.device_info)
-        self._gpu = info["devices"][index]
-        super().__init__(gpu_families(self._gpu, arch))
+        self.gpu = info["devices"][index]
+        super().__init__(gpu_families(self.gpu, arch))
         self._cupy = cupy
         self._index = index
         self.dtypes = _dtypes()
@@ -120,7 +121,7 @@ class CudaBackend(KernelBackend):
         self._early_in_graphs = driver >= EARLY_IN_GRAPHS
 
     def report_families(self) -> None:
-        warning = self.families.warning(self._gpu["name"])
+        warning = self.families.warning(self.gpu["name"])
         if warning is not None:
             warn_once(warning)
 
@@ -185,11 +186,15 @@ class CudaBackend(KernelBackend):
         return _C.Cuda(stream.ptr, early=early and self._may_begin_early(stream))
 
     def _may_begin_early(self, stream: Any) -> bool:
-        if not switches().pdl or not self.families.allows("early"):
+        if "early" in self.families.off:
             return False
         if self._early_in_graphs or stream.ptr in LEGACY_STREAMS:
             return True
-        return not stream.is_capturing()
+        return not self.is_capturing()
+
+    def is_capturing(self) -> bool:
+        stream = self._cupy.cuda.get_current_stream()
+        return stream.ptr not in LEGACY_STREAMS and bool(stream.is_capturing())
 
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         return {}
@@ -203,9 +208,9 @@ class CudaBackend(KernelBackend):
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
         """Capture ``run`` as a CUDA graph, after waiting for the GPU to finish with its arrays.
 
-        If the self-test found a fault in graphs, the result enqueues the launches one by one.
+        If the self-test has switched graphs off, the result launches all kernels itself.
         """
-        if not self.families.allows("graph"):
+        if not self.captures:
             run()
             return run
         with _capturing, self.active():

@@ -10,14 +10,14 @@ from functools import cache
 from typing import Protocol
 
 from .. import _C
-from .switches import ARCH, DISABLE, SwitchError, switches
+from .switches import ARCH, DISABLE, PDL, SwitchError, switches
 from .verdicts import Verdict, device_header, read_verdicts
 
 PORTABLE = "portable"
 """Family of the kernels that cannot be switched off."""
 
 LAUNCHES = {"early": "early launches", "graph": "CUDA graphs"}
-"""Ways of launching that the self-test tests, by the name of its part."""
+"""What else the self-test can switch off, in words."""
 
 WORDS = {
     "wrong": "wrong results",
@@ -32,8 +32,9 @@ WORDS = {
 class Families:
     """Kernel families that ``arch`` has, before any of them is refused.
 
-    ``off`` has a reason for each family that is off. ``verdicts`` are those of the self-test, None
-    if none has run on this device. ``runs`` names all architectures that the device can run.
+    ``off`` has a reason for each family, and for each of :data:`LAUNCHES`, that is off.
+    ``verdicts`` come from the self-test; None if it has not run on this device. ``runs`` names all
+    architectures that the device can run.
     """
 
     arch: _C.Arch
@@ -44,32 +45,25 @@ class Families:
     def warning(self, gpu: str) -> str | None:
         """Return what to report to a user of ``gpu``: families that failed, or no self-test.
 
-        Families that the user has switched off are no reason for a warning.
+        What the user has switched off is no reason for a warning.
         """
-        verdicts, disabled = self.verdicts or {}, switches().disable
-        used = [family for family in self.arch.families if family not in disabled]
-        failed = [f"{family} ({self.off[family]})" for family in used if family in self.off]
-        failed += [
-            f"{name} ({_reason(verdicts[part])})"
-            for part, name in LAUNCHES.items()
-            if not self.allows(part)
+        failed = [
+            f"{LAUNCHES.get(name, name)} ({reason})"
+            for name, reason in self.off.items()
+            if reason not in (DISABLE, PDL)
         ]
         if failed:
             return (
-                f"{gpu}: off, and replaced by slower kernels or launches: {', '.join(failed)}; "
+                f"{gpu}: slower kernels or launches replace {', '.join(failed)}; "
                 "`vgg-cuda selftest` tests them again"
             )
-        if any(family not in verdicts for family in used):
+        known = {*(self.verdicts or ()), *self.off}
+        if any(family not in known for family in self.arch.families):
             return (
                 f"{gpu}: its kernels have not been tested with this driver and build; run "
                 "`vgg-cuda selftest` once"
             )
         return None
-
-    def allows(self, launches: str) -> bool:
-        """Return False if the self-test found a fault in this key of :data:`LAUNCHES`."""
-        found = (self.verdicts or {}).get(launches)
-        return found is None or found.verdict == "ok"
 
 
 def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = None) -> Families:
@@ -79,18 +73,15 @@ def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = N
     architectures that it can run.
     """
     off = dict.fromkeys(switches().disable, DISABLE)
-    verdicts = None
-    if device is not None:
-        verdicts = read_verdicts(device_header(device, arch.name))
-        for family, found in (verdicts or {}).items():
-            if found.verdict != "ok":
-                off.setdefault(family, _reason(found))
-    return Families(arch, {f: off[f] for f in arch.families if f in off}, verdicts, runs)
-
-
-def _reason(found: Verdict) -> str:
-    detail = f": {found.detail}" if found.detail else ""
-    return f"self-test: {WORDS[found.verdict]}{detail}"
+    if not switches().pdl:
+        off["early"] = PDL
+    verdicts = None if device is None else read_verdicts(device_header(device, arch.name))
+    for name, found in (verdicts or {}).items():
+        if found.verdict != "ok":
+            detail = f": {found.detail}" if found.detail else ""
+            off.setdefault(name, f"self-test: {WORDS[found.verdict]}{detail}")
+    known = (*arch.families, *LAUNCHES)
+    return Families(arch, {name: off[name] for name in known if name in off}, verdicts, runs)
 
 
 def arch_named(name: str | None, runs: Sequence[str], device: str) -> _C.Arch | None:

@@ -46,6 +46,7 @@ from .plan_table import plan
 from .predictions import FORMATS, write
 from .selftest import selftest
 from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
+from .tune import tune
 from .verify import verify
 
 app = typer.Typer(
@@ -202,7 +203,7 @@ def convert(
     typer.echo(f"wrote {output}: {found.config.name} in the format {to}", err=True)
 
 
-for command in (info, verify, selftest, plan):
+for command in (info, selftest, verify, plan, tune):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.command()(profile)
