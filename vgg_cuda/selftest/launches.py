@@ -41,6 +41,8 @@ class Target:
         if self.backend.name == "emulator":
             self.full = _with_few_sms(self.arch)
         self._scratch: Array = None
+        self._operands: Operands | None = None
+        self._on_device: tuple[Array, list[Any]] = (None, [])
 
     @property
     def dtypes(self) -> list[str]:
@@ -51,13 +53,21 @@ class Target:
         """Launch the case ``repeats`` times, each into another array."""
         on = self.backend
         with on.active():
-            x = on.asarray(operands.x, operands.x.dtype)
-            layers = [_packed(on, filters, case.dtype) for filters in operands.layers]
+            x, layers = self._placed(operands, case.dtype)
             chain = _planned(Planner(arch), case, layers)
             results = [self._launched(chain, x) for _ in range(repeats)]
             plan = chain[-1].plan
             assert plan is not None
             return [Result(on.to_numpy(y), plan) for y in results]
+
+    def _placed(self, operands: Operands, dtype: str) -> tuple[Array, list[Any]]:
+        """Return x and the packed layers on the device; the last operands are kept there."""
+        on = self.backend
+        if self._operands is not operands:
+            x = on.asarray(operands.x, operands.x.dtype)
+            self._on_device = x, [_packed(on, filters, dtype) for filters in operands.layers]
+            self._operands = operands
+        return self._on_device
 
     def _launched(self, chain: list[Operation], x: Array) -> Array:
         """Enqueue the operations, each on the result of the previous one."""
