@@ -202,7 +202,7 @@ _SHAPES: dict[str, tuple[tuple[Case, ...], tuple[Case, ...]]] = {
     "dense": (
         (
             Case("linear", (3, 520), "", 130, relu=True),
-            Case("linear", (9, 2056), "", 129),
+            Case("linear", (9, 1016), "", 129),
             Case("linear", (130, 136), "", 260, relu=True),
         ),
         (Case("linear", (7, 520), "", 256, relu=True), Case("linear", (140, 264), "", 256)),
