@@ -10,13 +10,19 @@ import typer
 
 from ..cache import CacheError
 from ..text import plain
-from .options import Arch, Json
+from .options import Json
 from .terminal import BAD_RESULT, status, system_errors, user_errors
 
 
 def selftest(
     device: Annotated[str, typer.Option(help="cuda, cuda:N or emulator.")] = "cuda",
-    arch: Arch = None,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU whose kernels are tested, such as sm_80; default: VGG_CUDA_ARCH, the "
+            "device's, or on the emulator sm_90a."
+        ),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(help="Parts separated by commas, such as halo,early.")
     ] = None,
