@@ -156,7 +156,7 @@ def test_trap_names_its_threads() -> None:
     run("setp.eq.u32 %p1, %thread, 64; @%p1 trap;", out, block=64)  # no such thread
 
 
-def test_parameters_of_calls_are_separate_from_local_memory() -> None:
+def test_parameters_of_calls_do_not_overlap_variables() -> None:
     """Two calls share their parameters' places, which no variable overlaps."""
     body = """.local .align 8 .b8 own[8]; st.local.u32 [own+4], %thread;
     { .param .b32 param0; st.param.b32 [param0], 7; ld.param.b32 %r1, [param0]; }
