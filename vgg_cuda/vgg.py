@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from .backends import Backend, get_backend
 from .backends.streams import callers_stream
+from .backends.switches import tune_mode
 from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
-from .images.batches import batches
+from .images.batches import as_list, batches
 from .images.presets import Preset, as_preset
 from .layers import resolve_layer
 from .summary import summary_table
@@ -53,19 +54,20 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        tune: str | None = None,
     ) -> None:
+        mode = tune_mode(tune)
         self._backend: Backend = get_backend(device, arch)
+        self._backend.report_families()
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
-        self.weights = weights
+        self.weights, self.source = weights, weights.source
         self.config: Config = weights.config
-        self.activation = weights.activation
-        self.labels = weights.labels
+        self.activation, self.labels = weights.activation, weights.labels
         self.preset: Preset = weights.preset
-        self.source = weights.source
         self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # streams of other threads do not wait for the uploads
-        self._run = make_runner(self._network)
+        self._run = make_runner(self._network, mode)
 
     @classmethod
     def load(
@@ -75,6 +77,7 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        tune: str | None = None,
     ) -> VGG:
         """Load the network in ``source``: "digits", "imagenet", a weights file or a dict of arrays.
 
@@ -82,12 +85,16 @@ class VGG:
         first GPU, else the CPU), "cpu", "cuda", "cuda:N" or "emulator" (the GPU kernels executed on
         the CPU, for tests). ``dtype`` is float32 on the CPU; on other devices float16 (default),
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
-        default that of the device. Raises ``FileNotFoundError``; ``WeightsError`` (a
-        ``ValueError``) for weights of another architecture; ``ValueError`` for an unknown
-        device, dtype or arch; ``RuntimeError`` for an unavailable device.
+        default that of the device. ``tune`` selects kernels by estimates ("never"), by what tuning
+        measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
+        docs/tuning.md. Raises ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for
+        weights of another architecture; ``ValueError`` for an unknown device, dtype, arch or tune;
+        ``RuntimeError`` for an unavailable device. Warns once (``DeviceWarning``) if kernels of the
+        GPU are off or have not been tested.
         """
+        tune = tune_mode(tune)
         get_backend(device, arch)  # report an unavailable device before a long read
-        return cls(load_weights(source), device=device, dtype=dtype, arch=arch)
+        return cls(load_weights(source), device=device, dtype=dtype, arch=arch, tune=tune)
 
     @classmethod
     def from_config(
@@ -100,15 +107,17 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        tune: str | None = None,
     ) -> VGG:
         """Make a published network ("vgg11", "vgg13", "vgg16", "vgg19") with random weights.
 
         Weights are He-scaled; the same ``seed`` gives the same bits. ``include_top=False`` omits
-        the dense head. ``device``, ``dtype``, ``arch`` and errors are as for :meth:`load`.
+        the dense head. The other arguments and errors are as for :meth:`load`.
         """
         config = get_config(name, num_classes=num_classes, include_top=include_top)
+        tune = tune_mode(tune)
         get_backend(device, arch)
-        return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch)
+        return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch, tune=tune)
 
     def __call__(self, x: Any, *, layout: str = "NHWC") -> Any:
         """Return logits [N,classes] of x, or probabilities if ``activation`` is set.
@@ -156,20 +165,14 @@ class VGG:
         if self.config.num_classes is None:
             raise ValueError("classify: this network has no dense head; use features()")
         if self.config.in_channels != IN_CHANNELS:
-            raise ValueError(
-                f"classify: expected a network with 3 input channels, got one with "
-                f"{self.config.in_channels}; call it with arrays"
-            )
+            got = f"got one with {self.config.in_channels}; call it with arrays"
+            raise ValueError(f"classify: expected a network with 3 input channels, {got}")
         for what, value in (("top_k", top_k), ("batch_size", batch_size)):
             if not isinstance(value, (int, np.integer)) or value < 1:
                 raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
-        single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
-        if isinstance(images, np.ndarray):
-            single = images.ndim < 4
-        inputs = [images] if single else list(images)
         results: list[list[Prediction]] = []
         chosen = self.preset if preset is None else as_preset(preset)
-        for batch in batches(inputs, chosen, batch_size, self.config):
+        for batch in batches(as_list(images), chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
@@ -217,10 +220,8 @@ class VGG:
         return summary_table(self.config, size, self.activation)
 
     def __repr__(self) -> str:
-        return (
-            f"<VGG {self.config.name}: {self.config.num_classes or 'no'} classes, {self.dtype} on "
-            f"{self.device}, weights: {self.source}>"
-        )
+        about = f"{self.config.num_classes or 'no'} classes, {self.dtype} on {self.device}"
+        return f"<VGG {self.config.name}: {about}, weights: {self.source}>"
 
     @property
     def _result(self) -> str:
@@ -233,10 +234,8 @@ class VGG:
 
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
-            raise ValueError(
-                f'{what}: expected a model on a GPU (device="cuda") or on the emulator, got one '
-                "on the cpu"
-            )
+            expected = 'a model on a GPU (device="cuda") or on the emulator'
+            raise ValueError(f"{what}: expected {expected}, got one on the cpu")
         return cast("PlannedRunner", self._run)
 
     def _taps(

@@ -44,6 +44,7 @@ from .options import (
 from .plan_table import plan
 from .predictions import FORMATS, write
 from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
+from .tune import tune
 from .verify import verify
 
 app = typer.Typer(
@@ -200,7 +201,7 @@ def convert(
     typer.echo(f"wrote {output}: {found.config.name} in the format {to}", err=True)
 
 
-for command in (info, verify, plan):
+for command in (info, verify, plan, tune):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.command()(profile)

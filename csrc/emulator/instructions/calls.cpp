@@ -79,7 +79,7 @@ class Printf {
   T take() {
     offset_ = (offset_ + sizeof(T) - 1) / sizeof(T) * sizeof(T);
     uint64_t address;
-    const Space space = space_of(arguments_, address);
+    const Space space = space_of(warp_, arguments_, address);
     const uint64_t begin = address - LOCAL_BASE + offset_;
     if (space != Space::local || begin + sizeof(T) > warp_.block->kernel().local_bytes) {
       fail(warp_, in_, lane_, "prints an argument that is not in its local memory");
@@ -94,7 +94,7 @@ class Printf {
     std::string text;
     for (;; ++address) {
       uint64_t place;
-      if (space_of(address, place) != Space::global) {
+      if (space_of(warp_, address, place) != Space::global) {
         fail(warp_, in_, lane_, "prints a string that is not in global memory");
       }
       Block& block = *warp_.block;
