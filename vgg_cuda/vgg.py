@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,22 +17,16 @@ from .forward.inputs import check_dtype, check_images
 from .images.batches import batches
 from .images.presets import Preset, as_preset
 from .layers import resolve_layer
+from .notices import warn_once
+from .predictions import Prediction, check_classifies, image_list, top_classes
 from .summary import summary_table
-from .weights import Source, Weights, he_weights, load_weights
+from .weights import AssumedWarning, Source, Weights, he_weights, load_weights
+from .weights.stated import Labels, assumed_preprocessing, preset_size, with_stated
 
 if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
     from .forward.plan import Memory
     from .forward.planned import PlannedRunner
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class of one image: its label, index and probability."""
-
-    label: str
-    index: int
-    probability: float
 
 
 class VGG:
@@ -42,8 +35,9 @@ class VGG:
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
     (precision, such as "float16" or "tf32"), ``activation`` ("softmax" if calls return
     probabilities, as the source of the weights demands, or None if they return logits), ``labels``
-    (a name per class, or None), ``preset`` (how images are preprocessed), ``weights`` (float32 in
-    host memory; do not modify them) and ``source`` (where the weights are from).
+    (a name per class, or None), ``preset`` (how images are preprocessed), ``preset_stated``
+    (whether the source or :meth:`load` states the preset; if not, it is an assumption),
+    ``weights`` (float32 in host memory; do not modify them) and ``source`` (where they are from).
     """
 
     def __init__(
@@ -62,6 +56,7 @@ class VGG:
         self.activation = weights.activation
         self.labels = weights.labels
         self.preset: Preset = weights.preset
+        self.preset_stated = weights.preset_stated
         self.source = weights.source
         self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # streams of other threads do not wait for the uploads
@@ -75,6 +70,8 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        preset: str | Preset | None = None,
+        labels: Labels | None = None,
     ) -> VGG:
         """Load the network in ``source``: "digits", "imagenet", a weights file or a dict of arrays.
 
@@ -82,12 +79,15 @@ class VGG:
         first GPU, else the CPU), "cpu", "cuda", "cuda:N" or "emulator" (the GPU kernels executed on
         the CPU, for tests). ``dtype`` is float32 on the CPU; on other devices float16 (default),
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
-        default that of the device. Raises ``FileNotFoundError``; ``WeightsError`` (a
-        ``ValueError``) for weights of another architecture; ``ValueError`` for an unknown
-        device, dtype or arch; ``RuntimeError`` for an unavailable device.
+        default that of the device. ``preset`` (a name, a .json file or a :class:`Preset`) and
+        ``labels`` (names, or a .txt or .json file) replace the source's own. Raises
+        ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for weights of another
+        architecture; ``ValueError`` for an unknown device, dtype, arch or preset;
+        ``RuntimeError`` for an unavailable device.
         """
         get_backend(device, arch)  # report an unavailable device before a long read
-        return cls(load_weights(source), device=device, dtype=dtype, arch=arch)
+        weights = with_stated(load_weights(source), preset, labels)
+        return cls(weights, device=device, dtype=dtype, arch=arch)
 
     @classmethod
     def from_config(
@@ -149,26 +149,18 @@ class VGG:
 
         ``images`` is one image or a sequence of images. An image is a path, a Pillow image, a uint8
         array [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. Images are
-        preprocessed with ``preset``, by default the network's. Raises ``ImageError`` (a
+        preprocessed with ``preset`` (as for :meth:`load`), by default the network's; warns once
+        (``AssumedWarning``) if its source does not state that one. Raises ``ImageError`` (a
         ``ValueError``) for a file that is not a readable image, ``ValueError`` for an unknown
         preset and for a network without a dense head.
         """
-        if self.config.num_classes is None:
-            raise ValueError("classify: this network has no dense head; use features()")
-        if self.config.in_channels != IN_CHANNELS:
-            raise ValueError(
-                f"classify: expected a network with 3 input channels, got one with "
-                f"{self.config.in_channels}; call it with arrays"
-            )
-        for what, value in (("top_k", top_k), ("batch_size", batch_size)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
-        single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
-        if isinstance(images, np.ndarray):
-            single = images.ndim < 4
-        inputs = [images] if single else list(images)
+        check_classifies(self.config, top_k, batch_size)
+        inputs = image_list(images)
         results: list[list[Prediction]] = []
-        chosen = self.preset if preset is None else as_preset(preset)
+        if preset is None:
+            self._warn_if_assumed()
+        size = preset_size(self.weights)
+        chosen = self.preset if preset is None else as_preset(preset, size)
         for batch in batches(inputs, chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
@@ -181,12 +173,7 @@ class VGG:
 
     def top(self, probabilities: NDArray[np.float32], top_k: int) -> list[list[Prediction]]:
         """Return the ``top_k`` best classes of every row of ``probabilities`` [N,classes]."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        labels = self.labels or tuple(str(i) for i in range(probabilities.shape[1]))
-        return [
-            [Prediction(labels[i], int(i), float(row[i])) for i in best]
-            for row, best in zip(probabilities, order, strict=True)
-        ]
+        return top_classes(probabilities, self.labels, top_k)
 
     def memory(self, shape: Sequence[int], dtype: Any = None) -> Memory:
         """Return the device memory, in bytes, that a call with x of ``shape`` [N,H,W,3] needs.
@@ -214,7 +201,7 @@ class VGG:
 
     def summary(self, size: int | tuple[int, int] | None = None) -> str:
         """Return the table of layers for images of ``size``; see :func:`vgg_cuda.summary.rows`."""
-        return summary_table(self.config, size, self.activation)
+        return summary_table(self.config, size or self.weights.natural_size, self.activation)
 
     def __repr__(self) -> str:
         return (
@@ -231,6 +218,15 @@ class VGG:
         """Flatten a spatial result to [N,features] if the network ends in a flatten layer."""
         return y.reshape(y.shape[0], -1) if self.config.flat and len(y.shape) == 4 else y
 
+    def _warn_if_assumed(self) -> None:
+        """Warn, once per source, that nothing states how images are preprocessed."""
+        if assumed := assumed_preprocessing(self.weights):
+            warn_once(
+                f"assumed preprocessing: {assumed}: {self.source} does not state any; pass "
+                "preset= to VGG.load or classify",
+                AssumedWarning,
+            )
+
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
             raise ValueError(
@@ -245,6 +241,8 @@ class VGG:
         """Return the tensors at canonical ``taps``, of the same array kind as x."""
         with callers_stream(x, "x"):
             x, restore = check_images(x, layout, self._backend, self.config)
+            if x.dtype == np.uint8:
+                self._warn_if_assumed()
             if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
                 self.preset.check_range(x, stacklevel=4)  # the caller of the model
             return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}

@@ -74,9 +74,10 @@ def plan(
             from ..planning import plan_network
         except ImportError:
             raise DeviceError(WITHOUT_EXTENSION) from None
-        config, _ = network_named(network, 1000)
+        named = network_named(network, 1000)
         x_dtype = "uint8" if pixels else "float32"
         found = plan_network(
-            config, batch=batch, size=size, dtype=dtype, x_dtype=x_dtype, arch=arch
-        )
+            named.config, batch=batch, size=size or named.size, dtype=dtype, x_dtype=x_dtype,
+            arch=arch,
+        )  # fmt: skip
         typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))

@@ -10,16 +10,24 @@ from typing import Any, cast
 import numpy as np
 
 from ..backends import get_backend
+from ..images.presets import Preset
 from ..text import one_line
 from ..vgg import VGG
 from ..weights.canonical import Array, Weights, WeightsError
 from ..weights.chain.layers import UnsupportedError
 from ..weights.keras.chain import ADD, translate
 from ..weights.keras.graph import KerasLayer, layers_of
+from ..weights.stated import Labels, with_stated
 
 
 def from_keras(
-    model: Any, *, device: str = "auto", dtype: str | None = None, arch: str | None = None
+    model: Any,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    arch: str | None = None,
+    preset: str | Preset | None = None,
+    labels: Labels | None = None,
 ) -> VGG:
     """Return the network of a Keras 3 model: it predicts like ``model.predict``.
 
@@ -35,14 +43,15 @@ def from_keras(
 
     ``preset`` affects ``classify`` and uint8 pixels only. It is "keras" for models with the names
     of ``keras.applications``, "pixels" (0 to 255) for models that begin with
-    ``Rescaling(1 / 255)``, and "scaled" (0 to 1) for all others.
+    ``Rescaling(1 / 255)``, and "unit" (0 to 1) for all others.
 
-    ``device``, ``dtype`` and ``arch`` are as in :meth:`VGG.load`. Raises ``TypeError`` for other
-    objects and ``UnsupportedError`` (a ``ValueError``), which names the layer and the reason, for
-    models that this package cannot run.
+    ``device``, ``dtype``, ``arch``, ``preset`` and ``labels`` are as in :meth:`VGG.load`. Raises
+    ``TypeError`` for other objects and ``UnsupportedError`` (a ``ValueError``), which names the
+    layer and the reason, for models that this package cannot run.
     """
     get_backend(device, arch)  # report a missing device before all weights are copied
-    return VGG(weights_of(model), device=device, dtype=dtype, arch=arch)
+    weights = with_stated(weights_of(model), preset, labels)
+    return VGG(weights, device=device, dtype=dtype, arch=arch)
 
 
 def weights_of(model: Any) -> Weights:

@@ -43,7 +43,7 @@ class HeadDroppedWarning(UserWarning):
 
 
 class AssumedWarning(UserWarning):
-    """Warning that a file of weights only does not say what its layers compute."""
+    """Warning that weights do not state how images are preprocessed, or what layers compute."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ class Weights:
     """Checked weights of one network, with the preset, labels and activation of their source.
 
     ``activation`` is "softmax" if the source states it, else None; ``labels`` has a name per class,
-    or is None; ``preset`` says how images become inputs; ``source`` names the origin. ``names``
+    or is None; ``preset`` says how images become inputs, and ``preset_stated`` whether the source
+    or the user states it (otherwise it is an assumption); ``source`` names the origin. ``names``
     maps tensors to their names in the file, for messages. Raises :class:`WeightsError`.
     """
 
@@ -61,6 +62,7 @@ class Weights:
     labels: tuple[str, ...] | None = None
     activation: str | None = None
     source: str = "arrays"
+    preset_stated: bool = False
     names: InitVar[Mapping[str, str] | None] = None
 
     def __post_init__(self, names: Mapping[str, str] | None) -> None:
@@ -73,6 +75,14 @@ class Weights:
                 raise WeightsError(f"expected {classes} labels, got {len(labels)}")
             if activation not in (None, "softmax"):
                 raise WeightsError(f"activation: expected 'softmax' or none, got {activation!r}")
+
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        """Default height and width of images: the network's only size, the preset's, or 224."""
+        size = self.preset.size
+        if self.config.input_size is None and size and not self.config.wrong_size(*size):
+            return size
+        return self.config.natural_size
 
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:

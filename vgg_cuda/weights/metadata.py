@@ -1,7 +1,8 @@
 """Metadata of weights in a safetensors header: preset, labels, activation and architecture.
 
 The header's metadata has one key, "vgg_cuda": a JSON object with ``version``, ``preset``,
-``labels``, ``activation`` and ``batch_norm``. It is one key, since safetensors writes several keys
+``labels``, ``activation`` and ``batch_norm``, and ``preset_assumed`` if a reader has assumed the
+preset. It is one key, since safetensors writes several keys
 in random order and equal weights should give equal files. In version 1, names and shapes determine
 the architecture; otherwise version 2 states it as ``config``.
 """
@@ -56,6 +57,7 @@ class Header(msgspec.Struct):
     labels: tuple[str, ...] | None = None
     activation: Any = None
     batch_norm: Any = False
+    preset_assumed: bool = False
     config: ConfigFields | None = None
 
 
@@ -69,6 +71,7 @@ class Stated:
     activation: str | None = None
     batch_norm: bool = False
     config: Config | None = None
+    preset_stated: bool = False
 
 
 def parse(metadata: Mapping[str, str]) -> Stated:
@@ -94,7 +97,8 @@ def parse(metadata: Mapping[str, str]) -> Stated:
         text, _, place = one_line(error).partition(" - at `$")  # a path such as .config.widths[0]
         raise WeightsError(f"{KEY}{place[:-1]}: {text[:1].lower()}{text[1:]}") from error
     batch_norm = header.batch_norm is True
-    return Stated(True, preset, header.labels, header.activation, batch_norm, config)
+    preset_stated = "preset" in given and not header.preset_assumed
+    return Stated(True, preset, header.labels, header.activation, batch_norm, config, preset_stated)
 
 
 def to_metadata(weights: Weights) -> dict[str, str]:
@@ -107,6 +111,8 @@ def to_metadata(weights: Weights) -> dict[str, str]:
         "activation": weights.activation,
         "batch_norm": weights.config.batch_norm,
     }
+    if not weights.preset_stated:
+        stated["preset_assumed"] = True
     if not plain:
         stated["config"] = asdict(weights.config)
     return {KEY: json.dumps(stated, ensure_ascii=False)}

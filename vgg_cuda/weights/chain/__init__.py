@@ -23,13 +23,15 @@ def to_weights(
     input_size: tuple[int, int] | None = None,
     preset: Preset = PRESETS["torchvision"],
     labels: tuple[str, ...] | None = None,
+    preset_stated: bool = False,
 ) -> Weights:
     """Return the weights of the network of ``layers``, in order, from the images on.
 
     ``input_size`` (H, W) is the only size of the framework's model, None if it takes any. Other
     sizes are refused if dense layers read a grid of pixels that no adaptive pool has made; if it is
-    None in that case, a square is inferred. ``preset`` is fitted to the size. A trailing
-    ``Softmax`` becomes ``activation``. ``labels`` default to ImageNet's for published networks.
+    None in that case, a square is inferred. ``preset`` is fitted to the size; ``preset_stated`` is
+    as in ``Weights``. A trailing ``Softmax`` becomes ``activation``. ``labels`` default to
+    ImageNet's for published networks.
 
     Raises :class:`UnsupportedError` for layers in an unsupported order, and :class:`WeightsError`
     for shapes that do not fit; messages begin with ``source``.
@@ -38,4 +40,4 @@ def to_weights(
     with prefixed(source):
         for layer in layers:
             chain.add(layer)
-        return chain.finish(source, input_size, preset, labels)
+        return chain.finish(source, input_size, preset, labels, preset_stated)

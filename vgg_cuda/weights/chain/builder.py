@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import NoReturn
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
-from ...images.presets import Preset
+from ...images.presets import Preset, fitted
 from ..canonical import Tensors, Weights, WeightsError, infer_grid
 from ..labels import imagenet_labels
 from ..state_dict import chw_to_hwc
-from .defaults import fitted, normalized
+from .defaults import normalized
 from .layers import (
     AdaptiveAvgPool,
     BatchNorm,
@@ -136,6 +136,7 @@ class Chain:
         input_size: tuple[int, int] | None,
         preset: Preset,
         labels: tuple[str, ...] | None,
+        preset_stated: bool,
     ) -> Weights:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
@@ -174,7 +175,7 @@ class Chain:
             preset = fitted(preset, input_size)
         except ValueError as error:  # a size outside the limits of presets
             raise WeightsError(f"input size: {error}") from error
-        return Weights(config, tensors, preset, labels, activation, source, names)
+        return Weights(config, tensors, preset, labels, activation, source, preset_stated, names)
 
     def flattens_channels(self) -> bool:
         """Return whether vectors are in CHW order."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...images.presets import PRESETS
 from ...text import one_line
 from ..canonical import Weights, prefixed
 from ..chain import to_weights
@@ -17,7 +18,7 @@ from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, 
 from .graph import KerasLayer
 from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, rescaling, zero_padding
 from .state import Arrays, State
-from .terms import INACTIVE, PIXELS, only, preset_for
+from .terms import INACTIVE, only, preset_for
 
 ACTIVATIONS = "relu, softmax after the last dense layer, or no activation"
 LINEAR = "in the last layer, activation='linear' gives a network that returns logits"
@@ -30,7 +31,7 @@ def translate(
     """Return the weights of a chain of Keras' layers whose input has ``shape`` (None: unknown).
 
     Models with the names of ``keras.applications`` get the preset "keras", models that begin with
-    ``Rescaling`` get "pixels" (values of 0 to 255), other models get "scaled" (values of 0 to 1).
+    ``Rescaling`` get "pixels" (values of 0 to 255), other models get "unit" (values of 0 to 1).
     Raises :class:`UnsupportedError`, which names the layer, and the errors of ``to_weights``.
     """
     state = State.start(layers, shape, arrays)
@@ -45,8 +46,11 @@ def translate(
             for layer in state.even_pools:  # the network accepts images of other sizes, too
                 state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
     first = next((layer.path[-1] for layer in layers if layer.kind == "Conv2D"), "")
-    preset = PIXELS if state.rescaled else preset_for(first)
-    return to_weights(state.records, source=source, input_size=input_size, preset=preset)
+    preset = PRESETS["pixels"] if state.rescaled else preset_for(first)
+    return to_weights(
+        state.records, source=source, input_size=input_size, preset=preset,
+        preset_stated=state.rescaled,
+    )  # fmt: skip
 
 
 def _activated(add: Callable[[State, KerasLayer], None]) -> Callable[[State, KerasLayer], None]:

@@ -67,7 +67,7 @@ def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[
     if size is None:
         if config.input_size is None and (config.reduces == "none" or config.pool_grid == 1):
             return None
-        chosen = config.input_size or _preset_size(weights) or config.natural_size
+        chosen = weights.natural_size
     else:
         chosen = size if isinstance(size, tuple) else (size, size)
         numbers = all(isinstance(s, int) and not isinstance(s, bool) for s in chosen)
@@ -77,15 +77,6 @@ def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[
     if wrong:
         raise ValueError(f"size: {wrong}")
     return chosen
-
-
-def _preset_size(weights: Weights) -> tuple[int, int] | None:
-    """Return the size of all images that the preset prepares; None if it varies."""
-    preset, config = weights.preset, weights.config
-    found = preset.resize if isinstance(preset.resize, tuple) else None
-    if preset.crop is not None:
-        found = (preset.crop, preset.crop)
-    return found if found and not config.wrong_size(*found) else None
 
 
 class _Builder:

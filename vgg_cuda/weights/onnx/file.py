@@ -105,7 +105,10 @@ def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights
     at = Position(graph, axes, sizes, adaptive=stated.present)
     size, preset, labels = at.known, stated.preset, stated.labels
     translate(at, path)
-    weights = to_weights(at.layers, source=source, input_size=size, preset=preset, labels=labels)
+    weights = to_weights(
+        at.layers, source=source, input_size=size, preset=preset, labels=labels,
+        preset_stated=stated.preset_stated,
+    )  # fmt: skip
     if not stated.present:
         return weights
     config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
