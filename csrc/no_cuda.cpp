@@ -28,6 +28,6 @@ void CudaExecutor::launch(const Launch&, const void*, size_t, std::initializer_l
   refuse();
 }
 
-TensorMapBytes encode_for_gpu(const TensorMap&) { refuse(); }
+TensorMapBytes encode_for_gpu(const TensorMap&, const std::string&) { refuse(); }
 
 }  // namespace vgg

@@ -84,7 +84,9 @@ struct LinearArrays {
   void* y;            // [N, K]
   void* workspace;
 };
-Plan plan(const Linear& op, const ArchSpec& arch);
+// Throws and chooses like the functions of Conv3x3; `variant` is one of linear_variants().
+Plan plan(const Linear& op, const ArchSpec& arch, const std::string& variant = {});
+std::vector<std::string> linear_variants(const Linear& op, const ArchSpec& arch);
 void run(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor);
 
 // Packed weights: zeros extend rows of GEMM_K columns to a multiple of 16 bytes, and the bias to a

@@ -30,6 +30,15 @@ def device_info() -> DeviceInfo: ...
 def kernels() -> list[str]:
     """Return the names of all kernels in this build."""
 
+class CudaError(RuntimeError):
+    """Error of CUDA; names the kernel and the error. All builds have this class."""
+
+class LaunchRefused(CudaError):  # noqa: N818
+    """The driver refused a tensor map or a launch before it began; other launches still work."""
+
+class DeviceLost(CudaError):  # noqa: N818
+    """The GPU's context is lost: every later call of this process fails, too."""
+
 # ---- Plans: launches of an operation, decided on the host alone ----
 
 class Arch:
@@ -40,6 +49,25 @@ class Arch:
     smem_per_block_bytes: int
     smem_per_sm_bytes: int
     threads_per_sm: int
+    families: tuple[str, ...]
+    """Kernel families that plans may use, besides the portable kernels."""
+    rates: dict[str, float]
+    """Constants of the estimates that choose kernels; csrc/plan/rates.h explains them."""
+    def without(self, families: Sequence[str]) -> Arch:
+        """Return a copy whose plans do not use these families.
+
+        Raises ValueError, which lists the known families, for an unknown one.
+        """
+
+    def with_rates(self, **rates: float) -> Arch:
+        """Return a copy with other ``rates``.
+
+        Raises ValueError, which lists the known rates, for an unknown one, and for values that are
+        not positive.
+        """
+
+def families() -> list[str]:
+    """Return the kernel families that can be switched off."""
 
 def arch(name: str) -> Arch:
     """Return the architecture ``name``, such as "sm_80".
@@ -64,18 +92,29 @@ class Plan:
     arch: str
     kernel: str
     """Kernel of the first launch, such as "conv3x3_f16_m128n128_pool"."""
+    family: str
+    """Kernel family: "portable", or one of ``families()``."""
+    variant: str
+    """Value of ``variant=`` that selects this kernel; empty if the operation has no variants."""
+    estimate: dict[str, float]
+    """Estimated clock cycles of the busiest SM; empty for operations without multiply-adds.
+
+    cycles of the whole operation; main_cycles of its main loop, which at the same time spends
+    math_cycles on multiply-adds, port_cycles on reads and writes of shared memory (0 if math_cycles
+    includes them), and l2_cycles on loads from the L2 cache or memory.
+    """
     workspace_bytes: int
     """Scratch memory that the operation needs."""
     macs: int
     """Useful multiply-adds."""
     def as_dict(self) -> dict[str, Any]:
-        """Return the plan as plain bools, ints, strings, lists and tuples.
+        """Return the plan as plain bools, numbers, strings, lists and tuples.
 
-        Keys: op, arch, macs, workspace_bytes; launches (list of dicts with kernel, grid, block,
-        smem_bytes, cluster, early); tiling (dict with gemm_m, gemm_n, gemm_k, block_m, block_n,
-        block_k, stages, split_k, steps, partial_sum, walk); tiles of the first launch; issued_macs
-        (including padding); load_bytes and store_bytes of the SMs (a multicast counts once per
-        cluster).
+        Keys: op, arch, family, variant, estimate, macs, workspace_bytes; launches (list of dicts
+        with kernel, grid, block, smem_bytes, cluster, early, blocks_per_sm); tiling (dict with
+        gemm_m, gemm_n, gemm_k, block_m, block_n, block_k, stages, split_k, steps, partial_sum,
+        walk); tiles of the first launch; issued_macs (including padding); load_bytes and
+        store_bytes of the SMs (a multicast counts once per cluster).
         """
 
 # Sizes are >= 1. ValueError, which names the operation, if a matrix product or a grid does not fit
@@ -141,8 +180,26 @@ def plan_fused_conv1_block(
     """
 
 def plan_linear(
+    N: int,
+    C: int,
+    K: int,
+    *,
+    dtype: str,
+    relu: bool,
+    aligned: bool,
+    arch: Arch,
+    variant: str | None = None,
+) -> Plan:
+    """Plan a fully connected layer.
+
+    ``variant`` as in ``plan_conv3x3``: one of ``linear_variants``, such as "dense_m8_split4".
+    """
+
+def linear_variants(
     N: int, C: int, K: int, *, dtype: str, relu: bool, aligned: bool, arch: Arch
-) -> Plan: ...
+) -> list[str]:
+    """Return the available variants."""
+
 def plan_maxpool2x2(
     N: int, H: int, W: int, C: int, *, dtype: str, aligned: bool, arch: Arch
 ) -> Plan: ...
@@ -175,10 +232,11 @@ class Cuda(Executor):
     """Executor that enqueues on ``stream`` (its address) of the current device.
 
     ``early``: launches that support it may begin before the previous launch has ended. The previous
-    launch must belong to the same forward, because weights are read at once.
+    launch must belong to the same forward, because weights are read at once. ``dry``: operations
+    encode tensor maps and load kernels, but launch nothing.
     """
 
-    def __init__(self, stream: int, *, early: bool = False) -> None: ...
+    def __init__(self, stream: int, *, early: bool = False, dry: bool = False) -> None: ...
 
 class Emulator(Executor):
     """Executor that runs the same kernels on the CPU, in host memory; see csrc/emulator/README.md.
@@ -186,7 +244,8 @@ class Emulator(Executor):
     ``schedule``: "forward", "reverse", "round_robin" or "random" (with ``seed``). ``lazy``:
     asynchronous copies complete as late as is legal, otherwise as early. ``races``: happens-before
     checks. ``workers``: CPU threads, 0 for one per core. ``instruction_limit``: instructions per
-    warp, after which the launch fails. ``modules`` replaces PTX texts by name.
+    warp, after which the launch fails. ``modules`` replaces PTX texts by name. ``dry``: operations
+    encode tensor maps and look kernels up, but run nothing.
     Raises RuntimeError if the build has no emulator, and EmulatorError for errors of a kernel.
     """
 
@@ -200,6 +259,7 @@ class Emulator(Executor):
         workers: int = 0,
         instruction_limit: int = 268435456,
         modules: dict[str, str] | None = None,
+        dry: bool = False,
     ) -> None: ...
     def counters(self) -> dict[str, int]:
         """Return the counters of all launches since the last ``reset``."""
@@ -263,8 +323,8 @@ def gpu_tensor_map(
 ) -> bytes:
     """Return a tensor map for ``params`` of kernels on a GPU, encoded by its driver.
 
-    Arguments are as in ``emulator_tensor_map``, with ``address`` in GPU memory. Raises RuntimeError
-    if the build has no CUDA or the driver refuses the map.
+    Arguments are as in ``emulator_tensor_map``, with ``address`` in GPU memory. Raises CudaError
+    without CUDA or a usable driver, and LaunchRefused if the driver refuses the map.
     """
 
 def emulator_modules() -> dict[str, str]:
@@ -273,8 +333,7 @@ def emulator_modules() -> dict[str, str]:
 # ---- Operations ----
 # Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda and in host memory
 # (__array_interface__) for Emulator. Operations only enqueue. They raise TypeError for a wrong kind
-# of array or dtype, ValueError for a wrong shape or layout, and RuntimeError with the name of the
-# CUDA error.
+# of array or dtype, ValueError for a wrong shape or layout, and CudaError.
 
 def conv3x3(
     plan: Plan,

@@ -17,11 +17,10 @@ from .forward.inputs import check_dtype, check_images
 from .images.batches import batches
 from .images.presets import Preset, as_preset
 from .layers import resolve_layer
-from .notices import warn_once
 from .predictions import Prediction, check_classifies, image_list, top_classes
 from .summary import summary_table
-from .weights import AssumedWarning, Source, Weights, he_weights, load_weights
-from .weights.stated import Labels, assumed_preprocessing, preset_size, with_stated
+from .weights import Source, Weights, he_weights, load_weights
+from .weights.stated import Labels, preset_size, warn_if_assumed, with_stated
 
 if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
@@ -49,6 +48,7 @@ class VGG:
         arch: str | None = None,
     ) -> None:
         self._backend: Backend = get_backend(device, arch)
+        self._backend.report_families()
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
         self.weights = weights
@@ -83,7 +83,8 @@ class VGG:
         ``labels`` (names, or a .txt or .json file) replace the source's own. Raises
         ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for weights of another
         architecture; ``ValueError`` for an unknown device, dtype, arch or preset;
-        ``RuntimeError`` for an unavailable device.
+        ``RuntimeError`` for an unavailable device. Warns once (``DeviceWarning``) if kernels of
+        the GPU are off or have not been tested.
         """
         get_backend(device, arch)  # report an unavailable device before a long read
         weights = with_stated(load_weights(source), preset, labels)
@@ -158,7 +159,7 @@ class VGG:
         inputs = image_list(images)
         results: list[list[Prediction]] = []
         if preset is None:
-            self._warn_if_assumed()
+            warn_if_assumed(self.weights)
         size = preset_size(self.weights)
         chosen = self.preset if preset is None else as_preset(preset, size)
         for batch in batches(inputs, chosen, batch_size, self.config):
@@ -218,15 +219,6 @@ class VGG:
         """Flatten a spatial result to [N,features] if the network ends in a flatten layer."""
         return y.reshape(y.shape[0], -1) if self.config.flat and len(y.shape) == 4 else y
 
-    def _warn_if_assumed(self) -> None:
-        """Warn, once per source, that nothing states how images are preprocessed."""
-        if assumed := assumed_preprocessing(self.weights):
-            warn_once(
-                f"assumed preprocessing: {assumed}: {self.source} does not state any; pass "
-                "preset= to VGG.load or classify",
-                AssumedWarning,
-            )
-
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
             raise ValueError(
@@ -242,7 +234,7 @@ class VGG:
         with callers_stream(x, "x"):
             x, restore = check_images(x, layout, self._backend, self.config)
             if x.dtype == np.uint8:
-                self._warn_if_assumed()
+                warn_if_assumed(self.weights)
             if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
                 self.preset.check_range(x, stacklevel=4)  # the caller of the model
             return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}

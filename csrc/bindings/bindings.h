@@ -63,6 +63,7 @@ Array unpack(const std::string& label, const py::object& object, bool in_gpu_mem
 
 py::tuple tuple_of(const Dim3& dim);
 
+void bind_plan_types(py::module_& m);
 void bind_plans(py::module_& m);
 void bind_operations(py::module_& m);
 void bind_executors(py::module_& m);

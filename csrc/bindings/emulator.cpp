@@ -18,9 +18,9 @@ class PyEmulator : public PyExecutor {
  public:
   PyEmulator(const std::string& schedule, bool lazy, bool races, uint32_t seed, int workers,
              uint64_t instruction_limit,
-             const std::optional<std::map<std::string, std::string>>& modules)
+             const std::optional<std::map<std::string, std::string>>& modules, bool dry)
       : executor_(options_of(schedule, lazy, races, seed, workers, instruction_limit),
-                  modules.value_or(std::map<std::string, std::string>())) {}
+                  modules.value_or(std::map<std::string, std::string>()), dry) {}
   Executor& executor() override { return executor_; }
   bool in_gpu_memory() const override { return false; }
 
@@ -103,10 +103,10 @@ void bind_emulator(py::module_& m) {
   py::class_<PyEmulator, PyExecutor>(m, "Emulator",
                                      "Executor that runs the same kernels on the CPU.")
       .def(py::init<const std::string&, bool, bool, uint32_t, int, uint64_t,
-                    const std::optional<std::map<std::string, std::string>>&>(),
+                    const std::optional<std::map<std::string, std::string>>&, bool>(),
            py::kw_only(), "schedule"_a = "forward", "lazy"_a = true, "races"_a = true, "seed"_a = 1,
            "workers"_a = 0, "instruction_limit"_a = emulator::Options().instruction_limit,
-           "modules"_a = py::none())
+           "modules"_a = py::none(), "dry"_a = false)
       .def("counters", &PyEmulator::counters)
       .def("reset", &PyEmulator::reset)
       .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,

@@ -76,6 +76,7 @@ PYBIND11_MODULE(_C, m) {
     }
   });
   bind_queries(m);
+  bind_plan_types(m);
   bind_plans(m);
   bind_executors(m);
   bind_tensor_maps(m);

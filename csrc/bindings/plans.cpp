@@ -1,4 +1,4 @@
-// Bindings of architectures and plans.
+// Bindings of plans.
 
 #include <limits>
 #include <optional>
@@ -40,6 +40,16 @@ PyPlan make(const Op& op, const ArchSpec& arch) {
   return {op, plan(op, arch)};
 }
 
+// Plans an operation that has variants.
+template <class Op>
+PyPlan make(const Op& op, const ArchSpec& arch, const std::optional<std::string>& variant) {
+  PyPlan made{op, plan(op, arch, variant.value_or(""))};
+  if (variant && variant->empty()) {
+    throw std::invalid_argument(made.plan.op + ": variant: expected a name or None, got ''");
+  }
+  return made;
+}
+
 Conv3x3 described(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
                   const std::string& x_dtype, bool relu, bool pool, bool aligned) {
   const std::string op = "conv3x3";
@@ -67,11 +77,7 @@ Conv3x3 described(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const s
 PyPlan plan_conv3x3(int64_t N, int64_t H, int64_t W, int64_t C, int64_t K, const std::string& dtype,
                     const std::string& x_dtype, bool relu, bool pool, bool aligned,
                     const ArchSpec& arch, const std::optional<std::string>& variant) {
-  const Conv3x3 op = described(N, H, W, C, K, dtype, x_dtype, relu, pool, aligned);
-  if (variant && variant->empty()) {
-    throw std::invalid_argument("conv3x3: variant: expected a name or None, got ''");
-  }
-  return {op, plan(op, arch, variant.value_or(""))};
+  return make(described(N, H, W, C, K, dtype, x_dtype, relu, pool, aligned), arch, variant);
 }
 
 std::optional<PyPlan> plan_fused_conv1_block(int64_t N, int64_t H, int64_t W, int64_t K1,
@@ -89,12 +95,16 @@ std::optional<PyPlan> plan_fused_conv1_block(int64_t N, int64_t H, int64_t W, in
   return make(block, arch);
 }
 
-PyPlan plan_linear(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
-                   bool aligned, const ArchSpec& arch) {
+Linear described(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
+                 bool aligned) {
   const std::string op = "linear";
-  return make(Linear{precision(op, dtype), size(op, "N", N), size(op, "C", C), size(op, "K", K),
-                     relu, aligned},
-              arch);
+  return {
+      precision(op, dtype), size(op, "N", N), size(op, "C", C), size(op, "K", K), relu, aligned};
+}
+
+PyPlan plan_linear(int64_t N, int64_t C, int64_t K, const std::string& dtype, bool relu,
+                   bool aligned, const ArchSpec& arch, const std::optional<std::string>& variant) {
+  return make(described(N, C, K, dtype, relu, aligned), arch, variant);
 }
 
 PyPlan plan_maxpool2x2(int64_t N, int64_t H, int64_t W, int64_t C, const std::string& dtype,
@@ -147,64 +157,9 @@ PyPlan plan_convert(int64_t N, int64_t rows, int64_t columns, const std::string&
               arch);
 }
 
-py::dict as_dict(const Plan& plan) {
-  py::list launches;
-  for (const Launch& launch : plan.launches) {
-    launches.append(py::dict("kernel"_a = launch.kernel, "grid"_a = tuple_of(launch.grid),
-                             "block"_a = tuple_of(launch.block), "smem_bytes"_a = launch.smem_bytes,
-                             "cluster"_a = tuple_of(launch.cluster), "early"_a = launch.early));
-  }
-  const auto tiling = [](const Tiling& t) {
-    return py::dict("gemm_m"_a = t.gemm_m, "gemm_n"_a = t.gemm_n, "gemm_k"_a = t.gemm_k,
-                    "block_m"_a = t.block_m, "block_n"_a = t.block_n, "block_k"_a = t.block_k,
-                    "stages"_a = t.stages, "split_k"_a = t.split_k, "steps"_a = t.steps,
-                    "partial_sum"_a = t.partial_sum,
-                    "walk"_a = t.walk == Walk::rsc ? "rsc" : "csr");
-  };
-  py::dict found("op"_a = plan.op, "arch"_a = plan.arch, "macs"_a = plan.macs,
-                 "workspace_bytes"_a = plan.workspace_bytes, "tiles"_a = plan.tiles,
-                 "issued_macs"_a = plan.issued_macs, "load_bytes"_a = plan.load_bytes,
-                 "store_bytes"_a = plan.store_bytes, "launches"_a = launches,
-                 "tiling"_a = tiling(plan.tiling));
-  if (plan.first_tiling.gemm_k) found["first_tiling"] = tiling(plan.first_tiling);
-  return found;
-}
-
 }  // namespace
 
 void bind_plans(py::module_& m) {
-  py::class_<ArchSpec>(m, "Arch", "Properties of a GPU that plans depend on.")
-      .def_readonly("name", &ArchSpec::name)
-      .def_readonly("sm_count", &ArchSpec::sm_count)
-      .def_readonly("smem_per_block_bytes", &ArchSpec::smem_per_block_bytes)
-      .def_readonly("smem_per_sm_bytes", &ArchSpec::smem_per_sm_bytes)
-      .def_readonly("threads_per_sm", &ArchSpec::threads_per_sm)
-      .def("__repr__", [](const ArchSpec& arch) {
-        return "<Arch " + arch.name + ": " + std::to_string(arch.sm_count) + " SMs>";
-      });
-  m.def("arch", &arch_spec, "name"_a,
-        "Return the architecture `name`, with the properties of its largest GPU.");
-  m.def("arch_names", &arch_names);
-  m.def("device_arch", &device_arch, "major"_a, "minor"_a, "sm_count"_a,
-        "Return the architecture of a device.");
-  m.def("can_run", &can_run, "arch"_a, "major"_a, "minor"_a,
-        "Return whether a device of this compute capability can run plans for `arch`.");
-
-  py::class_<PyPlan>(m, "Plan", "Launches of one operation on arrays of one shape.")
-      .def_property_readonly("op", [](const PyPlan& p) { return p.plan.op; })
-      .def_property_readonly("arch", [](const PyPlan& p) { return p.plan.arch; })
-      .def_property_readonly("kernel", [](const PyPlan& p) { return p.plan.launches[0].kernel; })
-      .def_property_readonly("workspace_bytes",
-                             [](const PyPlan& p) { return p.plan.workspace_bytes; })
-      .def_property_readonly("macs", [](const PyPlan& p) { return p.plan.macs; })
-      .def("as_dict", [](const PyPlan& p) { return as_dict(p.plan); })
-      .def("__repr__", [](const PyPlan& p) {
-        const Launch& launch = p.plan.launches[0];
-        return "<Plan " + p.plan.op + " on " + p.plan.arch + ": " + launch.kernel + ", " +
-               std::to_string(launch.grid.x) + " x " + std::to_string(launch.grid.y) +
-               " blocks of " + std::to_string(launch.block.x) + " threads>";
-      });
-
   const auto dtype = "dtype"_a;
   const auto aligned = "aligned"_a;
   const auto arch = "arch"_a;
@@ -222,7 +177,15 @@ void bind_plans(py::module_& m) {
   m.def("plan_fused_conv1_block", &plan_fused_conv1_block, "N"_a, "H"_a, "W"_a, "K1"_a, "K2"_a,
         py::kw_only(), dtype, "x_dtype"_a, aligned, arch);
   m.def("plan_linear", &plan_linear, "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned,
-        arch);
+        arch, "variant"_a = py::none());
+  m.def(
+      "linear_variants",
+      [](int64_t N, int64_t C, int64_t K, const std::string& type, bool relu, bool is_aligned,
+         const ArchSpec& spec) {
+        return linear_variants(described(N, C, K, type, relu, is_aligned), spec);
+      },
+      "N"_a, "C"_a, "K"_a, py::kw_only(), dtype, "relu"_a, aligned, arch,
+      "Return the valid values of `variant`.");
   m.def("plan_maxpool2x2", &plan_maxpool2x2, "N"_a, "H"_a, "W"_a, "C"_a, py::kw_only(), dtype,
         aligned, arch);
   m.def("plan_avgpool", &plan_avgpool, "N"_a, "H"_a, "W"_a, "C"_a, "grid"_a, py::kw_only(), dtype,

@@ -73,11 +73,15 @@ void bind(py::module_& m, const char* name) {
         "im2col"_a = py::none(), "Return 128 bytes for a kernel's parameters.");
 }
 
+TensorMapBytes encode_for_any_kernel(const TensorMap& map) {
+  return encode_for_gpu(map, "gpu_tensor_map");
+}
+
 }  // namespace
 
 void bind_tensor_maps(py::module_& m) {
   bind<encode_for_emulator>(m, "emulator_tensor_map");
-  bind<encode_for_gpu>(m, "gpu_tensor_map");
+  bind<encode_for_any_kernel>(m, "gpu_tensor_map");
 }
 
 }  // namespace vgg::bindings

@@ -24,8 +24,8 @@ const Modules& build_modules() {
 }  // namespace
 
 EmulatorExecutor::EmulatorExecutor(emulator::Options options,
-                                   const std::map<std::string, std::string>& replaced)
-    : options_(options) {
+                                   const std::map<std::string, std::string>& replaced, bool dry)
+    : options_(options), dry_(dry) {
   if (ptx_texts().empty()) {
     throw std::invalid_argument(
         "this build has no emulator: build with -C cmake.define.VGG_CUDA_EMULATOR=ON");
@@ -51,6 +51,7 @@ void EmulatorExecutor::launch(const Launch& launch, const void* params, size_t p
   }
   for (const auto& [name, module] : modules_) {
     if (!module->has(launch.kernel)) continue;
+    if (dry_) return;
     counters += emulator::launch(
         module->kernel(launch.kernel), {launch.grid.x, launch.grid.y, launch.grid.z},
         {launch.block.x, launch.block.y, launch.block.z}, launch.smem_bytes, params, params_bytes,

@@ -19,13 +19,16 @@ const std::map<std::string, std::string>& ptx_texts();
 class EmulatorExecutor : public Executor {
  public:
   // `replaced`: PTX texts to use instead of the texts of the build, by name. Throws
-  // std::invalid_argument for an unknown name, or if the build has no emulator.
-  explicit EmulatorExecutor(emulator::Options options,
-                            const std::map<std::string, std::string>& replaced = {});
+  // std::invalid_argument for an unknown name, or if the build has no emulator. `dry`: kernels are
+  // looked up, but not run.
+  EmulatorExecutor(emulator::Options options, const std::map<std::string, std::string>& replaced,
+                   bool dry);
 
   void launch(const Launch& launch, const void* params, size_t params_bytes,
               std::initializer_list<Buffer> buffers) override;
-  TensorMapBytes encode(const TensorMap& map) const override { return encode_for_emulator(map); }
+  TensorMapBytes encode(const TensorMap& map, const std::string&) const override {
+    return encode_for_emulator(map);
+  }
 
   emulator::Counters counters;  // summed over launches
 
@@ -33,6 +36,7 @@ class EmulatorExecutor : public Executor {
 
  private:
   emulator::Options options_;
+  bool dry_;
   std::map<std::string, std::shared_ptr<const emulator::Module>> modules_;
 };
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <stdexcept>
+#include <string>
 
 #include "launch/tensor_map.h"
 #include "plan/plan.h"
@@ -14,6 +15,16 @@ namespace vgg {
 
 struct CudaError : std::runtime_error {
   using std::runtime_error::runtime_error;
+};
+
+// The driver refused a tensor map or a launch before it began. Other launches still work.
+struct LaunchRefused : CudaError {
+  using CudaError::CudaError;
+};
+
+// The GPU's context is lost: every later call of the process fails, too.
+struct DeviceLost : CudaError {
+  using CudaError::CudaError;
 };
 
 // An array that a kernel may access. The emulator checks every access.
@@ -34,8 +45,8 @@ class Executor {
   virtual void launch(const Launch& launch, const void* params, size_t params_bytes,
                       std::initializer_list<Buffer> buffers) = 0;
 
-  // Encodes a tensor map for the parameters of kernels on this executor.
-  virtual TensorMapBytes encode(const TensorMap& map) const = 0;
+  // Encodes a tensor map for the parameters of `kernel`, which messages name.
+  virtual TensorMapBytes encode(const TensorMap& map, const std::string& kernel) const = 0;
 
   template <class Params>
   void operator()(const Launch& to_launch, const Params& params,

@@ -73,6 +73,19 @@ uint32_t TensorMap::rows() const {
   return count;
 }
 
+std::string describe(const TensorMap& map) {
+  const auto list = [&](const auto* values, int first, const char* between) {
+    std::string text;
+    for (int i = first; i < map.rank; ++i) {
+      text += (i == first ? "" : between) + std::to_string(values[i]);
+    }
+    return text;
+  };
+  const std::string text =
+      "dims " + list(map.dims, 0, " x ") + ", strides " + list(map.strides, 1, ", ") + " bytes";
+  return map.im2col ? text + ", im2col" : text + ", box " + list(map.box, 0, " x ");
+}
+
 void check(const TensorMap& map) {
   check_range("rank", map.rank, 1, MAX_DIMENSIONS);
   if (map.address == 0 || map.address % 16 != 0) {

@@ -60,6 +60,9 @@ struct TensorMap {
   uint32_t bytes() const { return rows() * row_bytes(); }
 };
 
+// "dims 64 x 28 x 28, strides 128, 3584, box 64 x 8 x 8": what a report about a refused map needs.
+std::string describe(const TensorMap& map);
+
 // Throws std::invalid_argument if the driver's documentation does not allow the map.
 void check(const TensorMap& map);
 
@@ -68,8 +71,8 @@ TensorMapBytes encode_for_emulator(const TensorMap& map);
 // Decodes such a map. Returns false if the bytes are not one.
 bool decode_for_emulator(const void* bytes, TensorMap& map);
 
-// Checks a map and encodes it with the driver. Throws CudaError if the build has no CUDA, or if the
-// driver cannot encode maps or refuses this one.
-TensorMapBytes encode_for_gpu(const TensorMap& map);
+// Checks a map and encodes it with the driver. Throws CudaError, which names `kernel`, if the build
+// has no CUDA or there is no usable driver, and LaunchRefused if the driver refuses the map.
+TensorMapBytes encode_for_gpu(const TensorMap& map, const std::string& kernel);
 
 }  // namespace vgg

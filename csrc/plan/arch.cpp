@@ -1,5 +1,6 @@
 #include "plan/arch.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace vgg {
@@ -29,7 +30,9 @@ constexpr Known KNOWN[] = {
 
 ArchSpec spec(const Known& known, int sm_count) {
   const int per_sm = known.smem_per_sm_kib * 1024;
-  return {known.name, sm_count, per_sm - 1024, per_sm, known.threads_per_sm};
+  ArchSpec arch{known.name, sm_count, per_sm - 1024, per_sm, known.threads_per_sm};
+  if (arch.name == "sm_90a") arch.families = switchable_families();
+  return arch;
 }
 
 const Known* find(const std::string& name) {
@@ -44,6 +47,49 @@ bool newer(const Known& known, int major, int minor) {
 }
 
 }  // namespace
+
+std::string name(Family family) {
+  switch (family) {
+    case Family::portable:
+      return "portable";
+    case Family::halo:
+      return "halo";
+    case Family::swap_ab:
+      return "swap_ab";
+    case Family::dense:
+      return "dense";
+    case Family::fused_conv1_block:
+      return "fused_conv1_block";
+  }
+  throw std::logic_error("family without a name");
+}
+
+std::vector<Family> switchable_families() {
+  return {Family::halo, Family::swap_ab, Family::dense, Family::fused_conv1_block};
+}
+
+bool ArchSpec::has(Family family) const {
+  return std::find(families.begin(), families.end(), family) != families.end();
+}
+
+ArchSpec without(const ArchSpec& arch, const std::vector<std::string>& families) {
+  ArchSpec rest = arch;
+  for (const std::string& off : families) {
+    std::string expected;
+    bool known = false;
+    for (const Family family : switchable_families()) {
+      known = known || off == name(family);
+      expected += (expected.empty() ? "" : ", ") + name(family);
+    }
+    if (!known) {
+      throw std::invalid_argument("families: expected some of " + expected + ", got '" + off + "'");
+    }
+    const auto is_off = [&](Family family) { return name(family) == off; };
+    rest.families.erase(std::remove_if(rest.families.begin(), rest.families.end(), is_off),
+                        rest.families.end());
+  }
+  return rest;
+}
 
 std::vector<std::string> arch_names() {
   std::vector<std::string> names;

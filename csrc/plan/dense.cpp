@@ -7,7 +7,6 @@
 
 #include "kernels/params.h"
 #include "kernels/sm90/dense_tile.h"
-#include "plan/hopper.h"
 #include "plan/map_of.h"
 
 namespace vgg {
@@ -16,14 +15,18 @@ namespace {
 
 struct Variant {
   const char* name;
-  int block_m, stages, stage_bytes, smem_bytes;
+  int block_m, stages, stage_bytes, smem_bytes, blocks_per_sm;
 };
 
 template <int BLOCK_M>
 constexpr Variant variant(const char* name) {
   using Tile = sm90::DenseTile<BLOCK_M>;
-  return {name, BLOCK_M, Tile::STAGES, Tile::STAGE_BYTES,
-          static_cast<int>(sizeof(sm90::DenseStorage<Tile>))};
+  return {name,
+          BLOCK_M,
+          Tile::STAGES,
+          Tile::STAGE_BYTES,
+          static_cast<int>(sizeof(sm90::DenseStorage<Tile>)),
+          Tile::BLOCKS};
 }
 
 #define DENSE(NAME, BLOCK_M) variant<BLOCK_M>(#NAME),
@@ -35,12 +38,6 @@ constexpr Variant VARIANTS[] = {
 using AnyTile = sm90::DenseTile<8>;
 constexpr int BLOCK_N = AnyTile::BLOCK_N, BLOCK_K = AnyTile::BLOCK_K;
 
-// Bytes of weights that an SM receives per clock cycle while all SMs stream them from memory.
-// Rough, as in hopper.h.
-constexpr double BYTES_STREAMED = 20;
-constexpr double LEAST_STEP = 128;  // cycles; products of few images still read 64 features
-constexpr double BLOCK_CYCLES = 1500, CLUSTER_CYCLES = 1500;  // to fill the ring, to add splits
-
 struct Cut {
   int64_t image_tiles, tiles, all_steps;
 };
@@ -50,42 +47,59 @@ Cut cut(const Linear& op, const Variant& variant) {
   return {image_tiles, image_tiles * ceil_div(op.K, BLOCK_N), ceil_div(op.C, BLOCK_K)};
 }
 
-// Cycles of the busiest SM.
-double estimate(const Linear& op, const Variant& variant, int splits, const ArchSpec& arch) {
+Estimate estimate(const Linear& op, const Variant& variant, int splits, const ArchSpec& arch) {
+  const Rates& rates = arch.rates;
   const Cut cut = vgg::cut(op, variant);
-  const int64_t blocks = ceil_div(cut.tiles * splits, arch.sm_count);
-  const double macs = 1.0 * variant.block_m * BLOCK_N * BLOCK_K;
-  const double weights = AnyTile::WEIGHT_BYTES;
-  const double images = 1.0 * std::min(variant.block_m, op.N) * AnyTile::ROW_BYTES;
-  const double bytes = weights / (cut.image_tiles == 1 ? BYTES_STREAMED : HOPPER_L2_BYTES) +
-                       images / HOPPER_L2_BYTES;
-  const double step = std::max({macs / HOPPER_MACS, bytes, LEAST_STEP});
-  const double sums = 4.0 * std::min(variant.block_m, op.N) * BLOCK_N / HOPPER_L2_BYTES;
-  const double once = BLOCK_CYCLES + sums + (splits > 1 ? CLUSTER_CYCLES : 0);
-  return static_cast<double>(blocks) *
-         (step * static_cast<double>(ceil_div(cut.all_steps, splits)) + once);
+  const auto blocks = static_cast<double>(ceil_div(cut.tiles * splits, arch.sm_count));
+  const auto steps = static_cast<double>(ceil_div(cut.all_steps, splits));
+  const int images = std::min(variant.block_m, op.N);
+  const double math = 1.0 * variant.block_m * BLOCK_N * BLOCK_K / rates.wgmma_macs;
+  const double weight_rate = cut.image_tiles == 1 ? rates.streamed_bytes : rates.l2_bytes;
+  const double l2 =
+      AnyTile::WEIGHT_BYTES / weight_rate + 1.0 * images * AnyTile::ROW_BYTES / rates.l2_bytes;
+  const double step = std::max({math, l2, rates.dense_step_cycles});
+  const double sums = 4.0 * images * BLOCK_N / rates.l2_bytes;
+  const double once =
+      rates.dense_block_cycles + sums + (splits > 1 ? rates.dense_cluster_cycles : 0);
+  const double all = blocks * steps;
+  return {blocks * (step * steps + once), all * step, all * math, all * rates.dense_step_cycles,
+          all * l2};
 }
 
+// A kernel and the number of splits, the blocks of a cluster.
 struct Choice {
   const Variant* variant;
   int splits;
+
+  std::string name() const {  // "dense_m8", "dense_m8_split4"
+    const std::string name = "dense_m" + std::to_string(variant->block_m);
+    return splits == 1 ? name : name + "_split" + std::to_string(splits);
+  }
 };
 
-// Among equal estimates, the narrowest tile with the fewest splits is chosen.
-Choice choose(const Linear& op, const ArchSpec& arch) {
+// All choices that leave no split empty.
+std::vector<Choice> choices(const Linear& op) {
+  std::vector<Choice> all;
+  for (const Variant& variant : VARIANTS) {
+    const int64_t steps = cut(op, variant).all_steps;
+    for (int splits = 1; splits <= DenseParams::MAX_SPLITS; splits *= 2) {
+      if (ceil_div(steps, ceil_div(steps, splits)) == splits) all.push_back({&variant, splits});
+    }
+  }
+  return all;
+}
+
+// Returns the choice with that name; for an empty name, the one with the least estimate. Among
+// equal estimates, the narrowest tile with the fewest splits is chosen.
+Choice choose(const Linear& op, const ArchSpec& arch, const std::string& name) {
   Choice best{};
   double least = std::numeric_limits<double>::infinity();
-  for (const Variant& variant : VARIANTS) {
-    const int64_t all_steps = cut(op, variant).all_steps;
-    for (int splits = 1; splits <= DenseParams::MAX_SPLITS; splits *= 2) {
-      if (ceil_div(all_steps, ceil_div(all_steps, splits)) != splits)
-        continue;  // some splits would be empty
-      const double cycles = estimate(op, variant, splits, arch);
-      if (cycles < least) {
-        least = cycles;
-        best = {&variant, splits};
-      }
-    }
+  for (const Choice& choice : choices(op)) {
+    if (!name.empty() && choice.name() != name) continue;
+    const double cycles = estimate(op, *choice.variant, choice.splits, arch).cycles;
+    if (cycles >= least) continue;
+    least = cycles;
+    best = choice;
   }
   return best;
 }
@@ -95,22 +109,36 @@ Choice choose(const Linear& op, const ArchSpec& arch) {
 bool has_dense(const Linear& op, const ArchSpec& arch) {
   const bool dtype = op.dtype == DType::float16 || op.dtype == DType::bfloat16;
   const bool fits = cut(op, *std::rbegin(VARIANTS)).tiles < std::numeric_limits<int32_t>::max();
-  return arch.name == "sm_90a" && dtype && op.aligned && op.C % 8 == 0 && fits;
+  return arch.has(Family::dense) && dtype && op.aligned && op.C % 8 == 0 && fits;
 }
 
-Plan plan_dense(const Linear& op, const ArchSpec& arch) {
-  const auto [variant, splits] = choose(op, arch);
+bool is_dense(const std::string& variant) { return variant.rfind("dense_", 0) == 0; }
+
+std::vector<std::string> dense_variants(const Linear& op, const ArchSpec& arch) {
+  std::vector<std::string> names;
+  if (!has_dense(op, arch)) return names;
+  for (const Choice& choice : choices(op)) names.push_back(choice.name());
+  return names;
+}
+
+Plan plan_dense(const Linear& op, const ArchSpec& arch, const std::string& name) {
+  const Choice choice = choose(op, arch, name);
+  const auto [variant, splits] = choice;
   const Cut cut = vgg::cut(op, *variant);
   const auto blocks = static_cast<uint32_t>(splits);
   Plan plan;
   plan.op = "linear";
   plan.arch = arch.name;
+  plan.family = Family::dense;
+  plan.variant = choice.name();
+  plan.estimate = estimate(op, *variant, splits, arch);
   plan.launches.push_back({std::string("linear_") + short_name(op.dtype) + "_" + variant->name,
                            {static_cast<uint32_t>(cut.tiles), blocks, 1},
                            {AnyTile::THREADS, 1, 1},
                            variant->smem_bytes,
                            {1, blocks, 1},
-                           true});
+                           true,
+                           variant->blocks_per_sm});
   plan.tiling = {op.N,
                  op.K,
                  op.C,
@@ -130,24 +158,22 @@ Plan plan_dense(const Linear& op, const ArchSpec& arch) {
   return plan;
 }
 
-bool is_dense(const Plan& plan) {
-  return plan.launches[0].kernel.find("_dense_") != std::string::npos;
-}
-
 void run_dense(const Linear& op, const Plan& plan, const LinearArrays& arrays, Executor& executor) {
   const int block_m = plan.tiling.block_m;
   const int64_t size = size_bytes(op.dtype);
-  const DenseParams params{
-      executor.encode(map_of(op.dtype, arrays.x, {op.C, op.N}, {BLOCK_K, block_m})),
-      executor.encode(map_of(op.dtype, arrays.w, {op.C, op.K}, {BLOCK_K, BLOCK_N})),
-      arrays.bias,
-      arrays.y,
-      op.N,
-      op.K,
-      plan.tiling.steps,
-      static_cast<int>(ceil_div(op.C, BLOCK_K)),
-      op.relu,
-      FastDivmod(static_cast<int>(ceil_div(op.N, block_m)))};
+  const auto encode = [&](const TensorMap& map) {
+    return executor.encode(map, plan.launches[0].kernel);
+  };
+  const DenseParams params{encode(map_of(op.dtype, arrays.x, {op.C, op.N}, {BLOCK_K, block_m})),
+                           encode(map_of(op.dtype, arrays.w, {op.C, op.K}, {BLOCK_K, BLOCK_N})),
+                           arrays.bias,
+                           arrays.y,
+                           op.N,
+                           op.K,
+                           plan.tiling.steps,
+                           static_cast<int>(ceil_div(op.C, BLOCK_K)),
+                           op.relu,
+                           FastDivmod(static_cast<int>(ceil_div(op.N, block_m)))};
   executor(plan.launches[0], params,
            {{"x", arrays.x, int64_t{op.N} * op.C * size, false},
             {"w", arrays.w, int64_t{op.K} * op.C * size, false, true},

@@ -32,8 +32,8 @@ bool has_plan(const FusedConv1Block& op, const ArchSpec& arch) {
   constexpr int64_t MOST = int64_t{1} << 31;
   const bool dtype = op.dtype == DType::float16 || op.dtype == DType::bfloat16;
   const bool channels = op.K1 == Tile::CHANNELS && op.K2 == Tile::CHANNELS;
-  return arch.name == "sm_90a" && dtype && channels && op.aligned && op.H >= 2 && op.W >= 2 &&
-         int64_t{op.N} * op.H * op.W < MOST - 1024;
+  return arch.has(Family::fused_conv1_block) && dtype && channels && op.aligned && op.H >= 2 &&
+         op.W >= 2 && int64_t{op.N} * op.H * op.W < MOST - 1024;
 }
 
 Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
@@ -47,6 +47,7 @@ Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
   Plan plan;
   plan.op = "fused_conv1_block";
   plan.arch = arch.name;
+  plan.family = Family::fused_conv1_block;
   plan.launches.push_back({std::string("fused_conv1_block_") + short_name(op.dtype),
                            {static_cast<uint32_t>(blocks), 1, 1},
                            {Tile::THREADS, 1, 1},
@@ -70,9 +71,12 @@ void run(const FusedConv1Block& op, const Plan& plan, const FusedConv1BlockArray
   constexpr int K = Tile::CHANNELS;
   const Cut cut = vgg::cut(op);
   const int64_t size = size_bytes(op.dtype), w_stride = packed_columns(Tile::GEMM_K, op.dtype);
-  FusedConv1BlockParams params{executor.encode(map_of(op.dtype, arrays.w2, {9 * K, K}, {K, K})),
-                               executor.encode(map_of(op.dtype, arrays.y, {K, cut.Q, cut.P, op.N},
-                                                      {K, Tile::POOLED_W, Tile::POOLED_H, 1})),
+  const auto encode = [&](const TensorMap& map) {
+    return executor.encode(map, plan.launches[0].kernel);
+  };
+  FusedConv1BlockParams params{encode(map_of(op.dtype, arrays.w2, {9 * K, K}, {K, K})),
+                               encode(map_of(op.dtype, arrays.y, {K, cut.Q, cut.P, op.N},
+                                             {K, Tile::POOLED_W, Tile::POOLED_H, 1})),
                                arrays.x,
                                arrays.w1,
                                arrays.bias1,

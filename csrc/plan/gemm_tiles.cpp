@@ -18,43 +18,41 @@ const std::vector<GemmTile> TILES_FFMA = {
 };
 #undef GEMM
 
-// Rates of an SM per clock cycle. They are rough: they only weigh the parts of an estimate against
-// each other, and no GPU was timed for them.
-constexpr double MACS_16BIT = 1024, MACS_TF32 = 512, MACS_FFMA = 128;
-constexpr double BYTES_CACHED = 48;     // from the L2 cache: pixels of nine taps, shared filters
-constexpr double BYTES_STREAMED = 20;   // from memory: weights of dense layers, read once
-constexpr double LAUNCH_CYCLES = 4000;  // of the second launch that adds splits
 constexpr int MAX_SPLITS = 16, FEWEST_STEPS = 4;
 
-double macs_per_cycle(DType dtype) {
-  return dtype == DType::float32 ? MACS_FFMA : dtype == DType::tf32 ? MACS_TF32 : MACS_16BIT;
-}
-
-// The part of the peak rate that a warp reaches, by outputs per operand that it loads.
-double efficiency(const GemmTile& tile) {
-  const int outputs = tile.block_m * tile.block_n / tile.warps;
+// The part of the peak rate that a warp reaches, by outputs per operand that it loads from shared
+// memory. Rough.
+double efficiency(int block_m, int block_n, int warps) {
+  const int outputs = block_m * block_n / warps;
   return outputs >= 64 * 64 ? 0.9 : outputs >= 64 * 32 ? 0.75 : outputs >= 32 * 32 ? 0.55 : 0.4;
 }
 
-// Cycles during which the busiest SM computes or waits for memory.
-double estimate(const GemmProblem& problem, const GemmTile& tile, int split_k, int64_t steps,
-                const ArchSpec& arch) {
+double macs_per_cycle(DType dtype, const Rates& rates) {
+  return dtype == DType::float32 ? rates.ffma_macs
+         : dtype == DType::tf32  ? rates.mma_macs / 2
+                                 : rates.mma_macs;
+}
+
+Estimate estimate(const GemmProblem& problem, const GemmTile& tile, int split_k, int64_t steps,
+                  const ArchSpec& arch) {
+  const Rates& rates = arch.rates;
   const int64_t m_tiles = ceil_div(problem.gemm_m, tile.block_m);
   const int64_t n_tiles = ceil_div(problem.gemm_n, tile.block_n);
-  const int64_t blocks = ceil_div(m_tiles * n_tiles * split_k, arch.sm_count);
+  const auto blocks = static_cast<double>(ceil_div(m_tiles * n_tiles * split_k, arch.sm_count));
   const double macs = 1.0 * tile.block_m * tile.block_n * tile.block_k(problem.dtype);
-  const double rate = macs_per_cycle(problem.dtype);
+  const double math = macs / macs_per_cycle(problem.dtype, rates) /
+                      efficiency(tile.block_m, tile.block_n, tile.warps);
   const double rows = std::min<int64_t>(tile.block_m, problem.gemm_m) + tile.block_n;
   const bool streams = problem.operation == Operation::linear && problem.gemm_m <= 128;
-  const double bytes = rows * tile.row_bytes / (streams ? BYTES_STREAMED : BYTES_CACHED);
-  const double step = std::max(macs / rate / efficiency(tile), bytes);
+  const double l2 = rows * tile.row_bytes / (streams ? rates.streamed_bytes : rates.cached_bytes);
+  const double step = std::max(math, l2), all = blocks * static_cast<double>(steps);
   // Filling the pipeline, decoding pixels and writing y take about as long as a few steps.
-  double cycles = static_cast<double>(blocks) * step * static_cast<double>(steps + tile.stages + 2);
+  double cycles = blocks * step * static_cast<double>(steps + tile.stages + 2);
   if (split_k > 1) {
     const double partial_bytes = 2.0 * split_k * problem.gemm_m * problem.gemm_n * sizeof(float);
-    cycles += LAUNCH_CYCLES + partial_bytes / arch.sm_count / BYTES_CACHED;
+    cycles += rates.launch_cycles + partial_bytes / arch.sm_count / rates.cached_bytes;
   }
-  return cycles;
+  return {cycles, all * step, all * math, 0, all * l2};
 }
 
 bool fits(const GemmTile& tile, const GemmProblem& problem, const ArchSpec& arch) {
@@ -63,6 +61,19 @@ bool fits(const GemmTile& tile, const GemmProblem& problem, const ArchSpec& arch
 }
 
 }  // namespace
+
+Estimate estimate_one_step(const Plan& plan, DType dtype, int warps, const ArchSpec& arch) {
+  const Tiling& tiling = plan.tiling;
+  const auto tiles = static_cast<double>(plan.tiles);
+  const auto busiest = static_cast<double>(ceil_div(plan.tiles, arch.sm_count)) / tiles;
+  const double math = busiest * static_cast<double>(plan.issued_macs) /
+                      macs_per_cycle(dtype, arch.rates) /
+                      efficiency(tiling.block_m, tiling.block_n, warps);
+  const double l2 = busiest * static_cast<double>(plan.load_bytes) / arch.rates.cached_bytes;
+  const double stores = busiest * static_cast<double>(plan.store_bytes) / arch.rates.streamed_bytes;
+  const double cycles = std::max({math, l2, stores});
+  return {cycles, cycles, math, 0, l2};
+}
 
 std::string GemmTile::name() const {
   std::string name = variant;
@@ -98,10 +109,10 @@ GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch, const s
       if (split > 1 && (steps < FEWEST_STEPS || steps == last_steps)) continue;
       if (ceil_div(all_steps, steps) != split) continue;  // the last splits would be empty
       last_steps = steps;
-      const double cycles = estimate(problem, tile, split, steps, arch);
-      if (cycles < least) {
-        least = cycles;
-        best = {&tile, split, static_cast<int>(steps)};
+      const Estimate estimate = vgg::estimate(problem, tile, split, steps, arch);
+      if (estimate.cycles < least) {
+        least = estimate.cycles;
+        best = {&tile, split, static_cast<int>(steps), estimate};
       }
     }
   }

@@ -42,12 +42,17 @@ struct GemmChoice {
   const GemmTile* tile;
   int split_k;  // if > 1, the tile does not pool: the second launch pools
   int steps;
+  Estimate estimate;
 };
 
 // Returns the tile and the number of splits with the least estimated time. The choice depends only
 // on the arguments. If `name` is not empty, only tiles with that name are considered.
 GemmChoice choose_tile(const GemmProblem& problem, const ArchSpec& arch,
                        const std::string& name = {});
+
+// Returns the estimate of a launch whose tiles have a single step. Loads, products and stores of
+// different blocks overlap.
+Estimate estimate_one_step(const Plan& plan, DType dtype, int warps, const ArchSpec& arch);
 
 // Returns the names of the tiles that choose_tile() considers.
 std::vector<std::string> tile_names(const GemmProblem& problem, const ArchSpec& arch);

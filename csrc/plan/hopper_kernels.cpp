@@ -9,9 +9,6 @@ namespace {
 
 using sm90::Result;
 
-constexpr double HALO_SUBTILE_CYCLES = 400;     // to write 64 pixels by 64 channels
-constexpr double SWAP_AB_SUBTILE_CYCLES = 200;  // to write seven pixels of eight images
-
 // Properties that both families derive in the same way.
 template <class Tile>
 HopperKernel kernel(const char* name) {
@@ -36,12 +33,13 @@ template <int BLOCK_N, int M_TILES, int CLUSTER, Result RESULT>
 HopperKernel halo(const char* name) {
   using Tile = sm90::HaloTile<BLOCK_N, M_TILES, CLUSTER, RESULT>;
   HopperKernel halo = kernel<Tile>(name);
+  halo.family = Family::halo;
   halo.whole = !Tile::SPLIT;
   halo.images = 1;
   halo.tiles = Tile::CONSUMERS;
   halo.n = BLOCK_N;
   halo.macs = 9 * Tile::PIXELS * BLOCK_N * Tile::CHANNELS;
-  halo.epilogue_cycles = Tile::TILE_SUBTILES * HALO_SUBTILE_CYCLES;
+  halo.subtiles = Tile::TILE_SUBTILES;
   halo.box_w = Tile::TILE_W;
   halo.box_h = Tile::TILE_H + 2;
   halo.subtile_w = halo.subtile_h = Tile::POOL ? 4 : 8;
@@ -52,12 +50,13 @@ template <int ROWS, int CLUSTER, bool POOL>
 HopperKernel swap_ab(const char* name) {
   using Tile = sm90::SwapAbTile<ROWS, CLUSTER, POOL>;
   HopperKernel swap_ab = kernel<Tile>(name);
+  swap_ab.family = Family::swap_ab;
   swap_ab.whole = true;
   swap_ab.images = Tile::IMAGES;
   swap_ab.tiles = 1;
   swap_ab.n = Tile::GROUPS * Tile::IMAGES;
   swap_ab.macs = 9 * swap_ab.n * Tile::BLOCK_N * Tile::CHANNELS;
-  swap_ab.epilogue_cycles = Tile::TILE_W * Tile::TILE_H / Tile::SUBTILE_W * SWAP_AB_SUBTILE_CYCLES;
+  swap_ab.subtiles = Tile::TILE_W * Tile::TILE_H / Tile::SUBTILE_W;
   swap_ab.images_inner = true;
   swap_ab.box_w = Tile::BOX_W;
   swap_ab.box_h = Tile::BOX_H;

@@ -5,10 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "plan/arch.h"
+
 namespace vgg {
 
 struct HopperKernel {
   std::string name;  // "halo_m128n64_split", "swap_ab_rows2_c2_pool"
+  Family family;
   bool pools;        // y is pooled
   bool whole, sums;  // can write y; can write float32 sums over a part of C
 
@@ -19,7 +22,7 @@ struct HopperKernel {
 
   // Work of a block for 64 channels: issued multiply-adds, wgmma's n, bytes of pixels and filters.
   int macs, n, pixel_bytes, filter_bytes;
-  double epilogue_cycles;  // to write a tile; rough
+  int subtiles;  // in which a warpgroup writes a tile
 
   bool images_inner;         // boxes have all images of a pixel beside each other
   int box_w, box_h;          // of x

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "plan/arch.h"
+
 namespace vgg {
 
 struct Dim3 {
@@ -16,9 +18,10 @@ struct Dim3 {
 struct Launch {
   std::string kernel;  // "conv3x3_f16_m128n128"
   Dim3 grid, block;
-  int smem_bytes = 0;  // dynamic shared memory
-  Dim3 cluster = {};   // blocks in a cluster
-  bool early = false;  // may begin before the previous launch has ended; the kernel waits itself
+  int smem_bytes = 0;     // dynamic shared memory
+  Dim3 cluster = {};      // blocks in a cluster
+  bool early = false;     // may begin before the previous launch has ended; the kernel waits itself
+  int blocks_per_sm = 0;  // for which an SM sets shared memory apart; 0: the driver decides
 };
 
 // The order in which GEMM_K is walked: the order of w's columns, (r, s, c); or by block_k channels,
@@ -36,9 +39,20 @@ struct Tiling {
   Walk walk = Walk::rsc;
 };
 
+// Estimated clock cycles of the busiest SM. All zeros: there is no estimate.
+struct Estimate {
+  double cycles = 0;  // of the whole operation
+  double main = 0;    // of its main loop, which at the same time spends these cycles:
+  double math = 0;    // on multiply-adds
+  double port = 0;    // on reads and writes of shared memory; 0 if they are part of math
+  double l2 = 0;      // on loads from the L2 cache, or from memory if weights are read once
+};
+
 struct Plan {
   std::string op, arch;
-  std::string variant;  // of a convolution's kernel: "m128n128", "halo_m256n128_c2"
+  Family family = Family::portable;
+  std::string variant;  // "m128n128", "halo_m256n128_c2", "dense_m8_split4"; empty without a choice
+  Estimate estimate;
   std::vector<Launch> launches;
   Tiling tiling;
   Tiling first_tiling;          // if there are two products: of the first

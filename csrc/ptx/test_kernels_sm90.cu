@@ -130,6 +130,7 @@ extern "C" __global__ void ptx_tma_load_2d(const __grid_constant__ TensorMapByte
                                            uint4* out) {
   at += blockIdx.x * 2;
   loaded<16 * 8>(out, [&](uint32_t to_smem, uint32_t barrier) {
+    ptx::prefetch_tensor_map(&x);
     ptx::tma_load_2d(to_smem, &x, barrier, at[0], at[1]);
   });
 }
@@ -139,6 +140,7 @@ extern "C" __global__ void ptx_tma_load_4d(const __grid_constant__ TensorMapByte
                                            uint4* out) {
   at += blockIdx.x * 4;
   loaded<2 * 3 * 5 * 8>(out, [&](uint32_t to_smem, uint32_t barrier) {
+    ptx::prefetch_tensor_map(&x);
     ptx::tma_load_4d(to_smem, &x, barrier, at[0], at[1], at[2], at[3]);
   });
 }
@@ -182,7 +184,7 @@ extern "C" __global__ void __cluster_dims__(2, 1, 1)
   const int lane_id = threadIdx.x, rank = blockIdx.x % 2;
   if (lane_id == 0) ptx::mbarrier_init(empty, 2);
   make_barrier(full);
-  ptx::cluster_arrive();
+  ptx::cluster_arrive_relaxed();
   ptx::cluster_wait();
   for (int round = 0; round < ROUNDS; ++round) {
     const int item = blockIdx.x * ROUNDS + round;

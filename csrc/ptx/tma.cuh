@@ -10,6 +10,11 @@
 
 namespace vgg::ptx {
 
+// PTX ISA, 9.7.9.15: prefetch.tensormap. Brings a map into the cache from which copies read it.
+__device__ __forceinline__ void prefetch_tensor_map(const void* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map));
+}
+
 // PTX ISA, 9.7.9.27.1.2: cp.async.bulk.tensor, tiled. The barrier counts the bytes of the box.
 __device__ __forceinline__ void tma_load_2d(uint32_t to_smem, const void* map,
                                             uint32_t barrier_smem, int x0, int x1) {

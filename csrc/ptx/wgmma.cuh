@@ -21,8 +21,10 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(uint32_t low) {
   asm("mov.b64 %0, {%1, %2};" : "=l"(descriptor) : "r"(low), "n"(GROUP_BYTES >> 4 | 1u << 30));
   return descriptor;
 }
+// A descriptor has 18 bits of an address. Higher bits, where addresses hold the block's rank in its
+// cluster, would enter the next field.
 __device__ __forceinline__ uint32_t wgmma_descriptor_low(uint32_t operand_smem) {
-  return operand_smem >> 4 | 1u << 16;
+  return (operand_smem & 0x3ffff) >> 4 | 1u << 16;
 }
 
 // PTX ISA, 9.7.15.7.1: wgmma.fence. Orders earlier accesses to registers and shared memory before

@@ -88,8 +88,9 @@ def test_cluster_blocks_read_each_other(load: str, blocks: int, schedule: str, l
     np.testing.assert_array_equal(out.array.reshape(8, 32), (rank + 1) % blocks * 1000 + LANE)
 
 
-INIT = """setp.ne.u32 %p1, %tid, 0; @%p1 bra READY;
-mbarrier.init.shared::cta.b64 [%r2], COUNT; fence.mbarrier_init.release.cluster;
+FENCE = "fence.mbarrier_init.release.cluster;"
+INIT = f"""setp.ne.u32 %p1, %tid, 0; @%p1 bra READY;
+mbarrier.init.shared::cta.b64 [%r2], COUNT; {FENCE}
 READY: bar.warp.sync -1; START
 """
 WAIT = "WAIT: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %p2, [%r2], 0;\n"
@@ -191,10 +192,25 @@ ENDS = (
     "still access its shared memory (*): a barrier.cluster is missing in between",
     "block (*,0,0), warp 0 * shared memory of block (*,0,0), which has ended",
 )
+UNSEEN = (
+    "block (*,0,0), warp 0 * uses the mbarrier at byte 256 that * initialised (*) without a "
+    "barrier in between",
+)
+RELAXED_STORE = STORE.replace("AWAIT", WAIT).replace("START", RELAXED)
+MAKE = "mbarrier.init.shared::cta.b64 [%r2], 1; "
 FAULTS = [
     exchange("no-barrier-before", "BEFORE", "", *RACES),
     exchange("relaxed-barrier-before", "BEFORE", RELAXED, *RACES),
+    # fence.mbarrier_init releases nothing but initialisations.
+    exchange("fenced-relaxed-barrier-before", "BEFORE", FENCE + RELAXED, *RACES),
     exchange("no-barrier-after", "AFTER", "", *ENDS),
+    exchange("relaxed-barrier-after", "AFTER", RELAXED, ENDS[0]),
+    Pair("address-of-another-block", EXCHANGE.replace("LOAD", "FAULT // HERE")
+         .replace("BEFORE", SYNC).replace("AFTER", SYNC),
+         LOADS["shared"].replace("::cluster", "::cta"), LOADS["shared"],
+         ("block (*,0,0), warp 0 lane 0 (thread 0), *: reads shared memory of block (*,0,0), at an "
+          "address that is not in the thread's own block (shared::cta)",),
+         outputs, PAIR),
     exchange("arrives-twice", "AFTER", "barrier.cluster.arrive; barrier.cluster.arrive;",
              "@ * * arrives at barrier.cluster again without barrier.cluster.wait",
              "block (*,0,0), warp 0 * arrives at barrier.cluster again without "
@@ -218,6 +234,11 @@ FAULTS = [
           "barrier in between",
           "block (*,0,0), warp 0 * shared memory of block (*,0,0), which has ended"),
          outputs, PAIR),
+    Pair("relaxed-start-without-a-fence", RELAXED_STORE.replace(FENCE, "FAULT // HERE\n"), "",
+         FENCE, UNSEEN, outputs, PAIR),
+    Pair("initialisation-after-the-fence",
+         RELAXED_STORE.replace(MAKE + FENCE, "FAULT // HERE\n"), FENCE + MAKE, MAKE + FENCE,
+         UNSEEN, outputs, PAIR),
     Pair("remote-store-not-waited-for",
          ARRIVE.replace("START", SYNC).replace("ARRIVAL", REMOTE).replace("AWAIT", "FAULT // HERE"),
          "", WAIT, (*RACES, *ENDS,

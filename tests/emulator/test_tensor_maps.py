@@ -261,6 +261,48 @@ def test_tensor_map_hints_and_prefetches() -> None:
     run(body, x, **with_map(1, case.map.encode(x.array)))
 
 
+PREFETCH = """.shared .align 64 .b8 smem[128];
+mov.b64 %rd10, map; cvta.param.u64 %rd11, %rd10; mov.b64 %rd12, smem; cvta.shared.u64 %rd12, %rd12;
+"""
+
+
+def prefetch(code: str) -> None:
+    case = TILED["2d"]
+    x = read("x", case.map.array())
+    tensor_map = case.map.encode(x.array)
+    copy = np.zeros(320, np.uint8)
+    aligned = read("copy", copy[-copy.ctypes.data % ALIGN :][:256])
+    aligned.array[:128] = np.frombuffer(tensor_map, np.uint8)
+    run(PREFETCH + code, x, aligned, **with_map(2, tensor_map))
+
+
+@pytest.mark.parametrize("code", ["tensormap [%rd11]", "param.tensormap [%rd10]",
+                                  "param.tensormap [map]", "tensormap [%copy]",
+                                  "const.tensormap [%copy]"])  # fmt: skip
+def test_tensor_map_is_prefetched_from_every_space(code: str) -> None:
+    prefetch(f"prefetch.{code};")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("tensormap [%rd11+16]", "uses a tensor map at an address that is not a multiple of 64"),
+        ("tensormap [%rd11+64]", "uses a tensor map outside the kernel's parameters"),
+        ("tensormap [%rd11+-128]", "uses a tensor map outside the kernel's parameters"),
+        ("tensormap [%rd11+-64]", "uses 128 bytes that are not a tensor map"),
+        ("tensormap [%copy+128]", "uses 128 bytes that are not a tensor map"),
+        ("tensormap [%copy+192]", "reads copy[256:272] past its 256 bytes"),
+        ("tensormap [%rd12]", "uses a tensor map that is neither a parameter nor in global memory"),
+        ("tensormap [%rd10]", "which is in no buffer"),
+        ("local.tensormap [%rd10]", "unknown prefetch"),
+        ("global.L2 [%x]", "unknown prefetch"),
+    ],
+)
+def test_prefetch_of_anything_else_is_an_error(code: str, message: str) -> None:
+    with pytest.raises(_C.EmulatorError, match=re.escape(message)):
+        prefetch(f"prefetch.{code};")
+
+
 # ---- Rules of maps ----
 
 GOOD: dict[str, Any] = {"address": 4096, "dtype": "float16", "dims": (64, 8, 8, 2),

@@ -402,6 +402,38 @@ def test_dense_kernels_multiply_in_warpgroups(dense_kernels: list[sass.Kernel]) 
         assert len(loop.instructions) <= SLOTS_PER_DENSE_HGMMA * 4, dict(loop.opcodes)
 
 
+# Tensor maps of a kernel: x, w and y; sums of splits and dense layers are stored without a map, and
+# the images of the fused block are loaded without one.
+TENSOR_MAPS: Limits = {
+    "split": (HALO.replace("(_pool|_split)?", "_split"), 2),
+    "convolutions": (f"{HALO}|{SWAP_AB}", 3),
+    "others": (f"{DENSE}|{FUSED_CONV1_BLOCK}", 2),
+}
+
+
+@pytest.mark.parametrize("family", TENSOR_MAPS)
+def test_tensor_maps_are_prefetched(family: str, all_kernels: list[sass.Kernel]) -> None:
+    kernels = [kernel for kernel in all_kernels if kernel.arch == HOPPER]
+    found = {
+        kernel.name: sum(i.startswith("UTMACCTL.PF") for i in kernel.instructions)
+        for kernel in members(family, TENSOR_MAPS, kernels)
+    }
+    assert set(found.values()) == {TENSOR_MAPS[family][1]}, found
+
+
+def test_only_sums_of_splits_wait_for_the_gpu(all_kernels: list[sass.Kernel]) -> None:
+    """A release to the cluster waits until a thread's stores are visible to the whole GPU.
+
+    Clusters of convolutions have one barrier, a relaxed one; those of dense layers have two for
+    their sums.
+    """
+    for kernel in matching(HOPPER_KERNELS, [k for k in all_kernels if k.arch == HOPPER]):
+        releases = sum(i.startswith("MEMBAR.ALL.GPU") for i in kernel.instructions)
+        dense = bool(re.fullmatch(DENSE, kernel.name))
+        assert releases == 2 * dense, kernel.name
+        assert kernel.opcodes["UCGABAR_ARV"] == 2 * dense + ("_c2" in kernel.name), kernel.name
+
+
 def test_fused_conv1_block_stays_in_shared_memory(
     block_kernels: list[sass.Kernel],
 ) -> None:

@@ -351,10 +351,3 @@ for device in ("cuda", "emulator"):
     assert info.returncode == 2
     assert "Traceback" not in info.stderr
     assert "is a folder of sources" in info.stderr
-
-
-@pytest.mark.skipif(not _C.built_with_cuda(), reason="the build has no CUDA")
-@pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
-def test_gpu_tensor_map_without_driver() -> None:
-    with pytest.raises(RuntimeError, match="cuTensorMapEncodeTiled: no usable NVIDIA"):
-        _C.gpu_tensor_map(1 << 20, "float16", (64, 8), (128,), box=(64, 8))

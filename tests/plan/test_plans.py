@@ -162,7 +162,7 @@ def test_plans_are_plain_data() -> None:
     plan = conv(2, 56, 128, 256, _C.arch("sm_80")).as_dict()
 
     def check(value: Any) -> None:
-        assert type(value) in (bool, int, str, list, tuple, dict), value
+        assert type(value) in (bool, int, float, str, list, tuple, dict), value
         if isinstance(value, (list, tuple, dict)):
             for inner in value.values() if isinstance(value, dict) else value:
                 check(inner)

@@ -1,14 +1,15 @@
 """A fake of CuPy in host memory, to test the CUDA backend's logic without a GPU.
 
 The fake has the parts of CuPy that the backend uses. Its arrays are NumPy arrays, and launches run
-on the emulator. tests/gpu/test_ops.py tests real CuPy on a GPU.
+on the emulator, unless the test plants a refusal or a lost GPU. tests/gpu/test_ops.py tests real
+CuPy on a GPU.
 """
 
 from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import ModuleType, SimpleNamespace
@@ -17,7 +18,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgg_cuda import _C, backends
+from vgg_cuda import _C, backends, notices
+from vgg_cuda.backends import families
+from vgg_cuda.backends import verdicts as selftest
+from vgg_cuda.backends.verdicts import Verdict
+
+OPS = (
+    "conv3x3", "fused_conv1_block", "linear", "maxpool2x2", "avgpool", "adaptive_maxpool", "relu",
+    "softmax", "convert",
+)  # fmt: skip
+TESTED = dict.fromkeys(_C.families(), Verdict("ok"))
 
 
 class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
@@ -38,6 +48,7 @@ class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
         return Device(self.gpu)
 
     def set(self, host: np.ndarray) -> None:
+        check_not_lost()
         assert type(host) is np.ndarray
         assert host.flags.c_contiguous
         np.copyto(self.view(np.ndarray), host, casting="no")
@@ -82,7 +93,11 @@ class Log:
         self.capacity = 10**12
         self.memory = Memory()
         self.capturing: list[Callable[[], None]] | None = None
+        self.capturing_on = 0
         self.graphs_launched_on: list[tuple[int, int]] = []
+        self.refuses: Callable[[_C.Plan], bool] = lambda plan: False
+        self.refused: list[str] = []
+        self.lost = False
 
 
 class Memory:
@@ -118,6 +133,24 @@ class OutOfMemoryError(MemoryError):
     """CuPy's error of the same name."""
 
 
+class CUDARuntimeError(RuntimeError):
+    """CuPy's error of the same name."""
+
+    __module__ = "cupy_backends.cuda.api.runtime"
+    status = 700
+
+    def __init__(self) -> None:
+        super().__init__(ILLEGAL_ADDRESS)
+
+
+ILLEGAL_ADDRESS = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+
+
+def check_not_lost() -> None:
+    if LOG.lost:
+        raise CUDARuntimeError
+
+
 LOG = Log()
 
 
@@ -133,6 +166,7 @@ class Device:
         LOG.device = self._outer
 
     def synchronize(self) -> None:
+        check_not_lost()
         assert LOG.capturing is None, "wait in a capture"
         LOG.synchronized += 1
 
@@ -152,7 +186,11 @@ class Stream:
     def begin_capture(self) -> None:
         assert self.ptr
         assert LOG.streams[-1] == self.ptr
-        LOG.capturing = []
+        LOG.capturing, LOG.capturing_on = [], self.ptr
+
+    def is_capturing(self) -> bool:
+        assert self.ptr not in (0, 1), "CUDA may refuse to answer for the legacy stream"
+        return LOG.capturing is not None and LOG.capturing_on == self.ptr
 
     def end_capture(self) -> Graph:
         launches, LOG.capturing = LOG.capturing, None
@@ -189,16 +227,31 @@ class Graph:
         self.launches = launches
 
     def launch(self) -> None:
+        check_not_lost()
         LOG.graphs_launched_on.append((LOG.device, LOG.streams[-1]))
         for launch in self.launches:
             launch()
 
 
-def capturable(function: Callable[..., None]) -> Callable[..., None]:
-    """Wrap a function of the extension: during a capture it is recorded instead of called."""
+def enqueued(op: str) -> Callable[..., None]:
+    """Return function ``op`` of the extension, as on a GPU.
 
-    def run(*arguments: Any, **options: Any) -> None:
-        launch = partial(function, *arguments, **options)
+    During a capture it is recorded instead of called. If ``LOG.refuses`` its plan, launches before
+    the refused one write to the output and the workspace.
+    """
+    function = getattr(_C, op)
+
+    def run(plan: _C.Plan, *arguments: Any, **options: Any) -> None:
+        if LOG.lost:
+            raise _C.DeviceLost(f"{plan.kernel}: {ILLEGAL_ADDRESS}")
+        if LOG.refuses(plan):
+            LOG.refused.append(plan.kernel)
+            written = arguments[-2:-1] if op == "fused_conv1_block" else arguments[3:5]
+            for array in written if LOG.capturing is None else ():
+                if array is not None:
+                    array.view(np.ndarray)[...] = 77
+            raise _C.LaunchRefused(f"{plan.kernel}: cudaErrorInvalidValue: invalid argument")
+        launch = partial(function, plan, *arguments, **options)
         launch() if LOG.capturing is None else LOG.capturing.append(launch)
 
     return run
@@ -206,6 +259,7 @@ def capturable(function: Callable[..., None]) -> Callable[..., None]:
 
 def allocate(shape: Any, dtype: Any) -> ndarray:
     """Allocate within the GPU's ``capacity``, until the last array in the memory is gone."""
+    check_not_lost()
     array: np.ndarray = np.empty(shape, dtype)
     if not LOG.allocates or LOG.memory.used + array.nbytes > LOG.capacity:
         raise OutOfMemoryError("Out of memory allocating")
@@ -228,6 +282,7 @@ def asarray(x: Any, dtype: Any = None) -> Any:
 
 
 def asnumpy(x: Any) -> np.ndarray:
+    check_not_lost()
     assert LOG.capturing is None, "wait in a capture"
     LOG.synchronized += 1
     return np.array(x.view(np.ndarray))
@@ -333,8 +388,14 @@ def module() -> ModuleType:
 
 
 @contextmanager
-def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iterator[Log]:
-    """Install fake GPUs of these compute capabilities, and yield the record of calls."""
+def fake_gpus(
+    patch: pytest.MonkeyPatch, *capabilities: tuple[int, int], driver: str = "13.0",
+    verdicts: Mapping[str, Verdict] | None = TESTED,
+) -> Iterator[Log]:  # fmt: skip
+    """Install fake GPUs of these compute capabilities, and yield the record of calls.
+
+    ``verdicts`` are those of the self-test on every GPU, None if it has not run.
+    """
 
     def executor(stream: int, early: bool = False) -> Any:
         LOG.launched_on.append((LOG.device, stream))
@@ -347,18 +408,32 @@ def fake_gpus(patch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> Iter
 
     LOG.__init__()  # type: ignore[misc]
     devices = [
-        {"index": i, "name": f"GPU {i}", "compute_capability": c, "sm_count": 20}
+        {
+            "index": i,
+            "name": f"GPU {i}",
+            "compute_capability": c,
+            "sm_count": 20,
+            "memory_bytes": 2**34,
+        }
         for i, c in enumerate(capabilities)
     ]
-    info = {"available": True, "reason": None, "driver": "13.0", "devices": devices}
+    info = {"available": True, "reason": None, "driver": driver, "devices": devices}
     patch.setitem(sys.modules, "cupy", module())
     patch.setattr(_C, "device_info", device_info)
     patch.setattr(_C, "Cuda", executor)
-    pools = ("maxpool2x2", "avgpool", "adaptive_maxpool")
-    for op in ("conv3x3", "linear", *pools, "relu", "softmax", "convert"):
-        patch.setattr(_C, op, capturable(getattr(_C, op)))
-    backends._cuda.cache_clear()
+    for op in OPS:
+        patch.setattr(_C, op, enqueued(op))
+    patch.setattr(families, "read_verdicts", lambda header: verdicts)
+    patch.setattr(selftest, "_driver_version", lambda: "580.65.06")  # of a file that Linux has
+    _forget()
     try:
         yield LOG
     finally:
-        backends._cuda.cache_clear()
+        _forget()
+
+
+def _forget() -> None:
+    """Forget backends, refused kernels and shown warnings of earlier tests."""
+    backends._cuda.cache_clear()
+    families.refusals.cache_clear()
+    notices.forget()

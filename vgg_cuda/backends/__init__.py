@@ -10,26 +10,27 @@ from typing import Any
 
 from ..arrays import is_cupy, kind
 from .base import Array, Backend, PackedConv3x3, PackedLinear
+from .errors import DeviceError, DeviceLostError, KernelError
 from .stats import Stats, recording
+from .switches import SwitchError, switches
 
 __all__ = [
     "WITHOUT_EXTENSION",
     "Array",
     "Backend",
     "DeviceError",
+    "DeviceLostError",
+    "KernelError",
     "PackedConv3x3",
     "PackedLinear",
     "Stats",
+    "SwitchError",
     "get_backend",
     "is_backend",
     "of_array",
     "recording",
     "why_missing",
 ]
-
-
-class DeviceError(RuntimeError):
-    """Raised for an unavailable device, with the reason and what to do."""
 
 
 WITHOUT_EXTENSION = (
@@ -49,9 +50,10 @@ def get_backend(device: Any = "auto", arch: str | None = None) -> Backend:
 
     "auto" is the first GPU if it can be used, else the CPU; never the emulator. ``device`` may
     also be a ``torch.device``. ``arch``, such as "sm_80", is the GPU architecture whose kernels are
-    launched: by default that of the device, on the emulator "sm_80". Raises ``ValueError`` for an
-    unknown device and for an ``arch`` that the device cannot run, ``TypeError`` for objects that
-    are not names, :class:`DeviceError` with the reason for an unavailable device.
+    launched: by default ``VGG_CUDA_ARCH``, else that of the device, on the emulator "sm_80". Raises
+    ``ValueError`` for an unknown device, for an ``arch`` that the device cannot run, and (as
+    :class:`SwitchError`) for an environment variable with an unknown value; ``TypeError`` for
+    objects that are not names; :class:`DeviceError` with the reason for an unavailable device.
     """
     device = _device_name(device)
     if not isinstance(device, str):
@@ -67,6 +69,7 @@ def get_backend(device: Any = "auto", arch: str | None = None) -> Backend:
                 f"arch: expected None on the cpu, which runs no GPU kernels, got {arch!r}; "
                 'device="emulator" runs them'
             )
+        switches()  # report a bad environment variable on every device
         return _cpu()
     name, _, digits = device.partition(":")
     index = int(digits or 0)
@@ -84,6 +87,16 @@ def check_arch(arch: Any) -> None:
     """Raise ``TypeError`` if ``arch`` is neither a name nor None."""
     if arch is not None and not isinstance(arch, str):
         raise TypeError(f'arch: expected a name such as "sm_80", got {arch!r}')
+
+
+def check_known_arch(arch: Any) -> None:
+    """Raise ``ValueError`` if ``arch`` is an unknown name, ``TypeError`` as :func:`check_arch`."""
+    check_arch(arch)
+    if arch is not None and find_spec("vgg_cuda._C") is not None:
+        from .. import _C
+
+        if arch not in _C.arch_names():
+            raise ValueError(f"arch: expected one of {', '.join(_C.arch_names())}, got {arch!r}")
 
 
 def of_array(x: Any, device: Any = None, arch: str | None = None) -> Backend:
@@ -145,4 +158,4 @@ def _cuda(index: int, arch: str | None) -> Backend:
 def _emulator(arch: str | None) -> Backend:
     from .emulator import EmulatorBackend
 
-    return EmulatorBackend("sm_80" if arch is None else arch)
+    return EmulatorBackend(arch)

@@ -73,6 +73,10 @@ class Backend(Protocol):
     batch_limit: int | None
     """Maximum batch of one forward at 224x224; None if only memory limits it."""
 
+    def report_families(self) -> None:
+        """Warn once per process about kernel families that are off or have not been tested."""
+        ...
+
     def session(self) -> AbstractContextManager[None]:
         """Return a context for a whole forward, which sets up what its operations share."""
         ...

@@ -60,6 +60,9 @@ class CpuBackend:
     precisions: tuple[str, ...] = ("float32",)
     batch_limit: int | None = 8
 
+    def report_families(self) -> None:
+        pass  # no kernel can be switched off
+
     def session(self) -> AbstractContextManager[None]:
         return one_blas_thread()
 

@@ -10,7 +10,7 @@ import contextlib
 import gc
 import importlib.util
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,13 @@ import numpy as np
 
 from .. import _C
 from ..arrays import is_cupy, numpy_dtype
+from ..notices import warn_once
 from . import streams
+from .errors import device_lost, is_lost
+from .families import Families, arch_named, families_of
 from .kernels import KernelBackend
 from .operations import Spec
+from .switches import switches
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -29,6 +33,10 @@ Array = Any
 """A ``cupy.ndarray``."""
 
 OLDEST_COMPUTE_CAPABILITY = (8, 0)
+EARLY_IN_GRAPHS = (12, 3)
+"""CUDA version of the first driver that captures launches that begin early."""
+
+LEGACY_STREAMS = (0, 1)  # cannot be captured, and must not be asked while another stream captures
 
 # CUDA forbids waiting for a GPU while one of its streams captures a graph.
 _capturing = threading.RLock()
@@ -63,20 +71,17 @@ def why_unavailable(index: int = 0) -> str | None:
     return None
 
 
-def _arch_of(index: int, name: str | None) -> _C.Arch:
-    """Return the architecture of GPU ``index``, or that called ``name`` if the GPU can run it."""
-    device = _described(_C.device_info)["devices"][index]
+def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
+    """Return the kernel families of a GPU, for ``arch`` if the GPU can run its kernels.
+
+    By default ``arch`` is ``VGG_CUDA_ARCH``, else the GPU's own. Raises ``ValueError`` for others.
+    """
     major, minor = device["compute_capability"]
-    if name is None:
-        return _C.device_arch(major, minor, device["sm_count"])
-    arch = _C.arch(name)
-    if not _C.can_run(arch, major, minor):
-        runs = [known for known in _C.arch_names() if _C.can_run(_C.arch(known), major, minor)]
-        raise ValueError(
-            f"arch: expected one of {', '.join(runs)} for {device['name']} (sm_{major}{minor}), "
-            f"got {name!r}"
-        )
-    return arch
+    runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
+    chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
+    if chosen is None:
+        chosen = _C.device_arch(major, minor, device["sm_count"])
+    return families_of(chosen, runs, device)
 
 
 def _dtypes() -> tuple[str, ...]:
@@ -104,15 +109,31 @@ class CudaBackend(KernelBackend):
             raise RuntimeError(reason)
         import cupy
 
-        super().__init__(_arch_of(index, arch))
+        self.device = f"cuda:{index}"
+        info = _described(_C.device_info)
+        self._gpu = info["devices"][index]
+        super().__init__(gpu_families(self._gpu, arch))
         self._cupy = cupy
         self._index = index
-        self.device = f"cuda:{index}"
         self.dtypes = _dtypes()
+        driver = tuple(map(int, (info["driver"] or "0").split(".")))
+        self._early_in_graphs = driver >= EARLY_IN_GRAPHS
 
-    def active(self) -> contextlib.AbstractContextManager[Any]:
-        device: contextlib.AbstractContextManager[Any] = self._cupy.cuda.Device(self._index)
-        return device
+    def report_families(self) -> None:
+        warning = self.families.warning(self._gpu["name"])
+        if warning is not None:
+            warn_once(warning)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Make this GPU CuPy's current device; CuPy's error of a lost GPU says what to do."""
+        try:
+            with self._cupy.cuda.Device(self._index):
+                yield
+        except RuntimeError as error:
+            if is_lost(error):
+                raise device_lost(self.device, error) from error
+            raise
 
     def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
         if stream is None:
@@ -151,8 +172,8 @@ class CudaBackend(KernelBackend):
         return x.copy()
 
     def synchronize(self) -> None:
-        with _capturing, self._cupy.cuda.Device(self._index) as device:
-            device.synchronize()
+        with _capturing, self.active():
+            self._cupy.cuda.Device(self._index).synchronize()
 
     def to_numpy(self, x: Array) -> NDArray[Any]:
         with self.active():
@@ -160,7 +181,15 @@ class CudaBackend(KernelBackend):
         return host
 
     def executor(self, early: bool = False) -> _C.Cuda:
-        return _C.Cuda(self._cupy.cuda.get_current_stream().ptr, early=early)
+        stream = self._cupy.cuda.get_current_stream()
+        return _C.Cuda(stream.ptr, early=early and self._may_begin_early(stream))
+
+    def _may_begin_early(self, stream: Any) -> bool:
+        if not switches().pdl:
+            return False
+        if self._early_in_graphs or stream.ptr in LEGACY_STREAMS:
+            return True
+        return not stream.is_capturing()
 
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         return {}
@@ -177,13 +206,18 @@ class CudaBackend(KernelBackend):
             self.synchronize()
             stream = self._cupy.cuda.Stream(non_blocking=True)
             with stream:
-                run()  # loading kernels is not allowed during the capture
-                stream.synchronize()
+                try:
+                    run()  # loading kernels is not allowed during the capture
+                finally:
+                    stream.synchronize()  # after an error, too: its launches use the arrays
                 stream.begin_capture()
                 try:
                     run()
-                finally:
-                    graph = stream.end_capture()
+                except BaseException:
+                    with contextlib.suppress(RuntimeError):  # the error may have ended the capture
+                        stream.end_capture()
+                    raise
+                graph = stream.end_capture()
         launch: Callable[[], None] = graph.launch
         return launch
 

@@ -36,6 +36,9 @@ class KernelDevice(ABC):
         return nullcontext()  # operations share no state: each names its device and stream
 
     @abstractmethod
+    def report_families(self) -> None: ...
+
+    @abstractmethod
     def synchronize(self) -> None: ...
 
     @abstractmethod

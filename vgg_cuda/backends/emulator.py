@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import _C
 from ..arrays import numpy_dtype
+from .families import arch_named, families_of
 from .kernels import KernelBackend
 from .operations import Spec
 from .options import current_options
@@ -41,20 +42,27 @@ def why_unavailable() -> str | None:
 class EmulatorBackend(KernelBackend):
     """The operations of a VGG on an emulated GPU of architecture ``arch``.
 
-    Raises ``RuntimeError`` if the build has no emulator, ``ValueError`` for an unknown ``arch``.
+    By default ``arch`` is ``VGG_CUDA_ARCH``, else "sm_80". Raises ``RuntimeError`` if the build has
+    no emulator, ``ValueError`` for an unknown ``arch``.
     """
 
     name = "emulator"
     device = "emulator"
     batch_limit: int | None = 32
 
-    def __init__(self, arch: str = "sm_80") -> None:
+    def __init__(self, arch: str | _C.Arch | None = None) -> None:
         reason = why_unavailable()
         if reason is not None:
             raise RuntimeError(reason)
-        super().__init__(_C.arch(arch))
+        if not isinstance(arch, _C.Arch):
+            named = arch_named(arch, _C.arch_names(), "the emulator")
+            arch = _C.arch("sm_80") if named is None else named
+        super().__init__(families_of(arch, _C.arch_names()))
         bfloat16 = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") else ()
         self.dtypes = ("float16", "float32", *bfloat16)
+
+    def report_families(self) -> None:
+        pass  # only the user switches families off here
 
     def on_stream(self, stream: Any) -> contextlib.AbstractContextManager[None]:
         if stream is not None:

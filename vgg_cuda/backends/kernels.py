@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,8 +13,13 @@ from ..arrays import address, is_cupy
 from ..images.presets import Preset
 from ..text import format_bytes
 from .device import KernelDevice
+from .errors import KernelRefusedError
+from .families import Families, refusals
+from .launch_errors import launch_error
 from .operations import Array, Operation, Planner, Spec
-from .stats import record
+from .stats import drop_after, record, recorded
+
+T = TypeVar("T")
 
 ALIGNMENT = 16  # bytes of the largest memory access of a kernel
 
@@ -45,11 +49,43 @@ class PackedLinear:
 
 
 class KernelBackend(KernelDevice):
-    """The operations of a VGG, planned for ``arch``; ``base.Backend`` documents the methods."""
+    """The operations of a VGG, planned for ``arch``; ``base.Backend`` documents the methods.
 
-    def __init__(self, arch: _C.Arch) -> None:
-        self.arch = arch
-        self.plan = Planner(arch)
+    ``arch`` lacks the kernel families that are off, ``families_off`` has the reasons. If the driver
+    refuses a kernel, its family joins them, and ``plan`` becomes another planner: plans of the
+    earlier one may have to be made again, see :meth:`with_fallback`.
+    """
+
+    arch: _C.Arch
+    families_off: Mapping[str, str]
+    plan: Planner
+
+    def __init__(self, families: Families) -> None:
+        self.families = families
+        refusals(self.device).register(self)
+
+    def replan(self, refused: Mapping[str, str]) -> None:
+        """Use no kernels of the ``refused`` families, which have reasons, in later plans."""
+        found = self.families
+        reasons = {**refused, **found.off}
+        off = {family: reasons[family] for family in found.arch.families if family in reasons}
+        self.families_off = off
+        self.arch = found.arch.without(list(off))
+        self.plan = Planner(self.arch)
+
+    def with_fallback(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, called again each time the driver refuses a kernel family.
+
+        ``work`` plans with ``self.plan``, allocates and launches; its inputs must stay unmodified.
+        """
+        before = recorded()
+        for _ in self.families.arch.families:
+            try:
+                return work()
+            except KernelRefusedError:
+                # after this block the error is freed, and with it the attempt's arrays
+                drop_after(before)
+        return work()
 
     # ---- Weights ----
 
@@ -87,50 +123,54 @@ class KernelBackend(KernelDevice):
         self, x: Array, packed: Any, *, relu: bool, pool: bool, preset: Preset | None = None,
         out: Array | None = None,
     ) -> Array:  # fmt: skip
-        plan = partial(self.plan.conv3x3, packed=packed, relu=relu, pool=pool, preset=preset)
-        return self._run(plan, x, out)
+        return self._run("conv3x3", x, packed, relu=relu, pool=pool, preset=preset, out=out)
 
     def fused_conv1_block(
         self, x: Array, first: Any, second: Any, *, preset: Preset | None = None,
         out: Array | None = None,
     ) -> Array:  # fmt: skip
-        with self.active():
-            operation = self.plan.fused_conv1_block(
-                spec_of(x), first, second, preset=preset, aligned=_is_aligned(out)
-            )
-            if operation is not None:
-                return self._execute(operation, x, out)
+        y = self._run("fused_conv1_block", x, first, second, preset=preset, out=out)
+        if y is not None:
+            return y
         z = self.conv3x3(x, first, relu=True, pool=False, preset=preset)
         return self.conv3x3(z, second, relu=True, pool=True, out=out)
 
     def linear(self, x: Array, packed: Any, *, relu: bool, out: Array | None = None) -> Array:
-        return self._run(partial(self.plan.linear, packed=packed, relu=relu), x, out)
+        return self._run("linear", x, packed, relu=relu, out=out)
 
     def maxpool2x2(self, x: Array, *, out: Array | None = None) -> Array:
-        return self._run(self.plan.maxpool2x2, x, out)
+        return self._run("maxpool2x2", x, out=out)
 
     def avgpool(self, x: Array, grid: int, *, out: Array | None = None) -> Array:
-        return self._run(partial(self.plan.avgpool, grid=grid), x, out)
+        return self._run("avgpool", x, grid, out=out)
 
     def adaptive_maxpool(self, x: Array, grid: int, *, out: Array | None = None) -> Array:
-        return self._run(partial(self.plan.adaptive_maxpool, grid=grid), x, out)
+        return self._run("adaptive_maxpool", x, grid, out=out)
 
     def relu(self, x: Array, *, out: Array | None = None) -> Array:
-        return self._run(self.plan.relu, x, out)
+        return self._run("relu", x, out=out)
 
     def softmax(self, x: Array, *, out: Array | None = None) -> Array:
-        return self._run(self.plan.softmax, x, out)
+        return self._run("softmax", x, out=out)
 
     def convert(
         self, x: Array, dtype: str, source: str, target: str, *, out: Array | None = None
     ) -> Array:
-        plan = partial(self.plan.convert, dtype=dtype, source=source, target=target)
-        return self._run(plan, x, out)
+        return self._run("convert", x, dtype, source, target, out=out)
 
-    def _run(self, plan: Callable[..., Operation], x: Array, out: Array | None) -> Array:
-        """Plan the operation on x and launch it; write to ``out`` or a new array."""
+    def _run(self, op: str, x: Array, *operands: Any, out: Array | None, **options: Any) -> Array:
+        """Plan ``op`` on x and launch it; write to ``out`` or a new array.
+
+        Returns None if no kernel computes the operation.
+        """
+
+        def work() -> Array:
+            plan: Callable[..., Operation | None] = getattr(self.plan, op)
+            operation = plan(spec_of(x), *operands, aligned=_is_aligned(out), **options)
+            return None if operation is None else self._execute(operation, x, out)
+
         with self.active():
-            return self._execute(plan(spec_of(x), aligned=_is_aligned(out)), x, out)
+            return self.with_fallback(work)
 
     def _execute(self, operation: Operation, x: Array, out: Array | None) -> Array:
         y, workspace = self._allocate(operation, out)
@@ -140,12 +180,18 @@ class KernelBackend(KernelDevice):
     def launch(
         self, operation: Operation, x: Array, y: Array, workspace: Array, *, early: bool = False
     ) -> None:
-        """Enqueue a planned operation, and record it."""
+        """Enqueue a planned operation, and record it.
+
+        Raises :class:`KernelRefusedError` if the driver refuses a kernel that others can replace.
+        """
         plan = operation.plan
         if plan is None:
             return
         executor = self.executor(early)
-        operation.launch(plan, x, y, workspace, executor)
+        try:
+            operation.launch(plan, x, y, workspace, executor)
+        except _C.CudaError as error:
+            raise launch_error(self.device, plan, error, self.families.runs) from error
         record(plan.kernel, plan.as_dict, lambda: self.counters(executor, plan))
 
     def _allocate(self, operation: Operation, out: Array | None) -> tuple[Array, Array]:

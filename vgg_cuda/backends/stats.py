@@ -40,6 +40,18 @@ def recording() -> Iterator[list[Stats]]:
             outer.extend(entries)
 
 
+def recorded() -> int:
+    """Return the number of operations in the open :func:`recording`, for :func:`drop_after`."""
+    return len(_recorded.get() or ())
+
+
+def drop_after(count: int) -> None:
+    """Forget the operations recorded after the first ``count``, of a forward that was given up."""
+    entries = _recorded.get()
+    if entries is not None:
+        del entries[count:]
+
+
 def record(
     kernel: str,
     plan: Callable[[], dict[str, Any]] = dict,

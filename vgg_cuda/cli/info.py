@@ -1,16 +1,21 @@
-"""The subcommand ``info``: versions, backends, devices and BLAS libraries."""
+"""The subcommand ``info``: versions, switches, backends, devices and BLAS libraries."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import typer
+from msgspec.structs import asdict
 
 from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
+from ..backends.switches import ARCH, DISABLE, PDL, TUNING, switches
 from ..backends.threads import blas_libraries, cores
+from ..cache import VARIABLE as CACHE
+from ..cache import cache_folder
 from .options import Json
 from .terminal import system_errors, user_errors
 
@@ -21,12 +26,14 @@ BLAS_FIELDS = ("internal_api", "version", "num_threads", "architecture")
 def collect() -> dict[str, Any]:
     """Return everything that ``vgg-cuda info`` reports, as JSON-ready values.
 
-    Raises ``DeviceError`` if the package has no compiled extension.
+    Raises ``DeviceError`` if the package has no compiled extension, ``ValueError`` for an
+    environment variable with an unknown value.
     """
     try:
         from .. import _C
     except ImportError:
         raise DeviceError(WITHOUT_EXTENSION) from None
+    set_switches = _switches()
     device = _C.device_info()
     return {
         "vgg_cuda": version("vgg-cuda"),
@@ -34,11 +41,13 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
+        "switches": set_switches,
+        "cache": {"folder": str(cache_folder()), "source": _source(CACHE)},
         "backends": {name: _backend(name) for name in ("cpu", "cuda", "emulator")},
         "cuda": _C.cuda_version(),
         "architectures": _C.architectures(),
         "driver": device["driver"],
-        "devices": device["devices"],
+        "devices": [{**gpu, **_kernels(gpu)} for gpu in device["devices"]],
         "cores": cores(),
         "blas": [{field: lib.get(field) for field in BLAS_FIELDS} for lib in blas_libraries()],
     }
@@ -63,6 +72,8 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("vgg_cuda", f"{info['vgg_cuda']} (commit {info['commit']})"),
         ("python", f"{info['python']} on {info['platform']}"),
         ("packages", ", ".join(packages) + (f"; absent: {', '.join(absent)}" if absent else "")),
+        *((name, f"{s['value']} ({s['source']})") for name, s in info["switches"].items()),
+        ("cache folder", f"{info['cache']['folder']} ({info['cache']['source']})"),
         *(
             (f"backend {name}", "available" if b["available"] else f"not available: {b['reason']}")
             for name, b in info["backends"].items()
@@ -71,9 +82,61 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("CUDA toolkit", info["cuda"] or "none in this build"),
         ("driver", f"supports CUDA {info['driver']}" if info["driver"] else "none"),
         ("devices", ", ".join(devices) or "none"),
+        *((f"kernels of GPU {gpu['index']}", _kernels_text(gpu)) for gpu in info["devices"]),
         ("cores", str(info["cores"])),
         ("BLAS", ", ".join(blas) or "unknown"),
     ]
+
+
+def _switches() -> dict[str, dict[str, str]]:
+    """Return the value and the source of every environment variable that selects kernels."""
+    from .. import _C
+    from ..backends.families import arch_named
+
+    found = switches()
+    arch_named(None, _C.arch_names(), "this build")  # report an unknown name
+    values = {
+        ARCH: found.arch or "none",
+        DISABLE: ",".join(found.disable) or "none",
+        PDL: "1" if found.pdl else "0",
+        TUNING: found.tune,
+    }
+    return {name: {"value": value, "source": _source(name)} for name, value in values.items()}
+
+
+def _source(variable: str) -> str:
+    return "environment" if os.environ.get(variable) else "default"
+
+
+def _kernels(gpu: Any) -> dict[str, Any]:
+    """Return the architecture, kernel families and verdicts of a GPU; none if it is too old."""
+    from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY, gpu_families
+
+    if gpu["compute_capability"] < OLDEST_COMPUTE_CAPABILITY:
+        return {"arch": None, "families": {}, "selftest": None}
+    found = gpu_families(gpu)
+    families = {
+        family: {"on": family not in found.off, "reason": found.off.get(family)}
+        for family in found.arch.families
+    }
+    verdicts = None
+    if found.verdicts is not None:
+        verdicts = {family: asdict(verdict) for family, verdict in found.verdicts.items()}
+    return {"arch": found.arch.name, "families": families, "selftest": verdicts}
+
+
+def _kernels_text(gpu: dict[str, Any]) -> str:
+    if gpu["arch"] is None:
+        return "none"
+    families = gpu["families"]
+    if not families:
+        return f"{gpu['arch']}, portable"
+    on = ["portable", *(family for family, found in families.items() if found["on"])]
+    off = [f"{family} ({f['reason']})" for family, f in families.items() if not f["on"]]
+    tested = [f"{family} {found['verdict']}" for family, found in (gpu["selftest"] or {}).items()]
+    parts = [gpu["arch"], f"on: {', '.join(on)}", *([f"off: {', '.join(off)}"] if off else [])]
+    parts.append(f"self-test: {', '.join(tested) or 'none, run `vgg-cuda selftest`'}")
+    return "; ".join(parts)
 
 
 def _backend(name: str) -> dict[str, Any]:
@@ -89,7 +152,7 @@ def _version(package: str) -> str | None:
 
 
 def info(as_json: Json = False) -> None:
-    """Print versions, backends, devices and BLAS libraries."""
+    """Print versions, switches, backends, devices and BLAS libraries."""
     with system_errors(), user_errors():
         found = collect()
         if as_json:

@@ -33,7 +33,9 @@ Dtype = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option(help="GPU that kernels are planned for, such as sm_80; default: the device's."),
+    typer.Option(
+        help="GPU to plan kernels for, such as sm_80; default: VGG_CUDA_ARCH or the device's."
+    ),
 ]
 LabelsFile = Annotated[
     Path | None,

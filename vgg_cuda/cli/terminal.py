@@ -35,12 +35,14 @@ def user_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def system_errors() -> Iterator[None]:
-    """Turn errors of the system, such as a full disk, into one line and exit code 2."""
+    """Turn errors of the system (a full disk, a lost GPU) into one line and exit code 2."""
+    from ..backends import KernelError
+
     try:
         yield
     except BrokenPipeError:
         raise  # the reader of a pipe has exited: typer ends without a message
-    except OSError as error:
+    except (OSError, KernelError) as error:
         fail(str(error))
     except MemoryError as error:
         fail(f"not enough memory: {error}")

@@ -7,12 +7,15 @@ planned as a whole (``plan.py``), and all memory is allocated before the first l
 
 from __future__ import annotations
 
-from collections.abc import Set
-from typing import Protocol
+from collections.abc import Callable, Set
+from typing import TYPE_CHECKING, Protocol
 
 from ..backends import Array
 from .graph import Network, pack
 from .inputs import MAX_PIXELS
+
+if TYPE_CHECKING:  # needs the extension
+    from ..backends.operations import Planner
 
 __all__ = ["Network", "Runner", "make_runner", "max_images", "pack"]
 
@@ -28,15 +31,18 @@ class Runner(Protocol):
         ...
 
 
-def make_runner(network: Network) -> Runner:
-    """Return the runner for the network's backend."""
+def make_runner(network: Network, planner: Callable[[], Planner] | None = None) -> Runner:
+    """Return the runner for the network's backend.
+
+    ``planner`` returns the planner of its forwards, by default the backend's; unused on the CPU.
+    """
     if network.backend.name == "cpu":
         from .eager import EagerRunner
 
         return EagerRunner(network)
     from .planned import PlannedRunner  # needs the extension
 
-    return PlannedRunner(network)
+    return PlannedRunner(network, planner)
 
 
 def max_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:

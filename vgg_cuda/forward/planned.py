@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import is_cupy, numpy_dtype
 from ..backends import Array
 from ..backends.kernels import KernelBackend, spec_of
-from ..backends.operations import Spec
+from ..backends.operations import Planner, Spec
 from ..configs import IN_CHANNELS
 from ..text import format_bytes
 from . import max_images
@@ -23,14 +23,23 @@ from .plan import Forward, Memory, memory, plan_forward
 
 
 class PlannedRunner:
-    """Runner that allocates all memory before the first launch, on a ``KernelBackend``."""
+    """Runner that allocates all memory before the first launch, on a ``KernelBackend``.
 
-    def __init__(self, network: Network) -> None:
+    ``planner`` returns the current planner, by default the backend's. A forward whose kernel the
+    driver refuses is planned again, with the planner that is current then, and runs from its start.
+    """
+
+    def __init__(self, network: Network, planner: Callable[[], Planner] | None = None) -> None:
         backend: Any = network.backend
         self._network, self._on = network, cast(KernelBackend, backend)
+        self._planner = planner or (lambda: backend.plan)
         # a cached bound method would form a reference cycle and delay freeing the model
-        self.plan: Callable[[Spec, frozenset[str]], Forward]
-        self.plan = lru_cache(maxsize=256)(partial(plan_forward, network, backend.plan))
+        self._forward: Callable[[Planner, Spec, frozenset[str]], Forward]
+        self._forward = lru_cache(maxsize=256)(partial(plan_forward, network))
+
+    def plan(self, x: Spec, wanted: frozenset[str]) -> Forward:
+        """Return the forward of x to the ``wanted`` taps, by the current planner."""
+        return self._forward(self._planner(), x, wanted)
 
     def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
         n, taps = x.shape[0], frozenset(wanted)
@@ -73,8 +82,12 @@ class PlannedRunner:
 
     def capture(self, shape: Sequence[int], dtype: Any, tap: str) -> CapturedForward:
         """Capture a forward of x [N,H,W,3] of ``dtype`` to ``tap``."""
-        x, forward = self._planned(shape, dtype, tap, "capture")
-        return CapturedForward(self._network, forward, x, tap)
+
+        def work() -> CapturedForward:
+            x, forward = self._planned(shape, dtype, tap, "capture")
+            return CapturedForward(self._network, forward, x, tap)
+
+        return self._on.with_fallback(work)
 
     def _planned(
         self, shape: Sequence[int], dtype: Any, tap: str, what: str
@@ -88,17 +101,20 @@ class PlannedRunner:
     def _part(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
         on = self._on
         x = batch_on(on, x, layout, self._network.dtype)
-        forward = self.plan(spec_of(x), wanted)
+        with on.active():
+            return on.with_fallback(lambda: self._run(x, wanted))
+
+    def _run(self, x: Array, wanted: frozenset[str]) -> dict[str, Array]:
+        on, forward = self._on, self.plan(spec_of(x), wanted)
         uses = [f"{format_bytes(forward.arena_bytes)} for the tensors between layers"]
         uses += [f"{format_bytes(forward.result_bytes)} for its results"]
         what = f"a forward of {list(x.shape)}"
-        with on.active():
-            smaller = "smaller batches" if len(x) > 1 else "smaller images"
-            with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses, smaller):
-                arena = on.new_array((forward.arena_bytes,), "uint8")
-                specs = forward.result_specs()
-                results = {tap: on.new_array(y.shape, y.dtype) for tap, y in specs.items()}
-            forward.run(on, x, arena, results)
+        smaller = "smaller batches" if len(x) > 1 else "smaller images"
+        with on.reserving(what, forward.arena_bytes + forward.result_bytes, uses, smaller):
+            arena = on.new_array((forward.arena_bytes,), "uint8")
+            specs = forward.result_specs()
+            results = {tap: on.new_array(y.shape, y.dtype) for tap, y in specs.items()}
+        forward.run(on, x, arena, results)
         return results
 
     def _reserve_results(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:

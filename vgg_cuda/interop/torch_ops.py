@@ -39,9 +39,12 @@ _DEVICES = ("cpu", "cuda")
 
 
 @cache
-def backend_of(device: torch.device) -> Backend:
-    """Return the backend for tensors on ``device``; raises ``DeviceError`` without one."""
-    return get_backend(device)
+def backend_of(device: torch.device, arch: str | None = None) -> Backend:
+    """Return the backend for tensors on ``device``; raises ``DeviceError`` without one.
+
+    ``arch`` has no effect on the CPU.
+    """
+    return get_backend(device, arch if device.type == "cuda" else None)
 
 
 @torch.library.custom_op(

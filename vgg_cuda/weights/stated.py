@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..images.presets import Preset, as_preset
-from .canonical import Weights
+from ..notices import warn_once
+from .canonical import AssumedWarning, Weights
 from .labels import read_labels
 
 Labels = str | os.PathLike[str] | Sequence[str]
@@ -39,9 +40,13 @@ def preset_size(weights: Weights) -> tuple[int, int] | None:
     return weights.config.input_size or weights.preset.size
 
 
-def assumed_preprocessing(weights: Weights) -> str | None:
-    """Return what is assumed about preprocessing; None if it is stated."""
-    if weights.preset_stated:
-        return None
-    preset = weights.preset
-    return f"{preset.describe_size()}; {preset.describe_values()} (preset {preset.name})"
+def warn_if_assumed(weights: Weights) -> None:
+    """Warn, once per source, if nothing states how images are preprocessed."""
+    if not weights.preset_stated:
+        preset = weights.preset
+        warn_once(
+            f"assumed preprocessing: {preset.describe_size()}; {preset.describe_values()} (preset "
+            f"{preset.name}): {weights.source} does not state any; pass preset= to VGG.load or "
+            "classify",
+            AssumedWarning,
+        )

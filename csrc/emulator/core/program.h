@@ -21,9 +21,11 @@ constexpr uint32_t MBARRIER_BYTES = 8;
 constexpr int MAX_CLUSTER_BLOCKS = 16;
 
 // Start addresses of the state spaces. None is 0, so that null pointers are detected. Shared memory
-// starts at the same address as on sm_90, because wgmma descriptors hold 18 bits of it. A generic
-// address outside these windows is a global address.
+// starts at the same address as on sm_90, because wgmma descriptors hold 18 bits of it. From bit
+// RANK_SHIFT on, its addresses hold the rank of their block in its cluster, as the addresses that
+// ptxas forms do. A generic address outside these windows is a global address.
 constexpr uint32_t SHARED_BASE = 1024;
+constexpr int RANK_SHIFT = 24;
 constexpr uint32_t PARAM_BASE = 1u << 12, LOCAL_BASE = 1u << 16;
 constexpr uint64_t SHARED_WINDOW = 0xfffd'0000'0000'0000u, LOCAL_WINDOW = 0xfffe'0000'0000'0000u,
                    PARAM_WINDOW = 0xffff'0000'0000'0000u, WINDOW_MASK = 0xffff'0000'0000'0000u;
@@ -127,6 +129,8 @@ struct Kernel {
   std::vector<Operand> operands;  // operands of all instructions
   std::vector<std::vector<uint32_t>> tables;
   std::vector<Line> constants;
+  std::vector<Operand> shared_addresses;  // constants to whose words each block adds its rank; of
+  std::vector<Operand> wide_shared_addresses;  // 32 bits and of 64
   std::vector<std::pair<Special, Operand>> specials;
   uint32_t register_bytes = 0;  // per warp
 
@@ -136,11 +140,12 @@ struct Kernel {
   uint32_t local_bytes = 0;                                 // per thread
   uint32_t shared_granularity = 4, global_granularity = 4;  // bytes of the smallest access, <= 4
   bool has_mbarriers = false, has_wgmma = false;
-  bool has_async_proxy = false;     // uses bulk copies or wgmma
-  bool reads_other_blocks = false;  // reads shared memory of other blocks of its cluster
-  Dim3 cluster = {0, 0, 0};         // .reqnctapercluster, in blocks; zeros if absent
-  int launch_registers = 0;         // per thread, from .maxnreg or .maxntid and .minnctapersm
-  std::vector<Buffer> variables;    // .global and .const variables of the module
+  bool has_async_proxy = false;       // uses bulk copies or wgmma
+  bool has_relaxed_arrivals = false;  // at barrier.cluster
+  bool reads_other_blocks = false;    // reads shared memory of other blocks of its cluster
+  Dim3 cluster = {0, 0, 0};           // .reqnctapercluster, in blocks; zeros if absent
+  int launch_registers = 0;           // per thread, from .maxnreg or .maxntid and .minnctapersm
+  std::vector<Buffer> variables;      // .global and .const variables of the module
 
   std::vector<SourceLocation> locations;
   const std::map<int, std::string>* files = nullptr;  // source file names by number

@@ -100,7 +100,7 @@ struct Warp {
   Clock seen;
   uint32_t lanes_ahead;  // threads that have seen more than the warp; their clocks: lane_seen
   Clock lane_seen;       // [LANES][clock_size]
-  Clock fenced;          // at the last fence.mbarrier_init; empty without one
+  uint32_t fenced;       // stamp at the last fence.mbarrier_init; 0 without one
 
   int warpgroup_id() const { return warp_id / WARPGROUP; }
   int warpgroup_rank() const { return warp_id % WARPGROUP; }  // position in the warpgroup

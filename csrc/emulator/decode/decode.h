@@ -67,7 +67,7 @@ class Decoder {
   void check_wgmma_registers(size_t first_use, const Instruction& before);
   int find_register(const std::string& name);
   bool special(const std::string& name, char letter, Operand& place);
-  Operand constant(uint64_t bits, char letter);
+  Operand constant(uint64_t bits, char letter, bool is_shared_address = false);
   void use(int reg, char letter, bool written);
   void append(Operand operand) { kernel_.operands.push_back(operand); }
 

@@ -44,13 +44,17 @@ int Decoder::find_register(const std::string& name) {
   return -1;
 }
 
-Operand Decoder::constant(uint64_t bits, char letter) {
+Operand Decoder::constant(uint64_t bits, char letter, bool is_shared_address) {
   if (letter == HALF) bits &= 0xffff;
   if (letter == WORD) bits &= 0xffffffff;
-  const std::string key = letter + std::to_string(bits);
+  const std::string key = (is_shared_address ? "shared" : "") + letter + std::to_string(bits);
   const auto inserted = constant_index_.emplace(
       key, static_cast<Operand>(kernel_.constants.size() * sizeof(Line)) | CONSTANT_OPERAND);
   if (!inserted.second) return inserted.first->second;
+  if (is_shared_address) {
+    (letter == DOUBLE ? kernel_.wide_shared_addresses : kernel_.shared_addresses)
+        .push_back(inserted.first->second);
+  }
   Line line;
   if (letter == PREDICATE) {
     std::memset(&line, bits != 0 ? 0xff : 0, sizeof(line));
@@ -124,7 +128,8 @@ void Decoder::read(const PtxOperand& operand, char letter) {
   if (special(operand.name, letter, place)) return append(place);
   const auto symbol = symbols_.find(operand.name);
   if (symbol == symbols_.end()) fail("unknown name " + operand.name);
-  read_constant(symbol->second.address + operand.offset, letter);
+  append(constant(symbol->second.address + operand.offset, letter,
+                  symbol->second.space == Space::shared));
 }
 
 void Decoder::read_address(const PtxOperand& operand, Instruction& to) {

@@ -104,8 +104,8 @@ void load(Warp& warp, const Instruction& in, uint32_t active) {
     const uint64_t mbarrier =
         address_of(warp, in.operands[3], in.mode & WIDE_MBARRIER, offsets.mbarrier, lane);
     BulkLoad load;
-    load.to = locate_shared(warp, in, lane, to, Space::shared, bytes, LINE, "copies to");
-    load.mbarrier = locate_shared(warp, in, lane, mbarrier, Space::shared, MBARRIER_BYTES,
+    load.to = locate_shared(warp, in, lane, to, in.space, bytes, LINE, "copies to");
+    load.mbarrier = locate_shared(warp, in, lane, mbarrier, in.space, MBARRIER_BYTES,
                                   MBARRIER_BYTES, "uses as an mbarrier");
     load.bytes = bytes;
     if (in.mode & MULTICAST) load.blocks = warp.lanes<uint32_t>(in.operands[4])[lane] & 0xffff;
@@ -130,7 +130,6 @@ void store(Warp& warp, const Instruction& in, uint32_t active) {
         address_of(warp, in.operands[1], in.mode & WIDE_SOURCE, offsets.source, lane);
     const SharedPlace place =
         locate_shared(warp, in, lane, from, Space::shared, bytes, LINE, "copies from");
-    if (place.block != &block) fail(warp, in, lane, "stores from another block's shared memory");
     check_alignment(warp, in, lane, to);
     block.global().check_bulk_write(warp, in, lane, to, bytes, block.number());
     block.counters.bulk_store_bytes += bytes;
@@ -201,6 +200,7 @@ void decode_bulk_copy(Decoder& decoder, const PtxInstruction& from,
   }
   decoder.expect_operands((loads ? 4 : 3) + multicast + hint);
   decoder.kernel().has_async_proxy = true;
+  to.space = is(0, "shared::cluster") ? Space::cluster : Space::shared;
   Instruction source, mbarrier;
   decoder.read_address(from.operands[0], to);
   decoder.read_address(from.operands[1], source);

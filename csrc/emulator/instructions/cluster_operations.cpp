@@ -39,7 +39,7 @@ void map_address(Warp& warp, const Instruction& in, uint32_t active) {
     constexpr T OWN = (T{1} << RANK_SHIFT) - 1, RANKS = T{0xff} << RANK_SHIFT;
     const T rest = from[lane] & ~(OWN | RANKS);  // the window of a generic address
     warp.lanes<T>(in.operands[0])[lane] =
-        rest | static_cast<T>(rank[lane] + 1) << RANK_SHIFT | (from[lane] & OWN);
+        rest | static_cast<T>(rank[lane]) << RANK_SHIFT | (from[lane] & OWN);
   });
 }
 
@@ -69,8 +69,8 @@ void store_async(Warp& warp, const Instruction& in, uint32_t active) {
     const uint64_t mbarrier = address_of(warp, in.operands[1], in.mode & WIDE_MBARRIER,
                                          static_cast<int64_t>(in.extra), lane);
     BulkLoad load;
-    load.to = locate_shared(warp, in, lane, to, Space::shared, bytes, bytes, "writes");
-    load.mbarrier = locate_shared(warp, in, lane, mbarrier, Space::shared, MBARRIER_BYTES,
+    load.to = locate_shared(warp, in, lane, to, Space::cluster, bytes, bytes, "writes");
+    load.mbarrier = locate_shared(warp, in, lane, mbarrier, Space::cluster, MBARRIER_BYTES,
                                   MBARRIER_BYTES, "uses as an mbarrier");
     load.bytes = bytes;
     load.generic_proxy = true;
@@ -97,7 +97,10 @@ void decode_cluster_barrier(Decoder& decoder, const PtxInstruction&,
   modifiers.take("cluster");
   const bool arrives = modifiers.take("arrive"), waits = !arrives && modifiers.take("wait");
   to.mode = SYNCHRONISES;
-  if (arrives && !modifiers.take("release") && modifiers.take("relaxed")) to.mode = 0;
+  if (arrives && !modifiers.take("release") && modifiers.take("relaxed")) {
+    to.mode = 0;
+    decoder.kernel().has_relaxed_arrivals = true;
+  }
   if (waits) modifiers.take("acquire");
   const bool aligned = modifiers.take("aligned");
   if ((!arrives && !waits) || !modifiers.empty()) decoder.fail("unknown barrier");

@@ -149,7 +149,7 @@ void decode_mbarrier(Decoder& decoder, const PtxInstruction& from,
   if (modifiers.take("shared") || modifiers.take("shared::cta")) {
     to.space = Space::shared;
   } else if ((arrives || counts) && modifiers.take("shared::cluster")) {
-    to.space = Space::shared;
+    to.space = Space::cluster;
     remote = true;
   } else {
     to.space = Space::generic;

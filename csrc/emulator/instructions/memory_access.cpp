@@ -39,7 +39,7 @@ void resolve_shared(Warp& warp, const Instruction& in, uint32_t active, uint32_t
 void resolve_cluster(Warp& warp, const Instruction& in, uint32_t active, uint32_t bytes,
                      AccessKind kind, Addresses& addresses) {
   for_each_lane(active, [&](int lane) {
-    const SharedPlace place = locate_shared(warp, in, lane, addresses.of[lane], Space::shared,
+    const SharedPlace place = locate_shared(warp, in, lane, addresses.of[lane], Space::cluster,
                                             bytes, bytes, verb_of(kind));
     RaceDetector& races = place.block->races;
     if (place.block != warp.block) place.block->note_access(warp.actor, warp.stamp, warp, in);
@@ -116,42 +116,43 @@ Addresses read_addresses(const Warp& warp, uint32_t active, Operand base, bool w
   return addresses;
 }
 
-Space space_of(uint64_t generic, uint64_t& address) {
+Space space_of(const Warp& warp, uint64_t generic, uint64_t& address) {
   const uint64_t window = generic & WINDOW_MASK;
   address = generic;
   if (window != SHARED_WINDOW && window != LOCAL_WINDOW && window != PARAM_WINDOW) {
     return Space::global;
   }
   address = generic & ~WINDOW_MASK;
-  return window == SHARED_WINDOW  ? (address >> RANK_SHIFT != 0 ? Space::cluster : Space::shared)
-         : window == LOCAL_WINDOW ? Space::local
-                                  : Space::param;
+  if (window == LOCAL_WINDOW) return Space::local;
+  if (window == PARAM_WINDOW) return Space::param;
+  const auto rank = static_cast<uint64_t>(warp.context->rank);
+  return address >> RANK_SHIFT == rank ? Space::shared : Space::cluster;
 }
 
 SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                           Space space, uint32_t bytes, uint32_t align, const char* verb) {
   if (space == Space::generic) {
-    space = space_of(address, address);
+    space = space_of(warp, address, address);
     if (space != Space::shared && space != Space::cluster) {
       fail(warp, in, lane, std::string(verb) + " an address that is not in shared memory");
     }
   }
   Block* block = warp.block;
   const uint64_t rank = address >> RANK_SHIFT;
-  if (rank != 0) {
-    if (rank > static_cast<uint64_t>(block->cluster().size())) {
+  if (rank != static_cast<uint64_t>(block->rank()) &&
+      rank < static_cast<uint64_t>(block->cluster().size())) {
+    block = &block->cluster().block(static_cast<int>(rank));
+    if (space == Space::shared) {
       fail(warp, in, lane,
-           std::string(verb) + " shared memory of block " + std::to_string(rank - 1) +
-               " of a cluster of " + std::to_string(block->cluster().size()));
+           std::string(verb) + " shared memory of " + block->name() +
+               ", at an address that is not in the thread's own block (shared::cta)");
     }
-    block = &block->cluster().block(static_cast<int>(rank) - 1);
-    address &= (uint64_t{1} << RANK_SHIFT) - 1;
     if (block->is_done()) {
       fail(warp, in, lane,
            std::string(verb) + " shared memory of " + block->name() + ", which has ended");
     }
   }
-  const auto offset = static_cast<int64_t>(address) - SHARED_BASE;
+  const auto offset = static_cast<int64_t>(address - block->shared.base());
   auto range = [&] {
     return std::string(verb) + " shared memory bytes " + std::to_string(offset) + " to " +
            std::to_string(offset + bytes);

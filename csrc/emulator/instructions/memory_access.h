@@ -27,18 +27,18 @@ void access_memory(Warp& warp, const Instruction& in, uint32_t active, Operand b
 // Checks and counts an access, and turns addresses in one space into addresses in this process.
 void resolve(Warp& warp, const Instruction& in, uint32_t active, Space space, uint32_t bytes,
              AccessKind kind, Addresses& addresses);
-// Returns the space of a generic address, and its address in that space.
-Space space_of(uint64_t generic, uint64_t& address);
+// Returns the space of a generic address, and its address in that space: `shared` for the shared
+// memory of the thread's own block, `cluster` for that of other blocks.
+Space space_of(const Warp& warp, uint64_t generic, uint64_t& address);
 
-// A place in the shared memory of a block of the cluster. Addresses in other blocks hold the rank
-// of the block plus 1 from bit RANK_SHIFT on.
-constexpr int RANK_SHIFT = 24;
+// A place in the shared memory of a block of the cluster.
 struct SharedPlace {
   Block* block;
   uint32_t offset;
 };
 // Finds the place of one thread's access to `bytes` bytes, which must be at a multiple of `align`.
-// `space` is shared or generic. Throws Error.
+// `space` is shared, whose addresses are in the thread's own block, cluster or generic. Throws
+// Error.
 SharedPlace locate_shared(const Warp& warp, const Instruction& in, int lane, uint64_t address,
                           Space space, uint32_t bytes, uint32_t align, const char* verb);
 
@@ -53,11 +53,11 @@ void access_memory(Warp& warp, const Instruction& in, uint32_t active, Operand b
   uint32_t left = active;
   while (left != 0) {
     uint64_t address;
-    const Space space = space_of(addresses.of[__builtin_ctz(left)], address);
+    const Space space = space_of(warp, addresses.of[__builtin_ctz(left)], address);
     uint32_t same = 0;
     Addresses part;
     for_each_lane(left, [&](int lane) {
-      if (space_of(addresses.of[lane], part.of[lane]) == space) same |= 1u << lane;
+      if (space_of(warp, addresses.of[lane], part.of[lane]) == space) same |= 1u << lane;
     });
     for (int lane = 0; lane < LANES; ++lane) {
       if (!is_active(same, lane)) part.of[lane] = address;

@@ -28,14 +28,15 @@ struct Offsets {
 TensorMap read_map(Warp& warp, const Instruction& in, int lane, uint64_t generic) {
   Block& block = *warp.block;
   uint64_t address;
-  const Space space = space_of(generic, address);
+  const Space space = space_of(warp, generic, address);
   const void* bytes = reinterpret_cast<const void*>(address);
   if (address % MAP_ALIGNMENT != 0) {
     fail(warp, in, lane, "uses a tensor map at an address that is not a multiple of 64");
   }
   if (space == Space::param) {
     const uint64_t offset = address - PARAM_BASE;
-    if (offset + MAP_BYTES > block.kernel().param_bytes) {
+    const uint64_t size = block.kernel().param_bytes;
+    if (offset > size || offset + MAP_BYTES > size) {
       fail(warp, in, lane, "uses a tensor map outside the kernel's parameters");
     }
     bytes = block.params() + offset;
@@ -93,8 +94,8 @@ void load(Warp& warp, const Instruction& in, uint32_t active) {
     const uint64_t mbarrier =
         address_of(warp, in.operands[2], in.mode & WIDE_MBARRIER, offsets.mbarrier, lane);
     BulkLoad load;
-    load.to = locate_shared(warp, in, lane, to, Space::shared, bytes, BOX_ALIGNMENT, "copies to");
-    load.mbarrier = locate_shared(warp, in, lane, mbarrier, Space::shared, MBARRIER_BYTES,
+    load.to = locate_shared(warp, in, lane, to, in.space, bytes, BOX_ALIGNMENT, "copies to");
+    load.mbarrier = locate_shared(warp, in, lane, mbarrier, in.space, MBARRIER_BYTES,
                                   MBARRIER_BYTES, "uses as an mbarrier");
     load.bytes = bytes;
     if (in.mode & MULTICAST) {
@@ -124,7 +125,6 @@ void store(Warp& warp, const Instruction& in, uint32_t active) {
         address_of(warp, in.operands[0], in.mode & WIDE_SHARED, in.immediate, lane);
     const SharedPlace place =
         locate_shared(warp, in, lane, from, Space::shared, bytes, BOX_ALIGNMENT, "copies from");
-    if (place.block != &block) fail(warp, in, lane, "stores from another block's shared memory");
     for_each_row(box, [&](const Row& row) {
       const uint32_t count = (row.last - row.first) * element;
       if (count == 0) return;
@@ -136,15 +136,25 @@ void store(Warp& warp, const Instruction& in, uint32_t active) {
   });
 }
 
+// Operand: address of a map. Instruction::extra: start of its window among generic addresses.
+void prefetch_map(Warp& warp, const Instruction& in, uint32_t active) {
+  for_each_lane(active, [&](int lane) {
+    const uint64_t at = address_of(warp, in.operands[0], in.wide_address, in.immediate, lane);
+    read_map(warp, in, lane, in.extra + at);
+  });
+}
+
 void do_nothing(Warp&, const Instruction&, uint32_t) {}
 
-void decode_prefetch(Decoder& decoder, const PtxInstruction&, const std::vector<std::string>& words,
-                     Instruction& to) {
+void decode_prefetch(Decoder& decoder, const PtxInstruction& from,
+                     const std::vector<std::string>& words, Instruction& to) {
   Modifiers modifiers(words);
-  modifiers.take_one_of({"param", "const"});
+  const std::string space = modifiers.take_one_of({"param", "const"});
   if (!modifiers.take("tensormap") || !modifiers.empty()) decoder.fail("unknown prefetch");
   decoder.expect_operands(1);
-  to.handler = do_nothing;
+  decoder.read_address(from.operands[0], to);
+  to.extra = space == "param" ? PARAM_WINDOW : 0;
+  to.handler = prefetch_map;
 }
 
 }  // namespace
@@ -161,11 +171,16 @@ void decode_tensor_copy(Decoder& decoder, const PtxInstruction& from,
   const bool im2col = modifiers.take("im2col");
   if (!im2col) modifiers.take("tile");
   const bool hint = modifiers.take("L2::cache_hint");
+  to.space = Space::shared;
   bool multicast = false, known = tensor && global && !rank.empty();
   if (to_global) {
     known &= !im2col && modifiers.take("shared::cta") && modifiers.take("bulk_group");
   } else if (!prefetches) {
-    known &= modifiers.take("shared::cluster") || modifiers.take("shared::cta");
+    if (modifiers.take("shared::cluster")) {
+      to.space = Space::cluster;
+    } else {
+      known &= modifiers.take("shared::cta");
+    }
     known &= modifiers.take("mbarrier::complete_tx::bytes");
     multicast = modifiers.take("multicast::cluster");
   }

@@ -17,10 +17,10 @@ void proxy_fence(Warp& warp, const Instruction&, uint32_t active) {
   warp.block->races.fence_proxy(warp, active);
 }
 
-void mbarrier_fence(Warp& warp, const Instruction&, uint32_t active) {
+void mbarrier_fence(Warp& warp, const Instruction&, uint32_t) {
   warp.block->mbarriers.fence(warp);
-  warp.fenced.assign(warp.seen.size(), 0);
-  warp.block->races.release_threads(warp, active, warp.fenced.data());
+  warp.fenced = warp.stamp;
+  warp.stamp = warp.context->time.tick();
 }
 
 // Operands: the elected lane, predicate, members.

@@ -51,6 +51,16 @@ void begin_operand(Warp** warps, const Instruction& in, Operand from, int rows, 
   if (!parse_descriptor(uniform(warps, in, from), descriptor)) {
     fail(*warps[0], in, -1, "the descriptor has reserved bits set");
   }
+  // GPUs ignore the leading dimension's offset of a swizzled operand whose rows are contiguous. It
+  // is where the rank ends up if an address enters a descriptor with more than its lowest 18 bits.
+  if (!transposed && descriptor.swizzle_bits > 0 && block.rank() > 0 && descriptor.leading > 16) {
+    fail(*warps[0], in, -1,
+         "the descriptor's leading dimension byte offset is " + std::to_string(descriptor.leading) +
+             ", which a swizzled operand does not use: expected 0 or 16. Mask the address "
+             "(0x3ffff): "
+             "it holds the block's rank in the cluster, " +
+             std::to_string(block.rank()));
+  }
   const uint32_t lines = (1u << descriptor.swizzle_bits) - 1;
   if (((descriptor.start >> 7) & lines) != (static_cast<uint32_t>(descriptor.base) & lines)) {
     fail(*warps[0], in, -1,

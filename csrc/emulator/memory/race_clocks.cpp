@@ -117,7 +117,7 @@ void RaceDetector::fence_proxy(Warp& warp, uint32_t active) {
   };
   fence(warp.seen.data());
   for_each_lane(active & warp.lanes_ahead,
-                [&](int lane) { fence(warp.lane_seen.data() + lane * all * 2); });
+                [&](int lane) { fence(warp.lane_seen.data() + lane * actors_.clock_size()); });
   warp.stamp = time_.tick();
 }
 

@@ -7,7 +7,8 @@
 
 namespace vgg::emulator {
 
-void SharedMemory::start_block(uint32_t bytes) {
+void SharedMemory::start_block(uint32_t bytes, int rank) {
+  base_ = SHARED_BASE + (static_cast<uint64_t>(rank) << RANK_SHIFT);
   bytes_ = bytes;
   lines_.resize((bytes + sizeof(Line) - 1) / sizeof(Line) + 1);
   std::memset(lines_.data(), 0xff, lines_.size() * sizeof(Line));
@@ -17,12 +18,20 @@ void SharedMemory::check(const Warp& warp, const Instruction& in, uint32_t activ
                          uint64_t* addresses, uint32_t bytes, const char* verb) const {
   uint64_t bits = 0, highest = 0;
   for (int i = 0; i < LANES; ++i) {
-    addresses[i] -= SHARED_BASE;
+    addresses[i] -= base_;
     bits |= addresses[i];
     highest = std::max(highest, addresses[i]);
   }
   if (bits % bytes == 0 && highest < bytes_ && highest + bytes <= bytes_) return;
   for_each_lane(active, [&](int lane) {
+    const uint64_t rank = (addresses[lane] + base_) >> RANK_SHIFT;
+    const Dim3& cluster = warp.context->cluster;
+    if (rank != base_ >> RANK_SHIFT && rank < cluster.x * cluster.y * cluster.z) {
+      fail(warp, in, lane,
+           std::string(verb) + " shared memory of " +
+               warp.context->name_of(static_cast<int>(rank)) +
+               ", at an address that is not in the thread's own block (shared::cta)");
+    }
     const auto offset = static_cast<int64_t>(addresses[lane]);
     const std::string range = std::string(verb) + " shared memory bytes " + std::to_string(offset) +
                               " to " + std::to_string(offset + bytes);

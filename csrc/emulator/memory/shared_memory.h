@@ -11,11 +11,14 @@ namespace vgg::emulator {
 
 class SharedMemory {
  public:
-  void start_block(uint32_t bytes);
+  // `rank`: position of the block in its cluster.
+  void start_block(uint32_t bytes, int rank);
   uint32_t bytes() const { return bytes_; }
+  uint64_t base() const { return base_; }  // address of the first byte
   char* data() { return reinterpret_cast<char*>(lines_.data()); }
 
-  // Checks bounds and alignment, and turns addresses into offsets. Throws Error.
+  // Checks bounds and alignment, and turns addresses into offsets. Throws Error, also for addresses
+  // in other blocks: these are in shared::cluster, but not in shared::cta.
   void check(const Warp& warp, const Instruction& in, uint32_t active, uint64_t* addresses,
              uint32_t bytes, const char* verb) const;
 
@@ -25,6 +28,7 @@ class SharedMemory {
 
  private:
   uint32_t bytes_ = 0;
+  uint64_t base_ = SHARED_BASE;
   std::vector<Line> lines_;
 };
 

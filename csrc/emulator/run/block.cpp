@@ -7,6 +7,26 @@
 #include "emulator/run/cluster.h"
 
 namespace vgg::emulator {
+namespace {
+
+template <class T>
+void add_rank(std::vector<Line>& constants, const std::vector<Operand>& addresses, int rank) {
+  for (const Operand address : addresses) {
+    auto* lanes = reinterpret_cast<T*>(reinterpret_cast<char*>(constants.data()) +
+                                       (address & ~CONSTANT_OPERAND));
+    for (int lane = 0; lane < LANES; ++lane) lanes[lane] += static_cast<T>(rank) << RANK_SHIFT;
+  }
+}
+
+// The kernel's constants as the block of that rank sees them.
+std::vector<Line> constants_of_block(const Kernel& kernel, int rank) {
+  std::vector<Line> constants = kernel.constants;
+  add_rank<uint32_t>(constants, kernel.shared_addresses, rank);
+  add_rank<uint64_t>(constants, kernel.wide_shared_addresses, rank);
+  return constants;
+}
+
+}  // namespace
 
 Block::Block(const LaunchState& launch, Cluster& cluster, int rank)
     : races(cluster.time),
@@ -19,11 +39,13 @@ Block::Block(const LaunchState& launch, Cluster& cluster, int rank)
   const size_t lines = (kernel.register_bytes + sizeof(Line) - 1) / sizeof(Line) + 1;
   registers_.resize(lines * warps_.size());
   local_.resize(static_cast<size_t>(kernel.local_bytes) * warps_.size() * LANES);
+  if (rank > 0) constants_ = constants_of_block(kernel, rank);
   const uint32_t threads = launch.block.x * launch.block.y * launch.block.z;
   for (size_t i = 0; i < warps_.size(); ++i) {
     Warp& warp = warps_[i];
     warp.registers = reinterpret_cast<char*>(registers_.data() + i * lines);
-    warp.constants = reinterpret_cast<const char*>(kernel.constants.data());
+    warp.constants =
+        reinterpret_cast<const char*>((rank == 0 ? kernel.constants : constants_).data());
     warp.block = this;
     warp.context = &context_;
     warp.warp_id = static_cast<int>(i);
@@ -84,7 +106,7 @@ void Block::start(Dim3 index) {
   random_ = (options().seed + 1) * 2654435761u ^ (number() + 1) * 2246822519u;
   if (random_ == 0) random_ = 1;
   last_warp_ = options().schedule == Schedule::reverse ? static_cast<int>(warps_.size()) - 1 : 0;
-  shared.start_block(launch_.shared_bytes);
+  shared.start_block(launch_.shared_bytes, rank());
   std::fill(std::begin(barriers_), std::end(barriers_), Barrier());
   mbarriers.start_block();
   warpgroups.assign((warps_.size() + WARPGROUP - 1) / WARPGROUP, {});
@@ -106,7 +128,7 @@ void Block::start(Dim3 index) {
     std::fill(std::begin(warp.bulk_committed), std::end(warp.bulk_committed), 0);
     std::fill(std::begin(warp.polled), std::end(warp.polled), 0);
     warp.registers_held = kernel().launch_registers;
-    warp.fenced.clear();
+    warp.fenced = 0;
     if (kernel().has_wgmma) {
       warp.register_state.assign(kernel().register_bytes / REGISTER_BYTES + 1, 0);
     }

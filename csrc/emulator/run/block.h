@@ -120,6 +120,7 @@ class Block {
   int last_warp_ = 0;
   std::vector<Warp> warps_;
   std::vector<Line> registers_;
+  std::vector<Line> constants_;  // the kernel's, with the block's rank in addresses; or empty
   std::vector<char> local_;
   struct Access {
     uint32_t stamp = 0;

@@ -52,8 +52,12 @@ void Block::note_access(int actor, uint32_t stamp, const Warp& by, const Instruc
 void Block::check_accesses(const Warp& warp, const Instruction& in) {
   if (accesses_.empty() || !options().races) return;
   Clock seen = warp.seen;
-  for (const Warp& other : warps_)
-    join(seen.data(), other.seen.data(), static_cast<int>(seen.size()));
+  const auto size = static_cast<int>(seen.size());
+  for (const Warp& other : warps_) {
+    join(seen.data(), other.seen.data(), size);
+    for_each_lane(other.lanes_ahead,
+                  [&](int lane) { join(seen.data(), other.lane_seen.data() + lane * size, size); });
+  }
   for (size_t actor = 0; actor < accesses_.size(); ++actor) {
     const Access& access = accesses_[actor];
     if (access.stamp <= seen[actor]) continue;

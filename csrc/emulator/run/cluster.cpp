@@ -13,6 +13,7 @@ Cluster::Cluster(const LaunchState& launch) : launch_(launch) {
   actors.mbarriers = kernel.has_mbarriers ? MAX_MBARRIERS : 0;
   actors.blocks = static_cast<int>(launch.cluster.x * launch.cluster.y * launch.cluster.z);
   actors.proxies = kernel.has_async_proxy;
+  actors.inits = kernel.has_relaxed_arrivals;
   for (int rank = 0; rank < actors.blocks; ++rank) {
     blocks_.push_back(std::make_unique<Block>(launch, *this, rank));
   }
@@ -104,10 +105,9 @@ void Cluster::arrive(Warp& warp, const Instruction& in, uint32_t active, bool re
   }
   RaceDetector& races = warp.block->races;
   if (!releases) {
-    // A relaxed arrival releases what the last fence.mbarrier_init released.
-    if (!warp.fenced.empty()) {
-      join(released_.data(), warp.fenced.data(), static_cast<int>(released_.size()));
-    }
+    // The initialisations before the last fence.mbarrier_init, and no other access.
+    uint32_t& released = released_[time.actors.first_init() + warp.actor];
+    released = std::max(released, warp.fenced);
   } else if (active == warp.live) {
     races.release(warp, released_.data(), true);
   } else {

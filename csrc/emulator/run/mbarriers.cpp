@@ -89,11 +89,14 @@ Mbarrier& Mbarriers::find(const Warp& warp, const Instruction& in, int lane, uin
     return " that " + races_.who(found->init_access, warp) + " initialised (" +
            context_.kernel.where(*found->init) + ')';
   };
-  if (found->init_stamp > seen[own] && !(own == warp.actor && found->init_lane == lane)) {
+  const Actors& actors = context_.time.actors;
+  const bool seen_init = found->init_stamp <= seen[own] ||
+                         (actors.inits && found->init_stamp <= seen[actors.first_init() + own]) ||
+                         (own == warp.actor && found->init_lane == lane);
+  if (!seen_init) {
     fail(warp, in, lane, "uses " + at(offset) + who() + " without a barrier in between");
   }
   const bool remote = warp.context != &context_;
-  const Actors& actors = context_.time.actors;
   const bool shown =
       found->fenced || (actors.proxies && found->init_stamp <= seen[actors.all() + own]);
   if (by_async && !remote && !shown) {

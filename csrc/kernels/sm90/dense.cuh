@@ -194,6 +194,8 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   const DenseWork work = DenseWork::of<Tile>(p);
   ptx::griddepcontrol_launch_dependents();
   if (threadIdx.x == 0) {
+    ptx::prefetch_tensor_map(&p.w);  // @prefetch_maps
+    ptx::prefetch_tensor_map(&p.x);
     dense_ring<Tile>(smem).init(1, Tile::WARPS);  // @stage_arrivals
     ptx::fence_mbarrier_init();                   // @barriers_made
   }
@@ -208,6 +210,8 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   ptx::named_barrier(static_cast<int>(NamedBarrier::consumers),
                      32 * Tile::WARPS);  // @products_done
   write_sums<Tile>(acc, reinterpret_cast<float*>(dynamic_smem), warp_id / 4);
+  // Both barriers release and acquire: they order sums before reads, and reads before a block's
+  // end.
   cluster_sync();  // @sums_written: by all splits
   write_results<T, Tile>(p, work, smem);
   cluster_sync();  // @last_sync: the other blocks have read this block's sums

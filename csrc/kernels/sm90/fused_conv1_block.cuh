@@ -133,6 +133,8 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
       __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);  // the same in all lanes, as the compiler sees
   ptx::griddepcontrol_launch_dependents();            // this kernel itself waits for no launch
   if (threadIdx.x == 0) {
+    ptx::prefetch_tensor_map(&p.w2);  // @prefetch_maps
+    ptx::prefetch_tensor_map(&p.y);
     ptx::mbarrier_init(smem + offsetof(Storage, filters_full), 1);
     // @pixels_arrivals
     PixelRing(smem + offsetof(Storage, pixel_barriers)).init(Tile::WARPS, Tile::WARPS);

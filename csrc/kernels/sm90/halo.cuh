@@ -106,7 +106,9 @@ class HaloPolicy {
                                         const Prefetch&)
       : p_(p), k0_(work.k0), coord_(coord(p, work, consumer)) {}
 
-  __device__ __forceinline__ static constexpr bool writes_sums() { return Tile::SPLIT; }
+  __device__ __forceinline__ static constexpr bool writes_sums(const ConvParams&) {
+    return Tile::SPLIT;
+  }
 
   // In-bounds sums -> partial: one access is eight pixels by eight channels.
   __device__ __forceinline__ void write_sums(const Sums& acc) const {

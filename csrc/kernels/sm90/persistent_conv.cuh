@@ -24,9 +24,9 @@
 //   coord(p, work, i)           the pixels of box i of a stage, of Tile::STAGE_BOXES
 //   load(p, coord, c, part, …)  copies that box of 64 channels from c on, the part-th of its chunk
 //   operands(…, tap, a, b)      the two descriptors of a tap in given stages of pixels and filters
+//   writes_sums(p)              whether sums are written instead of y, by write_sums(acc)
 //   Prefetch(p, work)           what is read from global memory before the products start
 //   Policy(p, work, consumer, prefetch)  the epilogue of one unit:
-//     writes_sums()             whether sums are written instead of y, by write_sums(acc)
 //     write_subtile(…), store_subtile(…)  one part of y: to shared memory, and from there to y
 
 #pragma once
@@ -109,16 +109,21 @@ __device__ __forceinline__ FilterRing<Tile> filter_ring(uint32_t smem) {
   return FilterRing<Tile>(smem + offsetof(ConvStorage<Tile>, filter_barriers));
 }
 
-// For all threads. No block copies to another before the barriers of both are made.
-template <class Tile>
-__device__ __forceinline__ void make_barriers(uint32_t smem) {
+// For all threads. No block copies to another before the barriers of both are made. Tensor maps are
+// fetched meanwhile.
+template <class Policy>
+__device__ __forceinline__ void make_barriers(const ConvParams& p, uint32_t smem) {
+  using Tile = typename Policy::Tile;
   constexpr int WARPS = 4 * Tile::CONSUMERS;
   if (threadIdx.x == 0) {
-    pixel_ring<Tile>(smem).init(1, WARPS);                   // @pixels_arrivals
-    filter_ring<Tile>(smem).init(1, WARPS * Tile::CLUSTER);  // @filters_arrivals
-    ptx::fence_mbarrier_init();                              // @barriers_made
+    ptx::prefetch_tensor_map(&p.w);  // @prefetch_maps
+    ptx::prefetch_tensor_map(&p.x);
+    if (!Policy::writes_sums(p)) ptx::prefetch_tensor_map(&p.y);  // @prefetch_y
+    pixel_ring<Tile>(smem).init(1, WARPS);                        // @pixels_arrivals
+    filter_ring<Tile>(smem).init(1, WARPS * Tile::CLUSTER);       // @filters_arrivals
+    ptx::fence_mbarrier_init();                                   // @barriers_made
   }
-  cluster_or_block_sync<Tile::CLUSTER>();
+  mbarriers_sync<Tile::CLUSTER>();
 }
 
 // The producer of pixels, one thread: STAGE_BOXES boxes of 64 channels at a time.
@@ -185,6 +190,15 @@ __device__ __forceinline__ void load_filters(const ConvParams& p, uint32_t smem)
           ring.advance();
         }
       }
+    }
+  }
+  if constexpr (Tile::CLUSTER > 1) {
+    // Consumers of the other block arrive at this block's barriers: its shared memory lives until
+    // they have released all stages. The block itself waits for everything else that others send.
+#pragma unroll 1
+    for (int i = 0; i < Tile::FILTER_STAGES; ++i) {  // @last_stages
+      ring.wait_empty();                             // @last_releases
+      ring.advance();
     }
   }
 }
@@ -289,7 +303,7 @@ __device__ __forceinline__ void consume(const ConvParams& p, uint32_t smem, int 
     float acc[Tile::M_TILES][Tile::SUMS];
     multiply<Policy>(acc, pixels, filters, smem, consumer, chunks);
     const Policy policy(p, work, consumer, prefetch);
-    if (policy.writes_sums()) {
+    if (Policy::writes_sums(p)) {
       policy.write_sums(acc);
     } else {
       write_results(policy, acc, p.relu, smem, consumer, is_store_leader);
@@ -309,18 +323,16 @@ __device__ __forceinline__ void persistent_conv(const ConvParams& p) {
   const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
   const int warpgroup_id = warp_id / 4;
   ptx::griddepcontrol_launch_dependents();
-  make_barriers<Tile>(smem);  // @first_sync
+  make_barriers<Policy>(p, smem);  // @first_sync
   // 128 (40 + 2 * 232) registers are the 384 * 168 of the launch.
   if (warpgroup_id == Tile::CONSUMERS) {
     ptx::decrease_registers<40>();  // @decrease_registers
     if (warp_id == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Policy>(p, smem);
     if (warp_id == 4 * Tile::CONSUMERS + 1 && ptx::elect_one()) load_filters<Tile>(p, smem);
-    __syncwarp();
   } else {
     ptx::increase_registers<232>();
     consume<Policy>(p, smem, warpgroup_id, warp_id % 4 == 0 && ptx::elect_one());
   }
-  cluster_exit_sync<Tile::CLUSTER>();  // @last_sync
 }
 
 }  // namespace vgg::sm90

@@ -79,8 +79,8 @@ class SwapAbPolicy {
                                           const Prefetch& prefetch)
       : p_(p), k0_(work.k0 + consumer * Tile::CHANNELS), prefetch_(prefetch) {}
 
-  __device__ __forceinline__ bool writes_sums() const {
-    return Tile::SPLIT && p_.partial != nullptr;
+  __device__ __forceinline__ static bool writes_sums(const ConvParams& p) {
+    return Tile::SPLIT && p.partial != nullptr;
   }
 
   // In-bounds sums -> partial: eight neighbouring channels, a sector of 32 bytes, at a time.

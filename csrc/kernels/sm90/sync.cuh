@@ -19,29 +19,22 @@ __device__ __forceinline__ int consumer_barrier(int consumer) {
   return static_cast<int>(NamedBarrier::consumer_0) + consumer;
 }
 
-// Waits for all threads of the cluster.
+// Waits for all threads of the cluster, and for their memory accesses.
 __device__ __forceinline__ void cluster_sync() {
   ptx::cluster_arrive();
   ptx::cluster_wait();
 }
 
-// Waits for all threads of the block, or of the cluster.
+// Waits for all threads of the block, or of the cluster, so that they may use mbarriers that single
+// threads have made and fenced. Orders nothing else between blocks: a release would make every
+// thread wait until its stores are visible to the whole GPU.
 template <int CLUSTER>
-__device__ __forceinline__ void cluster_or_block_sync() {
+__device__ __forceinline__ void mbarriers_sync() {
   if constexpr (CLUSTER == 1) {
     __syncthreads();  // @block_sync
   } else {
-    cluster_sync();
-  }
-}
-
-// Keeps a block's shared memory alive until the other blocks of the cluster have ended, too: they
-// may still send to it.
-template <int CLUSTER>
-__device__ __forceinline__ void cluster_exit_sync() {
-  if constexpr (CLUSTER > 1) {
-    __syncwarp();  // single threads were at work
-    cluster_or_block_sync<CLUSTER>();
+    ptx::cluster_arrive_relaxed();
+    ptx::cluster_wait();
   }
 }
 

@@ -11,7 +11,9 @@ from support.mutants.edits import (
     ARRIVALS,
     DEADLOCK,
     EXPECT,
+    NO_BARRIER,
     RACE,
+    RANK,
     TOO_EARLY,
     UNWRITTEN,
     WRONG,
@@ -25,6 +27,7 @@ from support.mutants.edits import (
     is_zero,
     keeps,
     replaces,
+    unmasked_addresses,
     with_operand,
 )
 from support.mutants.ptx_text import Statement, Text
@@ -47,6 +50,16 @@ def syncs_its_own_block(tag: str) -> Edit:
         replaces("barrier.cluster.arrive", "^.*$", "bar.sync 0;", tag),
         deletes("barrier.cluster.wait", tag),
     )
+
+
+def does_not_repeat(s: Statement) -> str | None:
+    return "" if s.text.startswith("@") else None
+
+
+def fence_at_the_start(text: Text) -> None:
+    """The fence stands before all initialisations."""
+    prefetch = text.find("prefetch.tensormap")[0]
+    text.append(prefetch, "fence.mbarrier_init.release.cluster;")
 
 
 def copies_to(blocks: str) -> Edit:
@@ -112,19 +125,25 @@ UNMADE = ("that is not initialised", "initialised")
 MUTANTS = [
     # Waits between the blocks.
     mutant("starts-without-the-other", syncs_its_own_block("first_sync"), *UNMADE),
-    mutant(
-        "starts-with-a-relaxed-barrier",
-        replaces("barrier.cluster.arrive", "release", "relaxed", "first_sync"),
-        *UNMADE,
-        only_races=True,
-    ),
-    mutant("ends-without-the-other", syncs_its_own_block("last_sync"), *ENDS),
+    mutant("ends-without-the-other", does_not_wait("last_releases"), *ENDS),
+    mutant("ends-with-the-next-stage", each("bra", "last_stages", by=does_not_repeat), *ENDS),
+    # The relaxed barrier shows only what the fence has released.
     mutant(
         "barriers-without-a-fence",
         deletes("fence.mbarrier_init", "barriers_made"),
-        "without a fence.mbarrier_init or fence.proxy.async in between",
+        NO_BARRIER,
         only_races=True,
     ),
+    mutant(
+        "fence-before-the-barriers",
+        all_of(
+            deletes("fence.mbarrier_init", "barriers_made"),
+            fence_at_the_start,
+        ),
+        NO_BARRIER,
+        only_races=True,
+    ),
+    mutant("descriptors-with-a-rank", unmasked_addresses, RANK),
     mutant("keeps-filters", deletes("mbarrier.arrive", "release_cluster"), DEADLOCK),
     mutant(
         "gives-back-to-itself",
@@ -213,6 +232,10 @@ MUTANTS = [
 ]
 
 HARMLESS = [
+    mutant(
+        "starts-with-a-release",
+        replaces("barrier.cluster.arrive", "relaxed", "release", "first_sync"),
+    ),
     mutant(
         "gives-back-with-a-wide-scope",
         replaces("mbarrier.arrive", "arrive", "arrive.release.cluster", "release_cluster"),

@@ -10,6 +10,7 @@ from support.mutants.edits import (
     FLIGHT,
     NO_BARRIER,
     RACE,
+    RANK,
     TOO_EARLY,
     UNWRITTEN,
     WRONG,
@@ -22,6 +23,7 @@ from support.mutants.edits import (
     moves_boxes,
     replaces,
     twice,
+    unmasked_addresses,
     with_operand,
     without_xor,
 )
@@ -126,6 +128,22 @@ MUTANTS = [
         "which has ended",
         case=SPLIT,
     ),
+    mutant(
+        "adds-after-a-relaxed-barrier",
+        replaces("barrier.cluster.arrive", "release", "relaxed", "sums_written"),
+        *RACE,
+        UNWRITTEN,
+        case=SPLIT,
+        only_races=True,
+    ),
+    mutant(
+        "ends-after-a-relaxed-barrier",
+        replaces("barrier.cluster.arrive", "release", "relaxed", "last_sync"),
+        "may still access its shared memory",
+        case=SPLIT,
+        only_races=True,
+    ),
+    mutant("descriptors-with-a-rank", unmasked_addresses, RANK, case=SPLIT),
     mutant("one-split-twice", one_split_twice, WRONG, case=SPLIT),
     mutant(
         "two-warps-write-the-same-features",

@@ -29,6 +29,7 @@ OUTSIDE = ("past its", "before its", "which is in no buffer")
 DEADLOCK = ": deadlock: "
 ARRIVALS = "arrivals in this phase"
 USED = "that a wgmma.mma_async in flight uses"
+RANK = "it holds the block's rank in the cluster"
 TOO_EARLY = "before griddepcontrol.wait, while launches before this one may still run"
 
 WAIT, EXPECT = "mbarrier.try_wait", "mbarrier.arrive.expect_tx"
@@ -148,6 +149,18 @@ def does_not_wait(*tags: str) -> Edit:
 def without_xor(*tags: str) -> Edit:
     """The first operand of every XOR stays as it is."""
     return keeps("xor.b32", 1, *tags)
+
+
+def unmasked_addresses(text: Text) -> None:
+    """Descriptors are made of whole addresses, not of their 18 bits.
+
+    The lines of these instructions say nothing: the compiler moves them. Bits that are zero anyway
+    need not be in the mask.
+    """
+    masks = [s for s in text.find("and.b32") if s.operands[2] in ("262128", "261120")]
+    assert len(masks) >= 2, "A and B"
+    for mask in masks:
+        text.replace(mask, move(mask, mask.operands[1]))
 
 
 def moves_boxes(which: int, *tags: str) -> Edit:

@@ -19,6 +19,7 @@ from support.mutants.edits import (
     NO_SYNCWARP,
     OUTSIDE,
     RACE,
+    RANK,
     TOO_EARLY,
     UNWRITTEN,
     USED,
@@ -34,6 +35,7 @@ from support.mutants.edits import (
     moves_boxes,
     replaces,
     twice,
+    unmasked_addresses,
     with_operand,
     without_xor,
 )
@@ -110,6 +112,20 @@ MUTANTS = [
         DEADLOCK,
         *RACE,
         case=PAIR,
+    ),
+    mutant("descriptors-with-a-rank", unmasked_addresses, RANK, case=PAIR),
+    mutant(
+        "ends-before-the-other-block",
+        does_not_wait("last_releases"),
+        "may still access its shared memory",
+        "which has ended",
+        case=PAIR,
+    ),
+    mutant(
+        "fetches-a-missing-map",
+        deletes("bra", "prefetch_y"),
+        "that are not a tensor map",
+        case=SPLIT,
     ),
     # Products.
     mutant("without-wgmma-fence", deletes("wgmma.fence", "wgmma_fence"), "without a"),

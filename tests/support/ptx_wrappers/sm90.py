@@ -61,7 +61,8 @@ def draw_load(
 
 def load(kernel: str, wrapper: str, shape: tuple[int, ...], box: tuple[int, ...]) -> Wrapper:
     return Wrapper(
-        kernel, (wrapper, "mbarrier_arrive_expect_tx", *BARRIER, "shared_address"),
+        kernel,
+        (wrapper, "prefetch_tensor_map", "mbarrier_arrive_expect_tx", *BARRIER, "shared_address"),
         draw_load(shape, box), loaded(box), (box[::-1], "uint16"), module=SM90,
         maps={"x": Map(box)},
     )  # fmt: skip
@@ -165,7 +166,8 @@ WRAPPERS = [
     Wrapper(
         "ptx_cluster",
         ("cluster_address", "mbarrier_arrive_cluster", "tma_load_2d_multicast",
-         "mbarrier_arrive_expect_tx", *BARRIER, *CLUSTER, "shared_address"),
+         "mbarrier_arrive_expect_tx", *BARRIER, *CLUSTER, "cluster_arrive_relaxed",
+         "shared_address"),
         draw_rounds, shared_by_two, ((3, 2, 16, ROW), "uint16"), module=SM90,
         maps={"x": Map(TWO_DIMENSIONS["box"])},
     ),

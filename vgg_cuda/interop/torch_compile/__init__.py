@@ -6,6 +6,9 @@ rest of the graph stays unchanged. PyTorch runs a replaced part itself in calls 
 gradient, autocast, a transform, the capture of a CUDA graph, or a dtype or device without kernels
 (the CPU has kernels for float32 only).
 
+``options={"arch": "sm_80"}`` names the architecture that GPU kernels are planned for, by default
+that of the GPU; it has no effect on the CPU.
+
 Results equal PyTorch's except for rounding, in PyTorch's memory format; channels_last inputs are
 read without a copy. On the CPU an infinity or NaN may reach a few more pixels than in PyTorch:
 Winograd's tiles are 4x4. Shapes may change from call to call. Weights are packed once, and again
@@ -22,6 +25,7 @@ when they change; see ``torch_cache.py``, whose ``refresh()`` is necessary after
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import threading
 from collections.abc import Callable, Sequence
@@ -37,6 +41,8 @@ except ImportError as error:
 from torch import fx
 from torch._dynamo.utils import counters
 
+from ...backends import DeviceError, check_known_arch
+from ..torch_ops import backend_of
 from .match import Part, find_stages
 from .stage import Stage
 
@@ -52,21 +58,17 @@ def backend(
 ) -> Callable[..., Any]:
     """Return a function that runs ``gm`` with kernels; ``gm`` itself does not change.
 
-    ``torch.compile`` calls this function. ``mode`` has no effect. Raises ``ValueError`` for
-    options: the backend has none.
+    ``torch.compile`` calls this function. ``mode`` has no effect. Raises ``ValueError`` for unknown
+    options, for an unknown ``arch``, and for one that the GPU of an input cannot run.
     """
-    unknown = sorted(set(options.get("options") or {}) | (set(options) - {"mode", "options"}))
-    if unknown:
-        raise ValueError(
-            f"torch.compile: options: backend vgg_cuda has no options, got {', '.join(unknown)}"
-        )
+    arch = _arch(options, example_inputs)
     fused = fx.GraphModule(gm, copy.deepcopy(gm.graph))
     stages = find_stages(fused.graph)
     if not stages:
         _count(fallback=1, reasons={"nothing matched"})
         return gm.forward
     for stage in reversed(stages):  # a stage reads nodes before it, which must still exist
-        _replace(fused.graph, stage)
+        _replace(fused.graph, stage, arch)
     fused.graph.lint()
     fused.recompile()
     _forget_examples(fused.graph)
@@ -86,6 +88,27 @@ def backend(
     return run
 
 
+def _arch(given: dict[str, Any], example_inputs: Sequence[Any]) -> str | None:
+    """Return the option ``arch``, after a report about kernels that are off on the inputs' GPUs."""
+    options = dict(given.get("options") or {})
+    arch: str | None = options.pop("arch", None)
+    unknown = sorted({*options, *(set(given) - {"mode", "options"})})
+    if unknown:
+        raise ValueError(
+            "torch.compile: options: expected none but arch for backend vgg_cuda, got "
+            f"{', '.join(unknown)}"
+        )
+    tensors = [each for each in example_inputs if isinstance(each, torch.Tensor)]
+    try:
+        check_known_arch(arch)
+        for device in {each.device for each in tensors if each.is_cuda}:
+            with contextlib.suppress(DeviceError):  # PyTorch runs the graph
+                backend_of(device, arch).report_families()
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"torch.compile: options: {error}") from None
+    return arch
+
+
 def _fell_back(reason: str) -> None:
     if (reasons := _reasons.get()) is not None:
         reasons.add(reason)
@@ -99,7 +122,7 @@ def _count(matched: int = 0, fallback: int = 0, reasons: Sequence[str] | set[str
             counters["vgg_cuda_fallback"][reason] += 1
 
 
-def _replace(graph: fx.Graph, parts: list[Part]) -> None:
+def _replace(graph: fx.Graph, parts: list[Part], arch: str | None) -> None:
     """Replace all nodes of ``parts`` by one call of a ``Stage``."""
     nodes = [node for part in parts for node in part.nodes]
     arguments = [parts[0].x]
@@ -115,6 +138,7 @@ def _replace(graph: fx.Graph, parts: list[Part]) -> None:
         tuple(replace(s, params=positions(s.params), norm=positions(s.norm)) for s in steps),
         original=_cut_out(graph, nodes, arguments),
         fell_back=_fell_back,
+        arch=arch,
     )
 
     def vgg_cuda_stage(*given: Any) -> Any:  # fx writes a function's name into its code

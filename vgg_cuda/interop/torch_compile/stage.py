@@ -41,16 +41,18 @@ class Stage:
 
     ``original`` is the part of the graph that they replace. If the kernels cannot run a call, the
     stage reports the reason to ``fell_back`` and calls ``original`` with the same arguments.
+    ``arch`` is the architecture that GPU kernels are planned for, by default that of the GPU.
     """
 
     steps: tuple[Step, ...]
     original: Callable[..., Any]
     fell_back: Callable[[str], None]
+    arch: str | None = None
 
     def __call__(self, x: Any, *params: Any) -> Any:
         """Return the result of ``original``, by this package's kernels if possible."""
         arguments = (x, *params)
-        reason = why_not(x, params) or self._misshapen(arguments)
+        reason = why_not(x, params, self.arch) or self._misshapen(arguments)
         spatial = self.steps[0].kind != "linear"
         channels_last: bool | None = False
         if reason is None and spatial:
@@ -59,7 +61,7 @@ class Stage:
         if reason is not None:
             self.fell_back(reason)
             return self.original(*arguments)
-        backend = backend_of(x.device)
+        backend = backend_of(x.device, self.arch)
         with backend.session():
             if not spatial:
                 return self._linear(backend, x, arguments)
@@ -70,7 +72,8 @@ class Stage:
         (step,) = self.steps
         w, bias = _pick(arguments, step.params)
         rows = x.detach().reshape(-1, x.shape[-1])
-        y: Tensor = ops.linear(rows.contiguous(), packed_linear(backend, w, bias), relu=step.relu)
+        packed = packed_linear(backend, w, bias)
+        y: Tensor = ops.linear(rows.contiguous(), packed, relu=step.relu, device=backend)
         return y.view(*x.shape[:-1], w.shape[0])
 
     def _spatial(self, backend: Backend, y: Any, arguments: Sequence[Any]) -> Tensor:
@@ -78,16 +81,17 @@ class Stage:
         waiting: tuple[Step, Any] | None = None  # the first convolution of a fused block
         for step, after in zip(self.steps, (*self.steps[1:], None), strict=True):
             if step.kind == "maxpool2x2":
-                y = ops.maxpool2x2(y)
+                y = ops.maxpool2x2(y, device=backend)
                 continue
             w, bias = _pick(arguments, step.params)
             packed = packed_conv3x3(backend, w, bias, _norm(arguments, step))
             if waiting is not None:
-                y, waiting = ops.fused_conv1_block(y, waiting[1], None, packed, None), None
+                y = ops.fused_conv1_block(y, waiting[1], None, packed, None, device=backend)
+                waiting = None
             elif _is_fused_conv1_block(y, step, after):
                 waiting = step, packed
             else:
-                y = ops.conv3x3(y, packed, relu=step.relu, pool=step.pool)
+                y = ops.conv3x3(y, packed, relu=step.relu, pool=step.pool, device=backend)
         result: Tensor = y
         return result
 
@@ -137,7 +141,7 @@ class Stage:
         return None
 
 
-def why_not(x: Any, params: Iterable[Any]) -> str | None:
+def why_not(x: Any, params: Iterable[Any], arch: str | None = None) -> str | None:
     """Return why PyTorch must compute with x and ``params``; None if kernels may.
 
     Reasons are gradients, autocast, transforms, modes that follow operators, subclasses of tensors,
@@ -157,7 +161,7 @@ def why_not(x: Any, params: Iterable[Any]) -> str | None:
     if x.device.type not in ("cpu", "cuda"):
         return f"device {x.device.type}"
     try:
-        backend = backend_of(x.device)
+        backend = backend_of(x.device, arch)
     except DeviceError:
         return f"device {x.device.type} cannot be used by vgg_cuda"
     if dtype_name(x.dtype) not in backend.dtypes:

@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import torch
 
 
-def from_torch(module: torch.nn.Module, *, dtype: Any = None) -> torch.nn.Module:
+def from_torch(
+    module: torch.nn.Module, *, dtype: Any = None, arch: str | None = None
+) -> torch.nn.Module:
     """Return a module like ``module`` whose inference runs on this package's kernels.
 
     ``module`` is a VGG: 3x3 convolutions, batch norms after them, ReLUs, 2x2 max-pools, an average
@@ -32,16 +34,18 @@ def from_torch(module: torch.nn.Module, *, dtype: Any = None) -> torch.nn.Module
     kinds of calls. ``result.why`` says why the last call ran the original, None if kernels ran.
 
     ``dtype`` is the kernels' precision, by default the parameters' own: float32 on the CPU;
-    float32, tf32, float16 or bfloat16 on GPUs. Weights are packed here for their device, and again
-    in the next call after they have changed. Writes that PyTorch does not count need
-    ``result.refresh()``: writes through ``parameter.data``, by collectives such as
-    ``torch.distributed.broadcast(parameter, 0)``, by replayed CUDA graphs, by a compiled step of an
-    optimizer with ``fused=True``, and on a GPU updates of running statistics that
-    ``num_batches_tracked`` does not count. Inference tensors are packed for every call.
+    float32, tf32, float16 or bfloat16 on GPUs. ``arch``, such as "sm_80", is the architecture that
+    GPU kernels are planned for, by default that of the GPU; it has no effect on the CPU. Weights
+    are packed here for their device, and again in the next call after they have changed. Writes
+    that PyTorch does not count need ``result.refresh()``: writes through ``parameter.data``, by
+    collectives such as ``torch.distributed.broadcast(parameter, 0)``, by replayed CUDA graphs, by a
+    compiled step of an optimizer with ``fused=True``, and on a GPU updates of running statistics
+    that ``num_batches_tracked`` does not count. Inference tensors are packed for every call.
 
     Raises ``UnsupportedError``, a ``ValueError`` that names the layer, for other networks,
-    ``TypeError`` for other objects, ``ValueError`` for an unknown dtype, ``DeviceError`` for
-    parameters on a GPU that this package cannot use, ``ImportError`` without PyTorch.
+    ``TypeError`` for other objects, ``ValueError`` for an unknown dtype or arch, and for an arch
+    that the GPU cannot run, ``DeviceError`` for parameters on a GPU that this package cannot use,
+    ``ImportError`` without PyTorch. Warns as :meth:`VGG.load` for parameters on a GPU.
     """
     try:
         from .accelerated import accelerate
@@ -49,5 +53,5 @@ def from_torch(module: torch.nn.Module, *, dtype: Any = None) -> torch.nn.Module
         if error.name != "torch":
             raise
         raise ImportError('from_torch needs PyTorch: pip install "vgg-cuda[torch]"') from None
-    result: torch.nn.Module = accelerate(module, dtype)
+    result: torch.nn.Module = accelerate(module, dtype, arch)
     return result

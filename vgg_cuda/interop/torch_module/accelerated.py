@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ...arrays import dtype_name, kind
+from ...backends import check_known_arch
 from ...weights.chain.layers import UnsupportedError
 from .runtime import Calls, Runtime
 
@@ -38,21 +39,26 @@ class Accelerated:
         _runtime(self).packed.clear()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Copy or pickle the original module and the requested dtype."""
-        return _again, (original(self), _runtime(self).dtype)
+        """Copy or pickle the original module and the requested dtype and arch."""
+        runtime = _runtime(self)
+        return _again, (original(self), runtime.dtype, runtime.arch)
 
 
-def accelerate(module: Any, dtype: Any) -> Any:
+def accelerate(module: Any, dtype: Any, arch: str | None) -> Any:
     """Return ``module`` accelerated; see ``vgg_cuda.from_torch``."""
     if not isinstance(module, torch.nn.Module):
         raise TypeError(f"from_torch: expected a torch.nn.Module, got {kind(module)}")
     name = None if dtype is None else dtype_name(dtype)
     if name not in (None, *DTYPES):
         raise ValueError(f"from_torch: dtype: expected {' or '.join(DTYPES)}, got {name!r}")
+    try:
+        check_known_arch(arch)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"from_torch: {error}") from None
     if isinstance(module, Accelerated):
         module = original(module)
     _check_class(module)
-    accelerated = _again(module, name)
+    accelerated = _again(module, name, arch)
     _runtime(accelerated).prepare(module)
     return accelerated
 
@@ -63,8 +69,9 @@ def original(accelerated: Any) -> Any:
     return _sharing(type(accelerated).__mro__[2], state)
 
 
-def _again(module: Any, dtype: str | None) -> Any:
-    return _sharing(_subclass(module.__class__), module.__dict__ | {RUNTIME: Runtime(dtype)})
+def _again(module: Any, dtype: str | None, arch: str | None) -> Any:
+    state = module.__dict__ | {RUNTIME: Runtime(dtype, arch)}
+    return _sharing(_subclass(module.__class__), state)
 
 
 def _sharing(cls: type, state: dict[str, Any]) -> Any:

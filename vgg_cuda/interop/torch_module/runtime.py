@@ -38,8 +38,8 @@ class Calls(NamedTuple):
 class Runtime:
     """The state that ``from_torch`` adds to a module: counts and packed weights."""
 
-    def __init__(self, dtype: str | None = None) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: str | None = None, arch: str | None = None) -> None:
+        self.dtype, self.arch = dtype, arch
         self.packed = Packed()
         self.calls = Calls(0, 0)
         self.why: str | None = None
@@ -107,14 +107,14 @@ class Runtime:
                         f"parameters, got {like.dtype} on {like.device}"
                     )
         precision = self.precision(like)
-        device = str(like.device)
+        device, arch = str(like.device), self.arch if like.is_cuda else None
         one_size = tuple(size) if recorder.one_size else None
         source = type(recorder.module).__name__
 
         def pack() -> Packable:
             try:
                 weights = make_weights(recorder.steps, source, one_size)
-                return VGG(weights, device=device, dtype=precision)
+                return VGG(weights, device=device, dtype=precision, arch=arch)
             except (WeightsError, DeviceError) as error:
                 return error
 
