@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from vgg_cuda import VGG, AssumedWarning, notices
 from vgg_cuda.configs import Config
+from vgg_cuda.images.normalization import Normalization
 from vgg_cuda.images.presets import PRESETS
-from vgg_cuda.weights import he_weights, load_weights, save, save_torchvision
+from vgg_cuda.weights import WeightsError, he_weights, load_weights, save, save_torchvision
 from vgg_cuda.weights.convert import convert
 from vgg_cuda.weights.labels import read_labels
+from vgg_cuda.weights.metadata import KEY, to_metadata
 
 CONFIG = Config("net", (4, "M", 4, "M", 8, "M", 8, "M", 8, "M"), (5, 3))
 WEIGHTS = replace(he_weights(CONFIG, 0), preset_stated=False)
@@ -109,3 +112,47 @@ def test_wrong_number_of_labels_is_reported(tmp_path: Path) -> None:
         VGG.load(path, device="cpu", labels=["a", "b"])
     with pytest.raises(FileNotFoundError, match="labels: no such file"):
         VGG.load(path, device="cpu", labels=tmp_path / "gone.txt")
+
+
+OWN = Normalization((0.5, 1.0, 2.0), (0.1, -0.2, 0.3), reverse=True)
+
+
+def test_input_layers_are_kept_in_files(tmp_path: Path) -> None:
+    weights = replace(WEIGHTS, normalization=OWN)
+    save(weights, tmp_path / "w.safetensors")
+    save_torchvision(weights, tmp_path / "t.safetensors")
+    for name in ("w", "t"):
+        assert load_weights(tmp_path / f"{name}.safetensors").normalization == OWN
+    with pytest.raises(WeightsError, match="without input layers"):
+        save_torchvision(weights, tmp_path / "t.pth")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"scale": [1, 1, 0]}, "scales other than 0"),
+        ({"scale": [1, 1]}, "a finite scale and offset per channel"),
+        ({"offset": ["a", 1, 1]}, r"normalization.offset\[0\]: expected `float`"),
+        ({"scale": [1] * 4, "offset": [0] * 4}, "expected 3 channels, got 4"),
+        ({"reverse": 2}, "normalization.reverse: expected `bool`"),
+    ],
+)
+def test_bad_input_layers_in_a_header(
+    tmp_path: Path, values: dict[str, object], message: str
+) -> None:
+    weights = replace(WEIGHTS, normalization=OWN)
+    stated = json.loads(to_metadata(weights)[KEY])
+    stated["normalization"] |= values
+    save_file(weights.tensors, path := tmp_path / "w.safetensors", {KEY: json.dumps(stated)})
+    with pytest.raises(WeightsError, match=message):
+        load_weights(path)
+
+
+def test_pixels_equal_preset_then_input_layers() -> None:
+    model = VGG(replace(WEIGHTS, normalization=OWN, preset_stated=True), device="cpu")
+    pixels = IMAGE[None, :32, :32]
+    x = model.preset.normalize(pixels)
+    np.testing.assert_allclose(model(pixels), model(x), rtol=1e-4, atol=1e-5)
+    plain = VGG(WEIGHTS, device="cpu")
+    expected = x[..., ::-1] * np.float32(OWN.scale) + np.float32(OWN.offset)
+    np.testing.assert_allclose(model(x), plain(expected), rtol=1e-4, atol=1e-5)

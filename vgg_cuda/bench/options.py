@@ -115,7 +115,7 @@ def _network(name: str) -> tuple[Config, Weights | None]:
     """
     if name in CONFIGS:
         return get_config(name), None
-    weights = replace(load_weights(name), activation=None)
+    weights = replace(load_weights(name), activation=None, normalization=None)
     return weights.config, weights
 
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import POOL_GRID, Config
+from ..configs import IN_CHANNELS, POOL_GRID, Config
+from ..images.normalization import Normalization
 from ..images.presets import PRESETS, Preset
 from ..text import listed
 
@@ -52,7 +53,8 @@ class Weights:
 
     ``activation`` is "softmax" if the source states it, else None; ``labels`` has a name per class,
     or is None; ``preset`` says how images become inputs, and ``preset_stated`` whether the source
-    or the user states it (otherwise it is an assumption); ``source`` names the origin. ``names``
+    or the user states it (otherwise it is an assumption); ``source`` names the origin.
+    ``normalization`` holds the network's own input layers: calls apply it to their input. ``names``
     maps tensors to their names in the file, for messages. Raises :class:`WeightsError`.
     """
 
@@ -63,6 +65,7 @@ class Weights:
     activation: str | None = None
     source: str = "arrays"
     preset_stated: bool = False
+    normalization: Normalization | None = None
     names: InitVar[Mapping[str, str] | None] = None
 
     def __post_init__(self, names: Mapping[str, str] | None) -> None:
@@ -71,10 +74,22 @@ class Weights:
             check_shapes(dict(shapes(self.config)), self.tensors, self.config.name)
             for name, tensor in self.tensors.items():
                 check_finite((names or {}).get(name, name), tensor)
+            if (own := self.normalization) and len(own.scale) != self.config.in_channels:
+                raise WeightsError(
+                    f"normalization: expected {self.config.in_channels} channels, got "
+                    f"{len(own.scale)}"
+                )
             if labels is not None and len(labels) != classes:
                 raise WeightsError(f"expected {classes} labels, got {len(labels)}")
             if activation not in (None, "softmax"):
                 raise WeightsError(f"activation: expected 'softmax' or none, got {activation!r}")
+
+    @property
+    def pixel_preset(self) -> Preset:
+        """The preset from pixels to the first convolution, input layers included."""
+        if self.normalization is None or self.config.in_channels != IN_CHANNELS:
+            return self.preset
+        return self.normalization.after(self.preset)
 
     @property
     def natural_size(self) -> tuple[int, int]:

@@ -72,7 +72,10 @@ def build(
         for layer, prefix in zip(layers, prefixes, strict=True)
         for part in ("weight", "bias")
     }
-    return Weights(config, result, preset, labels, activation, source, stated.preset_stated, names)
+    return Weights(
+        config, result, preset, labels, activation, source, stated.preset_stated,
+        stated.normalization, names,
+    )  # fmt: skip
 
 
 def chw_to_hwc(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:

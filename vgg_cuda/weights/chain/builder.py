@@ -6,13 +6,16 @@ from dataclasses import replace
 from typing import NoReturn
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
+from ...images.normalization import raw_preset
 from ...images.presets import Preset, fitted
 from ..canonical import Tensors, Weights, WeightsError, infer_grid
 from ..labels import imagenet_labels
 from ..state_dict import chw_to_hwc
 from .defaults import normalized
+from .inputs import InputLayers
 from .layers import (
     AdaptiveAvgPool,
+    Affine,
     BatchNorm,
     Conv3x3,
     Flatten,
@@ -32,6 +35,7 @@ class Chain:
     """The network so far; every method refuses a layer that cannot follow."""
 
     def __init__(self) -> None:
+        self.inputs = InputLayers()
         self.widths: list[int | str] = []
         self.convs: list[Parameters] = []
         self.dense: list[Parameters] = []
@@ -46,6 +50,9 @@ class Chain:
         """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
         if isinstance(layer, Identity):
             return
+        if not self.convs and isinstance(layer, (Affine, BatchNorm)):
+            self.inputs.add(layer)
+            return
         if not self.convs and not isinstance(layer, Conv3x3):
             self.refuse(layer, "a 3x3 convolution first")
         if self.softmax:
@@ -53,6 +60,8 @@ class Chain:
         match layer:
             case Conv3x3():
                 self.conv3x3(layer)
+            case Affine():
+                self.refuse(layer, "an affine map before the first convolution")
             case BatchNorm():
                 self.batch_norm(layer)
             case Relu():
@@ -141,6 +150,7 @@ class Chain:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
             raise UnsupportedError("expected 3x3 convolutions, found none")
+        normalization = self.inputs.folded(self.convs[0])
         if self.dense:
             input_size = self.check_inputs(input_size)
         elif self.flattens_channels() and (not self.pooling or self.grid > 1):
@@ -171,11 +181,16 @@ class Chain:
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
         activation = "softmax" if self.softmax else None
+        if not preset_stated and self.inputs.name:
+            raw = raw_preset(self.inputs.scale.tolist(), self.inputs.offset.tolist())
+            preset, preset_stated = raw or (preset, False)
         try:
             preset = fitted(preset, input_size)
         except ValueError as error:  # a size outside the limits of presets
             raise WeightsError(f"input size: {error}") from error
-        return Weights(config, tensors, preset, labels, activation, source, preset_stated, names)
+        return Weights(
+            config, tensors, preset, labels, activation, source, preset_stated, normalization, names
+        )
 
     def flattens_channels(self) -> bool:
         """Return whether vectors are in CHW order."""

@@ -41,6 +41,18 @@ class BatchNorm(Layer):
     epsilon: float
 
 
+@dataclass(frozen=True)
+class Affine(Layer):
+    """Per-channel affine map of images: x * scale + offset.
+
+    ``scale`` and ``offset`` have one element or [C]. ``reverse``: the channels are reversed first.
+    """
+
+    scale: Array
+    offset: Array
+    reverse: bool = False
+
+
 class Relu(Layer):
     """ReLU: max(y, 0)."""
 

@@ -6,7 +6,6 @@ from typing import Literal
 
 import numpy as np
 
-from ...text import one_line
 from ..chain.layers import Conv3x3, Flatten, GlobalPool, Identity, MaxPool2x2
 from .graph import KerasLayer
 from .state import State
@@ -30,9 +29,6 @@ def conv2d(state: State, layer: KerasLayer) -> None:
     state.check(layer, "groups", get("groups", 1), 1)
     state.spatial(layer)
     w, bias = state.weights(layer)
-    if state.scale != 1.0:  # a scale, unlike an offset, leaves the padding's zeros unchanged
-        w = (w * np.float64(state.scale)).astype(np.float32)
-        state.scale = 1.0
     state.records.append(Conv3x3(layer.name, np.moveaxis(w, -1, 0), bias))
 
 
@@ -82,19 +78,3 @@ def flatten(state: State, layer: KerasLayer) -> None:
         state.refuse(layer, "data_format 'channels_last' as before", "'channels_first'")
     stays = not first and state.data_format == "channels_first"
     state.records.append(Flatten(layer.name, "CHW" if stays else "HWC"))
-
-
-def rescaling(state: State, layer: KerasLayer) -> None:
-    """Keep the scale of pixels, which is folded into the first convolution."""
-    scale, offset = layer.config.get("scale"), layer.config.get("offset", 0.0)
-    if any(not isinstance(record, Identity) for record in state.records):
-        state.refuse(layer, "Rescaling before the first convolution", "one after it")
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or offset != 0:
-        got = f"scale {one_line(scale, 40)}, offset {one_line(offset, 40)}"
-        why = (
-            "padding with zeros does not add the offset; leave the layer out of the model, and "
-            "rescale the images"
-        )
-        state.refuse(layer, "Rescaling by one number, without an offset", got, why)
-    state.scale *= scale
-    state.rescaled = True
