@@ -6,7 +6,7 @@ import numpy as np
 
 from ...images.normalization import Normalization
 from ..canonical import WeightsError
-from .layers import Affine, Array, BatchNorm
+from .layers import Affine, Array, BatchNorm, UnsupportedError
 from .parameters import Parameters, misshapen
 
 
@@ -56,6 +56,30 @@ class InputLayers:
         w = first.w * scale
         first.w = np.ascontiguousarray(w[..., ::-1] if self.reverse else w, np.float32)
         return None
+
+
+def arithmetic(name: str, kind: str, value: Array, swapped: bool = False) -> Affine:
+    """Return images ``kind`` value ("add", "sub", "mul" or "div") as an affine map.
+
+    ``swapped``: the value is on the left. Raises :class:`UnsupportedError` for other divisions than
+    by numbers.
+    """
+    value = np.asarray(value, np.float64).reshape(-1)
+    one, none = np.ones(1), np.zeros(1)
+    if kind == "add":
+        return Affine(name, one, value)
+    if kind == "sub":
+        return Affine(name, -one, value) if swapped else Affine(name, one, -value)
+    if kind == "mul":
+        return Affine(name, value, none)
+    if swapped or not value.all():
+        raise UnsupportedError(f"{name}: expected a division by numbers other than 0")
+    return Affine(name, 1 / value, none)
+
+
+def reversal(name: str) -> Affine:
+    """Return a reversal of the channels as an affine map."""
+    return Affine(name, np.ones(1), np.zeros(1), reverse=True)
 
 
 def batch_norm_as_affine(layer: BatchNorm) -> Affine:

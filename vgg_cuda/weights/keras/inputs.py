@@ -13,6 +13,7 @@ import numpy as np
 
 from ...text import one_line
 from ..canonical import Array
+from ..chain.inputs import arithmetic, reversal
 from ..chain.layers import Affine, Identity
 from .graph import KerasLayer
 from .nodes import TENSOR
@@ -20,6 +21,9 @@ from .state import State
 from .terms import only
 
 EPSILON = 1e-7  # keras.config.epsilon(), of the deviation in Normalization
+KINDS = {
+    "Add": "add", "Subtract": "sub", "Multiply": "mul", "Divide": "div", "TrueDivide": "div",
+}  # fmt: skip
 INSTEAD = (
     "a file does not hold its function, or holds code, which is never executed; in its place use "
     "Rescaling(scale, offset), such as Rescaling(1 / 127.5, -1), or Normalization(mean=, variance=)"
@@ -60,17 +64,8 @@ def operation(state: State, layer: KerasLayer) -> None:
         state.refuse(layer, "one number, or one per channel, beside the images", "others")
     value = _numbers(state, layer, others[0])
     swapped = layer.operands[1] is TENSOR
-    one, none = np.ones(1), np.zeros(1)
-    if layer.kind == "Add":
-        _affine(state, layer, one, value)
-    elif layer.kind == "Subtract":
-        _affine(state, layer, -one if swapped else one, value if swapped else -value)
-    elif layer.kind == "Multiply":
-        _affine(state, layer, value, none)
-    elif swapped or not value.all():
-        state.refuse(layer, "a division by numbers other than 0", "another")
-    else:
-        _affine(state, layer, 1 / value, none)
+    found = arithmetic(layer.name, KINDS[layer.kind], value, swapped)
+    _affine(state, layer, found.scale, found.offset)
 
 
 def channel_order(state: State, layer: KerasLayer) -> None:
@@ -83,7 +78,7 @@ def channel_order(state: State, layer: KerasLayer) -> None:
     if not reverses or state.data_format == "channels_first":
         state.refuse(layer, "a reversal of the last axis, x[..., ::-1]", "another index")
     _before_convolutions(state, layer)
-    state.records.append(Affine(layer.name, np.ones(1), np.zeros(1), reverse=True))
+    state.records.append(reversal(layer.name))
 
 
 def refuse_lambda(state: State, layer: KerasLayer) -> NoReturn:
@@ -136,7 +131,7 @@ def _before_convolutions(state: State, layer: KerasLayer) -> None:
 ADD: dict[str, Callable[[State, KerasLayer], None]] = {
     "Rescaling": rescaling,
     "Normalization": normalization,
-    **dict.fromkeys(("Add", "Subtract", "Multiply", "TrueDivide", "Divide"), operation),
+    **dict.fromkeys(KINDS, operation),
     **dict.fromkeys(("Flip", "GetItem", "Stack"), channel_order),
     "Lambda": refuse_lambda,
 }

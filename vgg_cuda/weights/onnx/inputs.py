@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..canonical import Array
+from ..chain.inputs import arithmetic as affine
+from ..chain.inputs import reversal
 from ..chain.layers import Affine, BatchNorm
 from . import convs
 from .nodes import Attributes
@@ -29,18 +31,7 @@ def arithmetic(at: Position, a: Attributes) -> None:
         raise at.error("expected this operation before the first convolution only")
     left = at.graph.is_constant(at.node.input[0])
     value = _per_channel(at, at.weights(0 if left else 1))
-    one, none = np.ones(1), np.zeros(1)
-    if kind == "Add":
-        scale, offset = one, value
-    elif kind == "Sub":
-        scale, offset = (-one, value) if left else (one, -value)
-    elif kind == "Mul":
-        scale, offset = value, none
-    elif left or not value.all():
-        raise at.error("expected a division by numbers other than 0")
-    else:
-        scale, offset = 1 / value, none
-    at.layers.append(Affine(at.name, scale, offset))
+    at.layers.append(affine(at.name, kind.lower(), value, left))
 
 
 def gather(at: Position, a: Attributes) -> None:
@@ -69,7 +60,7 @@ def slices(at: Position, a: Attributes) -> None:
 def _reverse(at: Position, axis: int) -> None:
     if not at_input(at) or "C" in at.open or at.axes[axis % len(at.axes)] != "C":
         raise at.error("expected images' channels in reverse, before the first convolution")
-    at.layers.append(Affine(at.name, np.ones(1), np.zeros(1), reverse=True))
+    at.layers.append(reversal(at.name))
 
 
 def _per_channel(at: Position, value: Array) -> Array:
