@@ -18,6 +18,7 @@ from vgg_cuda.weights import WeightsError, he_weights, load_weights, save, save_
 from vgg_cuda.weights.convert import convert
 from vgg_cuda.weights.labels import read_labels
 from vgg_cuda.weights.metadata import KEY, to_metadata
+from vgg_cuda.weights.torchvision import to_state_dict
 
 CONFIG = Config("net", (4, "M", 4, "M", 8, "M", 8, "M", 8, "M"), (5, 3))
 WEIGHTS = replace(he_weights(CONFIG, 0), preset_stated=False)
@@ -156,3 +157,22 @@ def test_pixels_equal_preset_then_input_layers() -> None:
     plain = VGG(WEIGHTS, device="cpu")
     expected = x[..., ::-1] * np.float32(OWN.scale) + np.float32(OWN.offset)
     np.testing.assert_allclose(model(x), plain(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_config_of_timm_beside_the_weights(tmp_path: Path) -> None:
+    tensors = dict(to_state_dict(WEIGHTS))
+    save_file(tensors, tmp_path / "model.safetensors")
+    save_file(tensors, tmp_path / "other.safetensors")
+    config = tmp_path / "config.json"
+    cfg = {"mean": [0.5] * 3, "std": [0.5] * 3, "input_size": [3, 64, 64], "crop_pct": 0.9}
+    config.write_text(json.dumps({"architecture": "vgg11", "pretrained_cfg": cfg}))
+    found = load_weights(tmp_path / "model.safetensors")
+    assert found.preset_stated
+    assert (found.preset.resize, found.preset.crop, found.preset.mean) == (71, 64, (0.5,) * 3)
+    assert not load_weights(tmp_path / "other.safetensors").preset_stated
+    for other in ("{}", "[", json.dumps({"model_type": "bert"})):
+        config.write_text(other)
+        assert not load_weights(tmp_path / "model.safetensors").preset_stated
+    config.write_text(json.dumps({"pretrained_cfg": cfg | {"crop_mode": "border"}}))
+    with pytest.raises(WeightsError, match=r"config.json: .*crop_mode 'center'"):
+        load_weights(tmp_path / "model.safetensors")

@@ -14,6 +14,7 @@ from .preset import Preset
 
 MAX_BYTES = 1 << 20
 TIMM_KEY = "pretrained_cfg"
+HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
 def read_preset(path: str | os.PathLike[str]) -> Preset:
@@ -38,6 +39,27 @@ def read_preset(path: str | os.PathLike[str]) -> Preset:
         raise ValueError(f"preset: {path}: expected fewer nested levels") from None
     except ValueError as error:  # also that of json
         raise ValueError(f"preset: {path}: {one_line(error)}") from None
+
+
+def timm_preset_beside(weights: Path) -> Preset | None:
+    """Return the preset of timm's ``config.json`` beside a weights file, as on the hub.
+
+    Returns None for names other than :data:`HUB_NAMES`, and if there is no such file of timm.
+    Raises ``ValueError`` for a ``pretrained_cfg`` of other content.
+    """
+    path = weights.with_name("config.json")
+    if weights.name not in HUB_NAMES or not path.is_file() or path.stat().st_size > MAX_BYTES:
+        return None
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict) or TIMM_KEY not in values:
+        return None
+    try:
+        return from_timm(values[TIMM_KEY])
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {one_line(error)}; state a preset instead") from None
 
 
 def from_timm(config: Any) -> Preset:

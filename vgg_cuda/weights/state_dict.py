@@ -60,7 +60,9 @@ def build(
         warn_head_dropped(source)
         config, dense = Config(name, widths, (), batch_norm=norm), ()
         labels = activation = None
-        if not stated.present:  # the only published file without a head has its own preset
+        if not (
+            stated.present or stated.preset_stated
+        ):  # the only published file without a head has its own preset
             preset = PRESETS["features"]
     if not stated.present and name in CONFIGS and config.head == (*HIDDEN, 1000):
         labels = imagenet_labels()
