@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,25 +16,18 @@ from .backends.switches import tune_mode
 from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
-from .images.batches import as_list, batches
+from .images.batches import batches
 from .images.presets import Preset, as_preset
 from .layers import resolve_layer
+from .predictions import Prediction, check_classifies, image_list, top_classes
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
+from .weights.stated import Labels, preset_size, warn_if_assumed, with_stated
 
 if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
     from .forward.plan import Memory
     from .forward.planned import PlannedRunner
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class of one image: its label, index and probability."""
-
-    label: str
-    index: int
-    probability: float
 
 
 class VGG:
@@ -44,8 +36,9 @@ class VGG:
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
     (precision, such as "float16" or "tf32"), ``activation`` ("softmax", "sigmoid" or "log_softmax",
     as the source of the weights states it, or None if calls return logits), ``labels`` (a name per
-    class, or None), ``preset`` (how images are preprocessed), ``weights`` (float32 in host memory;
-    do not modify them) and ``source`` (where the weights are from).
+    class, or None), ``preset`` (how images are preprocessed), ``preset_stated`` (whether the source
+    or :meth:`load` states the preset; if not, it is an assumption), ``weights`` (float32 in host
+    memory; do not modify them) and ``source`` (where they are from).
     """
 
     def __init__(
@@ -66,6 +59,7 @@ class VGG:
         self.config: Config = weights.config
         self.activation, self.labels = weights.activation, weights.labels
         self.preset: Preset = weights.preset
+        self.preset_stated = weights.preset_stated
         self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # streams of other threads do not wait for the uploads
         self._run = make_runner(self._network, mode)
@@ -79,6 +73,8 @@ class VGG:
         dtype: str | None = None,
         arch: str | None = None,
         tune: str | None = None,
+        preset: str | Preset | None = None,
+        labels: Labels | None = None,
     ) -> VGG:
         """Load the network in ``source``: "digits", "imagenet", a weights file or a dict of arrays.
 
@@ -88,14 +84,16 @@ class VGG:
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
         default that of the device. ``tune`` selects kernels by estimates ("never"), by what tuning
         measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
-        docs/tuning.md. Raises ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for
-        weights of another architecture; ``ValueError`` for an unknown device, dtype, arch or tune;
-        ``RuntimeError`` for an unavailable device. Warns once (``DeviceWarning``) if kernels of the
-        GPU are off or have not been tested.
+        docs/tuning.md. ``preset`` (a name, a .json file, a :class:`Preset`) and ``labels`` (names,
+        or a .txt or .json file) replace the source's own. Raises ``FileNotFoundError``;
+        ``WeightsError`` (a ``ValueError``) for weights of another architecture; ``ValueError`` for
+        an unknown device, dtype, arch, tune or preset; ``RuntimeError`` for an unavailable device.
+        Warns once (``DeviceWarning``) if kernels of the GPU are off or have not been tested.
         """
         tune = tune_mode(tune)
         get_backend(device, arch)  # report an unavailable device before a long read
-        return cls(load_weights(source), device=device, dtype=dtype, arch=arch, tune=tune)
+        weights = with_stated(load_weights(source), preset, labels)
+        return cls(weights, device=device, dtype=dtype, arch=arch, tune=tune)
 
     @classmethod
     def from_config(
@@ -159,21 +157,19 @@ class VGG:
 
         ``images`` is one image or a sequence of images. An image is a path, a Pillow image, a uint8
         array [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. Images are
-        preprocessed with ``preset``, by default the network's. Raises ``ImageError`` (a
+        preprocessed with ``preset`` (as for :meth:`load`), by default the network's; warns once
+        (``AssumedWarning``) if its source does not state that one. Raises ``ImageError`` (a
         ``ValueError``) for a file that is not a readable image, ``ValueError`` for an unknown
         preset and for a network without a dense head.
         """
-        if self.config.num_classes is None:
-            raise ValueError("classify: this network has no dense head; use features()")
-        if self.config.in_channels != IN_CHANNELS:
-            got = f"got one with {self.config.in_channels}; call it with arrays"
-            raise ValueError(f"classify: expected a network with 3 input channels, {got}")
-        for what, value in (("top_k", top_k), ("batch_size", batch_size)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
+        check_classifies(self.config, top_k, batch_size)
+        inputs = image_list(images)
         results: list[list[Prediction]] = []
-        chosen = self.preset if preset is None else as_preset(preset)
-        for batch in batches(as_list(images), chosen, batch_size, self.config):
+        if preset is None:
+            warn_if_assumed(self.weights)
+        size = preset_size(self.weights)
+        chosen = self.preset if preset is None else as_preset(preset, size)
+        for batch in batches(inputs, chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
@@ -185,12 +181,7 @@ class VGG:
 
     def top(self, probabilities: NDArray[np.float32], top_k: int) -> list[list[Prediction]]:
         """Return the ``top_k`` best classes of every row of ``probabilities`` [N,classes]."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        labels = self.labels or tuple(str(i) for i in range(probabilities.shape[1]))
-        return [
-            [Prediction(labels[i], int(i), float(row[i])) for i in best]
-            for row, best in zip(probabilities, order, strict=True)
-        ]
+        return top_classes(probabilities, self.labels, top_k)
 
     def memory(self, shape: Sequence[int], dtype: Any = None) -> Memory:
         """Return the device memory, in bytes, that a call with x of ``shape`` [N,H,W,3] needs.
@@ -220,7 +211,7 @@ class VGG:
 
     def summary(self, size: int | tuple[int, int] | None = None) -> str:
         """Return the table of layers for images of ``size``; see :func:`vgg_cuda.summary.rows`."""
-        return summary_table(self.config, size, self.activation)
+        return summary_table(self.config, size or self.weights.natural_size, self.activation)
 
     def __repr__(self) -> str:
         about = f"{self.config.num_classes or 'no'} classes, {self.dtype} on {self.device}"
@@ -251,6 +242,8 @@ class VGG:
         """Return the tensors at canonical ``taps``, of the same array kind as x."""
         with callers_stream(x, "x"):
             x, restore = check_images(x, layout, self._backend, self.config)
+            if x.dtype == np.uint8:
+                warn_if_assumed(self.weights)
             if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
                 self.preset.check_range(x, stacklevel=4)  # the caller of the model
             last = self.config.last if self.activation == "sigmoid" else "prob"

@@ -26,7 +26,7 @@ LAYERS = (
     {"images", "weights"},
     {"reference", "backends"},
     {"ops", "forward", "tuning"},
-    {"vgg"},
+    {"vgg", "predictions"},
     {"interop", "verification", "planning", "bench", "selftest"},
     {"", "cli", "__main__"},  # "" is vgg_cuda/__init__.py, which exports what users import
 )

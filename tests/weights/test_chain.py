@@ -238,7 +238,6 @@ REFUSED = {
     "norm-after-relu": (
         refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
         r"n: expected a convolution or .* right before.*, got a batch norm after r \(a ReLU\)"),
-    "norm-first": (refuse([norm("n", 3), *DEEP]), "n: expected a 3x3 convolution first"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),
@@ -332,7 +331,7 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "no-size": ({"input_size": None}, "input_size: expected"),
     "more": ({"dropout": 1}, "vgg_cuda.config: .*unknown field `dropout`"),
     "other-shapes": ({"head": [5]}, r"fc6.weight: expected \[5, 240\], got \[4, 240\]"),
-    "future": ({"version": 3}, "upgrade vgg_cuda"),
+    "future": ({"version": 4}, "upgrade vgg_cuda"),
 }
 
 

@@ -157,8 +157,8 @@ def kernel_backend(device: str, arch: str | None) -> KernelBackend:
 
 def _weights(network: str, size: int | None, n: int, pixels: bool) -> Weights:
     """Return the weights of a network, random for a published one, after all checks."""
-    config, _ = network_named(network, 1000)
-    h, w = config.natural_size if size is None else (size, size)
+    config, _, natural = network_named(network, 1000)
+    h, w = natural if size is None else (size, size)
     if wrong := config.wrong_size(h, w):
         fail(f"--size: {wrong}")
     if n * h * w > MAX_PIXELS:

@@ -89,9 +89,11 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any], graph: bool) -> Ver
     before: NDArray[Any] = x
     exact_before: NDArray[Any] = x.astype(np.float64)
     if x.dtype == np.uint8:
-        preset = model.preset
+        preset = weights.pixel_preset
         before = preset.normalize(x) if on_cpu else normalized(x, preset)
         exact_before = normalized_exactly(x, preset)
+    elif weights.normalization is not None:
+        before, exact_before = weights.normalization(x), weights.normalization.exactly(x)
     differs = _differs(model, x, taps[tap], plain, graph)
     rows = []
     for step, group in zip(found, groups, strict=True):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..images.preset_files import timm_preset_beside
 from ..text import listed
 from . import hub, native, pth, safetensors_file, state_dict
 from .canonical import (
@@ -81,9 +83,10 @@ def load_weights(source: Source) -> Weights:
     :class:`AssumedWarning` lists what is assumed about the layers of a state dict, a
     :class:`DroppedWarning` the tensors beside the network.
 
-    Files of this package state preset, labels and activation in a header. For other files, the
-    preset is "torchvision"; published networks of 1000 classes with torchvision's or timm's names
-    get ImageNet's labels, other networks none. A dense head that is all NaN is dropped with a
+    Files of this package state preset, labels and activation in a header, and timm's
+    ``config.json`` beside ``model.safetensors`` states a preset. For other files, "torchvision" is
+    assumed; published networks of 1000 classes with torchvision's or timm's names get ImageNet's
+    labels, other networks none. A dense head that is all NaN is dropped with a
     :class:`HeadDroppedWarning`. A Keras model gets the same preset as from ``from_keras``. A Keras
     file without a config does not say what its layers compute: an :class:`AssumedWarning` names
     the assumptions (ReLUs, positions of pools, no softmax, the epsilon of batch norms).
@@ -111,7 +114,7 @@ def load_weights(source: Source) -> Weights:
     if isinstance(source, str) and hub.matches(source):
         with prefixed(source):
             path = hub.download(source)
-        return _from_file(path, source)
+        return replace(_from_file(path, source), preset_stated=True)  # by definition of the name
     if not os.fspath(source):
         raise WeightsError("weights: expected a path or a name, got an empty string")
     path = Path(source)
@@ -139,13 +142,24 @@ def _from_file(path: Path, source: str) -> Weights:
             if pth.matches(head) and not safetensors_file.matches(head):
                 tensors, others = pth.read(path, _layout)
                 warn_dropped(others, source)
-                return _from_tensors(tensors, source, Stated())
+                return _from_tensors(tensors, source, _stated_beside(path))
             if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
                 return onnx_file.read(path, source)
             tensors, metadata = safetensors_file.read(path, _layout)
         except OSError as error:
             raise WeightsError(f"cannot be read: {error.strerror or error}") from error
-        return _from_tensors(tensors, source, parse(metadata))
+        stated = parse(metadata)
+        stated = stated if stated.present else _stated_beside(path)
+        return _from_tensors(tensors, source, stated)
+
+
+def _stated_beside(path: Path) -> Stated:
+    """Return what timm's config beside a file of weights states."""
+    try:
+        preset = timm_preset_beside(path)
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
+    return Stated() if preset is None else Stated(preset=preset, preset_stated=True)
 
 
 def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..activations import ACTIVATIONS
-from ..configs import POOL_GRID, Config
+from ..configs import IN_CHANNELS, POOL_GRID, Config
+from ..images.normalization import Normalization
 from ..images.presets import PRESETS, Preset
 from ..text import listed
 
@@ -46,7 +47,7 @@ class HeadDroppedWarning(UserWarning):
 
 
 class AssumedWarning(UserWarning):
-    """Warning that a file of weights only does not say what its layers compute."""
+    """Warning that weights do not state how images are preprocessed, or what layers compute."""
 
 
 class DroppedWarning(UserWarning):
@@ -67,8 +68,10 @@ class Weights:
     """Checked weights of one network, with the preset, labels and activation of their source.
 
     ``activation`` follows the last layer ("softmax", "sigmoid", "log_softmax" or None); ``labels``
-    has a name per class, or is None; ``preset`` says how images become inputs; ``source`` names the
-    origin. ``names`` maps tensors to their names in the file, for messages. Raises
+    has a name per class, or is None; ``preset`` says how images become inputs, and
+    ``preset_stated`` whether the source or the user states it (otherwise it is an assumption);
+    ``source`` names the origin. ``normalization`` holds the network's own input layers: calls apply
+    it to their input. ``names`` maps tensors to their names in the file, for messages. Raises
     :class:`WeightsError`.
     """
 
@@ -78,6 +81,8 @@ class Weights:
     labels: tuple[str, ...] | None = None
     activation: str | None = None
     source: str = "arrays"
+    preset_stated: bool = False
+    normalization: Normalization | None = None
     names: InitVar[Mapping[str, str] | None] = None
 
     def __post_init__(self, names: Mapping[str, str] | None) -> None:
@@ -86,11 +91,31 @@ class Weights:
             check_shapes(dict(shapes(self.config)), self.tensors, self.config.name)
             for name, tensor in self.tensors.items():
                 check_finite((names or {}).get(name, name), tensor)
+            if (own := self.normalization) and len(own.scale) != self.config.in_channels:
+                raise WeightsError(
+                    f"normalization: expected {self.config.in_channels} channels, got "
+                    f"{len(own.scale)}"
+                )
             if labels is not None and len(labels) != classes:
                 raise WeightsError(f"expected {classes} labels, got {len(labels)}")
             if activation is not None and activation not in ACTIVATIONS:
                 expected = f"one of {', '.join(ACTIVATIONS)} or none"
                 raise WeightsError(f"activation: expected {expected}, got {activation!r}")
+
+    @property
+    def pixel_preset(self) -> Preset:
+        """The preset from pixels to the first convolution, input layers included."""
+        if self.normalization is None or self.config.in_channels != IN_CHANNELS:
+            return self.preset
+        return self.normalization.after(self.preset)
+
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        """Default height and width of images: the network's only size, the preset's, or 224."""
+        size = self.preset.size
+        if self.config.input_size is None and size and not self.config.wrong_size(*size):
+            return size
+        return self.config.natural_size
 
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -1,9 +1,11 @@
 """Metadata of weights in a safetensors header: preset, labels, activation and architecture.
 
 The header's metadata has one key, "vgg_cuda": a JSON object with ``version``, ``preset``,
-``labels``, ``activation`` and ``batch_norm``. It is one key, since safetensors writes several keys
+``labels``, ``activation`` and ``batch_norm``, and ``preset_assumed`` if a reader has assumed the
+preset. It is one key, since safetensors writes several keys
 in random order and equal weights should give equal files. In version 1, names and shapes determine
-the architecture; otherwise version 2 states it as ``config``.
+the architecture; otherwise version 2 states it as ``config``. Version 3 also has ``normalization``,
+the network's own input layers.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import msgspec
 from msgspec import Meta
 
 from ..configs import Config, Pooling
+from ..images.normalization import Normalization
 from ..images.presets import PRESETS, Preset
 from ..text import one_line
 from .canonical import Weights, WeightsError
 
-KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
+KEY = "vgg_cuda"
+PLAIN, WITH_CONFIG, WITH_NORMALIZATION = 1, 2, 3  # the versions
 
 Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 Side = Annotated[int, Meta(ge=1, lt=1 << 16)]
@@ -49,6 +53,14 @@ class ConfigFields(msgspec.Struct, forbid_unknown_fields=True):
             raise ValueError("expected a printable name, and widths of numbers and 'M'")
 
 
+class NormalizationFields(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields of a :class:`Normalization` in a file."""
+
+    scale: Annotated[tuple[float, ...], Layers]
+    offset: Annotated[tuple[float, ...], Layers]
+    reverse: bool
+
+
 class Header(msgspec.Struct):
     """Value of the metadata's key; the preset is a dict of its fields."""
 
@@ -57,7 +69,9 @@ class Header(msgspec.Struct):
     labels: tuple[str, ...] | None = None
     activation: Any = None
     batch_norm: Any = False
+    preset_assumed: bool = False
     config: ConfigFields | None = None
+    normalization: NormalizationFields | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,8 @@ class Stated:
     activation: str | None = None
     batch_norm: bool = False
     config: Config | None = None
+    preset_stated: bool = False
+    normalization: Normalization | None = None
 
 
 def parse(metadata: Mapping[str, str]) -> Stated:
@@ -81,21 +97,27 @@ def parse(metadata: Mapping[str, str]) -> Stated:
     except (msgspec.DecodeError, RecursionError) as error:
         raise WeightsError(f"{KEY}: expected JSON in the metadata: {one_line(error)}") from error
     version = given.get("version", PLAIN) if isinstance(given, dict) else PLAIN
-    if version not in (PLAIN, WITH_CONFIG):
+    if version not in (PLAIN, WITH_CONFIG, WITH_NORMALIZATION):
         raise WeightsError(
-            f"{KEY}.version: expected {PLAIN} or {WITH_CONFIG}, got {one_line(version)}; upgrade "
-            "vgg_cuda"
+            f"{KEY}.version: expected {PLAIN} to {WITH_NORMALIZATION}, got {one_line(version)}; "
+            "upgrade vgg_cuda"
         )
     try:
         header = msgspec.convert(given, Header)
         preset = Preset.from_dict(header.preset)
         fields = header.config and msgspec.structs.asdict(header.config)
         config = Config(**fields) if fields else None
+        own = header.normalization and msgspec.structs.asdict(header.normalization)
+        normalization = Normalization(**own) if own else None
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
         text, _, place = one_line(error).partition(" - at `$")  # a path such as .config.widths[0]
         raise WeightsError(f"{KEY}{place[:-1]}: {text[:1].lower()}{text[1:]}") from error
     batch_norm = header.batch_norm is True
-    return Stated(True, preset, header.labels, header.activation, batch_norm, config)
+    preset_stated = "preset" in given and not header.preset_assumed
+    return Stated(
+        True, preset, header.labels, header.activation, batch_norm, config, preset_stated,
+        normalization,
+    )  # fmt: skip
 
 
 def to_metadata(weights: Weights) -> dict[str, str]:
@@ -108,8 +130,13 @@ def to_metadata(weights: Weights) -> dict[str, str]:
         "activation": weights.activation,
         "batch_norm": weights.config.batch_norm,
     }
+    if not weights.preset_stated:
+        stated["preset_assumed"] = True
     if not plain:
         stated["config"] = asdict(weights.config)
+    if weights.normalization is not None:
+        stated["version"] = WITH_NORMALIZATION
+        stated["normalization"] = asdict(weights.normalization)
     return {KEY: json.dumps(stated, ensure_ascii=False)}
 
 

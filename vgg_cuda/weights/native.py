@@ -64,7 +64,10 @@ def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> W
         config = Config(config.name, config.widths, (), batch_norm=norm, in_channels=channels)
         labels = activation = None
     converted = {name: as_float32(tensor) for name, tensor in tensors.items()}
-    return Weights(config, converted, stated.preset, labels, activation, source)
+    return Weights(
+        config, converted, stated.preset, labels, activation, source, stated.preset_stated,
+        stated.normalization,
+    )  # fmt: skip
 
 
 def infer_config(tensors: Mapping[str, Array], *, batch_norm: bool) -> Config:

@@ -72,7 +72,8 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
     if is_all_nan(dense.values()) and is_all_nan(_biases(tensors, head) or dense.values()):
         warn_head_dropped(source)
         head = Head()
-        if not stated.present:  # the only published file without a head has its own preset
+        # The only published file without a head has its own preset.
+        if not (stated.present or stated.preset_stated):
             preset = PRESETS["features"]
     elif assumed and not stated.present:
         warn_caller(
@@ -82,7 +83,10 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
         )
     del dense
     layers = _layers(tensors, prefix, convs, pools, batch_norm, head, grid)
-    weights = to_weights(layers, source=source, preset=preset, labels=stated.labels, joint=".")
+    weights = to_weights(
+        layers, source=source, preset=preset, preset_stated=stated.preset_stated,
+        labels=stated.labels, joint=".",
+    )  # fmt: skip
     if not stated.present:
         return weights
     config, classes = weights.config, weights.config.num_classes
@@ -91,6 +95,7 @@ def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weig
         config=dataclasses.replace(config, batch_norm=config.batch_norm or stated.batch_norm),
         labels=stated.labels if classes else None,
         activation=stated.activation if classes else None,
+        normalization=stated.normalization,
     )
 
 

@@ -21,15 +21,21 @@ from .metadata import shapes_suffice, to_metadata
 PTH_SUFFIXES = (".pth", ".pt")
 
 
-def to_state_dict(weights: Weights) -> Tensors:
+def to_state_dict(weights: Weights, *, metadata: bool = False) -> Tensors:
     """Return the tensors by torchvision's names and in its layouts, with batch norms folded.
 
     They fit torchvision's network of the same name without ``_bn``. Dense layers are
     ``classifier.0``, ``.3``, ``.6``, … If dense layers read all pixels of images of one size,
-    torchvision's adaptive pool changes nothing at that size. Raises :class:`WeightsError` for a
+    torchvision's adaptive pool changes nothing at that size. ``metadata``: a header will state the
+    network's input layers, which have no tensors. Raises :class:`WeightsError` for a
     network that torchvision's names cannot describe.
     """
     config, result = weights.config, Tensors()
+    if weights.normalization is not None and not metadata:
+        raise WeightsError(
+            f"{weights.source}: expected a network without input layers (its normalization of "
+            "images) for a .pth file, got one with them; write it as safetensors"
+        )
     rows, columns = config.grid
     like = replace(
         config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None, exact_size=False
@@ -64,8 +70,9 @@ def save_torchvision(weights: Weights, path: str | Path) -> None:
     other is safetensors with preset, labels and activation in the header. Raises ``OSError``, and
     :class:`WeightsError` if torch is needed and missing.
     """
-    tensors = to_state_dict(weights)
-    if Path(path).suffix.lower() in PTH_SUFFIXES:
+    has_header = Path(path).suffix.lower() not in PTH_SUFFIXES
+    tensors = to_state_dict(weights, metadata=has_header)
+    if not has_header:
         pth.write(tensors, path)
     else:
         safetensors_file.write(tensors, path, to_metadata(weights))

@@ -63,10 +63,6 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.conv(3, 4).add("FusedConv", n.random(4, 4, 3, 3), n.random(4), n.value,
                                    domain="com.microsoft"), "without branches"),
     "operation": (lambda n: n.conv(3, 4).add("Tanh"), r"tanh_2 \(Tanh\): expected an op"),
-    "normalised-inside": (
-        lambda n: n.add("Sub", n.random(3, 1, 1)).conv(3, 4),
-        r"sub_0 \(Sub\): expected a 3x3 convolution first; normalise",
-    ),
     "residual": (_residual, r"add_4 \(Add\): expected a chain .*, got a join of relu_\d:0 and"),
     "concatenation": (
         lambda n: n.conv(3, 4).add("Concat", "x", axis=1), r"concat_2 \(Concat\): .* branches"
@@ -146,10 +142,6 @@ GRAPHS: dict[str, Refused] = {
             "BatchNormalization", *(np.ones(4, np.float32),) * 4, training_mode=1
         ),
         r"batchnormalization_1 .*inference",
-    ),
-    "batch-norm-first": (
-        lambda n: n.add("BatchNormalization", *(np.ones(3, np.float32),) * 4).conv(3, 4),
-        r"batchnormalization_0",
     ),
     "batch-norm-after-relu": (
         lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),

@@ -16,7 +16,8 @@ from ...vgg import VGG
 from ...weights import WeightsError
 from ..fork import fork_lock
 from ..torch_conditions import why_original
-from . import operations as operations  # registers the operations that can be recorded
+from . import inputs as inputs  # registers the operations that can be recorded
+from . import operations as operations
 from .packed import Packable, Packed, make_weights
 from .recording import Recorder, Unrecorded
 from .trial import trial

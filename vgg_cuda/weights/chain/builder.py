@@ -6,12 +6,15 @@ from dataclasses import replace
 from typing import NoReturn
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
-from ...images.presets import Preset
-from ..canonical import Tensors, Weights, WeightsError, chw_to_hwc, infer_grid
+from ...images.normalization import raw_preset
+from ...images.presets import Preset, fitted
+from ..canonical import Weights, WeightsError, chw_to_hwc, infer_grid
 from ..labels import imagenet_labels
 from .affine import Waiting
-from .defaults import fitted, normalized
+from .defaults import normalized
+from .inputs import InputLayers
 from .layers import (
+    ACTIVATIONS,
     AdaptiveAvgPool,
     Affine,
     BatchNorm,
@@ -29,18 +32,14 @@ from .layers import (
     UnsupportedError,
     kind_of,
 )
-from .parameters import Parameters, affine_of, misshapen
-
-LAST: dict[type[Layer], str] = {
-    Softmax: "softmax", Sigmoid: "sigmoid", LogSoftmax: "log_softmax",
-}  # fmt: skip
-"""Activations of the last layer, by kind."""
+from .parameters import Parameters, affine_of, misshapen, named_tensors
 
 
 class Chain:
     """The network so far; every method refuses a layer that cannot follow."""
 
     def __init__(self) -> None:
+        self.inputs = InputLayers()
         self.widths: list[int | str] = []
         self.convs: list[Parameters] = []
         self.dense: list[Parameters] = []
@@ -56,6 +55,9 @@ class Chain:
     def add(self, layer: Layer) -> None:
         """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
         if isinstance(layer, Identity):
+            return
+        if not self.convs and isinstance(layer, (Affine, BatchNorm)):
+            self.inputs.add(layer)
             return
         if not self.convs and not isinstance(layer, Conv3x3):
             self.refuse(layer, "a 3x3 convolution first")
@@ -83,7 +85,7 @@ class Chain:
             case Softmax() | Sigmoid() | LogSoftmax():
                 if not self.dense or self.dense[-1].relu:
                     self.refuse(layer, f"{kind_of(layer)} right after a dense layer")
-                self.activation = LAST[type(layer)]
+                self.activation = ACTIVATIONS[type(layer)]
         self.last = layer
 
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
@@ -130,6 +132,8 @@ class Chain:
     def affine(self, layer: BatchNorm | Affine) -> None:
         """Fold a scale and shift into the layer before it, or let it wait for the next one."""
         before = (self.dense or self.convs)[-1]
+        if isinstance(layer, Affine) and layer.reverse:
+            self.refuse(layer, "a reversal of channels before the first convolution")
         if isinstance(self.last, (Conv3x3, Linear)):
             before.fold(layer)
             return
@@ -171,13 +175,15 @@ class Chain:
         input_size: tuple[int, int] | None,
         preset: Preset,
         labels: tuple[str, ...] | None,
-        joint: str = ": ",
+        preset_stated: bool,
+        joint: str,
     ) -> Weights:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
             raise UnsupportedError("expected 3x3 convolutions, found none")
         if self.waiting:
             self.refuse_waiting("at the end")
+        normalization = self.inputs.folded(self.convs[0])
         if self.dense:
             input_size = self.check_inputs(input_size)
         elif self.flattens_channels() and (not self.pooling or self.grid > 1):
@@ -200,19 +206,20 @@ class Chain:
         named = list(zip(own, self.convs + self.dense, strict=True))
         without = tuple(layer.name for layer, found in named if not found.relu)
         config = normalized(replace(config, without_relu=without))
-        tensors: Tensors = {}
-        names: dict[str, str] = {}
-        for layer, found in named:
-            for part, array in (("weight", found.w), ("bias", found.bias)):
-                tensors[f"{layer.name}.{part}"] = array
-                names[f"{layer.name}.{part}"] = f"{found.name}{joint}{part}"
+        tensors, names = named_tensors([(layer.name, found) for layer, found in named], joint)
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
+        if not preset_stated and self.inputs.name:
+            raw = raw_preset(self.inputs.scale.tolist(), self.inputs.offset.tolist())
+            preset, preset_stated = raw or (preset, False)
         try:
             preset = fitted(preset, input_size)
         except ValueError as error:  # a size outside the limits of presets
             raise WeightsError(f"input size: {error}") from error
-        return Weights(config, tensors, preset, labels, self.activation, source, names)
+        return Weights(
+            config, tensors, preset, labels, self.activation, source, preset_stated, normalization,
+            names,
+        )  # fmt: skip
 
     def flattens_channels(self) -> bool:
         """Return whether vectors are in CHW order."""

@@ -43,10 +43,14 @@ class BatchNorm(Layer):
 
 @dataclass(frozen=True)
 class Affine(Layer):
-    """Scale and shift per channel: y * scale + shift, both [K]."""
+    """Affine map per channel: y * scale + offset; each has one element or [K].
+
+    ``reverse``: the channels are reversed first, which only images may be.
+    """
 
     scale: Array
-    shift: Array
+    offset: Array
+    reverse: bool = False
 
 
 class Relu(Layer):
@@ -119,6 +123,12 @@ WORDS = {
     Linear: "a dense layer", LogSoftmax: "a log-softmax", MaxPool2x2: "a max-pool",
     Relu: "a ReLU", Sigmoid: "a sigmoid", Softmax: "a softmax",
 }  # fmt: skip
+
+
+ACTIVATIONS: dict[type[Layer], str] = {
+    LogSoftmax: "log_softmax", Sigmoid: "sigmoid", Softmax: "softmax",
+}  # fmt: skip
+"""Activations of the last layer, by their records."""
 
 
 def kind_of(layer: Layer) -> str:

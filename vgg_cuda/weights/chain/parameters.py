@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..canonical import WeightsError, as_float32, check_finite
+from ..canonical import Tensors, WeightsError, as_float32, check_finite
 from ..fold import Float64, batch_norm_affine, fold_outputs
 from .layers import Affine, Array, BatchNorm, Conv3x3, Linear
 
@@ -46,8 +47,10 @@ def affine_of(layer: BatchNorm | Affine, channels: int | None) -> tuple[Float64,
     Raises :class:`WeightsError` for other shapes and bad values.
     """
     if isinstance(layer, Affine):
-        parts = {"scale": layer.scale, "shift": layer.shift}
-        K = layer.scale.size if channels is None else channels
+        given = (np.asarray(layer.scale), np.asarray(layer.offset))
+        K = max(part.size for part in given) if channels is None else channels
+        scale, offset = (np.full(K, p.item()) if p.size == 1 else p for p in given)
+        parts = {"scale": scale, "offset": offset}
     else:
         K = layer.mean.size if channels is None else channels
         parts = {"mean": layer.mean, "variance": layer.variance}
@@ -58,13 +61,26 @@ def affine_of(layer: BatchNorm | Affine, channels: int | None) -> tuple[Float64,
             raise misshapen(f"{layer.name}: {part}", (K,), array.shape)
         check_finite(f"{layer.name}: {part}", array)
     if isinstance(layer, Affine):
-        return layer.scale.astype(np.float64), layer.shift.astype(np.float64)
+        return parts["scale"].astype(np.float64), parts["offset"].astype(np.float64)
     if not (0 < layer.epsilon < math.inf) or parts["variance"].min() < 0:
         raise WeightsError(
             f"{layer.name}: expected epsilon > 0 and variances >= 0, got {layer.epsilon} and "
             f"{parts['variance'].min()}"
         )
     return batch_norm_affine(**parts, epsilon=layer.epsilon)
+
+
+def named_tensors(
+    layers: Sequence[tuple[str, Parameters]], joint: str
+) -> tuple[Tensors, dict[str, str]]:
+    """Return the tensors of named layers, and their names in the source for messages."""
+    tensors: Tensors = {}
+    names: dict[str, str] = {}
+    for name, found in layers:
+        for part, array in (("weight", found.w), ("bias", found.bias)):
+            tensors[f"{name}.{part}"] = array
+            names[f"{name}.{part}"] = f"{found.name}{joint}{part}"
+    return tensors, names
 
 
 def misshapen(what: str, expected: tuple[Any, ...], got: tuple[int, ...]) -> WeightsError:

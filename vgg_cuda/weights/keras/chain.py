@@ -24,19 +24,11 @@ from ..chain.layers import (
     Sigmoid,
     Softmax,
 )
+from . import inputs
 from .graph import KerasLayer
-from .spatial import (
-    EVEN_ONLY,
-    conv2d,
-    flatten,
-    global_pool,
-    max_pool,
-    random_crop,
-    rescaling,
-    zero_padding,
-)
+from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, random_crop, zero_padding
 from .state import Arrays, State
-from .terms import INACTIVE, PIXELS, only, preset_for
+from .terms import INACTIVE, only, preset_for
 
 ACTIVATIONS = "relu, no activation, or softmax, log_softmax or sigmoid of the last dense layer"
 LINEAR = "in the last layer, activation='linear' gives a network that returns logits"
@@ -48,8 +40,9 @@ def translate(
 ) -> Weights:
     """Return the weights of a chain of Keras' layers whose input has ``shape`` (None: unknown).
 
-    Models with the names of ``keras.applications`` get the preset "keras", models that begin with
-    ``Rescaling`` get "pixels" (values of 0 to 255), other models get "scaled" (values of 0 to 1).
+    Models with input layers, such as ``Rescaling``, get the preset of the values that these take:
+    "pixels" (0 to 255) as a rule. Otherwise models with the names of ``keras.applications`` get the
+    preset "keras", and other models "unit" (0 to 1), as assumptions.
     Raises :class:`UnsupportedError`, which names the layer, and the errors of ``to_weights``.
     """
     state = State.start(layers, shape, arrays)
@@ -64,8 +57,7 @@ def translate(
             for layer in state.even_pools:  # the network accepts images of other sizes, too
                 state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
     first = next((layer.path[-1] for layer in layers if layer.kind == "Conv2D"), "")
-    preset = PIXELS if state.rescaled else preset_for(first)
-    return to_weights(state.records, source=source, input_size=input_size, preset=preset)
+    return to_weights(state.records, source=source, input_size=input_size, preset=preset_for(first))
 
 
 def _activated(add: Callable[[State, KerasLayer], None]) -> Callable[[State, KerasLayer], None]:
@@ -154,10 +146,11 @@ ADD: dict[str, Callable[[State, KerasLayer], None]] = {
     "MaxPooling2D": max_pool,
     "RandomCrop": random_crop,
     "ReLU": _relu,
-    "Rescaling": rescaling,
     "Softmax": _softmax,
     "ZeroPadding2D": zero_padding,
 }
+LAYERS = (*ADD, "Normalization", "Rescaling")
+"""The classes of layers that are translated; operations are no layers."""
 
 
 def _add(state: State, layer: KerasLayer) -> None:
@@ -168,7 +161,9 @@ def _add(state: State, layer: KerasLayer) -> None:
         state.refuse(layer, "batch norms as in inference", "a call with training=True")
     if layer.kind in INACTIVE:
         state.records.append(Identity(layer.name))
-    elif layer.kind in ADD:
-        ADD[layer.kind](state, layer)
+    elif add := ADD.get(layer.kind) or inputs.ADD.get(layer.kind):
+        add(state, layer)
     else:
-        state.refuse(layer, f"a layer of a VGG ({', '.join(ADD)})", one_line(layer.kind, 60))
+        state.refuse(
+            layer, f"a layer of a VGG ({', '.join(sorted(LAYERS))})", one_line(layer.kind, 60)
+        )

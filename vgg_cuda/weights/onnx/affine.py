@@ -69,7 +69,11 @@ def _append(at: Position, *, scale: Float64 | None = None, shift: Float64 | None
         before = Affine(at.name, np.ones(channels), np.zeros(channels))
     scale, shift = np.ones(1) if scale is None else scale, np.zeros(1) if shift is None else shift
     try:
-        merged = Affine(before.name, before.scale * scale, before.shift * scale + shift)
+        merged = Affine(before.name, before.scale * scale, before.offset * scale + shift)
     except ValueError:
         raise at.error(f"expected one value per channel, got {list(scale.shape)}") from None
     at.layers.append(merged)
+
+
+TRANSLATED = {"Add": add, "Div": divide, "Mul": multiply, "Sub": subtract}
+"""Translators behind the first convolution, by operation."""

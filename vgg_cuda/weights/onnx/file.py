@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...images.presets import MAX_SIDE
+from ...images.presets import MAX_SIDE, PRESETS
 from ...text import one_line
 from ..canonical import Weights, WeightsError, import_extra
 from ..chain import to_weights
@@ -21,10 +21,11 @@ from ..chain.layers import UnsupportedError
 from ..metadata import parse
 from .functions import inlined
 from .graph import Graph, Joined
+from .inputs import SKIPPED
 from .layers import translate
 from .nodes import Attributes, label
 from .position import Position
-from .tensors import FLOATING, Storage
+from .tensors import FLOATING, UINT8, Storage
 from .wire import WireError, strip
 
 SUFFIX = ".onnx"
@@ -110,12 +111,20 @@ def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights
     axes, sizes = _input(graph, path)
     at = Position(graph, axes, sizes, adaptive=stated.present)
     size, preset, labels = at.known, stated.preset, stated.labels
+    preset_stated = stated.preset_stated
+    if not preset_stated and graph.input.type.tensor_type.elem_type == UINT8:
+        preset, preset_stated = PRESETS["pixels"], True
     translate(at, path)
-    weights = to_weights(at.layers, source=source, input_size=size, preset=preset, labels=labels)
+    weights = to_weights(
+        at.layers, source=source, input_size=size, preset=preset, labels=labels,
+        preset_stated=preset_stated,
+    )  # fmt: skip
     if not stated.present:
         return weights
     config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
-    return dataclasses.replace(weights, config=config, preset=preset, labels=labels)
+    return dataclasses.replace(
+        weights, config=config, preset=preset, labels=labels, preset_stated=preset_stated
+    )
 
 
 def _check_program(graph: Any) -> None:
@@ -150,10 +159,10 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
     """Return the axes of the images and their sizes, None for dynamic ones."""
     name = one_line(graph.input.name, 80) or "the input"
     tensor = graph.input.type.tensor_type
-    if tensor.elem_type not in FLOATING:
+    if tensor.elem_type not in (UINT8, *FLOATING):
         raise UnsupportedError(
-            f"{name}: expected floating-point images, got another type; normalise them outside "
-            "the model"
+            f"{name}: expected images in floating point or uint8, got another type; convert them "
+            "outside the model"
         )
     if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
         raise UnsupportedError(
@@ -161,7 +170,7 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
             f"{len(tensor.shape.dim) if tensor.HasField('shape') else 'unknown'}"
         )
     nodes = (node for node in path if not isinstance(node, Joined))
-    first = next((n for n in nodes if n.op_type not in ("Identity", "Cast", "Dropout")), None)
+    first = next((n for n in nodes if n.op_type not in SKIPPED), None)
     moved = first is not None and first.op_type == "Transpose"
     axes = "NHWC" if moved and Attributes(first).pop("perm") == [0, 3, 1, 2] else "NCHW"
     sizes = {

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...text import one_line
 from ..chain.layers import AdaptiveAvgPool, Flatten, GlobalPool, LogSoftmax, Relu, UnsupportedError
-from . import affine, convs, pools, rows
+from . import convs, inputs, pools, rows
 from .adaptive_pool import skip_adaptive_pool
 from .graph import Joined
 from .nodes import Attributes, is_standard
@@ -17,15 +17,16 @@ from .position import Position
 MICROSOFT = "com.microsoft"
 
 TRANSLATED: Mapping[str, Callable[[Position, Attributes], None]] = {
-    "Add": affine.add,
+    "Add": inputs.arithmetic,
     "AveragePool": pools.average_pool,
     "BatchNormalization": convs.batch_norm,
     "Cast": convs.cast,
     "Clip": convs.clip,
     "Conv": convs.conv,
-    "Div": affine.divide,
+    "Div": inputs.arithmetic,
     "Dropout": convs.dropout,
     "Flatten": rows.flatten,
+    "Gather": inputs.gather,
     "Gemm": rows.gemm,
     "GlobalAveragePool": partial(pools.global_pool, kind="avg"),
     "GlobalMaxPool": partial(pools.global_pool, kind="max"),
@@ -34,15 +35,16 @@ TRANSLATED: Mapping[str, Callable[[Position, Attributes], None]] = {
     "MatMul": rows.matmul,
     "Max": convs.maximum,
     "MaxPool": pools.max_pool,
-    "Mul": affine.multiply,
+    "Mul": inputs.arithmetic,
     "ReduceMax": partial(pools.reduce, kind="max"),
     "ReduceMean": partial(pools.reduce, kind="avg"),
     "Relu": convs.relu,
     "Reshape": rows.reshape,
     "Sigmoid": rows.sigmoid,
+    "Slice": inputs.slices,
     "Softmax": rows.softmax,
     "Squeeze": pools.squeeze,
-    "Sub": affine.subtract,
+    "Sub": inputs.arithmetic,
     "Transpose": rows.transpose,
 }
 """Translators by operation: each appends to the position's ``layers`` and updates its axes."""
