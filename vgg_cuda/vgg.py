@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from .backends import Backend, get_backend
 from .backends.streams import callers_stream
+from .backends.switches import tune_mode
 from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
-from .images.batches import batches
+from .images.batches import as_list, batches
 from .images.presets import Preset, as_preset
 from .layers import resolve_layer
-from .predictions import Prediction, check_classifies, image_list, top_classes
+from .predictions import Prediction, check_classifies, top_classes
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
 from .weights.stated import Labels, preset_size, warn_if_assumed, with_stated
@@ -46,21 +47,21 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        tune: str | None = None,
     ) -> None:
+        mode = tune_mode(tune)
         self._backend: Backend = get_backend(device, arch)
         self._backend.report_families()
         self.device = self._backend.device
         self.dtype = check_dtype(self._backend, dtype)
-        self.weights = weights
+        self.weights, self.source = weights, weights.source
         self.config: Config = weights.config
-        self.activation = weights.activation
-        self.labels = weights.labels
+        self.activation, self.labels = weights.activation, weights.labels
         self.preset: Preset = weights.preset
         self.preset_stated = weights.preset_stated
-        self.source = weights.source
         self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # streams of other threads do not wait for the uploads
-        self._run = make_runner(self._network)
+        self._run = make_runner(self._network, mode)
 
     @classmethod
     def load(
@@ -70,6 +71,7 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        tune: str | None = None,
         preset: str | Preset | None = None,
         labels: Labels | None = None,
     ) -> VGG:
@@ -79,16 +81,18 @@ class VGG:
         first GPU, else the CPU), "cpu", "cuda", "cuda:N" or "emulator" (the GPU kernels executed on
         the CPU, for tests). ``dtype`` is float32 on the CPU; on other devices float16 (default),
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
-        default that of the device. ``preset`` (a name, a .json file or a :class:`Preset`) and
-        ``labels`` (names, or a .txt or .json file) replace the source's own. Raises
-        ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for weights of another
-        architecture; ``ValueError`` for an unknown device, dtype, arch or preset;
-        ``RuntimeError`` for an unavailable device. Warns once (``DeviceWarning``) if kernels of
-        the GPU are off or have not been tested.
+        default that of the device. ``tune`` selects kernels by estimates ("never"), by what tuning
+        measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
+        docs/tuning.md. ``preset`` (a name, a .json file or a :class:`Preset`) and ``labels``
+        (names, or a .txt or .json file) replace the source's own. Raises ``FileNotFoundError``;
+        ``WeightsError`` (a ``ValueError``) for weights of another architecture; ``ValueError`` for
+        an unknown device, dtype, arch, tune or preset; ``RuntimeError`` for an unavailable device.
+        Warns once (``DeviceWarning``) if kernels of the GPU are off or have not been tested.
         """
+        tune = tune_mode(tune)
         get_backend(device, arch)  # report an unavailable device before a long read
         weights = with_stated(load_weights(source), preset, labels)
-        return cls(weights, device=device, dtype=dtype, arch=arch)
+        return cls(weights, device=device, dtype=dtype, arch=arch, tune=tune)
 
     @classmethod
     def from_config(
@@ -101,15 +105,17 @@ class VGG:
         device: str = "auto",
         dtype: str | None = None,
         arch: str | None = None,
+        tune: str | None = None,
     ) -> VGG:
         """Make a published network ("vgg11", "vgg13", "vgg16", "vgg19") with random weights.
 
         Weights are He-scaled; the same ``seed`` gives the same bits. ``include_top=False`` omits
-        the dense head. ``device``, ``dtype``, ``arch`` and errors are as for :meth:`load`.
+        the dense head. The other arguments and errors are as for :meth:`load`.
         """
         config = get_config(name, num_classes=num_classes, include_top=include_top)
+        tune = tune_mode(tune)
         get_backend(device, arch)
-        return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch)
+        return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch, tune=tune)
 
     def __call__(self, x: Any, *, layout: str = "NHWC") -> Any:
         """Return logits [N,classes] of x, or probabilities if ``activation`` is set.
@@ -156,13 +162,12 @@ class VGG:
         preset and for a network without a dense head.
         """
         check_classifies(self.config, top_k, batch_size)
-        inputs = image_list(images)
         results: list[list[Prediction]] = []
         if preset is None:
             warn_if_assumed(self.weights)
         size = preset_size(self.weights)
         chosen = self.preset if preset is None else as_preset(preset, size)
-        for batch in batches(inputs, chosen, batch_size, self.config):
+        for batch in batches(as_list(images), chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)
@@ -205,10 +210,8 @@ class VGG:
         return summary_table(self.config, size or self.weights.natural_size, self.activation)
 
     def __repr__(self) -> str:
-        return (
-            f"<VGG {self.config.name}: {self.config.num_classes or 'no'} classes, {self.dtype} on "
-            f"{self.device}, weights: {self.source}>"
-        )
+        about = f"{self.config.num_classes or 'no'} classes, {self.dtype} on {self.device}"
+        return f"<VGG {self.config.name}: {about}, weights: {self.source}>"
 
     @property
     def _result(self) -> str:
@@ -221,10 +224,8 @@ class VGG:
 
     def _planned(self, what: str) -> PlannedRunner:
         if self._backend.name == "cpu":
-            raise ValueError(
-                f'{what}: expected a model on a GPU (device="cuda") or on the emulator, got one '
-                "on the cpu"
-            )
+            expected = 'a model on a GPU (device="cuda") or on the emulator'
+            raise ValueError(f"{what}: expected {expected}, got one on the cpu")
         return cast("PlannedRunner", self._run)
 
     def _taps(

@@ -23,12 +23,13 @@ const RateByName& rates_by_name() {
       RATE(l2_bytes),
       RATE(cached_bytes),
       RATE(streamed_bytes),
+      RATE(port_free),
+      RATE(port_contention),
       RATE(launch_cycles),
       RATE(halo_subtile_cycles),
       RATE(swap_ab_subtile_cycles),
       RATE(dense_block_cycles),
-      RATE(dense_cluster_cycles),
-      RATE(dense_step_cycles)
+      RATE(dense_cluster_cycles)
 #undef RATE
   };
   static constexpr size_t FIELDS = sizeof(Rates) / sizeof(double);

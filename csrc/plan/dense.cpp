@@ -57,13 +57,14 @@ Estimate estimate(const Linear& op, const Variant& variant, int splits, const Ar
   const double weight_rate = cut.image_tiles == 1 ? rates.streamed_bytes : rates.l2_bytes;
   const double l2 =
       AnyTile::WEIGHT_BYTES / weight_rate + 1.0 * images * AnyTile::ROW_BYTES / rates.l2_bytes;
-  const double step = std::max({math, l2, rates.dense_step_cycles});
+  const double port =
+      (math * wgmma_read_bytes(variant.block_m) + variant.stage_bytes) / rates.port_bytes;
+  const double step = main_loop_cycles(math, port, l2, rates);
   const double sums = 4.0 * images * BLOCK_N / rates.l2_bytes;
   const double once =
       rates.dense_block_cycles + sums + (splits > 1 ? rates.dense_cluster_cycles : 0);
   const double all = blocks * steps;
-  return {blocks * (step * steps + once), all * step, all * math, all * rates.dense_step_cycles,
-          all * l2};
+  return {blocks * (step * steps + once), all * step, all * math, all * port, all * l2};
 }
 
 // A kernel and the number of splits, the blocks of a cluster.

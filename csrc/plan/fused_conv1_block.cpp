@@ -26,6 +26,29 @@ Cut cut(const FusedConv1Block& op) {
   return {P, Q, tiles_w, tiles_h, op.N * tiles_w * tiles_h};
 }
 
+constexpr int K = Tile::CHANNELS, GEMM_K1 = Tile::GEMM_K, GEMM_K2 = 9 * K, BLOCK_K1 = 32;
+constexpr int PIXELS = Tile::WIDTH * Tile::HEIGHT, BETWEEN = Tile::COLUMNS * Tile::LINES;
+
+// Bytes of x that a tile reads: every warp of the first convolution reads its lines, and the lines
+// above and below.
+int64_t image_bytes(const FusedConv1Block& op) {
+  return Tile::WARPS * (Tile::WARP_LINES + 2) * (Tile::COLUMNS + 2) * 3 * size_bytes(op.x_dtype);
+}
+
+// Waits of the two convolutions for each other are left out.
+Estimate estimate(const FusedConv1Block& op, const ArchSpec& arch) {
+  const Rates& rates = arch.rates;
+  const double first = K * BETWEEN * BLOCK_K1 / rates.mma_macs;
+  const double second = K * PIXELS * GEMM_K2 / rates.wgmma_macs;
+  const double math = first + second;  // on the same tensor cores
+  const double port = (second * wgmma_read_bytes(PIXELS / 2) + Tile::PIXELS_BYTES) /
+                      rates.port_bytes;  // the first convolution writes pixels for the second
+  const double l2 = static_cast<double>(image_bytes(op)) / rates.cached_bytes;
+  const double tile = main_loop_cycles(math, port, l2, rates);
+  const auto tiles = static_cast<double>(ceil_div(cut(op).tiles, arch.sm_count));
+  return {tiles * tile, tiles * tile, tiles * math, tiles * port, tiles * l2};
+}
+
 }  // namespace
 
 bool has_plan(const FusedConv1Block& op, const ArchSpec& arch) {
@@ -40,14 +63,13 @@ Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
   if (!has_plan(op, arch))
     throw std::invalid_argument("fused_conv1_block: no kernel for " + arch.name);
   const Cut cut = vgg::cut(op);
-  constexpr int PIXELS = Tile::WIDTH * Tile::HEIGHT, BETWEEN = Tile::COLUMNS * Tile::LINES;
-  constexpr int K = Tile::CHANNELS, GEMM_K1 = Tile::GEMM_K, GEMM_K2 = 9 * K, BLOCK_K1 = 32;
   const int64_t blocks = std::min<int64_t>(cut.tiles, arch.sm_count);
   const int64_t pixels = int64_t{op.N} * op.H * op.W, pooled = op.N * cut.P * cut.Q;
   Plan plan;
   plan.op = "fused_conv1_block";
   plan.arch = arch.name;
   plan.family = Family::fused_conv1_block;
+  plan.estimate = estimate(op, arch);
   plan.launches.push_back({std::string("fused_conv1_block_") + short_name(op.dtype),
                            {static_cast<uint32_t>(blocks), 1, 1},
                            {Tile::THREADS, 1, 1},
@@ -57,18 +79,14 @@ Plan plan(const FusedConv1Block& op, const ArchSpec& arch) {
   plan.macs = pixels * K * GEMM_K1 + 4 * pooled * K * GEMM_K2;
   plan.tiles = cut.tiles;
   plan.issued_macs = cut.tiles * K * (BETWEEN * BLOCK_K1 + PIXELS * GEMM_K2);
-  // Every warp of the first convolution reads its lines, the lines above and below, and the
-  // filters.
-  const int64_t image = Tile::WARPS * (Tile::WARP_LINES + 2) * (Tile::COLUMNS + 2) * 3;
   const int64_t filters = K * (GEMM_K2 + Tile::WARPS * BLOCK_K1) * size_bytes(op.dtype);
-  plan.load_bytes = cut.tiles * image * size_bytes(op.x_dtype) + blocks * filters;
+  plan.load_bytes = cut.tiles * image_bytes(op) + blocks * filters;
   plan.store_bytes = pooled * K * size_bytes(op.dtype);
   return plan;
 }
 
 void run(const FusedConv1Block& op, const Plan& plan, const FusedConv1BlockArrays& arrays,
          const Normalization& normalization, Executor& executor) {
-  constexpr int K = Tile::CHANNELS;
   const Cut cut = vgg::cut(op);
   const int64_t size = size_bytes(op.dtype), w_stride = packed_columns(Tile::GEMM_K, op.dtype);
   const auto encode = [&](const TensorMap& map) {

@@ -88,13 +88,12 @@ int chunk_bytes(const HopperKernel& kernel) {
 Estimate estimate(const Conv3x3& op, const HopperVariant& variant, const ArchSpec& arch) {
   const HopperKernel& kernel = *variant.kernel;
   const Rates& rates = arch.rates;
-  // Cycles of a block for 64 channels of a unit: the slowest of products, shared memory and the L2
-  // cache, which work at the same time.
+  // Cycles of a block for 64 channels of a unit.
   const double math = kernel.macs / rates.wgmma_macs;
   const double written = kernel.pixel_bytes + kernel.filter_bytes;
-  const double port = (math * (64.0 + 4096.0 / kernel.n) + written) / rates.port_bytes;
+  const double port = (math * wgmma_read_bytes(kernel.n) + written) / rates.port_bytes;
   const double l2 = 1.0 * chunk_bytes(kernel) / kernel.cluster / rates.l2_bytes;
-  const double chunk = std::max({math, port, l2});
+  const double chunk = main_loop_cycles(math, port, l2, rates);
 
   const HopperCut cut = vgg::cut(op, variant, arch);
   const auto waves =

@@ -15,16 +15,17 @@ import pytest
 from support.bench_fakes import TINY, locally, tiny_file
 from support.bench_programs import checked, needs, whole
 
+from vgg_cuda import DeviceWarning
 from vgg_cuda.arrays import numpy_dtype
 from vgg_cuda.bench import inputs, peers
 from vgg_cuda.bench.clock import HostClock
-from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.peers import OURS
 from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Job, Work
+from vgg_cuda.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +50,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Any:
 
         def synchronize(self) -> None: ...
 
-    with fake_gpus(monkeypatch, (9, 0)) as log:
+    with fake_gpus(monkeypatch, (9, 0), (9, 0)) as log:
         cupy = __import__("sys").modules["cupy"]
         cupy.cuda.Event = Event
         cupy.cuda.get_elapsed_time = lambda start, stop: float(stop.at - start.at)
@@ -128,6 +129,23 @@ def test_a_profile_on_a_gpu(gpu: Any, tmp_path: Path) -> None:
     reply = found.handle({"do": "sample", "seconds": 0.0, "max_calls": 1})
     assert reply["parts"] == [[0.001] * len(steps)]
     assert reply["times"] == [pytest.approx(0.001 * len(steps))]
+
+
+@pytest.mark.emulator
+def test_programs_without_refused_kernels(gpu: Any, tmp_path: Path) -> None:
+    """The driver refuses the family "dense" in a profile, and then in a layer on another GPU."""
+    gpu.log.refuses = lambda plan: plan.family == "dense"
+    network = whole(TINY, 2)
+    layer, shape = network.shapes()[-1]
+    alone = Work("kernel", layer.name, shape, (layer,))
+    for device, work in (("cuda:0", whole(TINY, 2, kind="profile")), ("cuda:1", alone)):
+        job = Job(device, "float16", weights=tiny_file(tmp_path))
+        with pytest.warns(DeviceWarning, match="the family dense"):
+            error, bound, found = checked(job, OURS, work, tmp_path)
+        assert error <= bound
+        kernels = found.program.kernels or []
+        assert kernels
+        assert not any("dense" in kernel for kernel in kernels)
 
 
 @pytest.mark.emulator

@@ -61,6 +61,7 @@ def test_arch_and_disable(device: str, switch: Switch, monkeypatch: pytest.Monke
         on: Any = get_backend(device)
         assert on.families_off == {"halo": DISABLE, "dense": DISABLE}
         assert on.arch.families == ("swap_ab", "fused_conv1_block")
+        assert on.arch.sm_count == (20 if device == "cuda" else 132)
         assert plan_of(device, "sm_86")["arch"] == "sm_86"  # an argument counts more
         switch(VGG_CUDA_ARCH="sm_86")
         assert plan_of(device)["arch"] == "sm_86"
@@ -174,22 +175,31 @@ def test_verdicts_switch_families_off(
     switch(VGG_CUDA_CACHE=str(tmp_path))
     verdicts = {
         "halo": Verdict("wrong", "conv3x3 differs by 3e-1"), "swap_ab": Verdict("ok"),
-        "dense": Verdict("hung"), "fused_conv1_block": Verdict("ok"),
+        "dense": Verdict("hung"), "fused_conv1_block": Verdict("ok"), "early": Verdict("wrong"),
+        "graph": Verdict("crashed"),
     }  # fmt: skip
-    with fake_gpus(monkeypatch, (9, 0), (9, 0)):
+    with fake_gpus(monkeypatch, (9, 0), (9, 0)) as log:
         monkeypatch.setattr(families, "read_verdicts", read_verdicts)
         header = device_header(_C.device_info()["devices"][0], "sm_90a")
         write_verdicts(header, verdicts)
         assert plan_of("cuda")["family"] == "swap_ab"
         assert shown(model) == [
-            "GPU 0: kernels are off, and slower ones replace them: halo (self-test: wrong "
-            "results: conv3x3 differs by 3e-1), dense (self-test: did not end); "
-            "`vgg-cuda selftest` tests them again"
+            "GPU 0: slower kernels or launches replace halo (self-test: wrong results: conv3x3 "
+            "differs by 3e-1), dense (self-test: did not end), early launches (self-test: wrong "
+            "results), CUDA graphs (self-test: crashed); `vgg-cuda selftest` tests them again"
         ]
+        y = model()(X)
+        graph = model().capture(X.shape)
+        assert np.array_equal(np.asarray(graph(X).view(np.ndarray)), y)
+        assert log.graphs_launched_on == []
+        assert not any(log.early)
         on: Any = get_backend("cuda:1")  # another GPU
         assert on.families_off == {}
-        switch(VGG_CUDA_DISABLE="halo,dense")  # the user knows
-        assert shown(model) == []
+        switch(VGG_CUDA_DISABLE="halo,dense", VGG_CUDA_PDL="0")  # the user knows these
+        assert shown(model) == [
+            "GPU 0: slower kernels or launches replace CUDA graphs (self-test: crashed); "
+            "`vgg-cuda selftest` tests them again"
+        ]
         assert get_backend("emulator", "sm_90a").families_off["halo"] == DISABLE  # type: ignore[attr-defined]
 
 
@@ -203,7 +213,7 @@ def test_incomplete_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- Lost GPUs ----
 
 
-def test_lost_gpu_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_gpu_is_reported_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_gpus(monkeypatch, (9, 0)) as log:
         lost, x = model(), asarray(X)
         on: Any = lost._backend

@@ -246,8 +246,8 @@ def test_other_precisions() -> None:
 def test_gpu_kernels_in_half_precision(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run a GPU's path on host memory: half precision, spatial results and vectors."""
 
-    def on_emulator(weights: Any, *, device: str, dtype: str) -> VGG:
-        assert device == "cpu"
+    def on_emulator(weights: Any, *, device: str, dtype: str, arch: str | None) -> VGG:
+        assert (device, arch) == ("cpu", None)
         return VGG(weights, device="emulator", dtype=dtype)
 
     monkeypatch.setattr(runtime, "VGG", on_emulator)

@@ -491,12 +491,6 @@ def test_example_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert "residual: {'matched': 3, 'fallback': 0}" in printed
 
 
-def test_options_are_refused() -> None:
-    model, x = network().features, picture(2, 3, 32, 32)
-    with pytest.raises(Exception, match="backend vgg_cuda has no options, got layout"):
-        compiled(model, options={"layout": "NHWC"})(x)
-
-
 @torch.no_grad()
 def test_mode_has_no_effect() -> None:
     model, x = network().features, picture(2, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""Kernel families that are switched off, variants of dense layers, and rates; no GPU needed."""
+"""Kernel families that are switched off, and variants of dense layers; no GPU needed."""
 
 from __future__ import annotations
 
@@ -70,17 +70,10 @@ def test_variant_of_family_off_is_refused() -> None:
         linear(1, 4096, 1000, HOPPER.without(["dense"]), variant="dense_m8")
 
 
-def test_unknown_family_or_rate_is_refused() -> None:
+def test_unknown_family_is_refused() -> None:
     for unknown in ("portable", "hopper", ""):
         with pytest.raises(ValueError, match=f"expected some of halo, .*, got '{unknown}'"):
             HOPPER.without(["halo", unknown])
-    with pytest.raises(ValueError, match=r"rates: expected one of .*l2_bytes.*, got 'speed'"):
-        HOPPER.with_rates(speed=1.0)
-    for wrong in (0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="rates: l2_bytes: expected a positive number, got"):
-            HOPPER.with_rates(l2_bytes=wrong)
-    with pytest.raises(TypeError):
-        HOPPER.with_rates(l2_bytes="26")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("c", "k"), DENSE)
@@ -120,33 +113,3 @@ def test_dense_kernels_ask_for_two_blocks_an_sm() -> None:
         [launch] = linear(256, 4096, 4096, HOPPER, variant=variant).as_dict()["launches"]
         assert launch["blocks_per_sm"] == blocks
         assert blocks * (launch["smem_bytes"] + 1024) <= HOPPER.smem_per_sm_bytes
-
-
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-def test_matrix_products_have_estimates(arch: str) -> None:
-    for plan in plans(_C.arch(arch)):
-        if plan.family == "fused_conv1_block":
-            continue
-        found = plan.estimate
-        parts = [found[f"{part}_cycles"] for part in ("math", "port", "l2")]
-        assert 0 <= min(parts) <= max(parts) <= found["main_cycles"] <= found["cycles"]
-        assert found["math_cycles"] > 0
-        assert found == plan.as_dict()["estimate"]
-    relu = _C.plan_relu(8, dtype="float16", aligned=True, arch=_C.arch(arch))
-    assert relu.estimate == {}
-
-
-def test_rates_change_estimates_and_choices() -> None:
-    """With expensive second launches, one image is not split; with a slow L2 cache, all is slow."""
-    assert conv(1, 14, 512, 512, HOPPER).as_dict()["tiling"]["split_k"] > 1
-    slow = HOPPER.with_rates(launch_cycles=1e9)
-    assert slow.rates == {**HOPPER.rates, "launch_cycles": 1e9}
-    assert slow.families == HOPPER.families
-    assert conv(1, 14, 512, 512, slow).as_dict()["tiling"]["split_k"] == 1
-    variant = conv(64, 56, 256, 256, HOPPER).variant
-    usual, slow_l2 = (
-        conv(64, 56, 256, 256, arch, variant=variant).estimate
-        for arch in (HOPPER, HOPPER.with_rates(l2_bytes=2.6))
-    )
-    assert slow_l2["l2_cycles"] == pytest.approx(10 * usual["l2_cycles"])
-    assert slow_l2["cycles"] > 5 * usual["cycles"]

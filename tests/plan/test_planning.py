@@ -90,6 +90,25 @@ def test_json_is_plain_and_complete() -> None:
     assert (read["network"], read["batch"], read["arch"]) == ("vgg16", 3, "sm_90a")
 
 
+def test_loads_are_fractions_of_the_main_loop() -> None:
+    """Portable kernels read shared memory as part of their products; softmax has no estimate."""
+    for arch in ("sm_80", "sm_90a"):
+        for layer in plan(arch=arch).layers:
+            if layer.layer == "softmax":
+                assert (layer.estimate, layer.port_load, layer.l2_load) == ({}, None, None)
+                continue
+            main = layer.estimate["main_cycles"]
+            assert layer.l2_load == layer.estimate["l2_cycles"] / main <= 1
+            assert (layer.port_load is None) == (layer.family == "portable")
+            if layer.port_load is not None:
+                assert layer.port_load == layer.estimate["port_cycles"] / main < 1
+    found = plan()
+    headings = table(found).splitlines()[0]
+    fc6 = next(line for line in table(found).splitlines() if line.startswith("fc6"))
+    assert fc6[: headings.index("port") + 4].split()[-1].endswith("%")
+    assert fc6[: headings.index("L2") + 2].split()[-1] == "100%"  # streams its weights
+
+
 def test_table_has_a_line_per_layer() -> None:
     found = plan(batch=3, arch="sm_80")
     lines = table(found).splitlines()

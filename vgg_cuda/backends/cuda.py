@@ -21,10 +21,9 @@ from ..arrays import is_cupy, numpy_dtype
 from ..notices import warn_once
 from . import streams
 from .errors import device_lost, is_lost
-from .families import Families, arch_named, families_of
+from .families import gpu_families
 from .kernels import KernelBackend
 from .operations import Spec
-from .switches import switches
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -71,19 +70,6 @@ def why_unavailable(index: int = 0) -> str | None:
     return None
 
 
-def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
-    """Return the kernel families of a GPU, for ``arch`` if the GPU can run its kernels.
-
-    By default ``arch`` is ``VGG_CUDA_ARCH``, else the GPU's own. Raises ``ValueError`` for others.
-    """
-    major, minor = device["compute_capability"]
-    runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
-    chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
-    if chosen is None:
-        chosen = _C.device_arch(major, minor, device["sm_count"])
-    return families_of(chosen, runs, device)
-
-
 def _dtypes() -> tuple[str, ...]:
     # CuPy 14 supports bfloat16, a dtype of ml_dtypes, if that is installed
     import cupy
@@ -102,6 +88,7 @@ class CudaBackend(KernelBackend):
     """
 
     name = "cuda"
+    gpu: _C.Device
 
     def __init__(self, index: int = 0, arch: str | None = None) -> None:
         reason = why_unavailable(index)
@@ -111,8 +98,8 @@ class CudaBackend(KernelBackend):
 
         self.device = f"cuda:{index}"
         info = _described(_C.device_info)
-        self._gpu = info["devices"][index]
-        super().__init__(gpu_families(self._gpu, arch))
+        self.gpu = info["devices"][index]
+        super().__init__(gpu_families(self.gpu, arch))
         self._cupy = cupy
         self._index = index
         self.dtypes = _dtypes()
@@ -120,7 +107,7 @@ class CudaBackend(KernelBackend):
         self._early_in_graphs = driver >= EARLY_IN_GRAPHS
 
     def report_families(self) -> None:
-        warning = self.families.warning(self._gpu["name"])
+        warning = self.families.warning(self.gpu["name"])
         if warning is not None:
             warn_once(warning)
 
@@ -185,11 +172,15 @@ class CudaBackend(KernelBackend):
         return _C.Cuda(stream.ptr, early=early and self._may_begin_early(stream))
 
     def _may_begin_early(self, stream: Any) -> bool:
-        if not switches().pdl:
+        if "early" in self.families.off:
             return False
         if self._early_in_graphs or stream.ptr in LEGACY_STREAMS:
             return True
-        return not stream.is_capturing()
+        return not self.is_capturing()
+
+    def is_capturing(self) -> bool:
+        stream = self._cupy.cuda.get_current_stream()
+        return stream.ptr not in LEGACY_STREAMS and bool(stream.is_capturing())
 
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:
         return {}
@@ -201,7 +192,13 @@ class CudaBackend(KernelBackend):
         return self._cupy.ndarray(spec.shape, numpy_dtype(spec.dtype), memory.data + offset)
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
-        """Capture ``run`` as a CUDA graph, after waiting for the GPU to finish with its arrays."""
+        """Capture ``run`` as a CUDA graph, after waiting for the GPU to finish with its arrays.
+
+        If the self-test has switched graphs off, the result launches all kernels itself.
+        """
+        if not self.captures:
+            run()
+            return run
         with _capturing, self.active():
             self.synchronize()
             stream = self._cupy.cuda.Stream(non_blocking=True)

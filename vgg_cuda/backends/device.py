@@ -21,6 +21,8 @@ class KernelDevice(ABC):
 
     name: str
     device: str
+    gpu: _C.Device | None = None
+    """Description of the GPU; None on the emulator."""
     dtypes: tuple[str, ...]
     batch_limit: int | None = None
 
@@ -79,6 +81,10 @@ class KernelDevice(ABC):
 
         With ``early`` the first launch may begin before the previous one of the forward ends.
         """
+
+    def is_capturing(self) -> bool:
+        """Return whether launches on the current stream become a part of a CUDA graph."""
+        return False
 
     @abstractmethod
     def counters(self, executor: Any, plan: _C.Plan) -> dict[str, int]:

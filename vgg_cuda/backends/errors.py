@@ -20,9 +20,9 @@ class KernelError(RuntimeError):
 
 
 class KernelRefusedError(KernelError):
-    """Raised if the driver refuses a kernel whose family is off from now on.
+    """Raised if the driver refuses a kernel; its family is off from now on.
 
-    The same work, planned again, uses other kernels.
+    Another plan of the same work uses other kernels.
     """
 
 

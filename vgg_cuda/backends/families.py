@@ -6,15 +6,17 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 from .. import _C
-from .switches import ARCH, DISABLE, SwitchError, switches
+from .switches import ARCH, DISABLE, PDL, SwitchError, switches
 from .verdicts import Verdict, device_header, read_verdicts
 
 PORTABLE = "portable"
 """Family of the kernels that cannot be switched off."""
+
+LAUNCHES = {"early": "early launches", "graph": "CUDA graphs"}
+"""Other parts of the self-test that can be switched off, in words."""
 
 WORDS = {
     "wrong": "wrong results",
@@ -29,8 +31,9 @@ WORDS = {
 class Families:
     """Kernel families that ``arch`` has, before any of them is refused.
 
-    ``off`` has a reason for each family that is off. ``verdicts`` are those of the self-test, None
-    if none has run on this device. ``runs`` names all architectures that the device can run.
+    ``off`` has a reason for each family, and for each of :data:`LAUNCHES`, that is off.
+    ``verdicts`` come from the self-test; None if it has not run on this device. ``runs`` names all
+    architectures that the device can run.
     """
 
     arch: _C.Arch
@@ -39,19 +42,22 @@ class Families:
     runs: Sequence[str] = ()
 
     def warning(self, gpu: str) -> str | None:
-        """Return what to report to a user of ``gpu``: families that failed, or no self-test.
+        """Return a warning for a user of ``gpu``: families that failed, or no self-test.
 
-        Families that the user has switched off are no reason for a warning.
+        Families that the user has switched off are not reported.
         """
-        verdicts, disabled = self.verdicts or {}, switches().disable
-        used = [family for family in self.arch.families if family not in disabled]
-        failed = [f"{family} ({self.off[family]})" for family in used if family in self.off]
+        failed = [
+            f"{LAUNCHES.get(name, name)} ({reason})"
+            for name, reason in self.off.items()
+            if reason not in (DISABLE, PDL)
+        ]
         if failed:
             return (
-                f"{gpu}: kernels are off, and slower ones replace them: {', '.join(failed)}; "
+                f"{gpu}: slower kernels or launches replace {', '.join(failed)}; "
                 "`vgg-cuda selftest` tests them again"
             )
-        if any(family not in verdicts for family in used):
+        known = {*(self.verdicts or ()), *self.off}
+        if any(family not in known for family in self.arch.families):
             return (
                 f"{gpu}: its kernels have not been tested with this driver and build; run "
                 "`vgg-cuda selftest` once"
@@ -66,14 +72,29 @@ def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = N
     architectures that it can run.
     """
     off = dict.fromkeys(switches().disable, DISABLE)
-    verdicts = None
-    if device is not None and arch.families:
-        verdicts = read_verdicts(device_header(device, arch.name))
-        for family, found in (verdicts or {}).items():
-            if found.verdict != "ok":
-                detail = f": {found.detail}" if found.detail else ""
-                off.setdefault(family, f"self-test: {WORDS[found.verdict]}{detail}")
-    return Families(arch, {f: off[f] for f in arch.families if f in off}, verdicts, runs)
+    if not switches().pdl:
+        off["early"] = PDL
+    verdicts = None if device is None else read_verdicts(device_header(device, arch.name))
+    for name, found in (verdicts or {}).items():
+        if found.verdict != "ok":
+            detail = f": {found.detail}" if found.detail else ""
+            off.setdefault(name, f"self-test: {WORDS[found.verdict]}{detail}")
+    known = (*arch.families, *LAUNCHES)
+    return Families(arch, {name: off[name] for name in known if name in off}, verdicts, runs)
+
+
+def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
+    """Return the kernel families of a GPU, for ``arch`` if the GPU can run its kernels.
+
+    By default ``arch`` is ``VGG_CUDA_ARCH``, else the GPU's own. Raises ``ValueError`` for others.
+    """
+    major, minor = device["compute_capability"]
+    runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
+    own = _C.device_arch(major, minor, device["sm_count"])
+    chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
+    if chosen is None or chosen.name == own.name:
+        chosen = own  # with the number of SMs that this GPU has
+    return families_of(chosen, runs, device)
 
 
 def arch_named(name: str | None, runs: Sequence[str], device: str) -> _C.Arch | None:
@@ -120,7 +141,9 @@ class Refusals:
         return True
 
 
-@cache
+_refusals: dict[str, Refusals] = {}
+
+
 def refusals(device: str) -> Refusals:
     """Return the record of ``device``, which its backends for all architectures share."""
-    return Refusals()
+    return _refusals.setdefault(device, Refusals())  # atomic, unlike functools.cache

@@ -64,6 +64,11 @@ class KernelBackend(KernelDevice):
         self.families = families
         refusals(self.device).register(self)
 
+    @property
+    def captures(self) -> bool:
+        """Whether :meth:`capture` returns a graph on a GPU."""
+        return "graph" not in self.families.off
+
     def replan(self, refused: Mapping[str, str]) -> None:
         """Use no kernels of the ``refused`` families, which have reasons, in later plans."""
         found = self.families

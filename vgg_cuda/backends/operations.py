@@ -53,7 +53,8 @@ class Planner:
     """Planner of a VGG's operations for ``arch``; plans are cached per shape.
 
     The methods correspond to ``base.Backend``, with a :class:`Spec` for x. ``aligned`` describes
-    the result.
+    the result. ``variant`` names a kernel (``_C.conv3x3_variants``); None selects the kernel with
+    the lowest estimated time.
     """
 
     def __init__(self, arch: _C.Arch) -> None:
@@ -62,7 +63,7 @@ class Planner:
 
     def conv3x3(
         self, x: Spec, packed: Any, *, relu: bool, pool: bool, preset: Preset | None = None,
-        aligned: bool = True,
+        aligned: bool = True, variant: str | None = None,
     ) -> Operation:  # fmt: skip
         N, H, W, C = x.shape
         K, dtype = packed.out_channels, packed.dtype
@@ -73,6 +74,8 @@ class Planner:
             _C.conv3x3(plan, x, packed.w, packed.bias, y, workspace, on, normalize=normalize)
 
         options = {"dtype": dtype, "x_dtype": x.dtype, "relu": relu, "pool": pool}
+        if variant is not None:
+            options["variant"] = variant
         y = Spec((N, P, Q, K), numpy_dtype(dtype).name, aligned)
         return self._operation("conv3x3", (N, H, W, C, K), options, launch, x, y)
 
@@ -99,15 +102,20 @@ class Planner:
         y = Spec((N, H // 2, W // 2, K2), numpy_dtype(dtype).name, aligned)
         return Operation("fused_conv1_block", y, plan, launch)
 
-    def linear(self, x: Spec, packed: Any, *, relu: bool, aligned: bool = True) -> Operation:
+    def linear(
+        self, x: Spec, packed: Any, *, relu: bool, aligned: bool = True, variant: str | None = None
+    ) -> Operation:
         N, C = x.shape
         K, dtype = packed.out_features, packed.dtype
 
         def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
             _C.linear(plan, x, packed.w, packed.bias, y, workspace, on)
 
+        options = {"dtype": dtype, "relu": relu}
+        if variant is not None:
+            options["variant"] = variant
         y = Spec((N, K), numpy_dtype(dtype).name, aligned)
-        return self._operation("linear", (N, C, K), {"dtype": dtype, "relu": relu}, launch, x, y)
+        return self._operation("linear", (N, C, K), options, launch, x, y)
 
     def maxpool2x2(self, x: Spec, *, aligned: bool = True) -> Operation:
         N, H, W, C = x.shape

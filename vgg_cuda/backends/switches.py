@@ -61,6 +61,16 @@ def switches() -> Switches:
     )
 
 
+def tune_mode(tune: str | None) -> Tune:
+    """Return ``tune``, by default the value of ``VGG_CUDA_TUNE``; ``ValueError`` if unknown."""
+    if tune is None:
+        return switches().tune
+    for known in TUNE:
+        if tune == known:
+            return known
+    raise ValueError(f"tune: expected one of {', '.join(TUNE)}, got {tune!r}")
+
+
 def _check(variable: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise SwitchError(f"{variable}: expected one of {', '.join(known)}, got {value!r}")

@@ -110,29 +110,31 @@ def _source(variable: str) -> str:
 
 def _kernels(gpu: Any) -> dict[str, Any]:
     """Return the architecture, kernel families and verdicts of a GPU; none if it is too old."""
-    from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY, gpu_families
+    from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY
+    from ..backends.families import LAUNCHES, gpu_families
 
     if gpu["compute_capability"] < OLDEST_COMPUTE_CAPABILITY:
-        return {"arch": None, "families": {}, "selftest": None}
+        return {"arch": None, "kernels": {}, "selftest": None}
     found = gpu_families(gpu)
-    families = {
-        family: {"on": family not in found.off, "reason": found.off.get(family)}
-        for family in found.arch.families
+    kernels = {
+        name: {"on": name not in found.off, "reason": found.off.get(name)}
+        for name in (*found.arch.families, *LAUNCHES)
     }
     verdicts = None
     if found.verdicts is not None:
         verdicts = {family: asdict(verdict) for family, verdict in found.verdicts.items()}
-    return {"arch": found.arch.name, "families": families, "selftest": verdicts}
+    return {"arch": found.arch.name, "kernels": kernels, "selftest": verdicts}
 
 
 def _kernels_text(gpu: dict[str, Any]) -> str:
+    from ..backends.families import LAUNCHES
+
     if gpu["arch"] is None:
         return "none"
-    families = gpu["families"]
-    if not families:
-        return f"{gpu['arch']}, portable"
-    on = ["portable", *(family for family, found in families.items() if found["on"])]
-    off = [f"{family} ({f['reason']})" for family, f in families.items() if not f["on"]]
+    kernels = gpu["kernels"]
+    words = {name: LAUNCHES.get(name, name) for name in kernels}
+    on = ["portable", *(words[name] for name, found in kernels.items() if found["on"])]
+    off = [f"{words[name]} ({k['reason']})" for name, k in kernels.items() if not k["on"]]
     tested = [f"{family} {found['verdict']}" for family, found in (gpu["selftest"] or {}).items()]
     parts = [gpu["arch"], f"on: {', '.join(on)}", *([f"off: {', '.join(off)}"] if off else [])]
     parts.append(f"self-test: {', '.join(tested) or 'none, run `vgg-cuda selftest`'}")

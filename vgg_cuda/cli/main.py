@@ -1,7 +1,8 @@
 """The command ``vgg-cuda`` and its subcommands for images and weights.
 
-Exit codes: 0 success; 1 ``verify`` found a bad layer; 2 invalid arguments, paths, weights, device
-or output, reported before any work starts; 3 finished, but some images were skipped.
+Exit codes: 0 success; 1 ``verify`` or ``selftest`` found a fault; 2 invalid arguments, paths,
+weights, device or output, reported before any work starts; 3 finished, but some images were
+skipped.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from .image_commands import classify, features
 from .info import info
 from .options import NetworkName, Size, network_named
 from .plan_table import plan
+from .selftest import selftest
 from .terminal import system_errors, user_errors
+from .tune import tune
 from .verify import verify
 
 app = typer.Typer(
@@ -112,7 +115,7 @@ def convert(
     typer.echo(f"wrote {output}: {found.config.name} in the format {to}", err=True)
 
 
-for command in (classify, features, info, verify, plan):
+for command in (classify, features, info, selftest, verify, plan, tune):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.command()(profile)

@@ -10,15 +10,17 @@ import typer
 
 from ..backends import WITHOUT_EXTENSION, DeviceError
 from ..text import aligned
-from .options import Json, NetworkName, Size, Uint8, network_named
+from .options import Device, Json, NetworkName, Size, Uint8, network_named
 from .terminal import system_errors, user_errors
+from .tuned_plan import Choices
 
 if TYPE_CHECKING:
     from ..planning import LayerPlan, NetworkPlan
 
 HEADINGS = [
     *("layer", "kernel", "tile", "split", "cluster", "grid"),
-    *("waves", "wave eff", "useful", "smem KiB", "loads MB", "of im2col", "floor us", "tiled us"),
+    *("waves", "wave eff", "useful", "smem KiB", "port", "L2", "loads MB", "of im2col"),
+    *("floor us", "tiled us"),
 ]
 TEXT_COLUMNS = range(3)
 
@@ -35,12 +37,16 @@ def _cells(p: LayerPlan) -> list[str]:
     def fraction(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{value:.0%}"
+
     grid = re.sub(r"(x1)+$", "", "x".join(map(str, p.grid)))
     of_im2col = None if p.im2col_load_bytes is None else p.load_bytes / p.im2col_load_bytes
     return [
         *(p.layer, " + ".join(p.kernels), p.tile, str(p.split_k), str(p.cluster), grid),
         *(f"{p.waves:.2f}", fraction(p.wave_efficiency), fraction(p.useful)),
-        *(f"{p.smem_bytes / 1024:.1f}", f"{p.load_bytes / 1e6:.1f}", fraction(of_im2col)),
+        *(f"{p.smem_bytes / 1024:.1f}", percent(p.port_load), percent(p.l2_load)),
+        *(f"{p.load_bytes / 1e6:.1f}", fraction(of_im2col)),
         *(f"{p.floor_us:.1f}", f"{p.tiled_us:.1f}"),
     ]
 
@@ -56,28 +62,45 @@ def _notes(plan: NetworkPlan) -> list[str]:
         f"{total['floor_images_per_s']:,.0f} images/s",
         f"with these tiles at the same rates: {plan.tiled_us:.1f} us, "
         f"{total['tiled_images_per_s']:,.0f} images/s",
+        "port, L2: estimated fractions of the main loop in which shared memory is in use, and in "
+        "which data arrive from the L2 cache",
     ]
 
 
 def plan(
     network: NetworkName,
     batch: Annotated[int, typer.Option(min=1, help="Images per forward.")] = 1,
-    arch: Annotated[str, typer.Option(help="GPU architecture, such as sm_80.")] = "sm_90a",
+    arch: Annotated[
+        str | None, typer.Option(help="GPU architecture, such as sm_80; default: sm_90a.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
     size: Size = None,
     pixels: Uint8 = False,
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Use what vgg-cuda tune found on --device.")
+    ] = False,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Print a forward's GPU kernels and roofline; needs no GPU."""
+    """Print a forward's GPU kernels and roofline; needs no GPU without --tuned."""
     with system_errors(), user_errors():
         try:
             from ..planning import plan_network
         except ImportError:
             raise DeviceError(WITHOUT_EXTENSION) from None
         named = network_named(network, 1000)
-        x_dtype = "uint8" if pixels else "float32"
+        choices = Choices(device, arch) if tuned else None
+        images = "float32" if choices is None else choices.image_dtype(dtype)
         found = plan_network(
-            named.config, batch=batch, size=size or named.size, dtype=dtype, x_dtype=x_dtype,
-            arch=arch,
+            named.config, batch=batch, size=size or named.size, dtype=dtype,
+            x_dtype="uint8" if pixels else images,
+            arch=(arch or "sm_90a") if choices is None else choices.arch,
+            planner=None if choices is None else choices.planner,
         )  # fmt: skip
-        typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else table(found))
+        if as_json:
+            extra = {} if choices is None else {"tuned": choices.as_dict()}
+            typer.echo(json.dumps({**found.as_dict(), **extra}, indent=2))
+            return
+        typer.echo(table(found))
+        if choices is not None:
+            typer.echo(f"\n{choices.table()}")

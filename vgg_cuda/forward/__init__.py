@@ -7,15 +7,13 @@ planned as a whole (``plan.py``), and all memory is allocated before the first l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Set
+from typing import Any, Protocol
 
 from ..backends import Array
+from ..backends.switches import Tune
 from .graph import Network, pack
 from .inputs import MAX_PIXELS
-
-if TYPE_CHECKING:  # needs the extension
-    from ..backends.operations import Planner
 
 __all__ = ["Network", "Runner", "make_runner", "max_images", "pack"]
 
@@ -31,18 +29,17 @@ class Runner(Protocol):
         ...
 
 
-def make_runner(network: Network, planner: Callable[[], Planner] | None = None) -> Runner:
-    """Return the runner for the network's backend.
-
-    ``planner`` returns the planner of its forwards, by default the backend's; unused on the CPU.
-    """
+def make_runner(network: Network, tune: Tune) -> Runner:
+    """Return the runner for the network's backend; ``tune`` is as for :meth:`vgg_cuda.VGG.load`."""
     if network.backend.name == "cpu":
         from .eager import EagerRunner
 
         return EagerRunner(network)
-    from .planned import PlannedRunner  # needs the extension
+    from ..tuning import planner_for  # these modules need the extension
+    from .planned import PlannedRunner
 
-    return PlannedRunner(network, planner)
+    backend: Any = network.backend
+    return PlannedRunner(network, planner_for(backend, tune))
 
 
 def max_images(limit: int | None, shape: tuple[int, ...], layout: str) -> int:

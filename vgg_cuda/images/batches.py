@@ -18,7 +18,10 @@ from ..configs import Config
 from .decode import FORMATS, ImageError, open_image
 from .presets import Preset
 
-__all__ = ["EXTENSIONS", "Batch", "Failure", "ImageError", "batches", "find_images", "open_image"]
+__all__ = [
+    "EXTENSIONS", "Batch", "Failure", "ImageError", "as_list", "batches", "find_images",
+    "open_image",
+]  # fmt: skip
 
 EXTENSIONS = tuple(sorted(extension for group in FORMATS.values() for extension in group))
 
@@ -38,6 +41,14 @@ class Batch:
     x: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.float32))
     indices: list[int] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+
+
+def as_list(images: Any) -> list[Any]:
+    """Return the images of a sequence, or of one image: a path, a Pillow image, an array."""
+    single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
+    if isinstance(images, np.ndarray):
+        single = images.ndim < 4
+    return [images] if single else list(images)
 
 
 def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -33,6 +34,11 @@ class LayerPlan:
     - ``useful``: fraction of the issued multiply-adds not wasted by ragged tiles or padding. Both
       fractions are None for operations without multiply-adds.
     - ``load_bytes``: loaded from the L2 cache into SMs; a multicast counts once per cluster.
+    - ``family``: group of kernels that can be switched off, else "portable". ``variant``: name of
+      the tile, empty for operations without a choice.
+    - ``estimate``: estimated clock cycles of the busiest SM, by which plans are chosen; see
+      ``_C.Plan``. ``port_load`` and ``l2_load``: fractions of the main loop's time in which shared
+      memory is in use, and in which data arrive from the L2 cache; None without an estimate.
     - ``im2col_load_bytes``: loads of an im2col matrix product of the same tile; None for other
       operations.
     - ``floor_us``: time to move each array once and do each useful multiply-add at the ceiling's
@@ -42,6 +48,8 @@ class LayerPlan:
 
     layer: str
     kernels: list[str]
+    family: str
+    variant: str
     tile: str
     split_k: int
     stages: int
@@ -54,6 +62,9 @@ class LayerPlan:
     waves: float
     wave_efficiency: float | None
     useful: float | None
+    estimate: dict[str, float]
+    port_load: float | None
+    l2_load: float | None
     macs: int
     bytes: int
     workspace_bytes: int
@@ -114,16 +125,19 @@ class NetworkPlan:
 def plan_network(
     config: Config, *, batch: int, size: int | tuple[int, int] | None = None,
     dtype: str = "float16", x_dtype: str = "float32", arch: str | _C.Arch = "sm_90a",
+    planner: Callable[[Network], Planner] | None = None,
 ) -> NetworkPlan:  # fmt: skip
     """Plan the whole forward of ``config`` for x [batch, H, W, 3] of ``x_dtype``.
 
     ``size`` is the side of the images, or (height, width); by default the network's own size, else
     224. If the network has other than three input channels, ``x_dtype`` is ignored and x has
-    ``dtype``. Raises ``ValueError`` for unknown dtypes, for architectures that are unknown or have
-    no ceiling, and for sizes that the network does not accept.
+    ``dtype``. ``planner`` returns the planner for a network without weights, by default one that
+    chooses kernels by estimates. Raises ``ValueError`` for unknown dtypes, for architectures that
+    are unknown or have no ceiling, and for sizes that the network does not accept.
     """
     target = _C.arch(arch) if isinstance(arch, str) else arch
-    for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, X_DTYPES)):
+    images = X_DTYPES if planner is None else (*X_DTYPES, numpy_dtype(dtype).name)
+    for name, value, known in (("dtype", dtype, PRECISIONS), ("x_dtype", x_dtype, images)):
         if value not in known:
             raise ValueError(f"{name}: expected one of {', '.join(known)}, got {value!r}")
     ceiling = CEILINGS.get(target.name)
@@ -144,7 +158,8 @@ def plan_network(
     network = _network_of_shapes(config, target, dtype)
     tap = config.last if config.num_classes is None else "prob"
     x = Spec((batch, h, w, config.in_channels), x_dtype)
-    forward = plan_forward(network, Planner(target), x, {tap})
+    plan = Planner(target) if planner is None else planner(network)
+    forward = plan_forward(network, plan, x, {tap})
     after = {
         conv.name: pool.name
         for conv, pool in pairwise(config.features)
@@ -192,6 +207,8 @@ def _layer(
     return LayerPlan(
         layer=" ".join(names) or operation.name,
         kernels=[launch["kernel"] for launch in plan["launches"]],
+        family=plan["family"],
+        variant=plan["variant"],
         tile="x".join(str(tiling[f"block_{axis}"]) for axis in "mnk") if issued else "-",
         split_k=tiling["split_k"],
         stages=tiling["stages"],
@@ -204,6 +221,9 @@ def _layer(
         waves=tiles / arch.sm_count,
         wave_efficiency=wave_efficiency,
         useful=macs / issued if issued else None,
+        estimate=plan["estimate"],
+        port_load=_load(plan["estimate"], "port_cycles"),
+        l2_load=_load(plan["estimate"], "l2_cycles"),
         macs=macs,
         bytes=nbytes,
         workspace_bytes=plan["workspace_bytes"],
@@ -213,6 +233,11 @@ def _layer(
         floor_us=1e6 * ceiling.floor(macs, nbytes, dtype),
         tiled_us=1e6 * ceiling.floor(round(issued / (wave_efficiency or 1)), moved, dtype),
     )
+
+
+def _load(estimate: dict[str, float], part: str) -> float | None:
+    """Return the part's fraction of the main loop; None for parts that are not estimated."""
+    return estimate[part] / estimate["main_cycles"] if estimate.get(part) else None
 
 
 def _weight_bytes(config: Config, layer: str, dtype: str) -> int:

@@ -34,6 +34,7 @@ from support.keras_models import (
 from support.tolerance import assert_close
 
 from vgg_cuda import VGG, AssumedWarning
+from vgg_cuda.backends import recording
 from vgg_cuda.interop.keras import from_keras
 from vgg_cuda.weights.chain.layers import UnsupportedError
 from vgg_cuda.weights.labels import imagenet_labels
@@ -41,6 +42,18 @@ from vgg_cuda.weights.labels import imagenet_labels
 
 def test_note_is_unchanged() -> None:
     assert hashlib.sha256(NOTE.encode()).hexdigest() == NOTE_SHA256
+
+
+@pytest.mark.emulator
+def test_arch_on_the_emulator() -> None:
+    model = sequential(conv(8), *gap(), shape=(8, 8, 3))
+    x = np.random.default_rng(2).standard_normal((1, 8, 8, 3), dtype=np.float32)
+    vgg = from_keras(model, device="emulator", dtype="float32", arch="sm_90")
+    with recording() as launched:
+        assert_close(vgg(x), predict(model, x))
+    assert {entry["plan"]["arch"] for entry in launched} == {"sm_90"}
+    with pytest.raises(ValueError, match=r"arch: expected one of sm_80, .*, got 'hopper'"):
+        from_keras(model, device="emulator", arch="hopper")
 
 
 @pytest.mark.slow  # docs/keras.md's example, which make test runs, compares its results, too

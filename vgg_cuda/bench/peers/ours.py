@@ -58,15 +58,20 @@ class Ours:
         return self._model
 
     def prepare(self, work: Work) -> Program:
-        """Build a program for ``work``."""
+        """Build a program for ``work``, without kernels that the driver refuses."""
         self._free()
         with self.here():
-            program = self._layer(work) if work.kind == "kernel" else self._network(work)
-            if self.job.device == "emulator":
-                return self._counted(program)
-            with recording() as stats:
-                program.result()
-            program.kernels = [each["kernel"] for each in stats] or program.kernels
+            if self.backend.name == "cpu":
+                return self._prepared(work)
+            return cast(KernelBackend, self.backend).with_fallback(lambda: self._prepared(work))
+
+    def _prepared(self, work: Work) -> Program:
+        program = self._layer(work) if work.kind == "kernel" else self._network(work)
+        if self.job.device == "emulator":
+            return self._counted(program)
+        with recording() as stats:
+            program.result()
+        program.kernels = [each["kernel"] for each in stats] or program.kernels
         return program
 
     @contextlib.contextmanager
@@ -96,7 +101,7 @@ class Ours:
         on.synchronize()
         program.kernels = [each["kernel"] for each in stats]
         program.upload = lambda: (self._run(lambda: self._placed(x)), on.synchronize())
-        if self.job.graph:
+        if self.job.graph and cast(KernelBackend, on).captures:
             graph = model.capture(x.shape)
             program.before = lambda i: self._run(lambda: _copy(graph.x, xs[i]))
             program.call = lambda i: self._run(graph)
@@ -150,7 +155,7 @@ class Ours:
             with recording() as stats:
                 launch()
             program.kernels = [each["kernel"] for each in stats]
-            if self.job.graph:
+            if self.job.graph and kernels.captures:
                 again = on.capture(launch)
                 program.call, program.how = lambda _: self._run(again), "CUDA graph"
                 program.keep = launch

@@ -1,0 +1,121 @@
+"""The command vgg-cuda tune, and vgg-cuda plan --tuned, on the emulator and the fake GPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.tuning import MadeUpTimer, weights
+from typer.testing import CliRunner, Result
+
+from vgg_cuda.backends import why_missing
+from vgg_cuda.cli.main import app
+from vgg_cuda.weights import save
+
+pytestmark = pytest.mark.emulator
+EMULATED = ("--device", "emulator", "--arch", "sm_90a")
+NO_GPU = pytest.mark.skipif(why_missing("cuda") is None, reason="a GPU is present")
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.safetensors"
+    save(weights(), path)
+    return str(path)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def lines(result: Result) -> dict[str, list[str]]:
+    """Return the cells of a table's lines, by their first word."""
+    cells = [line.split() for line in result.stdout.splitlines() if line]
+    return {words[0]: words[1:] for words in cells}
+
+
+def test_table_of_a_gpu(network: str, timer: MadeUpTimer) -> None:
+    result = run("tune", network, "--batch", "2,1", "--size", 16, "--uint8")
+    assert result.exit_code == 0, result.stderr
+    assert "batch 2, float16, on GPU 0 (sm_90a)" in result.stdout
+    for layer, variant, time in (("conv2_1", "m64n64", "1.0"), ("fc6", "dense_m16", "1.0")):
+        assert lines(result)[layer][:2] == [variant, time]
+        assert lines(result)[layer][-2].startswith("+50.")
+    assert lines(result)["conv1_1"][:3] == ["conv1_2", "apart", "3.0"]
+    assert lines(result)["total"][0] == "7.0"
+    assert "GHz" in result.stdout
+    assert "counters" not in result.stdout
+    again = run("tune", network, "--batch", "1,2", "--size", 16, "--uint8", "--json")
+    report = json.loads(again.stdout)
+    assert report["measured"]
+    assert [batch["batch"] for batch in report["batches"]] == [1, 2]
+    assert Path(report["file"]).exists()
+    tuned = run("plan", network, "--batch", 2, "--size", 16, "--uint8", "--tuned")
+    assert tuned.exit_code == 0, tuned.stderr
+    assert "conv3x3_f16_m64n64_pool" in tuned.stdout
+    assert lines(tuned)["conv2_1"][:2] == ["m64n64", "1.0"]
+    assert "not tuned" not in tuned.stdout
+
+
+def test_dropped_kernels_are_listed(network: str, timer: MadeUpTimer, log: Any) -> None:
+    log.refuses = lambda plan: plan.variant == "dense_m16"
+    with pytest.warns(UserWarning, match="dense_m16 is not used"):
+        result = run("tune", network, "--size", 16)
+    assert result.exit_code == 0
+    assert "fc6: dropped dense_m16: " in result.stdout
+    assert "cudaErrorInvalidValue" in result.stdout
+
+
+def test_emulator_ranks_by_counters(network: str) -> None:
+    result = run("tune", network, "--size", 16, "--uint8", *EMULATED)
+    assert result.exit_code == 0, result.stderr
+    assert "ranked by the emulator's counters, not measured" in result.stdout
+    assert " us " not in result.stdout
+    assert lines(result)["conv1_1"][:2] == ["conv1_2", "fused"]
+    plan = run("plan", network, "--size", 16, "--uint8", "--tuned", *EMULATED, "--json")
+    tuned = json.loads(plan.stdout)["tuned"]
+    assert tuned["unit"] == "cycles"
+    assert all(layer["variant"] for layer in tuned["layers"])
+    fit = run("tune", "--fit", *EMULATED)
+    assert fit.exit_code == 0
+    assert "nothing was changed" in fit.stdout
+    assert "ranked by the emulator's counters" in fit.stdout
+
+
+def test_plan_says_what_is_not_tuned(network: str) -> None:
+    result = run("plan", network, "--size", 16, "--tuned", *EMULATED)
+    assert result.exit_code == 0
+    assert '5 layers are not tuned: run "vgg-cuda tune"' in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((), "network: expected a network to tune, or --fit without a network"),
+        (("vgg16", "--fit"), "network: expected a network to tune, or --fit without a network"),
+        (("vgg99", *EMULATED), "network: expected one of vgg11"),
+        (("vgg16", "--device", "cpu"), "device: expected cuda or emulator, got cpu"),
+        (("vgg16", "--batch", "1,x", *EMULATED), "--batch: expected numbers of 1 or more"),
+        (("vgg16", "--size", "8", *EMULATED), "--size: expected"),
+        (("vgg16", "--dtype", "int8", *EMULATED), "dtype: expected float16"),
+        (("vgg16", "--batch", "99999", *EMULATED), "--batch: expected less than 2^31 pixels"),
+        (("--fit", *EMULATED), "--fit: expected at least"),
+        pytest.param(("vgg16",), "device: expected a GPU to tune for, got none", marks=NO_GPU),
+    ],
+)
+def test_bad_arguments(arguments: tuple[str, ...], error: str) -> None:
+    result = run("tune", *arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {error}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_cache_that_cannot_be_written(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VGG_CUDA_CACHE", network)  # a file
+    with pytest.warns(UserWarning, match="is ignored: Not a directory"):
+        result = run("tune", network, *EMULATED)
+    assert result.exit_code == 2
+    assert "cannot write the cache file" in result.stderr
+    assert "set VGG_CUDA_CACHE to another folder" in result.stderr
