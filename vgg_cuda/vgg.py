@@ -16,12 +16,12 @@ from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
 from .images.batches import as_list, batches
-from .images.presets import Preset, as_preset
+from .images.presets import Preset
 from .layers import resolve_layer
 from .predictions import Prediction, check_classifies, top_classes
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
-from .weights.stated import Labels, preset_size, warn_if_assumed, with_stated
+from .weights.stated import Labels, chosen_preset, warn_if_assumed, with_stated
 
 if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
@@ -163,10 +163,7 @@ class VGG:
         """
         check_classifies(self.config, top_k, batch_size)
         results: list[list[Prediction]] = []
-        if preset is None:
-            warn_if_assumed(self.weights)
-        size = preset_size(self.weights)
-        chosen = self.preset if preset is None else as_preset(preset, size)
+        chosen = chosen_preset(self.weights, self.preset if preset is None else preset)
         for batch in batches(as_list(images), chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
