@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +32,6 @@ def check_classifies(config: Config, top_k: int, batch_size: int) -> None:
     for what, value in (("top_k", top_k), ("batch_size", batch_size)):
         if not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
-
-
-def image_list(images: Any) -> list[Any]:
-    """Return one image, or a sequence or array [N,...] of images, as a list."""
-    if isinstance(images, np.ndarray):
-        single = images.ndim < 4
-    else:
-        single = isinstance(images, (str, Path)) or not isinstance(images, Sequence)
-    return [images] if single else list(images)
 
 
 def top_classes(

@@ -16,13 +16,13 @@ from .backends.switches import tune_mode
 from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
-from .images.batches import batches
-from .images.presets import Preset, as_preset
+from .images.batches import as_list, batches
+from .images.presets import Preset
 from .layers import resolve_layer
-from .predictions import Prediction, check_classifies, image_list, top_classes
+from .predictions import Prediction, check_classifies, top_classes
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
-from .weights.stated import Labels, preset_size, warn_if_assumed, with_stated
+from .weights.stated import Labels, chosen_preset, warn_if_assumed, with_stated
 
 if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
@@ -84,8 +84,8 @@ class VGG:
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
         default that of the device. ``tune`` selects kernels by estimates ("never"), by what tuning
         measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
-        docs/tuning.md. ``preset`` (a name, a .json file, a :class:`Preset`) and ``labels`` (names,
-        or a .txt or .json file) replace the source's own. Raises ``FileNotFoundError``;
+        docs/tuning.md. ``preset`` (a name, a .json file or a :class:`Preset`) and ``labels``
+        (names, or a .txt or .json file) replace the source's own. Raises ``FileNotFoundError``;
         ``WeightsError`` (a ``ValueError``) for weights of another architecture; ``ValueError`` for
         an unknown device, dtype, arch, tune or preset; ``RuntimeError`` for an unavailable device.
         Warns once (``DeviceWarning``) if kernels of the GPU are off or have not been tested.
@@ -163,13 +163,9 @@ class VGG:
         preset and for a network without a dense head.
         """
         check_classifies(self.config, top_k, batch_size)
-        inputs = image_list(images)
         results: list[list[Prediction]] = []
-        if preset is None:
-            warn_if_assumed(self.weights)
-        size = preset_size(self.weights)
-        chosen = self.preset if preset is None else as_preset(preset, size)
-        for batch in batches(inputs, chosen, batch_size, self.config):
+        chosen = chosen_preset(self.weights, self.preset if preset is None else preset)
+        for batch in batches(as_list(images), chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
             results += self.top(self.probabilities(batch.x), top_k)

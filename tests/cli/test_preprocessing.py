@@ -130,3 +130,13 @@ def test_bad_options_are_reported(
     assert result.exit_code == 2, result.output
     assert message in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_normalizing_twice_is_reported(files: tuple[Path, Path]) -> None:
+    weights, image = files
+    stated = replace(UNSTATED, preset=replace(PRESETS["pixels"], resize=(24, 32)))
+    save(replace(stated, preset_stated=True), weights)
+    printed = run("classify", image, "--weights", weights, "--preset", "tf").stderr
+    assert "takes pixels from 0 to 255, which it normalizes itself; preset 'tf'" in printed
+    for options in ([], ["--preset", "pixels"], ["--size", "24x32", "--resize", "crop"]):
+        assert run("classify", image, "--weights", weights, *options).stderr == ""

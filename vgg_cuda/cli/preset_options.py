@@ -10,7 +10,7 @@ import typer
 from ..images.adjust import Adjustments
 from ..images.presets import PRESETS, Preset, as_preset
 from ..vgg import VGG
-from ..weights.stated import preset_size
+from ..weights.stated import normalized_twice, preset_size
 from .terminal import notice
 
 PresetName = Annotated[
@@ -117,6 +117,8 @@ def resolve(model: VGG, options: PresetOptions, weights: str) -> Preset:
     """Return the preset for ``model``; print what is assumed of it."""
     preset, assumed = options.chosen(model.weights)
     announce(assumed, weights, preset)
+    if twice := normalized_twice(model.weights, preset):
+        notice(f"warning: {twice}")
     return preset
 
 

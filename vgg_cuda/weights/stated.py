@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..images.presets import Preset, as_preset
+from ..images.presets import Preset, RangeWarning, as_preset
 from ..notices import warn_once
 from .canonical import AssumedWarning, Weights
 from .labels import read_labels
@@ -38,6 +38,30 @@ def with_stated(
 def preset_size(weights: Weights) -> tuple[int, int] | None:
     """Return height and width that named presets are fitted to; None for their own."""
     return weights.config.input_size or weights.preset.size
+
+
+def normalized_twice(weights: Weights, preset: Preset) -> str | None:
+    """Return a warning if ``preset`` scales pixels that the network's input layers scale, too."""
+    takes_pixels = weights.preset_stated and weights.preset.input_range == (0, 255)
+    if not takes_pixels or preset.input_range == (0, 255):
+        return None
+    return (
+        f"{weights.source} takes pixels from 0 to 255, which it normalizes itself; preset "
+        f"{preset.name!r} normalizes them, too ({preset.describe_values()})"
+    )
+
+
+def chosen_preset(weights: Weights, preset: str | Preset) -> Preset:
+    """Return the preset for images of ``weights``, by name or as it is.
+
+    Warns once if it is an assumption, and if it scales pixels that the network scales itself.
+    """
+    if preset is weights.preset:
+        warn_if_assumed(weights)
+    chosen = as_preset(preset, preset_size(weights))
+    if twice := normalized_twice(weights, chosen):
+        warn_once(twice, RangeWarning)
+    return chosen
 
 
 def warn_if_assumed(weights: Weights) -> None:

@@ -14,7 +14,7 @@ import pytest
 from support.keras_models import L, conv, functional, keras, predict, randomize, write
 from support.tolerance import assert_close
 
-from vgg_cuda import VGG, verify
+from vgg_cuda import VGG, RangeWarning, notices, verify
 from vgg_cuda.interop.keras import Live, from_keras
 from vgg_cuda.reference import forward
 from vgg_cuda.weights import WeightsError
@@ -101,6 +101,14 @@ def test_models_that_normalize_match_keras(name: str, tmp_path: Path) -> None:
         assert_close(VGG.load(path, device="cpu")(x), expected, what=form)
 
 
+def test_normalizing_twice_warns() -> None:
+    vgg = from_keras(case("preprocess-tf")[0], device="cpu")
+    notices.forget()
+    with pytest.warns(RangeWarning, match="normalizes itself; preset 'unit' normalizes them, too"):
+        vgg.classify(PIXELS[0], preset="unit")
+    vgg.classify(PIXELS[0], preset="pixels")
+
+
 @pytest.mark.emulator
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_kernels_normalize_floats_and_pixels(dtype: str) -> None:
@@ -124,6 +132,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "zero": (L.Rescaling(0.0, name="layer"), "layer: expected scales other than 0"),
     "later": (lambda x: L.Rescaling(2.0, name="layer")(conv()(x)), "layer: .*before the first"),
     "some-channels": (lambda x: x[..., :2], "a reversal of the last axis"),
+    "resizing": (L.Resizing(16, 24, name="layer"), "layer: .*got Resizing: leave it out"),
     "rows": (lambda x: keras.ops.flip(x, 1), "a reversal of the last axis"),
     "root": (lambda x: keras.ops.sqrt(x), "got Sqrt"),
     "reciprocal": (lambda x: 1 / x, "a division by numbers other than 0"),

@@ -86,6 +86,12 @@ def refuse_lambda(state: State, layer: KerasLayer) -> NoReturn:
     state.refuse(layer, "layers whose computation the config states", "Lambda", INSTEAD)
 
 
+def refuse_resizing(state: State, layer: KerasLayer) -> NoReturn:
+    """Refuse a Resizing layer."""
+    why = "leave it out, and pass images of that size; classify and features resize images"
+    state.refuse(layer, "a network of images as they are", "Resizing", why)
+
+
 def _is_reversal(index: Any) -> bool:
     """Return whether an index in Keras' spelling is ``[..., ::-1]``."""
     if not isinstance(index, list) or len(index) != 2:
@@ -134,5 +140,6 @@ ADD: dict[str, Callable[[State, KerasLayer], None]] = {
     **dict.fromkeys(KINDS, operation),
     **dict.fromkeys(("Flip", "GetItem", "Stack"), channel_order),
     "Lambda": refuse_lambda,
+    "Resizing": refuse_resizing,
 }
 """Translators by class; operations have Keras' names of their classes."""
