@@ -86,6 +86,9 @@ def batch_norm_as_affine(layer: BatchNorm) -> Affine:
     """Return a batch norm of images as an affine map. Raises :class:`WeightsError`."""
     gamma = np.ones_like(layer.mean) if layer.gamma is None else layer.gamma
     beta = np.zeros_like(layer.mean) if layer.beta is None else layer.beta
+    for part in (gamma, beta, layer.variance):
+        if part.shape != layer.mean.shape:
+            raise misshapen(f"{layer.name}: batch norm", layer.mean.shape, part.shape)
     variance = np.asarray(layer.variance, np.float64)
     if not layer.epsilon > 0 or variance.size == 0 or not variance.min() >= 0:
         raise WeightsError(f"{layer.name}: expected epsilon > 0 and variances >= 0")
