@@ -129,8 +129,8 @@ struct Kernel {
   std::vector<Operand> operands;  // operands of all instructions
   std::vector<std::vector<uint32_t>> tables;
   std::vector<Line> constants;
-  std::vector<Operand> shared_addresses;  // constants to whose words each block adds its rank; of
-  std::vector<Operand> wide_shared_addresses;  // 32 bits and of 64
+  // Constants of 32 and of 64 bits that are addresses in shared memory: blocks add their rank.
+  std::vector<Operand> shared_addresses, wide_shared_addresses;
   std::vector<std::pair<Special, Operand>> specials;
   uint32_t register_bytes = 0;  // per warp
 
@@ -142,6 +142,7 @@ struct Kernel {
   bool has_mbarriers = false, has_wgmma = false;
   bool has_async_proxy = false;       // uses bulk copies or wgmma
   bool has_relaxed_arrivals = false;  // at barrier.cluster
+  bool reads_clock = false;           // reads %globaltimer
   bool reads_other_blocks = false;    // reads shared memory of other blocks of its cluster
   Dim3 cluster = {0, 0, 0};           // .reqnctapercluster, in blocks; zeros if absent
   int launch_registers = 0;           // per thread, from .maxnreg or .maxntid and .minnctapersm
