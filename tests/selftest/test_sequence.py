@@ -92,6 +92,22 @@ def test_everything_ok(tested: Callable[..., Report]) -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_refused_map_fails_its_family(tested: Callable[..., Report]) -> None:
+    """Its kernels may be right for other shapes."""
+
+    def answer(job: Job, env: dict[str, str]) -> Outcome:
+        if job.part == "maps":
+            return Outcome("refused", "planted", families={"swap_ab": "refused"})
+        assert env["DISABLE"] == ("swap_ab" if job.part in ("dense", "forward") else "")
+        return OK
+
+    report = tested(answer, only=["maps", "swap_ab", "dense", "forward"])
+    assert verdicts(report) == {"maps": "refused", "swap_ab": "refused"}
+    assert details(report)["swap_ab"] == "in tensor maps and kernels: planted"
+    assert report.off == ["swap_ab"]
+
+
+@pytest.mark.usefixtures("gpu")
 def test_forward_blames_the_first_bad_layer(tested: Callable[..., Report]) -> None:
     """The family of that layer is off, and the forward runs again."""
 
