@@ -1,4 +1,7 @@
-"""Commit of the sources; as a script, writes a C++ file that defines it for the build."""
+"""Commit of the sources; as a script, writes a C++ file that defines it for the build.
+
+Usage: vgg_commit.py FILE OPTION, with the name of a build option or an empty OPTION.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +56,15 @@ def _of_file(root: Path) -> str | None:
     return file.read_text().strip() if file.exists() else None
 
 
+def with_option(commit: str, option: str) -> str:
+    """Name a build option that changes the kernels, so that reports and caches tell the builds apart.
+
+    The name precedes "-dirty". An empty ``option`` returns the commit.
+    """
+    head, dirty, _ = commit.partition("-dirty")
+    return f"{head}-{option}{dirty}" if option else commit
+
+
 def write_cpp(commit: str, target: Path) -> None:
     """Write ``target`` only if its content changes, so that it is not recompiled needlessly."""
     text = f'#include "device.h"\n\nconst char* vgg::commit() {{ return "{commit}"; }}\n'
@@ -61,4 +73,6 @@ def write_cpp(commit: str, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    write_cpp(source_commit(Path(__file__).resolve().parents[1]), Path(sys.argv[1]))
+    target, option = sys.argv[1:]
+    commit = source_commit(Path(__file__).resolve().parents[1])
+    write_cpp(with_option(commit, option), Path(target))

@@ -327,8 +327,12 @@ def gpu_tensor_map(
     without CUDA or a usable driver, and LaunchRefused if the driver refuses the map.
     """
 
-def emulator_modules() -> dict[str, str]:
-    """Return the PTX that the emulator runs, by the name of its source file."""
+def emulator_modules(*, debug_waits: bool = False) -> dict[str, str]:
+    """Return the PTX that the emulator runs, by the name of its source file.
+
+    With ``debug_waits``, return the PTX of some kernels of sm_90a that was compiled with
+    VGG_CUDA_DEBUG_WAITS.
+    """
 
 # ---- Operations ----
 # Arrays are C-contiguous, in GPU memory (__cuda_array_interface__) for Cuda and in host memory

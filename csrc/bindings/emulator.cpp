@@ -112,7 +112,11 @@ void bind_emulator(py::module_& m) {
       .def("launch", &PyEmulator::launch, "ptx"_a, "kernel"_a, py::kw_only(), "grid"_a, "block"_a,
            "params"_a, "buffers"_a, "smem_bytes"_a = 0, "cluster"_a = std::make_tuple(1, 1, 1),
            "early"_a = false);
-  m.def("emulator_modules", &ptx_texts, "Return the PTX that the emulator runs, by name.");
+  m.def(
+      "emulator_modules",
+      [](bool debug_waits) { return debug_waits ? debug_waits_ptx_texts() : ptx_texts(); },
+      "Return the PTX that the emulator runs, by name, or PTX of kernels with debug waits.",
+      py::kw_only(), "debug_waits"_a = false);
   m.def("built_with_emulator", [] { return true; });
 }
 

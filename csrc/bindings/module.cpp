@@ -49,7 +49,8 @@ std::vector<std::string> list_architectures() {
 void bind_queries(py::module_& m) {
   m.def(
       "commit", [] { return std::string(commit()); },
-      "Return the commit of the sources, with \"-dirty\" if files differed, or \"unknown\".");
+      "Return the commit of the sources, with \"-dirty\" if files differed, or \"unknown\". Builds "
+      "with VGG_CUDA_DEBUG_WAITS add \"-debug-waits\".");
   m.def("built_with_cuda", &built_with_cuda, "Return whether this build contains CUDA kernels.");
   m.def(
       "cuda_version", [] { return text_or_none(cuda_version()); },

@@ -20,7 +20,8 @@ void bind_emulator(py::module_& m) {
   m.attr("EmulatorError") = PyErr_NewException("vgg_cuda._C.EmulatorError", PyExc_RuntimeError, {});
   py::class_<PyEmulator, PyExecutor>(m, "Emulator", "Not available in this build.")
       .def(py::init([](const py::kwargs&) -> std::unique_ptr<PyEmulator> { refuse(); }));
-  m.def("emulator_modules", [] { return py::dict(); });
+  m.def(
+      "emulator_modules", [](bool) { return py::dict(); }, py::kw_only(), "debug_waits"_a = false);
   m.def("built_with_emulator", [] { return false; });
 }
 

@@ -14,6 +14,8 @@ namespace vgg {
 // The PTX of this build's kernels by the name of their source file, "sm80/gemm_f16". The build
 // generates the definition; empty without the emulator.
 const std::map<std::string, std::string>& ptx_texts();
+// The PTX of some kernels of sm_90a, compiled with VGG_CUDA_DEBUG_WAITS.
+const std::map<std::string, std::string>& debug_waits_ptx_texts();
 
 // Runs each launch to completion before it returns. Not thread-safe.
 class EmulatorExecutor : public Executor {

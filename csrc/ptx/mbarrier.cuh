@@ -37,21 +37,27 @@ __device__ __forceinline__ void mbarrier_arrive_expect_tx(uint32_t barrier_smem,
                : "memory");
 }
 
-// PTX ISA, 9.7.13.15.16: mbarrier.try_wait. Waits until the phase with parity `phase` (0 or 1) has
-// ended. On a new barrier, the phase with parity 1 counts as ended.
-__device__ __forceinline__ void mbarrier_wait(uint32_t barrier_smem, uint32_t phase) {
+// PTX ISA, 9.7.13.15.16: mbarrier.try_wait. Waits for a limited time, which the hardware chooses,
+// and returns whether the phase with parity `phase` (0 or 1) has ended. On a new barrier, the phase
+// with parity 1 counts as ended.
+__device__ __forceinline__ bool mbarrier_try_wait(uint32_t barrier_smem, uint32_t phase) {
   uint32_t ended;
-  do {
-    asm volatile(
-        "{\n"
-        ".reg .pred ended;\n"
-        "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
-        "selp.u32 %0, 1, 0, ended;\n"
-        "}"
-        : "=r"(ended)
-        : "r"(barrier_smem), "r"(phase)
-        : "memory");
-  } while (!ended);
+  asm volatile(
+      "{\n"
+      ".reg .pred ended;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 ended, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, ended;\n"
+      "}"
+      : "=r"(ended)
+      : "r"(barrier_smem), "r"(phase)
+      : "memory");
+  return ended;
+}
+
+// Waits until the phase with parity `phase` has ended.
+__device__ __forceinline__ void mbarrier_wait(uint32_t barrier_smem, uint32_t phase) {
+  while (!mbarrier_try_wait(barrier_smem, phase)) {
+  }
 }
 
 }  // namespace vgg::ptx

@@ -14,6 +14,7 @@
 #include "ptx/cp_async.cuh"
 #include "ptx/griddepcontrol.cuh"
 #include "ptx/mbarrier.cuh"
+#include "ptx/special_registers.cuh"
 #include "ptx/tma.cuh"
 #include "ptx/warpgroup.cuh"
 #include "ptx/wgmma.cuh"
@@ -118,7 +119,8 @@ extern "C" __global__ void ptx_mbarrier(const uint32_t* x, uint32_t* out) {
       row[lane_id ^ 1] = x[i];
       ptx::mbarrier_arrive(full);
     } else {
-      ptx::mbarrier_wait(full, round % 2);
+      while (!ptx::mbarrier_try_wait(full, round % 2)) {
+      }
       out[i] = row[lane_id];
       ptx::mbarrier_arrive(empty);
     }
@@ -255,6 +257,14 @@ extern "C" __global__ void ptx_griddepcontrol(const uint32_t* x, uint32_t* out) 
   const int i = blockIdx.x * LANES + threadIdx.x;
   ptx::griddepcontrol_wait();
   out[i] = x[i] + 1;
+}
+
+// out [1]. Whether the clock advances, and by less than a second until it does.
+extern "C" __global__ void ptx_globaltimer(uint32_t* out) {
+  const uint64_t begin = ptx::globaltimer();
+  uint64_t end = begin;
+  while (end == begin) end = ptx::globaltimer();
+  if (threadIdx.x == 0) out[blockIdx.x] = end - begin < 1000 * 1000 * 1000;
 }
 
 // x, out [384]. Three warpgroups; the last one releases registers to the others.

@@ -239,6 +239,21 @@ def test_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         module.source_commit(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("commit", "option", "expected"),
+    [
+        ("abc", "", "abc"),
+        ("abc-dirty", "", "abc-dirty"),
+        ("abc", "debug-waits", "abc-debug-waits"),
+        ("abc-dirty", "debug-waits", "abc-debug-waits-dirty"),
+    ],
+)
+def test_commit_names_a_build_option(
+    commit: str, option: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert backend_module(monkeypatch, "vgg_commit").with_option(commit, option) == expected
+
+
 def test_commit_file_is_rewritten_if_it_differs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

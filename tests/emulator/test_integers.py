@@ -143,6 +143,7 @@ def integer_operations() -> list[Operation]:
     add("brev.b32", "b32 b32", lambda a: int(f"{a:032b}"[::-1], 2))
     add("bfind.u32", "u32 u32", highest_bit)
     add("bfind.s32", "s32 u32", highest_bit)
+    add("bfind.shiftamt.u32", "u32 u32", lambda a: 32 - a.bit_length() if a else 2**32 - 1)
     add("add.sat.s32", "s32 s32 s32", lambda a, b: min(max(a + b, -(2**31)), 2**31 - 1))
     operations += [
         Operation(

@@ -142,6 +142,7 @@ struct Kernel {
   bool has_mbarriers = false, has_wgmma = false;
   bool has_async_proxy = false;       // uses bulk copies or wgmma
   bool has_relaxed_arrivals = false;  // at barrier.cluster
+  bool reads_clock = false;           // reads %globaltimer
   bool reads_other_blocks = false;    // reads shared memory of other blocks of its cluster
   Dim3 cluster = {0, 0, 0};           // .reqnctapercluster, in blocks; zeros if absent
   int launch_registers = 0;           // per thread, from .maxnreg or .maxntid and .minnctapersm

@@ -24,6 +24,7 @@ enum class Wait : uint8_t {
   registers,  // for registers that another warp releases (setmaxnreg)
   warpgroup,  // for the other warps of the warpgroup
   cluster,    // at barrier.cluster
+  time,       // for time to pass (nanosleep)
 };
 constexpr uint32_t ANY_OBJECT = ~0u;
 

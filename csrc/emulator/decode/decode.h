@@ -47,6 +47,8 @@ class Decoder {
 
   // Returns the letter of a register, or 0 if the operand is not a register.
   char register_letter(const PtxOperand& operand);
+  // Whether the operand names local memory, or a call's parameter, which lies there.
+  bool is_local(const PtxOperand& operand) const;
   int label(const PtxOperand& operand);         // index of the statement that follows the label
   int branch_table(const PtxOperand& operand);  // index in Kernel::tables
   Kernel& kernel() { return kernel_; }

@@ -44,8 +44,16 @@ void Decoder::lay_out(const std::vector<Buffer>& module_variables) {
     kernel_.has_dynamic_shared = true;
     symbols_[variable.name] = {SHARED_BASE + kernel_.shared_bytes, Space::shared};
   }
+  // The parameters of calls lie in local memory, too. All calls share parameters of one name.
+  std::unordered_map<std::string, int64_t> call_bytes;
   for (const PtxVariable& variable : body_.variables) {
-    if (variable.space != ".local") continue;
+    if (variable.space == ".param") {
+      int64_t& bytes = call_bytes[variable.name];
+      if (variable.bytes <= bytes) continue;
+      bytes = variable.bytes;
+    } else if (variable.space != ".local") {
+      continue;
+    }
     kernel_.local_bytes = align_up(kernel_.local_bytes, variable.align);
     symbols_[variable.name] = {LOCAL_BASE + kernel_.local_bytes, Space::local};
     kernel_.local_bytes += variable.bytes;

@@ -149,6 +149,11 @@ void Decoder::read_address(const PtxOperand& operand, Instruction& to) {
   read(base, letter == WORD ? WORD : DOUBLE);
 }
 
+bool Decoder::is_local(const PtxOperand& operand) const {
+  const auto symbol = symbols_.find(operand.name);
+  return symbol != symbols_.end() && symbol->second.space == Space::local;
+}
+
 int Decoder::label(const PtxOperand& operand) {
   for (int scope = current_->scope; scope >= 0; scope = body_.parent_scope[scope]) {
     const auto found = body_.labels.find(PtxBody::key(operand.name, scope));

@@ -87,6 +87,7 @@ uint32_t reverse_bits(uint32_t a) {
   return __builtin_bswap32(a);
 }
 uint32_t highest_bit_unsigned(uint32_t a) { return a == 0 ? ~0u : 31 - __builtin_clz(a); }
+uint32_t shift_to_highest(uint32_t a) { return a == 0 ? ~0u : __builtin_clz(a); }
 uint32_t highest_bit_signed(int32_t a) {
   return highest_bit_unsigned(static_cast<uint32_t>(a < 0 ? ~a : a));
 }
@@ -154,6 +155,7 @@ void add_bit_operations(InstructionTable& table) {
   table.add<reverse_bits>("brev.b32");
   table.add<highest_bit_unsigned>("bfind.u32");
   table.add<highest_bit_signed>("bfind.s32");
+  table.add<shift_to_highest>("bfind.shiftamt.u32");
   table.add<lop3>("lop3.b32");
   table.add<permute>("prmt.b32");
 }

@@ -67,16 +67,9 @@ void decode_branch_table(Decoder& decoder, const PtxInstruction& from,
   to.target = static_cast<uint32_t>(decoder.branch_table(from.operands[1]));
 }
 
-void decode_call(Decoder& decoder, const PtxInstruction&, const std::vector<std::string>&,
-                 Instruction&) {
-  decoder.fail("calls are not modelled (printf, assert, or a function that is not inlined?)");
-}
-
 void trap(Warp& warp, const Instruction& in, uint32_t active) {
   fail(warp, in, __builtin_ctz(active), "executes trap");
 }
-
-void do_nothing(Warp&, const Instruction&, uint32_t) {}
 
 }  // namespace
 
@@ -85,12 +78,10 @@ void add_control_flow(InstructionTable& table) {
   table.add_family("barrier", decode_bar);
   table.add_family("bra", decode_branch);
   table.add_family("brx", decode_branch_table);
-  table.add_family("call", decode_call);
   table.add("ret", nullptr, "", Control::exit);
   table.add("ret.uni", nullptr, "", Control::exit);
   table.add("exit", nullptr, "", Control::exit);
   table.add("trap", trap, "");
-  table.add("nanosleep.u32", do_nothing, "w");
 }
 
 }  // namespace vgg::emulator

@@ -23,6 +23,8 @@ InstructionTable::InstructionTable() {
   add_mbarriers(*this);
   add_fences(*this);
   add_warp_control(*this);
+  add_calls(*this);
+  add_time(*this);
 }
 
 }  // namespace vgg::emulator

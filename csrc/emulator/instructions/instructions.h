@@ -26,9 +26,15 @@ void add_cluster_operations(InstructionTable& table);
 void add_mbarriers(InstructionTable& table);
 void add_fences(InstructionTable& table);
 void add_warp_control(InstructionTable& table);
+void add_calls(InstructionTable& table);
+void add_time(InstructionTable& table);
 
 // barrier.cluster.*, which `bar` and `barrier` pass on.
 void decode_cluster_barrier(Decoder& decoder, const PtxInstruction& from,
                             const std::vector<std::string>& words, Instruction& to);
+
+// mov from %globaltimer, which `mov` passes on.
+void decode_clock(Decoder& decoder, const PtxInstruction& from,
+                  const std::vector<std::string>& modifiers, Instruction& to);
 
 }  // namespace vgg::emulator

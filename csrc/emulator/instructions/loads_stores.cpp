@@ -129,7 +129,8 @@ void decode_load_or_store(Decoder& decoder, const PtxInstruction& from,
     }
   }
   decoder.read_address(address, to);
-  to.space = parsed.space;
+  const bool of_call = parsed.space == Space::param && decoder.is_local(address);
+  to.space = of_call ? Space::local : parsed.space;
   to.bytes = static_cast<uint8_t>(bytes);
   to.count = static_cast<uint8_t>(parsed.count);
   to.mode = parsed.fences ? FENCES : 0;

@@ -50,6 +50,9 @@ void pack(Warp& warp, const Instruction& in, uint32_t active) {
 
 void decode_move(Decoder& decoder, const PtxInstruction& from,
                  const std::vector<std::string>& modifiers, Instruction& to) {
+  if (from.operands.size() == 2 && from.operands[1].name == "%globaltimer") {
+    return decode_clock(decoder, from, modifiers, to);
+  }
   static const std::unordered_map<std::string, char> letters = {
       {"pred", PREDICATE}, {"b16", HALF},   {"u16", HALF},   {"s16", HALF}, {"f16", HALF},
       {"b32", WORD},       {"u32", WORD},   {"s32", WORD},   {"f32", WORD}, {"b64", DOUBLE},

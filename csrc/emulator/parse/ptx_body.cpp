@@ -48,7 +48,6 @@ class BodyParser {
     instruction.opcode = word;
     instruction.scope = scope_;
     instruction.location = location_;
-    if (word.compare(0, 4, "call") == 0) cursor_.until(";");  // the decoder refuses calls
     while (!cursor_.accept(';')) {
       instruction.operands.push_back(operand());
       cursor_.accept(',');
@@ -64,7 +63,7 @@ class BodyParser {
   void directive(const std::string& word) {
     if (word == ".loc") return location();
     if (word == ".reg") return registers();
-    if (word == ".shared" || word == ".local") {
+    if (word == ".shared" || word == ".local" || word == ".param") {  // .param: of a call
       body_.variables.push_back(parse_variable(cursor_, word));
       return cursor_.expect(';');
     }
@@ -76,16 +75,13 @@ class BodyParser {
       }
       return;
     }
-    if (word == ".pragma") {
-      cursor_.until(";");  // a hint for the compiler
+    if (word == ".pragma" || word == ".callprototype") {
+      cursor_.until(";");  // a hint for the compiler; a call that the decoder refuses
       return;
     }
     if (word == ".file") {
       cursor_.rest_of_line();
       return;
-    }
-    if (word == ".param") {
-      cursor_.fail("calls are not modelled (printf, assert, or a function that is not inlined?)");
     }
     cursor_.fail("unknown directive " + word);
   }
@@ -154,9 +150,10 @@ class BodyParser {
 
   PtxOperand single_operand() {
     PtxOperand operand;
-    if (cursor_.accept('{')) {
+    const bool is_list = cursor_.accept('(');  // of a call's parameters
+    if (is_list || cursor_.accept('{')) {
       operand.kind = PtxOperand::Kind::vector;
-      while (!cursor_.accept('}')) {
+      while (!cursor_.accept(is_list ? ')' : '}')) {
         operand.parts.push_back(single_operand());
         cursor_.accept(',');
       }

@@ -21,7 +21,7 @@ struct PtxOperand {
     float32,  // 0f3F800000
     float64,  // 0d3FF0000000000000
     address,  // [name + offset], or [name + offset, {a, b}]
-    vector,   // {a, b}
+    vector,   // {a, b}, or (a, b) in a call
     pair,     // a|b
   };
   Kind kind = Kind::name;
@@ -42,7 +42,8 @@ struct PtxInstruction {
   int line = 0;      // line of the PTX file
 };
 
-// A variable in .shared, .local, .param, .global or .const.
+// A variable in .shared, .local, .param, .global or .const. In a body, .param is a call's
+// parameter.
 struct PtxVariable {
   std::string space, name;
   int64_t align = 1, bytes = 0;

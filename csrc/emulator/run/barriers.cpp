@@ -118,6 +118,9 @@ std::string Block::status(const Warp& warp) const {
       case Wait::cluster:
         text += " waiting at the barrier of its cluster";
         break;
+      case Wait::time:
+        text += " sleeping";
+        break;
     }
     text += ", " + kernel().where(kernel().code[group.pc]);
   }

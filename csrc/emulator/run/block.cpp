@@ -180,6 +180,22 @@ uint64_t Block::time_slice() {
   }
 }
 
+bool Block::pass_time() {
+  bool woken = false;
+  for (Warp& warp : warps_) {
+    for (Group& group : warp.groups) {
+      const bool polls = group.wait == Wait::mbarrier && kernel().reads_clock;
+      if (!group.waits || (group.wait != Wait::time && !polls)) continue;
+      group.waits = false;
+      // The next query fails like a first one: see mbarriers.h.
+      if (polls) for_each_lane(group.mask, [&](int lane) { warp.polled[lane] = 0; });
+      warp.state = Warp::State::ready;
+      woken = true;
+    }
+  }
+  return woken;
+}
+
 bool Block::step() {
   const int warp = next_warp();
   if (warp < 0) return false;

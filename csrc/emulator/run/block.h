@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "emulator/core/block_context.h"
+#include "emulator/core/printed_text.h"
 #include "emulator/core/warp.h"
 #include "emulator/core/warpgroup.h"
 #include "emulator/memory/global_memory.h"
@@ -27,6 +28,7 @@ struct LaunchState {
   const char* params;
   const Options& options;
   GlobalMemory& global;
+  PrintedText& printed;
   const std::atomic<bool>& stopped;
   bool early;
 };
@@ -44,6 +46,9 @@ class Block {
   bool is_done() const { return live_warps_ == 0; }
   // Makes threads that wait for `object` ready to run again.
   void wake(Wait wait, uint32_t object = ANY_OBJECT) { emulator::wake(warps_, wait, object); }
+  // Ends the waits that end with time: nanosleep, and in kernels that read a clock try_wait.
+  // Returns whether there were any.
+  bool pass_time();
   // Records an access to the block's shared memory by another block or an asynchronous copy. The
   // block must not end before it.
   void note_access(int actor, uint32_t stamp, const Warp& by, const Instruction& in);
@@ -52,6 +57,7 @@ class Block {
   const Kernel& kernel() const { return launch_.kernel; }
   const Options& options() const { return launch_.options; }
   GlobalMemory& global() { return launch_.global; }
+  PrintedText& printed() { return launch_.printed; }
   const char* params() const { return launch_.params; }
   char* local(const Warp& warp, int lane) {
     return local_.data() +

@@ -36,6 +36,7 @@ bool Cluster::run(uint64_t number) {
   time.last.assign(time.actors.all(), 0);
   random_ = (launch_.options.seed + 1) * 2654435761u ^ static_cast<uint32_t>(number);
   in_flight_.clear();
+  nanoseconds_ = 0;
   phase_ = 1;
   released_.assign(time.actors.clock_size(), 0);
   last_block_ = launch_.options.schedule == Schedule::reverse ? size() - 1 : 0;
@@ -43,7 +44,7 @@ bool Cluster::run(uint64_t number) {
     const Dim3 in_cluster = index_in_cluster(cluster, rank);
     blocks_[rank]->start({first.x + in_cluster.x, first.y + in_cluster.y, first.z + in_cluster.z});
   }
-  while (step() || complete_one()) {
+  while (step() || complete_one() || pass_time()) {
     if (launch_.stopped.load(std::memory_order_relaxed)) return false;
   }
   for (const auto& block : blocks_) {
@@ -96,6 +97,16 @@ bool Cluster::complete_one() {
   in_flight_.erase(in_flight_.begin() + static_cast<std::ptrdiff_t>(i));
   operation.complete();
   return true;
+}
+
+// When nothing else can happen, a millisecond passes. Returns false if nothing waits for that, or
+// if threads have waited for minutes: then it is a deadlock.
+bool Cluster::pass_time() {
+  constexpr uint64_t STEP_NS = 1000 * 1000, LIMIT_NS = 100'000 * STEP_NS;
+  nanoseconds_ += STEP_NS;
+  bool woken = false;
+  for (const auto& block : blocks_) woken |= block->pass_time();
+  return woken && (!launch_.kernel.reads_clock || nanoseconds_ < LIMIT_NS);
 }
 
 void Cluster::arrive(Warp& warp, const Instruction& in, uint32_t active, bool releases) {

@@ -44,11 +44,14 @@ class Cluster {
   // Throws Error if a copy into the block's shared memory is in flight when the block ends.
   void check_exit(const Block& block, const Warp& warp, const Instruction& in) const;
 
+  uint64_t read_clock() { return ++nanoseconds_; }  // of %globaltimer
+
   Time time;
 
  private:
   bool step();
   bool complete_one();
+  bool pass_time();
   void complete_barrier();
   [[noreturn]] void fail_deadlock() const;
   uint32_t random();
@@ -56,6 +59,7 @@ class Cluster {
   const LaunchState& launch_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::vector<AsyncOperation> in_flight_;
+  uint64_t nanoseconds_ = 0;
   uint64_t phase_ = 1;  // of barrier.cluster
   Clock released_, acquired_;
   uint32_t random_ = 1;

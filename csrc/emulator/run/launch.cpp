@@ -2,6 +2,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <exception>
 #include <mutex>
@@ -148,6 +149,7 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
   if (params_bytes > 0) std::memcpy(param_copy.data(), params, params_bytes);
   GlobalMemory global(all, kernel.global_granularity, options.races);
   std::atomic<bool> stopped{false};
+  PrintedText printed;
   const LaunchState state{kernel,
                           grid,
                           block,
@@ -156,11 +158,19 @@ Counters launch(const Kernel& kernel, Dim3 grid, Dim3 block, int smem_bytes, con
                           reinterpret_cast<const char*>(param_copy.data()),
                           options,
                           global,
+                          printed,
                           stopped,
                           early};
-  const Counters counters = Workers(state, stopped).run();
-  global.check_all_written(kernel.name);
-  return counters;
+  try {
+    const Counters counters = Workers(state, stopped).run();
+    global.check_all_written(kernel.name);
+    std::fputs(printed.text().c_str(), stdout);
+    std::fflush(stdout);
+    return counters;
+  } catch (const Error& error) {
+    if (printed.text().empty()) throw;
+    throw Error(error.what() + ("\nprinted by the kernel:\n" + printed.text()));
+  }
 }
 
 }  // namespace vgg::emulator

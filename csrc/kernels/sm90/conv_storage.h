@@ -16,6 +16,7 @@ struct ConvStorage {
   alignas(1024) unsigned char out[Tile::OUT_BYTES];  // [CONSUMERS][SUBTILE_BUFFERS][SUBTILE_BYTES]
   RingBarriers<Tile::PIXEL_STAGES> pixel_barriers;
   RingBarriers<Tile::FILTER_STAGES> filter_barriers;
+  uint64_t launches_ended;  // see debug_waits.cuh
 };
 
 }  // namespace vgg::sm90

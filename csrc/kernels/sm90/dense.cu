@@ -8,7 +8,7 @@ namespace vgg::sm90 {
   extern "C" __global__ void __launch_bounds__(DenseTile<BLOCK_M>::THREADS, \
                                                DenseTile<BLOCK_M>::BLOCKS)  \
       linear_##DTYPE##_##VARIANT(const __grid_constant__ DenseParams p) {   \
-    dense<T, DenseTile<BLOCK_M>>(p);                                        \
+    dense<T, DenseTile<BLOCK_M>>(p, "linear_" #DTYPE "_" #VARIANT);         \
   }
 #define DENSE(VARIANT, BLOCK_M)           \
   DENSE_OF(f16, __half, VARIANT, BLOCK_M) \

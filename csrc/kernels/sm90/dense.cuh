@@ -19,6 +19,7 @@
 #include "kernels/fast_divmod.cuh"
 #include "kernels/params.h"
 #include "kernels/sm90/accumulator.cuh"
+#include "kernels/sm90/debug_waits.cuh"
 #include "kernels/sm90/dense_tile.h"
 #include "kernels/sm90/ring.cuh"
 #include "kernels/sm90/sync.cuh"
@@ -48,18 +49,21 @@ struct DenseWork {
   }
 };
 
+// `kernel`: name of the kernel, for reports of waits.
 template <class Tile>
-__device__ __forceinline__ Ring<Tile::STAGES> dense_ring(uint32_t smem) {
-  return Ring<Tile::STAGES>(smem + offsetof(DenseStorage<Tile>, barriers));
+__device__ __forceinline__ Ring<Tile::STAGES> dense_ring(uint32_t smem, const char* kernel) {
+  const Waiter waiter{kernel, smem, smem + uint32_t{offsetof(DenseStorage<Tile>, launches_ended)}};
+  return Ring<Tile::STAGES>(waiter, "stages", smem + offsetof(DenseStorage<Tile>, barriers));
 }
 
 // The producer: BLOCK_K columns of w and x at a time. It loads as much of w as there is room for
 // before the launches that write x have ended.
 template <class Tile>
-__device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work, uint32_t smem) {
+__device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work, uint32_t smem,
+                                     const char* kernel) {
   using Stage = typename DenseStorage<Tile>::Stage;
   const auto column = [&](int step) { return (work.first_step + step) * Tile::BLOCK_K; };
-  Ring<Tile::STAGES> ring = dense_ring<Tile>(smem);
+  Ring<Tile::STAGES> ring = dense_ring<Tile>(smem, kernel);
   const auto load_weights = [&](int stage, int step) {
     ring.expect_bytes(Tile::STAGE_BYTES, stage);  // @stage_expect
     // @load_weights
@@ -68,7 +72,8 @@ __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work
   };
 #pragma unroll 1
   for (int step = 0; step < min(Tile::STAGES, work.steps); ++step) load_weights(step, step);
-  ptx::griddepcontrol_wait();  // @launches_wait
+  // @launches_wait
+  wait_for_launches(smem + offsetof(DenseStorage<Tile>, launches_ended));
 #pragma unroll 1
   for (int step = 0; step < work.steps; ++step) {
     if (step >= Tile::STAGES) {
@@ -85,13 +90,13 @@ __device__ __forceinline__ void load(const DenseParams& p, const DenseWork& work
 // acc = 64 features times BLOCK_M images, over the split's columns.
 template <class T, class Tile>
 __device__ __forceinline__ void multiply(float (&acc)[Tile::BLOCK_M / 2], int steps, uint32_t smem,
-                                         int consumer) {
+                                         const char* kernel, int consumer) {
   using Stage = typename DenseStorage<Tile>::Stage;
   constexpr int DESCRIPTOR_UNIT = 16;  // bytes, of addresses in descriptors
   constexpr int GROUP_BYTES = 8 * Tile::ROW_BYTES;
   const uint32_t a_low = ptx::wgmma_descriptor_low(smem + consumer * 64 * Tile::ROW_BYTES);
   const uint32_t b_low = ptx::wgmma_descriptor_low(smem + offsetof(Stage, images));
-  Ring<Tile::STAGES> ring = dense_ring<Tile>(smem);
+  Ring<Tile::STAGES> ring = dense_ring<Tile>(smem, kernel);
   uint32_t before = 0;
 #pragma unroll 1
   for (int step = 0; step < steps; ++step) {
@@ -186,7 +191,7 @@ __device__ __forceinline__ void write_results(const DenseParams& p, const DenseW
 }
 
 template <class T, class Tile>
-__device__ __forceinline__ void dense(const DenseParams& p) {
+__device__ __forceinline__ void dense(const DenseParams& p, const char* kernel) {
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
   const uint32_t smem = ptx::shared_address(dynamic_smem);
   const int warp_id =
@@ -196,16 +201,17 @@ __device__ __forceinline__ void dense(const DenseParams& p) {
   if (threadIdx.x == 0) {
     ptx::prefetch_tensor_map(&p.w);  // @prefetch_maps
     ptx::prefetch_tensor_map(&p.x);
-    dense_ring<Tile>(smem).init(1, Tile::WARPS);  // @stage_arrivals
-    ptx::fence_mbarrier_init();                   // @barriers_made
+    dense_ring<Tile>(smem, kernel).init(1, Tile::WARPS);  // @stage_arrivals
+    make_launches_ended(smem + offsetof(DenseStorage<Tile>, launches_ended));
+    ptx::fence_mbarrier_init();  // @barriers_made
   }
   __syncthreads();  // @block_sync
   if (warp_id == Tile::WARPS) {
-    if (ptx::elect_one()) load<Tile>(p, work, smem);
+    if (ptx::elect_one()) load<Tile>(p, work, smem, kernel);
     return;
   }
   float acc[Tile::BLOCK_M / 2];
-  multiply<T, Tile>(acc, work.steps, smem, warp_id / 4);
+  multiply<T, Tile>(acc, work.steps, smem, kernel, warp_id / 4);
   // The stages, whose place the sums take, are no longer read by products.
   ptx::named_barrier(static_cast<int>(NamedBarrier::consumers),
                      32 * Tile::WARPS);  // @products_done

@@ -42,6 +42,7 @@ struct DenseStorage {
     float sums[Tile::BLOCK_M][Tile::SUMS_ROW];
   };
   RingBarriers<Tile::STAGES> barriers;
+  uint64_t launches_ended;  // see debug_waits.cuh
 };
 
 }  // namespace vgg::sm90

@@ -88,7 +88,8 @@ __device__ __forceinline__ void write_windows(
 // A consumer: every second tile of the block.
 template <class T>
 __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& p, uint32_t smem,
-                                                   int consumer, bool is_store_leader) {
+                                                   const char* kernel, int consumer,
+                                                   bool is_store_leader) {
   using Tile = FusedConv1BlockTile;
   using Storage = FusedConv1BlockStorage;
   const AccumulatorCoord at;
@@ -96,8 +97,10 @@ __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& 
   const float bias[2] = {biases[0], biases[8]};
   const uint32_t pixels = smem + offsetof(Storage, pixels) + consumer * Tile::PIXELS_BYTES;
   const uint32_t out = smem + offsetof(Storage, out) + consumer * Tile::OUT_BYTES;
-  PixelRing ring(smem + offsetof(Storage, pixel_barriers), consumer);
-  ptx::mbarrier_wait(smem + offsetof(Storage, filters_full), 0);  // @filters_full
+  const Waiter waiter{kernel, smem, 0};
+  PixelRing ring(waiter, "pixels", smem + offsetof(Storage, pixel_barriers), consumer);
+  // @filters_full
+  wait_for_phase(smem + offsetof(Storage, filters_full), 0, waiter, {"filters", "full", 0});
 #pragma unroll 1
   for (int tile = blockIdx.x + consumer * gridDim.x; tile < p.tiles; tile += 2 * gridDim.x) {
     float acc[2][4 * Tile::HEIGHT];
@@ -123,8 +126,10 @@ __device__ __forceinline__ void second_convolution(const FusedConv1BlockParams& 
     ptx::bulk_wait_read<0>();  // @stores_read: shared memory outlives the last copy
 }
 
+// `kernel`: name of the kernel, for reports of waits.
 template <class T>
-__device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p) {
+__device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p,
+                                                  const char* kernel) {
   using Tile = FusedConv1BlockTile;
   using Storage = FusedConv1BlockStorage;
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];
@@ -137,18 +142,19 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
     ptx::prefetch_tensor_map(&p.y);
     ptx::mbarrier_init(smem + offsetof(Storage, filters_full), 1);
     // @pixels_arrivals
-    PixelRing(smem + offsetof(Storage, pixel_barriers)).init(Tile::WARPS, Tile::WARPS);
+    PixelRing({kernel, smem, 0}, "pixels", smem + offsetof(Storage, pixel_barriers))
+        .init(Tile::WARPS, Tile::WARPS);
     ptx::fence_mbarrier_init();  // @barriers_made
   }
   __syncthreads();
   if (warp_id / 4 == Tile::CONSUMERS) {
     const int quarter = warp_id % 4;
     if (p.x_dtype == DType::uint8) {
-      first_convolution<T, uint8_t>(p, dynamic_smem, quarter);
+      first_convolution<T, uint8_t>(p, dynamic_smem, kernel, quarter);
     } else if (p.x_dtype == DType::float32) {
-      first_convolution<T, float>(p, dynamic_smem, quarter);
+      first_convolution<T, float>(p, dynamic_smem, kernel, quarter);
     } else {
-      first_convolution<T, T>(p, dynamic_smem, quarter);
+      first_convolution<T, T>(p, dynamic_smem, kernel, quarter);
     }
     return;
   }
@@ -162,7 +168,7 @@ __device__ __forceinline__ void fused_conv1_block(const FusedConv1BlockParams& p
                        tap * Tile::CHANNELS, 0);
     }
   }
-  second_convolution<T>(p, smem, warp_id / 4, is_store_leader);
+  second_convolution<T>(p, smem, kernel, warp_id / 4, is_store_leader);
 }
 
 }  // namespace vgg::sm90

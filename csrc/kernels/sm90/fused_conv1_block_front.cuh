@@ -234,12 +234,13 @@ __device__ __forceinline__ void store_pixels(uint32_t row_smem, const uint32_t (
 
 template <class T, class Source>
 __device__ __forceinline__ void first_convolution(const FusedConv1BlockParams& p,
-                                                  unsigned char* smem, int warp_id) {
+                                                  unsigned char* smem, const char* kernel,
+                                                  int warp_id) {
   using Tile = FusedConv1BlockTile;
   using Storage = FusedConv1BlockStorage;
   const int lane_id = threadIdx.x % 32, t = lane_id % 4, member = lane_id % 8, chunk = lane_id / 8;
   const uint32_t address = ptx::shared_address(smem);
-  PixelRing ring(address + offsetof(Storage, pixel_barriers));
+  PixelRing ring({kernel, address, 0}, "pixels", address + offsetof(Storage, pixel_barriers));
   unsigned char* const taps = smem + offsetof(Storage, taps) + warp_id * Tile::WARP_BYTES;
   for (int i = lane_id; i < Tile::WARP_BYTES / 16; i += 32) {    // those behind the 27th stay zero
     reinterpret_cast<uint4*>(taps)[i] = make_uint4(0, 0, 0, 0);  // @taps_zeros

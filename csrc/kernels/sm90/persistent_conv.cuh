@@ -40,6 +40,7 @@
 #include "kernels/params.h"
 #include "kernels/sm90/accumulator.cuh"
 #include "kernels/sm90/conv_storage.h"
+#include "kernels/sm90/debug_waits.cuh"
 #include "kernels/sm90/ring.cuh"
 #include "kernels/sm90/sync.cuh"
 #include "ptx/cp_async.cuh"
@@ -100,39 +101,50 @@ using PixelRing = Ring<Tile::PIXEL_STAGES>;
 template <class Tile>
 using FilterRing = Ring<Tile::FILTER_STAGES, Tile::CLUSTER>;
 
+// `kernel`: name of the kernel, for reports of waits.
 template <class Tile>
-__device__ __forceinline__ PixelRing<Tile> pixel_ring(uint32_t smem) {
-  return PixelRing<Tile>(smem + offsetof(ConvStorage<Tile>, pixel_barriers));
+__device__ __forceinline__ Waiter waiter(uint32_t smem, const char* kernel) {
+  return {kernel, smem, smem + uint32_t{offsetof(ConvStorage<Tile>, launches_ended)}};
 }
 template <class Tile>
-__device__ __forceinline__ FilterRing<Tile> filter_ring(uint32_t smem) {
-  return FilterRing<Tile>(smem + offsetof(ConvStorage<Tile>, filter_barriers));
+__device__ __forceinline__ PixelRing<Tile> pixel_ring(uint32_t smem, const char* kernel) {
+  return PixelRing<Tile>(waiter<Tile>(smem, kernel), "pixels",
+                         smem + offsetof(ConvStorage<Tile>, pixel_barriers));
+}
+template <class Tile>
+__device__ __forceinline__ FilterRing<Tile> filter_ring(uint32_t smem, const char* kernel) {
+  return FilterRing<Tile>(waiter<Tile>(smem, kernel), "filters",
+                          smem + offsetof(ConvStorage<Tile>, filter_barriers));
 }
 
 // For all threads. No block copies to another before the barriers of both are made. Tensor maps are
 // fetched meanwhile.
 template <class Policy>
-__device__ __forceinline__ void make_barriers(const ConvParams& p, uint32_t smem) {
+__device__ __forceinline__ void make_barriers(const ConvParams& p, uint32_t smem,
+                                              const char* kernel) {
   using Tile = typename Policy::Tile;
   constexpr int WARPS = 4 * Tile::CONSUMERS;
   if (threadIdx.x == 0) {
     ptx::prefetch_tensor_map(&p.w);  // @prefetch_maps
     ptx::prefetch_tensor_map(&p.x);
-    if (!Policy::writes_sums(p)) ptx::prefetch_tensor_map(&p.y);  // @prefetch_y
-    pixel_ring<Tile>(smem).init(1, WARPS);                        // @pixels_arrivals
-    filter_ring<Tile>(smem).init(1, WARPS * Tile::CLUSTER);       // @filters_arrivals
-    ptx::fence_mbarrier_init();                                   // @barriers_made
+    if (!Policy::writes_sums(p)) ptx::prefetch_tensor_map(&p.y);     // @prefetch_y
+    pixel_ring<Tile>(smem, kernel).init(1, WARPS);                   // @pixels_arrivals
+    filter_ring<Tile>(smem, kernel).init(1, WARPS * Tile::CLUSTER);  // @filters_arrivals
+    make_launches_ended(smem + offsetof(ConvStorage<Tile>, launches_ended));
+    ptx::fence_mbarrier_init();  // @barriers_made
   }
   mbarriers_sync<Tile::CLUSTER>();
 }
 
 // The producer of pixels, one thread: STAGE_BOXES boxes of 64 channels at a time.
 template <class Policy>
-__device__ __forceinline__ void load_pixels(const ConvParams& p, uint32_t smem) {
+__device__ __forceinline__ void load_pixels(const ConvParams& p, uint32_t smem,
+                                            const char* kernel) {
   using Tile = typename Policy::Tile;
   const Channels channels = Channels::of<Tile>(p);
-  PixelRing<Tile> ring = pixel_ring<Tile>(smem);
-  ptx::griddepcontrol_wait();  // @launches_wait: filters and bias are loaded before
+  PixelRing<Tile> ring = pixel_ring<Tile>(smem, kernel);
+  // @launches_wait: filters and bias are loaded before
+  wait_for_launches(smem + offsetof(ConvStorage<Tile>, launches_ended));
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const Work work = Work::of<Tile>(p, unit);
@@ -161,10 +173,11 @@ __device__ __forceinline__ void load_pixels(const ConvParams& p, uint32_t smem) 
 // The producer of filters, one thread: one tap of 64 channels for BLOCK_N filters at a time; by
 // channels, columns, rows of the filter.
 template <class Tile>
-__device__ __forceinline__ void load_filters(const ConvParams& p, uint32_t smem) {
+__device__ __forceinline__ void load_filters(const ConvParams& p, uint32_t smem,
+                                             const char* kernel) {
   constexpr int SHARE = Tile::BLOCK_N / Tile::CLUSTER;
   const Channels channels = Channels::of<Tile>(p);
-  FilterRing<Tile> ring = filter_ring<Tile>(smem);
+  FilterRing<Tile> ring = filter_ring<Tile>(smem, kernel);
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const int first = Work::of<Tile>(p, unit).k0 + cluster_rank<Tile>() * SHARE;  // @filters_share
@@ -289,13 +302,13 @@ __device__ __forceinline__ void write_results(
 
 // A consumer's part of every unit. `is_store_leader`: whether this thread copies the results.
 template <class Policy>
-__device__ __forceinline__ void consume(const ConvParams& p, uint32_t smem, int consumer,
-                                        bool is_store_leader) {
+__device__ __forceinline__ void consume(const ConvParams& p, uint32_t smem, const char* kernel,
+                                        int consumer, bool is_store_leader) {
   using Tile = typename Policy::Tile;
   const Channels channels = Channels::of<Tile>(p);
   const int chunks = (channels.end - channels.begin) / Tile::CHANNELS;
-  PixelRing<Tile> pixels = pixel_ring<Tile>(smem);
-  FilterRing<Tile> filters = filter_ring<Tile>(smem);
+  PixelRing<Tile> pixels = pixel_ring<Tile>(smem, kernel);
+  FilterRing<Tile> filters = filter_ring<Tile>(smem, kernel);
 #pragma unroll 1
   for (int unit = blockIdx.x / Tile::CLUSTER; unit < p.units; unit += gridDim.x / Tile::CLUSTER) {
     const Work work = Work::of<Tile>(p, unit);
@@ -315,7 +328,7 @@ __device__ __forceinline__ void consume(const ConvParams& p, uint32_t smem, int 
 }
 
 template <class Policy>
-__device__ __forceinline__ void persistent_conv(const ConvParams& p) {
+__device__ __forceinline__ void persistent_conv(const ConvParams& p, const char* kernel) {
   using Tile = typename Policy::Tile;
   extern __shared__ __align__(1024) unsigned char dynamic_smem[];  // ConvStorage<Tile>
   const uint32_t smem = ptx::shared_address(dynamic_smem);
@@ -323,15 +336,15 @@ __device__ __forceinline__ void persistent_conv(const ConvParams& p) {
   const int warp_id = __shfl_sync(0xffffffffu, threadIdx.x / 32, 0);
   const int warpgroup_id = warp_id / 4;
   ptx::griddepcontrol_launch_dependents();
-  make_barriers<Policy>(p, smem);  // @first_sync
+  make_barriers<Policy>(p, smem, kernel);  // @first_sync
   // 128 (40 + 2 * 232) registers are the 384 * 168 of the launch.
   if (warpgroup_id == Tile::CONSUMERS) {
     ptx::decrease_registers<40>();  // @decrease_registers
-    if (warp_id == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Policy>(p, smem);
-    if (warp_id == 4 * Tile::CONSUMERS + 1 && ptx::elect_one()) load_filters<Tile>(p, smem);
+    if (warp_id == 4 * Tile::CONSUMERS && ptx::elect_one()) load_pixels<Policy>(p, smem, kernel);
+    if (warp_id == 4 * Tile::CONSUMERS + 1 && ptx::elect_one()) load_filters<Tile>(p, smem, kernel);
   } else {
     ptx::increase_registers<232>();
-    consume<Policy>(p, smem, warpgroup_id, warp_id % 4 == 0 && ptx::elect_one());
+    consume<Policy>(p, smem, kernel, warpgroup_id, warp_id % 4 == 0 && ptx::elect_one());
   }
 }
 

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernels/sm90/debug_waits.cuh"
 #include "kernels/sm90/ring_barriers.h"
 #include "ptx/cluster.cuh"
 #include "ptx/mbarrier.cuh"
@@ -27,15 +28,21 @@ struct PipelineState {
   }
 };
 
-// One thread's view of a ring whose barriers are at `barriers_smem`. A producer waits until its
-// stage is empty, expects or writes the bytes, and advances. A consumer waits until its stage is
-// full, advances, and releases the stage after use. A stage that CLUSTER blocks fill together is
-// released to all of them.
+// One thread's view of a ring whose barriers are at `barriers_smem`; reports call it `name`. A
+// producer waits until its stage is empty, expects or writes the bytes, and advances. A consumer
+// waits until its stage is full, advances, and releases the stage after use. A stage that CLUSTER
+// blocks fill together is released to all of them.
 template <int STAGES, int CLUSTER = 1>
 class Ring {
  public:
-  __device__ __forceinline__ explicit Ring(uint32_t barriers_smem, uint32_t first_stage = 0)
-      : full_(barriers_smem), empty_(full_ + EMPTY), released_(empty_), lane_id_(threadIdx.x % 32) {
+  __device__ __forceinline__ Ring(const Waiter& waiter, const char* name, uint32_t barriers_smem,
+                                  uint32_t first_stage = 0)
+      : full_(barriers_smem),
+        empty_(full_ + EMPTY),
+        released_(empty_),
+        lane_id_(threadIdx.x % 32),
+        waiter_(waiter),
+        name_(name) {
     at_.stage = first_stage;
     if constexpr (CLUSTER > 1) {  // lane i releases stages to block i
       released_ = ptx::cluster_address(empty_, lane_id_ % CLUSTER);  // @release_address
@@ -57,11 +64,11 @@ class Ring {
   }
 
   __device__ __forceinline__ void wait_full() const {
-    ptx::mbarrier_wait(full_barrier(), at_.phase);
+    wait_for_phase(full_barrier(), at_.phase, waiter_, {name_, "full", at_.stage});
   }
   // Returns at once in the first round: a new barrier's previous phase counts as ended.
   __device__ __forceinline__ void wait_empty() const {
-    ptx::mbarrier_wait(empty_ + 8 * at_.stage, at_.phase ^ 1);
+    wait_for_phase(empty_ + 8 * at_.stage, at_.phase ^ 1, waiter_, {name_, "empty", at_.stage});
   }
   __device__ __forceinline__ void expect_bytes(uint32_t bytes) const {
     expect_bytes(bytes, at_.stage);
@@ -94,6 +101,8 @@ class Ring {
   uint32_t full_, empty_, released_;  // released_: the empty barriers to which this lane arrives
   uint32_t lane_id_;
   PipelineState<STAGES> at_;
+  Waiter waiter_;
+  const char* name_;
 };
 
 }  // namespace vgg::sm90

@@ -4,10 +4,10 @@
 
 namespace vgg::sm90 {
 
-#define SWAP_AB_OF(DTYPE, T, VARIANT, ...)                                          \
-  extern "C" __global__ void __launch_bounds__(SwapAbTile<__VA_ARGS__>::THREADS, 1) \
-      conv3x3_##DTYPE##_##VARIANT(const __grid_constant__ ConvParams p) {           \
-    persistent_conv<SwapAbPolicy<T, SwapAbTile<__VA_ARGS__>>>(p);                   \
+#define SWAP_AB_OF(DTYPE, T, VARIANT, ...)                                                        \
+  extern "C" __global__ void __launch_bounds__(SwapAbTile<__VA_ARGS__>::THREADS, 1)               \
+      conv3x3_##DTYPE##_##VARIANT(const __grid_constant__ ConvParams p) {                         \
+    persistent_conv<SwapAbPolicy<T, SwapAbTile<__VA_ARGS__>>>(p, "conv3x3_" #DTYPE "_" #VARIANT); \
   }
 #define SWAP_AB(VARIANT, ...)                   \
   SWAP_AB_OF(f16, __half, VARIANT, __VA_ARGS__) \

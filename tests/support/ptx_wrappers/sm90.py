@@ -149,7 +149,7 @@ def exchanged(x: np.ndarray) -> np.ndarray:
 
 WRAPPERS = [
     Wrapper(
-        "ptx_mbarrier", (*BARRIER, "mbarrier_arrive", "shared_address"),
+        "ptx_mbarrier", (*BARRIER, "mbarrier_try_wait", "mbarrier_arrive", "shared_address"),
         lambda rng: {"x": integers(rng, 5, LANES)},
         lambda x: x.reshape(ITEMS, 5, LANES // 2, 2)[..., ::-1].reshape(x.shape),
         ((5, LANES), "uint32"), module=SM90, threads=64,
@@ -190,6 +190,10 @@ WRAPPERS = [
     Wrapper(
         "ptx_griddepcontrol", ("griddepcontrol_wait", "griddepcontrol_launch_dependents"),
         lambda rng: {"x": integers(rng, LANES)}, lambda x: x + 1, ((LANES,), "uint32"), module=SM90,
+    ),
+    Wrapper(
+        "ptx_globaltimer", ("globaltimer",), lambda rng: {},
+        lambda: np.ones((ITEMS, 1), np.uint32), ((1,), "uint32"), module=SM90,
     ),
     Wrapper(
         "ptx_registers", ("decrease_registers", "increase_registers"),
