@@ -199,11 +199,19 @@ def test_a_lost_gpu_ends_the_run(tested: Callable[..., Report]) -> None:
     report = tested(answer)
     assert report.sentence() == (
         "cuda does not work after the part halo (hung): check: no answer in 10 s; reset it or "
-        "restart the machine, then run the self-test again"
+        "restart the machine, then run the self-test again; off from now on: halo"
     )
     assert report.off == ["halo"]
     assert list(report.verdicts()) == ["halo"]
     assert [part.verdict for part in report.parts[3:]] == ["not run"] * 6
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_lost_in_a_graph_keeps_the_verdict(tested: Callable[..., Report]) -> None:
+    lost = Outcome("hung", "planted")
+    report = tested(lambda job, _: lost if job.part in ("graph", "check") else OK)
+    assert verdicts(report) == {"graph": "hung"}
+    assert report.off == ["graph"]
 
 
 def test_other_architectures_have_no_families(

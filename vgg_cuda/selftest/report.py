@@ -95,7 +95,8 @@ class Report:
     def sentence(self) -> str:
         """Return what the verdicts mean."""
         if self.stopped:
-            return self.stopped
+            off = f"; off from now on: {', '.join(self.off)}" if self.off and self.header else ""
+            return f"{self.stopped}{off}"
         bad = [part for part in self.parts if part.verdict not in GOOD]
         named = {part.name: part.verdict for part in bad}
         if not bad and len(self.parts) < len(PARTS) + len(FAMILIES):
