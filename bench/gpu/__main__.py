@@ -15,6 +15,7 @@ import contextlib
 import datetime
 import math
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,9 +27,10 @@ from .steps import all_steps
 
 DEADLINE_S = 540.0
 FILES = (
-    "summary.json", "bench.json", "tests.json", "ptx.json", "verify.json", "sanitizer.txt",
-    "ncu.txt", "log.txt",
+    "summary.json", "selftest.json", "ptx.json", "tests.json", "verify.json", "bench.json",
+    "tools.txt", "log.txt",
 )  # fmt: skip
+VERDICTS = "VGG_CUDA_CACHE"  # folder of what the self-test finds, for the steps after it
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -58,6 +60,7 @@ def child_environment(work: Path) -> dict[str, str]:
     for name, folder in {
         "CUPY_CACHE_DIR": "cupy", "CUDA_CACHE_PATH": "cuda", "XDG_CACHE_HOME": "xdg",
         "MPLCONFIGDIR": "matplotlib", "TORCH_HOME": "torch", "TRITON_CACHE_DIR": "triton",
+        VERDICTS: "vgg_cuda",
     }.items():  # fmt: skip
         env[name] = str(cache / folder)
     env |= {"HF_HUB_OFFLINE": "1", "PIP_NO_INDEX": "1", "PYTHONUNBUFFERED": "1"}
@@ -127,6 +130,7 @@ def main(arguments: list[str] | None = None, steps: list[Step] | None = None) ->
     run = Run(
         out, work, deadline_s=args.deadline, dry_run=args.dry_run, env=child_environment(work)
     )
+    shutil.rmtree(run.env[VERDICTS], ignore_errors=True)  # of an earlier run
     run.facts["date"] = now.isoformat(timespec="seconds")
     for number in SIGNALS:
         signal.signal(number, interrupt)

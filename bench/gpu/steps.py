@@ -13,11 +13,13 @@ from .benchmarks import benchmark
 from .pytest_report import read
 from .runner import ROOT, Result, Run, Step, write_json
 from .tools import profile, sanitizer
+from .tuning import tune
 
 WRAPPERS = ROOT / "tests" / "kernels" / "test_ptx_wrappers.py"
 WORKERS = 8  # of pytest-xdist, if it is installed
 # of each worker; 8 workers with a thread per core would compete for the cores
 FEW_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "2")
+DRY_PARTS = "maps,fused_conv1_block,graph"  # of the self-test
 PYTEST_ENDED = (0, 1, 5)  # passed, failed, nothing collected
 
 
@@ -48,6 +50,25 @@ def environment(run: Run) -> Result:
     if result.status == "ok" and "commit" not in run.facts:
         return Result("failed", f"gpu.machine reported nothing: {child.last_line()}")
     return result
+
+
+def selftest(run: Run) -> Result:
+    """Test every kernel family in a separate process; families that fail are off in later steps.
+
+    A hang costs the self-test's time limit for one kernel. A dry run tests a part on the emulator.
+    """
+    where = ["--device", "emulator", "--only", DRY_PARTS] if run.dry_run else ["--device", "cuda"]
+    child = run.python("-m", "vgg_cuda", "selftest", *where, "--json", separate_stderr=True)
+    report = next((each for each in child.objects() if "parts" in each), None)
+    if child.timed_out:
+        return child.result(child.last_line())
+    if report is None:
+        return Result("failed", f"exit status {child.code}: {child.last_line()}")
+    write_json(run.out / "selftest.json", {"dry_run": run.dry_run, **report})
+    verdicts = {part["name"]: part["verdict"] for part in report["parts"]}
+    bad = "" if child.code == 0 or not report["ok"] else f"exit status {child.code}; "
+    good = report["ok"] and not bad
+    return Result("ok" if good else "failed", bad + report["sentence"], {"verdicts": verdicts})
 
 
 def pytest(run: Run, name: str, arguments: list[str], files: list[Path]) -> Result:
@@ -158,12 +179,14 @@ def all_steps(build: str) -> list[Step]:
     return [
         Step("environment", 30, environment),
         Step("build", 240, partial(package.build, mode=build)),
-        Step("ptx", 40, ptx, needs),
-        Step("tests", 110, gpu_tests, needs),
-        Step("verify", 50, verify, needs),
-        Step("bench", 100, benchmark, needs),
-        Step("memcheck", 50, partial(sanitizer, tool="memcheck"), needs),
-        Step("racecheck", 50, partial(sanitizer, tool="racecheck"), needs),
+        Step("selftest", 60, selftest, needs),
+        Step("ptx", 35, ptx, needs),
+        Step("tests", 95, gpu_tests, needs),
+        Step("verify", 40, verify, needs),
+        Step("bench", 90, benchmark, needs),
+        Step("memcheck", 40, partial(sanitizer, tool="memcheck"), needs),
+        Step("racecheck", 40, partial(sanitizer, tool="racecheck"), needs),
+        Step("tune", 60, tune, (*needs, "bench"), optional=True),
         Step("ncu", 60, profile, (*needs, "bench"), optional=True),
         Step("synccheck", 30, partial(sanitizer, tool="synccheck"), needs, optional=True),
         Step("initcheck", 30, partial(sanitizer, tool="initcheck"), needs, optional=True),

@@ -12,6 +12,7 @@ from .benchmarks import NETWORK, slowest_layer
 from .runner import ROOT, Result, Run
 
 NCU_LINES = 400
+TEXTS = "tools.txt"  # in the folder of results
 
 
 def sanitizer(run: Run, tool: str) -> Result:
@@ -22,7 +23,7 @@ def sanitizer(run: Run, tool: str) -> Result:
         if tool != "memcheck":
             return Result("skipped", "no GPU")
         child = run.python(*script, "--device", "emulator", env={"PYTHONPATH": path})
-        append(run.out / "sanitizer.txt", f"dry run, on the emulator\n{child.output}")
+        append(run.out / TEXTS, f"dry run, on the emulator\n{child.output}")
         return counted(child.output, child.result())
     program = find("compute-sanitizer")
     if program is None:
@@ -36,7 +37,7 @@ def sanitizer(run: Run, tool: str) -> Result:
         ],
         env={"PYTHONPATH": path},
     )  # fmt: skip
-    append(run.out / "sanitizer.txt", f"== {tool}\n{child.output}")
+    append(run.out / TEXTS, f"== {tool}\n{child.output}")
     return judged(child.output, child.result())
 
 
@@ -100,7 +101,7 @@ def profile(run: Run) -> Result:
         ]
     )  # fmt: skip
     lines = child.output.splitlines()[:NCU_LINES]
-    (run.out / "ncu.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    append(run.out / TEXTS, "\n".join([f"== ncu {slowest['name']}", *lines]))
     failed = "==ERROR==" in child.output or "No kernels were profiled" in child.output
     if failed and not child.timed_out:
         return Result("failed", next((x for x in lines if "==ERROR==" in x), "no kernel matched"))

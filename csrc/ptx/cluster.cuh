@@ -11,8 +11,8 @@ namespace vgg::ptx {
 __device__ __forceinline__ void cluster_arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
-// Orders no memory accesses, and so does not wait for them. What an earlier fence_mbarrier_init()
-// released is visible after the wait.
+// Orders no memory accesses, and so does not wait for them. Barriers that were made before a
+// fence_mbarrier_init() of the arriving thread are visible after the wait.
 __device__ __forceinline__ void cluster_arrive_relaxed() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }

@@ -19,13 +19,13 @@ from vgg_cuda import DeviceWarning
 from vgg_cuda.arrays import numpy_dtype
 from vgg_cuda.bench import inputs, peers
 from vgg_cuda.bench.clock import HostClock
-from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.peers import OURS
 from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Job, Work
+from vgg_cuda.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from vgg_cuda.backends.threads import cores
 from vgg_cuda.bench import options, suite
-from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.measure import Measurements
 from vgg_cuda.bench.options import Options, resolve
@@ -23,6 +22,7 @@ from vgg_cuda.bench.work import Work
 from vgg_cuda.cli import bench as command
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import get_config
+from vgg_cuda.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

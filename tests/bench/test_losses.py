@@ -17,7 +17,6 @@ from support.bench_fakes import Scripted
 from typer.testing import CliRunner
 
 from vgg_cuda.bench import output, suite
-from vgg_cuda.bench.interruption import Interrupted, Interruption
 from vgg_cuda.bench.measure import REPLIES, Timeouts, measure
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report, Result, read, typed
@@ -28,6 +27,7 @@ from vgg_cuda.bench.workers import WorkerDied
 from vgg_cuda.cli import bench as command
 from vgg_cuda.cli import bench_table as table
 from vgg_cuda.cli.main import app
+from vgg_cuda.interruption import Interrupted, Interruption
 
 SHAPES = ["--shape", "1,8,8,3,4", "--shape", "1,8,8,3,5"]
 WORDS = ["bench", "kernel", *SHAPES, "--peers", "torch", "--device", "cpu", "--noise", "1e-6"]
@@ -273,7 +273,7 @@ def test_closed_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     table.print_report(report)
-    with command._progress() as say:
+    with command.status() as say:
         say("something")
 
 
@@ -283,7 +283,7 @@ def test_ignored_signals_stay_ignored(name: str) -> None:
     script = (
         "import os, signal\n"
         "from vgg_cuda.cli import main as cli\n"
-        "from vgg_cuda.bench.interruption import Interruption\n"
+        "from vgg_cuda.interruption import Interruption\n"
         "def run():\n"
         "    stop = Interruption()\n"
         "    with stop.watching():\n"

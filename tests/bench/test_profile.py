@@ -14,11 +14,11 @@ from support.tolerance import assert_close
 from vgg_cuda import VGG
 from vgg_cuda.bench import profiling
 from vgg_cuda.bench.clock import HostClock
-from vgg_cuda.bench.interruption import Interruption
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.configs import Config
+from vgg_cuda.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vgg_cuda"
 LAYERS = (
-    {"_C", "files", "text", "arrays", "configs", "layers", "summary", "notices", "cache"},
+    {
+        "_C",
+        "files",
+        "text",
+        "arrays",
+        "configs",
+        "layers",
+        "summary",
+        "notices",
+        "cache",
+        "interruption",
+        "processes",
+    },
     {"images", "weights"},
     {"reference", "backends"},
     {"ops", "forward", "tuning"},

@@ -141,6 +141,14 @@ def test_cluster_arrivals_at_remote_mbarriers(schedule: str, lazy: bool) -> None
     np.testing.assert_array_equal(out.array.reshape(2, 32), np.add.outer([1000, 0], LANE))
 
 
+@every_order
+def test_one_thread_may_wait_for_the_last_arrivals(schedule: str, lazy: bool) -> None:
+    """A block ends after the other block's arrivals if one of its threads has waited for them."""
+    body = OWN + INIT.replace("COUNT", "32").replace("START", RELAXED)
+    body += f"mapa.shared::cluster.u32 %r7, %r2, %r12; {REMOTE} @%p1 ret;\n{WAIT}"
+    run(body, **PAIR, schedule=schedule, lazy=lazy)
+
+
 MULTICAST = (
     OWN
     + INIT.replace("COUNT", "1")

@@ -442,11 +442,12 @@ def test_dry_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(command, "work_folder", lambda: tmp_path / "work")
+    monkeypatch.setattr(steps, "DRY_PARTS", "fused_conv1_block")
     handlers = {number: signal.getsignal(number) for number in command.SIGNALS}
-    chosen = ["tests", "verify", "ncu", "racecheck"]  # and bench, which ncu needs
+    chosen = ["selftest", "tests", "verify", "ncu", "racecheck"]  # and bench, which ncu needs
     out = tmp_path / "out"
     out.mkdir()
-    (out / "sanitizer.txt").write_text("of an earlier run")
+    (out / "tools.txt").write_text("of an earlier run")
     try:
         code = command.main(["--out", str(out), "--only", *chosen])
     finally:
@@ -456,14 +457,17 @@ def test_dry_run(
     assert code == 0, printed
     assert "no GPU" in printed
     files = sorted(path.name for path in out.iterdir())
-    assert len(files) <= 8
+    assert len(command.FILES) <= 8
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in files)
     assert set(files) <= set(command.FILES)
-    assert set(files) >= {"summary.json", "bench.json", "tests.json", "verify.json", "log.txt"}
-    assert "sanitizer.txt" not in files
+    written = {"summary", "selftest", "bench", "tests", "verify"}
+    assert {name.removesuffix(".json") for name in files if name.endswith(".json")} == written
+    assert "tools.txt" not in files
     for name in files:
         if name.endswith(".json"):
             assert json.loads((out / name).read_text())["dry_run"] is True
+    tested = json.loads((out / "selftest.json").read_text())["parts"]
+    assert {part["name"]: part["verdict"] for part in tested} == {"fused_conv1_block": "ok"}
     (verified,) = json.loads((out / "verify.json").read_text())["runs"]
     assert [verified[key] for key in ("weights", "dtype", "verdict")] == ["digits", "float16", "ok"]
     runs = json.loads((out / "bench.json").read_text())["runs"]
@@ -471,6 +475,27 @@ def test_dry_run(
     for each in runs:
         assert set(each["report"]["ceilings"]) == {"copy", "matmul"}
         assert {row["status"] for row in each["report"]["results"]} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("printed", "code", "status", "reason"),
+    [
+        ([{"parts": [], "ok": True, "sentence": "all right"}], 0, "ok", "all right"),
+        ([{"parts": [], "ok": False, "sentence": "halo is off"}], 1, "failed", "halo is off"),
+        ([{"parts": [], "ok": True, "sentence": "right"}], 1, "failed", "exit status 1; right"),
+        ([], 2, "failed", "exit status 2: the end"),
+        ([], None, "timeout", "killed at its limit; the end"),
+    ],
+)
+def test_selftest_step_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: list[dict[str, Any]],
+    code: int | None, status: str, reason: str,
+) -> None:  # fmt: skip
+    run = fresh(tmp_path, dry_run=False)
+    monkeypatch.setattr(run, "python", says(*printed, code=code or 0, timed_out=code is None))
+    result = steps.selftest(run)
+    assert (result.status, result.reason) == (status, reason)
+    assert (run.out / "selftest.json").exists() == bool(printed)
 
 
 def verified(*verdicts: str | None) -> list[Child]:

@@ -213,7 +213,7 @@ def test_incomplete_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- Lost GPUs ----
 
 
-def test_lost_gpu_is_reported_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_gpu_is_reported_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_gpus(monkeypatch, (9, 0)) as log:
         lost, x = model(), asarray(X)
         on: Any = lost._backend

@@ -424,8 +424,8 @@ def test_tensor_maps_are_prefetched(family: str, all_kernels: list[sass.Kernel])
 def test_only_sums_of_splits_wait_for_the_gpu(all_kernels: list[sass.Kernel]) -> None:
     """A release to the cluster waits until a thread's stores are visible to the whole GPU.
 
-    Clusters of convolutions have one barrier, a relaxed one; those of dense layers have two for
-    their sums.
+    Clusters of convolutions have one barrier, which is relaxed. Clusters of dense layers have two,
+    around the reads of their sums.
     """
     for kernel in matching(HOPPER_KERNELS, [k for k in all_kernels if k.arch == HOPPER]):
         releases = sum(i.startswith("MEMBAR.ALL.GPU") for i in kernel.instructions)

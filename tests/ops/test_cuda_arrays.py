@@ -12,7 +12,8 @@ import torch
 
 from vgg_cuda import ops
 from vgg_cuda.arrays import unwrap
-from vgg_cuda.backends import cuda, streams, why_missing
+from vgg_cuda.backends import streams, why_missing
+from vgg_cuda.backends.families import gpu_families
 from vgg_cuda.ops.out import unwrap_out
 
 
@@ -73,13 +74,12 @@ def test_objects_that_are_no_stream_are_rejected(stream: Any) -> None:
         streams.address_of(stream)
 
 
-def test_device_rejects_newer_arch(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = {"name": "A100", "compute_capability": (8, 0), "sm_count": 108}
-    monkeypatch.setattr(cuda._C, "device_info", lambda: {"devices": [device]})
-    assert cuda._arch_of(0, None).name == "sm_80"
-    assert cuda._arch_of(0, "sm_80").sm_count == 108
+def test_device_rejects_newer_arch() -> None:
+    device: Any = {"name": "A100", "compute_capability": (8, 0), "sm_count": 54}
+    assert gpu_families(device).arch.name == "sm_80"
+    assert gpu_families(device, "sm_80").arch.sm_count == 54
     with pytest.raises(ValueError, match=r"arch: expected .*sm_80 for A100 \(sm_80\), got 'sm_90'"):
-        cuda._arch_of(0, "sm_90")
+        gpu_families(device, "sm_90")
 
 
 def test_out_through_old_dlpack_is_writable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from support.mutants.cases import Case
 
 from vgg_cuda import _C
-
-if not _C.built_with_cuda():
-    pytest.skip("built without CUDA", allow_module_level=True)
-
-from support.mutants.cases import Case
 
 CASES = (
     Case("linear", (7, 256, 136), arch="sm_90a"),
@@ -57,6 +53,7 @@ class Memory:
         }  # fmt: skip
 
 
+@pytest.mark.skipif(not _C.built_with_cuda(), reason="the build has no CUDA")
 @pytest.mark.skipif(_C.device_info()["driver"] is not None, reason="there is a driver")
 @pytest.mark.parametrize("dry", [False, True])
 def test_missing_driver_is_a_cuda_error(dry: bool) -> None:

@@ -397,10 +397,10 @@ def fake_gpus(
     ``verdicts`` of the self-test apply to every GPU; None if it has not run.
     """
 
-    def executor(stream: int, early: bool = False) -> Any:
+    def executor(stream: int, early: bool = False, dry: bool = False) -> Any:
         LOG.launched_on.append((LOG.device, stream))
         LOG.early.append(early)
-        return _C.Emulator()
+        return _C.Emulator(dry=dry)
 
     def device_info() -> Any:
         LOG.descriptions += 1
@@ -435,5 +435,5 @@ def fake_gpus(
 def _forget() -> None:
     """Forget backends, refused kernels and shown warnings of earlier tests."""
     backends._cuda.cache_clear()
-    families.refusals.cache_clear()
+    families._refusals.clear()
     notices.forget()

@@ -15,17 +15,20 @@ SHAPES = [(56, 128, 256), (28, 256, 512), (28, 512, 512), (14, 512, 512)]
 OPTIONS = {"dtype": "float16", "x_dtype": "float16", "relu": True, "pool": False, "aligned": True}
 
 
-def made_up(arch: _C.Arch, noise: float = 0.0) -> list[Entry]:
-    """Return entries for halo kernels whose times are the estimates of ``arch``."""
+NOISE = 0.01
+
+
+def made_up(arch: _C.Arch) -> list[Entry]:
+    """Return entries for halo kernels whose times are the estimates of ``arch``, with noise."""
     entries, random = [], np.random.default_rng(0)
-    for n in (1, 4, 16, 64):
+    for n in (1, 4, 64):
         for side, C, K in SHAPES:
             sizes = (n, side, side, C, K)
             times = {}
             for name in _C.conv3x3_variants(*sizes, **OPTIONS, arch=arch):
                 plan = _C.plan_conv3x3(*sizes, **OPTIONS, arch=arch, variant=name)
                 if plan.family == "halo":
-                    factor = float(np.exp(noise * random.standard_normal()))
+                    factor = float(np.exp(NOISE * random.standard_normal()))
                     times[name] = plan.estimate["cycles"] / CLOCK * factor
             best = min(times, key=lambda name: times[name])
             entries.append(Entry("conv3x3", sizes, dict(OPTIONS), best, best, times, {}, 9))
@@ -35,19 +38,13 @@ def made_up(arch: _C.Arch, noise: float = 0.0) -> list[Entry]:
 def test_known_constants_are_recovered() -> None:
     arch = _C.arch("sm_90a")
     found = fit(arch, made_up(arch.with_rates(**HIDDEN)))
-    assert {name: found.after[name] for name in HIDDEN} == pytest.approx(HIDDEN, rel=0.03)
-    assert found.clock == pytest.approx(CLOCK, rel=0.01)
-    assert found.errors[0] > 0.05
-    assert found.errors[1] < 0.005
+    assert {name: found.after[name] for name in HIDDEN} == pytest.approx(HIDDEN, rel=0.1)
+    assert found.clock == pytest.approx(CLOCK, rel=0.05)
+    assert found.errors[0] > 0.1
+    assert found.errors[1] < 1.1 * NOISE
     assert "swap_ab_subtile_cycles" not in found.after  # no such kernel was measured
-    assert arch.rates["l2_bytes"] == 26
-
-
-def test_noise_does_not_move_constants_far() -> None:
-    arch = _C.arch("sm_90a")
-    found = fit(arch, made_up(arch.with_rates(**HIDDEN), noise=0.02))
-    assert {name: found.after[name] for name in HIDDEN} == pytest.approx(HIDDEN, rel=0.2)
-    assert found.errors[1] == pytest.approx(0.02, rel=0.2)
+    assert "wgmma_macs" not in found.after
+    assert arch.rates["l2_bytes"] == 26  # nothing is changed
 
 
 def test_too_few_measurements() -> None:

@@ -14,8 +14,8 @@ from vgg_cuda.backends.operations import Planner, Spec
 from vgg_cuda.backends.options import options
 from vgg_cuda.images.presets import get_preset
 from vgg_cuda.tuning import operands
-from vgg_cuda.tuning.bench import Bench
 from vgg_cuda.tuning.problems import APART, FUSED, BlockProblem, ConvProblem, LinearProblem, Problem
+from vgg_cuda.tuning.trial import Trial
 
 pytestmark = pytest.mark.emulator
 
@@ -30,13 +30,13 @@ def results(on: EmulatorBackend, problem: Problem, variants: list[str | None]) -
     check, planner = operands.checked(problem), Planner(on.arch)
     layers = operands.exact_layers(on, problem)
     chains = [check.chain(planner, name, layers) for name in variants]
-    bench, found = Bench(on, problem, chains), []
-    operands.fill_exact(on, problem, bench.x)
+    trial, found = Trial(on, problem, chains), []
+    operands.fill_exact(on, problem, trial.x)
     with options(races=False):
         for chain in chains:
-            bench.run(chain, bench.y, on.executor)
-            found.append(bench.y.copy())
-    return bench.x.astype(np.float64), layers, found
+            trial.run(chain, trial.y, on.executor)
+            found.append(trial.y.copy())
+    return trial.x.astype(np.float64), layers, found
 
 
 def rounded(y: np.ndarray, dtype: str) -> np.ndarray:

@@ -105,6 +105,8 @@ def test_default_is_the_environment_variable(
 def test_bad_mode() -> None:
     with pytest.raises(ValueError, match="tune: expected one of never, cached, now, got 'always'"):
         VGG.load("digits", tune="always")
+    with pytest.raises(ValueError, match="tune: expected one of"):
+        VGG.from_config("vgg11", tune="")
 
 
 def test_cpu_ignores_tuning() -> None:
@@ -179,6 +181,21 @@ def test_families_that_are_off(timer: MadeUpTimer, monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("VGG_CUDA_DISABLE")
     forget_backends()
     assert planned(model("cached")) == names
+
+
+def test_refusal_at_a_call_plans_with_other_entries(
+    log: Log, timer: MadeUpTimer, launches: Launches
+) -> None:
+    timer.price = lambda plan: 1.0 if plan.family == "portable" else 1e-6
+    planned(model("now"))
+    cached = model("cached")
+    assert any(name.startswith("halo") for name in planned(cached))
+    expected = np.asarray(model("never")(images()))
+    log.refuses = lambda plan: plan.family == "halo"
+    with pytest.warns(DeviceWarning, match="the family halo are off"):
+        y = np.asarray(cached(images()))
+    assert not any(name.startswith("halo") for name in planned(cached))
+    assert np.abs(y - expected).max() < 1e-2
 
 
 def test_cleared_cache_for_small_operands(timer: MadeUpTimer) -> None:

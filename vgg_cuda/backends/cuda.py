@@ -21,7 +21,7 @@ from ..arrays import is_cupy, numpy_dtype
 from ..notices import warn_once
 from . import streams
 from .errors import device_lost, is_lost
-from .families import Families, arch_named, families_of
+from .families import gpu_families
 from .kernels import KernelBackend
 from .operations import Spec
 
@@ -68,20 +68,6 @@ def why_unavailable(index: int = 0) -> str | None:
     except ImportError:
         return 'CuPy is not installed: pip install "vgg-cuda[cuda13]"'
     return None
-
-
-def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
-    """Return the kernel families of a GPU, for ``arch`` if the GPU can run its kernels.
-
-    By default ``arch`` is ``VGG_CUDA_ARCH``, else the GPU's own. Raises ``ValueError`` for others.
-    """
-    major, minor = device["compute_capability"]
-    runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
-    own = _C.device_arch(major, minor, device["sm_count"])
-    chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
-    if chosen is None or chosen.name == own.name:
-        chosen = own  # with the number of SMs that this GPU has
-    return families_of(chosen, runs, device)
 
 
 def _dtypes() -> tuple[str, ...]:

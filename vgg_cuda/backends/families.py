@@ -6,7 +6,6 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Protocol
 
 from .. import _C
@@ -17,7 +16,7 @@ PORTABLE = "portable"
 """Family of the kernels that cannot be switched off."""
 
 LAUNCHES = {"early": "early launches", "graph": "CUDA graphs"}
-"""What else the self-test can switch off, in words."""
+"""Other parts of the self-test that can be switched off, in words."""
 
 WORDS = {
     "wrong": "wrong results",
@@ -43,9 +42,9 @@ class Families:
     runs: Sequence[str] = ()
 
     def warning(self, gpu: str) -> str | None:
-        """Return what to report to a user of ``gpu``: families that failed, or no self-test.
+        """Return a warning for a user of ``gpu``: families that failed, or no self-test.
 
-        What the user has switched off is no reason for a warning.
+        Families that the user has switched off are not reported.
         """
         failed = [
             f"{LAUNCHES.get(name, name)} ({reason})"
@@ -82,6 +81,20 @@ def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = N
             off.setdefault(name, f"self-test: {WORDS[found.verdict]}{detail}")
     known = (*arch.families, *LAUNCHES)
     return Families(arch, {name: off[name] for name in known if name in off}, verdicts, runs)
+
+
+def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
+    """Return the kernel families of a GPU, for ``arch`` if the GPU can run its kernels.
+
+    By default ``arch`` is ``VGG_CUDA_ARCH``, else the GPU's own. Raises ``ValueError`` for others.
+    """
+    major, minor = device["compute_capability"]
+    runs = [name for name in _C.arch_names() if _C.can_run(_C.arch(name), major, minor)]
+    own = _C.device_arch(major, minor, device["sm_count"])
+    chosen = arch_named(arch, runs, f"{device['name']} (sm_{major}{minor})")
+    if chosen is None or chosen.name == own.name:
+        chosen = own  # with the number of SMs that this GPU has
+    return families_of(chosen, runs, device)
 
 
 def arch_named(name: str | None, runs: Sequence[str], device: str) -> _C.Arch | None:
@@ -128,7 +141,9 @@ class Refusals:
         return True
 
 
-@cache
+_refusals: dict[str, Refusals] = {}
+
+
 def refusals(device: str) -> Refusals:
     """Return the record of ``device``, which its backends for all architectures share."""
-    return Refusals()
+    return _refusals.setdefault(device, Refusals())  # atomic, unlike functools.cache

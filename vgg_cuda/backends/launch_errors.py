@@ -8,7 +8,7 @@ from .. import _C
 from ..notices import warn_once
 from .errors import KernelError, KernelRefusedError, device_lost
 from .families import PORTABLE, refusals
-from .switches import ARCH, DISABLE, PDL
+from .switches import ARCH, DISABLE, PDL, switches
 
 
 def launch_error(
@@ -30,9 +30,11 @@ def launch_error(
     verb = "refused" if isinstance(error, _C.LaunchRefused) else "could not run"
     others = [f"{DISABLE}={plan.family}"] if plan.family != PORTABLE else []
     others += [f"{ARCH}={name}" for name in runs if name != plan.arch][:1]
+    others += [f"{PDL}=0"] if switches().pdl else []
+    advice = f"environment variables that select other launches: {', '.join(others)}"
     return KernelError(
-        f"{device} {verb} {plan.kernel}, planned for {plan.arch} ({error}); environment variables "
-        f"that select other launches: {', '.join([*others, f'{PDL}=0'])}"
+        f"{device} {verb} {plan.kernel}, planned for {plan.arch} ({error}); "
+        f"{advice if others else '`vgg-cuda selftest` tests all kernels'}"
     )
 
 
@@ -40,6 +42,6 @@ def _switch_off(device: str, family: str, reason: str) -> None:
     if refusals(device).add(family, reason):
         warn_once(
             f"{device}: the driver refused a kernel ({reason}); the kernels of the family {family} "
-            "are off from now on, and slower ones replace them. Run `vgg-cuda selftest` to test "
-            f"all kernels, or set {DISABLE}={family}"
+            "are off from now on, and others, which may be slower, replace them. Run "
+            f"`vgg-cuda selftest` to test all kernels, or set {DISABLE}={family}"
         )

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ..files import unfinished
+from ..interruption import Interrupted, Interruption
 from ..text import plain
 from ..weights import save
 from . import machine, results
-from .interruption import Interrupted, Interruption
 from .measure import Measurements, Timeouts, answer, measure
 from .options import MIN_BUDGET_S, Settings
 from .peers import CEILINGS, OURS, ceilings

@@ -8,9 +8,6 @@ disk, writes the measurements made before it and exits with 2.
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +15,7 @@ import typer
 
 from ..text import plain
 from .options import Arch, Dtype, Json
-from .terminal import BAD_RESULT, system_errors, user_errors
+from .terminal import BAD_RESULT, status, system_errors, user_errors
 
 if TYPE_CHECKING:
     from ..bench.report import Kind, Report
@@ -146,9 +143,9 @@ def _run(
     from ..bench import output as files
     from ..bench import plot as plots
     from ..bench import suite
-    from ..bench.interruption import Interruption
     from ..bench.options import Options, resolve
     from ..bench.peers import OURS
+    from ..interruption import Interruption
 
     with system_errors():
         with user_errors():
@@ -164,7 +161,7 @@ def _run(
             )  # fmt: skip
         stop = Interruption()
         with stop.watching():
-            with _progress() as say:
+            with status() as say:
                 with user_errors():
                     runner = suite.Suite(settings, stop, say)
                 report = runner.run()
@@ -228,16 +225,3 @@ def _write(report: Report, output: Path | None, plot: Path | None) -> list[str]:
 
 def _has_figures(report: Report) -> bool:
     return any(result.median_s or result.counters for result in report.results)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """Show progress messages in one changing line if standard error is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():  # None: standard error is closed
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    with Console(stderr=True).status("starting") as status:
-        yield lambda text: status.update(Text(plain(text)))

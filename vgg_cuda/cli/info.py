@@ -110,8 +110,8 @@ def _source(variable: str) -> str:
 
 def _kernels(gpu: Any) -> dict[str, Any]:
     """Return the architecture, kernel families and verdicts of a GPU; none if it is too old."""
-    from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY, gpu_families
-    from ..backends.families import LAUNCHES
+    from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY
+    from ..backends.families import LAUNCHES, gpu_families
 
     if gpu["compute_capability"] < OLDEST_COMPUTE_CAPABILITY:
         return {"arch": None, "kernels": {}, "selftest": None}

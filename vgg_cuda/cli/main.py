@@ -1,7 +1,8 @@
 """The command ``vgg-cuda`` and its subcommands for images and weights.
 
-Exit codes: 0 success; 1 ``verify`` found a bad layer; 2 invalid arguments, paths, weights, device
-or output, reported before any work starts; 3 finished, but some images were skipped.
+Exit codes: 0 success; 1 ``verify`` or ``selftest`` found a fault; 2 invalid arguments, paths,
+weights, device or output, reported before any work starts; 3 finished, but some images were
+skipped.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from .options import (
 )
 from .plan_table import plan
 from .predictions import FORMATS, write
+from .selftest import selftest
 from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
 from .tune import tune
 from .verify import verify
@@ -201,7 +203,7 @@ def convert(
     typer.echo(f"wrote {output}: {found.config.name} in the format {to}", err=True)
 
 
-for command in (info, verify, plan, tune):
+for command in (info, selftest, verify, plan, tune):
     app.command()(command)
 app.add_typer(bench, name="bench")
 app.command()(profile)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import typer
@@ -75,6 +75,19 @@ def progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
         for batch in batches:
             yield batch
             bar.advance(task, len(batch.indices) + len(batch.failed))
+
+
+@contextlib.contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """Show progress messages in one changing line if standard error is a terminal."""
+    if sys.stderr is None or not sys.stderr.isatty():  # None: standard error is closed
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("starting") as shown:
+        yield lambda text: shown.update(Text(plain(text)))
 
 
 def line(record: dict[str, Any]) -> str:

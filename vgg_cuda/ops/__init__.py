@@ -13,8 +13,9 @@ All operations take these keywords:
 - ``return_stats``: return (result, :class:`vgg_cuda.backends.Stats`).
 
 All raise ``ValueError`` for shapes, values and devices, ``TypeError`` for dtypes and array kinds,
-``DeviceError`` (a ``RuntimeError``) for an unavailable device, and ``MemoryError`` if the result
-does not fit. docs/operations.md describes memory, streams, dtypes and rounding in detail.
+``DeviceError`` for an unavailable device and ``KernelError`` for a failing GPU (both are a
+``RuntimeError``), and ``MemoryError`` if the result does not fit. docs/operations.md describes
+memory, streams, dtypes and rounding in detail.
 """
 
 from __future__ import annotations

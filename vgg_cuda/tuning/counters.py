@@ -1,9 +1,8 @@
 """Ranking of kernels by what the emulator counts, in place of time.
 
-The cycles of an SM for one tile are those of its busiest part: tensor cores or CUDA cores, the port
-of shared memory, loads and stores of the L2 cache, or the issue of instructions. Large operations
-are counted at smaller sizes with equal tiles. An operation takes the cycles of a tile times the
-tiles of the busiest SM.
+An SM's cycles are the cycles of its busiest part: tensor cores or CUDA cores, the port of shared
+memory, loads and stores of the L2 cache, or the issue of instructions. Large operations are counted
+at smaller sizes with equal tiles, in proportion to the multiply-adds that their launches issue.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ INSTRUCTIONS = 4  # of warps, per SM and clock
 
 
 def cycles(counted: Mapping[str, int], small: _C.Plan, full: _C.Plan, arch: _C.Arch) -> float:
-    """Return the cycles of ``full`` on ``arch``, from the counters of ``small``.
+    """Return the cycles of ``full`` on the busiest SM of ``arch``, from the counters of ``small``.
 
-    Both plans have the same tiles. Rates are those of estimates, ``arch.rates``.
+    Both plans are of one variant. Rates are ``arch.rates``, as for estimates.
     """
     rates = arch.rates
     products = counted["wgmma_macs"] / rates["wgmma_macs"] + counted["mma_macs"] / rates["mma_macs"]
@@ -31,12 +30,9 @@ def cycles(counted: Mapping[str, int], small: _C.Plan, full: _C.Plan, arch: _C.A
     sectors = counted["load_sectors"] + counted["store_sectors"]
     moved = counted["bulk_load_bytes"] + counted["bulk_store_bytes"] + SECTOR_BYTES * sectors
     issue = counted["instructions"] / INSTRUCTIONS
-    tile = max(products, port, moved / rates["l2_bytes"], issue) / tiles(small)
-    launches = len(full.as_dict()["launches"])
-    return tile * -(-tiles(full) // arch.sm_count) + rates["launch_cycles"] * (launches - 1)
-
-
-def tiles(plan: _C.Plan) -> int:
-    """Return the units of work of the first launch."""
-    found: int = plan.as_dict()["tiles"]
-    return found
+    busiest = max(products, port, moved / rates["l2_bytes"], issue)
+    of_small, of_full = small.as_dict(), full.as_dict()
+    whole = busiest * of_full["issued_macs"] / of_small["issued_macs"]
+    waves = -(-of_full["tiles"] // arch.sm_count)
+    launches = len(of_full["launches"])
+    return float(whole / of_full["tiles"] * waves + rates["launch_cycles"] * (launches - 1))

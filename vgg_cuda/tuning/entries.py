@@ -1,4 +1,4 @@
-"""What tuning found for one operation, and the cache file that keeps it for a device."""
+"""Results of tuning for one operation, and the cache file that keeps them for a device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entries:
-    """The entries of one device, by key: those of its cache file and those found since.
+    """The entries of one device, by key, from its cache file and since.
 
     ``header`` is the result of :func:`header_of` or :func:`~vgg_cuda.backends.verdicts.
     device_header`.

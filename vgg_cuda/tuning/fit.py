@@ -1,15 +1,14 @@
-"""Constants of estimates (``_C.Arch.rates``) that fit the times of an :class:`Entry` best.
+"""Constants of estimates (``_C.Arch.rates``) that fit the times of entries best.
 
 The error is the root mean square of log(estimate / time), without its mean: the mean is the clock,
-which no entry knows. A search along one constant after the other halves its steps until none of
-them lowers the error.
+which no entry knows. Gauss-Newton steps and changes of single constants alternate, in logarithms
+and within bounds, until neither lowers the error: estimates have edges, where derivatives mislead.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,14 @@ from numpy.typing import NDArray
 from .. import _C
 from .entries import Entry
 
+KNOWN = ("wgmma_macs", "ffma_macs", "port_bytes")  # from the programming guide; not guessed
 MAX_CHANGE = 4.0  # of a constant, up or down
-FIRST_STEP, LAST_STEP = 1.5, 1.005  # factors
-MAX_SWEEPS = 200
+FRACTIONS = ("port_free",)  # at most 1
+FIRST_STEP, LAST_STEP = 1.5, 1.002  # factors
+DAMPING = (0.0, 1e-3, 1e-1, 10.0)
+MAX_ROUNDS = 100
+
+Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,49 +49,38 @@ def fit(arch: _C.Arch, entries: Iterable[Entry]) -> Fit:
     """
     samples = [(entry, name) for entry in entries for name in entry.times]
     samples = [(entry, name) for entry, name in samples if entry.op in ("conv3x3", "linear")]
-    plans = [partial(_cycles, entry, name) for entry, name in samples]
-    times = np.log([entry.times[name] for entry, name in samples] or [1.0])
-    anchor = "wgmma_macs" if arch.families else "mma_macs"
-    start = {name: value for name, value in arch.rates.items() if name != anchor and value > 0}
-    start = {name: value for name, value in start.items() if _matters(arch, plans, name, value)}
-    if len(samples) < len(start) + 2 or not start:
+    times = np.log([entry.times[name] for entry, name in samples])
+
+    def estimates(rates: dict[str, float]) -> Vector:
+        target = arch.with_rates(**rates)
+        return np.log([_cycles(entry, name, target) for entry, name in samples])
+
+    fixed = KNOWN if arch.families else (*KNOWN, "mma_macs")
+    names = [
+        name for name, value in arch.rates.items()
+        if name not in fixed and value > 0
+        and any(np.any(estimates({name: value * f}) != estimates({})) for f in (0.5, 2.0))
+    ]  # fmt: skip
+    if not names or len(samples) < len(names) + 2:
         raise ValueError(
-            f"--fit: expected at least {len(start) + 2} measured kernels, got {len(samples)}; run "
+            f"--fit: expected at least {len(names) + 2} measured kernels, got {len(samples)}; run "
             '"vgg-cuda tune" for a network with several batch sizes first'
         )
+    start = np.log([arch.rates[name] for name in names])
+    low, high = start - np.log(MAX_CHANGE), start + np.log(MAX_CHANGE)
+    high = np.where(np.isin(names, FRACTIONS), np.minimum(high, 0.0), high)
 
-    def residuals(rates: dict[str, float]) -> NDArray[np.float64]:
-        target = arch.with_rates(**rates)
-        return np.log([plan(target) for plan in plans]) - times
+    def rates_at(x: Vector) -> dict[str, float]:
+        return dict(zip(names, np.exp(x).tolist(), strict=True))
 
-    found = _search(start, lambda rates: float(residuals(rates).std()))
+    def residuals(x: Vector) -> Vector:
+        return np.asarray(estimates(rates_at(x)) - times)
+
+    found = _search(residuals, start, low, high)
     last = residuals(found)
     errors = float(residuals(start).std()), float(last.std())
-    return Fit(start, found, errors, float(np.exp(last.mean())), len(samples))
-
-
-def _search(
-    start: dict[str, float], error: Callable[[dict[str, float]], float]
-) -> dict[str, float]:
-    """Return the rates with the least error that changes of single rates reach."""
-    best, least = dict(start), error(start)
-    step = FIRST_STEP
-    for _ in range(MAX_SWEEPS):
-        improved = False
-        for name, value in start.items():
-            for factor in (step, 1 / step):
-                changed = best[name] * factor
-                if not value / MAX_CHANGE <= changed <= value * MAX_CHANGE:
-                    continue
-                found = error({**best, name: changed})
-                if found < least * (1 - 1e-6):
-                    best, least, improved = {**best, name: changed}, found, True
-                    break
-        if not improved:
-            if step <= LAST_STEP:
-                break
-            step = max(step**0.5, LAST_STEP)
-    return best
+    clock = float(np.exp(last.mean()))
+    return Fit(rates_at(start), rates_at(found), errors, clock, len(samples))
 
 
 def _cycles(entry: Entry, variant: str, arch: _C.Arch) -> float:
@@ -95,7 +88,35 @@ def _cycles(entry: Entry, variant: str, arch: _C.Arch) -> float:
     return plan(*entry.sizes, **entry.options, variant=variant, arch=arch).estimate["cycles"]
 
 
-def _matters(arch: _C.Arch, plans: list[partial[float]], name: str, value: float) -> bool:
-    """Return whether any estimate depends on the rate ``name``, within the bounds of a search."""
-    low, high = (arch.with_rates(**{name: value * f}) for f in (1 / MAX_CHANGE, MAX_CHANGE))
-    return any(plan(low) != plan(high) for plan in plans)
+def _search(
+    residuals: Callable[[Vector], Vector], start: Vector, low: Vector, high: Vector
+) -> Vector:
+    """Return the x between ``low`` and ``high`` with the least deviation of residuals."""
+    best, least, step = start, float(residuals(start).std()), np.log(FIRST_STEP)
+    for _ in range(MAX_ROUNDS):
+        before = least
+        moves = list(step * np.eye(len(start)))
+        for move in [*_newton_moves(residuals, best), *moves, *(-move for move in moves)]:
+            x = np.clip(best + move, low, high)
+            error = float(residuals(x).std())
+            if error < least:
+                best, least = x, error
+        if least > before * (1 - 1e-4):
+            if step <= np.log(LAST_STEP):
+                break
+            step /= 2
+    return best
+
+
+def _newton_moves(residuals: Callable[[Vector], Vector], x: Vector) -> list[Vector]:
+    """Return the steps to the least squares of linearized residuals, with several dampings."""
+    h = 1e-3
+    columns = [(residuals(x + h * e) - residuals(x - h * e)) / (2 * h) for e in np.eye(len(x))]
+    jacobian = np.stack(columns, axis=1)
+    jacobian -= jacobian.mean(axis=0)
+    centered = residuals(x) - residuals(x).mean()
+    square, gradient = jacobian.T @ jacobian, jacobian.T @ centered
+    ridge = np.trace(square) / len(x) * np.eye(len(x))
+    return [
+        -np.linalg.lstsq(square + damping * ridge, gradient, rcond=1e-12)[0] for damping in DAMPING
+    ]

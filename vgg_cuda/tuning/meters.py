@@ -9,9 +9,9 @@ from ..backends.emulator import EmulatorBackend
 from ..backends.kernels import KernelBackend
 from ..backends.options import options
 from . import counters
-from .bench import Bench, working_set
 from .clock import CudaTimer, Timer
 from .problems import Chain, Problem
+from .trial import Trial, working_set
 
 
 class Meter(Protocol):
@@ -32,10 +32,10 @@ class Meter(Protocol):
         """Return an executor on the current stream."""
         ...
 
-    def cost(self, bench: Bench, problem: Problem, chain: Chain, full: Chain) -> float:
+    def cost(self, trial: Trial, problem: Problem, chain: Chain, full: Chain) -> float:
         """Return the measure of ``full``, the launches at full size.
 
-        ``problem`` and ``chain`` are those to run, for which ``bench`` was made.
+        ``problem`` and ``chain`` are those to run, for which ``trial`` was made.
         """
         ...
 
@@ -55,9 +55,9 @@ class Clocked:
     def executor(self) -> _C.Executor:
         return self._on.executor()
 
-    def cost(self, bench: Bench, problem: Problem, chain: Chain, full: Chain) -> float:
+    def cost(self, trial: Trial, problem: Problem, chain: Chain, full: Chain) -> float:
         def run() -> None:
-            bench.run(chain, bench.y, self.executor)
+            trial.run(chain, trial.y, self.executor)
 
         clear_cache = working_set(problem, chain) < 2 * self._timer.cache_bytes
         return 1e6 * self._timer.measure(run, clear_cache)
@@ -80,14 +80,14 @@ class Counted:
         with options(races=False):  # the check of races takes most of the time
             return self._on.executor()
 
-    def cost(self, bench: Bench, problem: Problem, chain: Chain, full: Chain) -> float:
+    def cost(self, trial: Trial, problem: Problem, chain: Chain, full: Chain) -> float:
         executors: list[_C.Emulator] = []
 
         def executor() -> _C.Executor:
             executors.append(self.executor())
             return executors[-1]
 
-        bench.run(chain, bench.y, executor)
+        trial.run(chain, trial.y, executor)
         total = 0.0
         for used, small, planned in zip(executors, chain, full, strict=True):
             assert small.plan is not None

@@ -1,4 +1,4 @@
-"""What tuning found for a forward, layer by layer."""
+"""Results of tuning for a forward, layer by layer."""
 
 from __future__ import annotations
 

@@ -12,10 +12,10 @@ from ..backends.operations import Planner
 from ..notices import warn_once
 from ..text import one_line
 from . import operands
-from .bench import Bench, reserving
 from .entries import Entry
 from .meters import Meter
 from .problems import FUSED, BlockProblem, Chain, Problem
+from .trial import Trial, reserving
 
 MAX_ESTIMATE = 1.5  # of the best estimate; variants beyond it are skipped
 NOT_WRITTEN = 0xFF  # bytes of NaNs, which no kernel returns for these operands
@@ -85,30 +85,30 @@ class Tuner:
         layouts = [run.chain(portable, None, run.layers)]
         layouts += [run.chain(planner, name, run.layers) for name in full]
         with reserving(on, run, layouts, meter.scratch_bytes):
-            bench = Bench(on, run, layouts)
+            trial = Trial(on, run, layouts)
             exact = operands.exact_layers(on, run)
         check = operands.checked(run)
-        operands.fill_exact(on, run, bench.x)
-        bench.run(check.chain(portable, None, exact), bench.expected, meter.executor)
+        operands.fill_exact(on, run, trial.x)
+        trial.run(check.chain(portable, None, exact), trial.expected, meter.executor)
         right: list[str] = []
         for name in full:
-            bench.y.reshape(-1).view("uint8").fill(NOT_WRITTEN)
+            trial.y.reshape(-1).view("uint8").fill(NOT_WRITTEN)
             try:
-                bench.run(check.chain(planner, name, exact), bench.y, meter.executor)
+                trial.run(check.chain(planner, name, exact), trial.y, meter.executor)
             except _C.LaunchRefused as error:
                 dropped[name] = one_line(error)
                 continue
-            if operands.same(bench.y, bench.expected):
+            if operands.same(trial.y, trial.expected):
                 right.append(name)
             else:
                 dropped[name] = f'{WRONG}; run "vgg-cuda selftest" to test all kernels'
         layers = exact if run is not problem else problem.layers
         del exact
-        operands.fill_random(on, run, bench.x)
+        operands.fill_random(on, run, trial.x)
         times: dict[str, float] = {}
         for name in right:
             chain = run.chain(planner, name, layers)
-            times[name] = meter.cost(bench, run, chain, full[name])
+            times[name] = meter.cost(trial, run, chain, full[name])
         return times
 
 

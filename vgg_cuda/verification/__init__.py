@@ -31,12 +31,15 @@ __all__ = ["Row", "Verification", "Worst", "verify"]
 MAX_IMAGES = 8  # of 224x224 per part: all float64 tensors of a part are in memory
 
 
-def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verification:
+def verify(
+    model: VGG, weights: Source | Weights, x: NDArray[Any], *, graph: bool = True
+) -> Verification:
     """Compare every layer of ``model`` with float64.
 
     x [N,H,W,3] holds preprocessed images, or uint8 pixels; ``weights`` are those that ``model`` was
-    created from. Takes the time of about four forwards in float64. Raises ``ValueError`` for wrong
-    shapes and for weights of another network, and ``TypeError`` for other dtypes.
+    created from. ``graph``: whether the result of a CUDA graph is compared, too. Takes the time of
+    about four forwards in float64. Raises ``ValueError`` for wrong shapes and for weights of
+    another network, and ``TypeError`` for other dtypes.
     """
     weights = weights if isinstance(weights, Weights) else load_weights(weights)
     if weights.config != model.config:
@@ -57,7 +60,7 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
     done = 0
     while done < len(x):
         try:
-            part = _verified(model, weights, x[done : done + limit])
+            part = _verified(model, weights, x[done : done + limit], graph)
         except SplitError:
             if limit == 1:
                 raise
@@ -69,7 +72,7 @@ def verify(model: VGG, weights: Source | Weights, x: NDArray[Any]) -> Verificati
     return total
 
 
-def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
+def _verified(model: VGG, weights: Weights, x: NDArray[Any], graph: bool) -> Verification:
     """Verify one batch that fits in memory."""
     tap = "prob" if model.activation else model.config.last
     with recording() as launched:
@@ -85,7 +88,7 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
         preset = model.preset
         before = preset.normalize(x) if on_cpu else normalized(x, preset)
         exact_before = normalized_exactly(x, preset)
-    differs = _differs(model, x, taps[tap], plain)
+    differs = _differs(model, x, taps[tap], plain, graph)
     rows = []
     for step, group in zip(found, groups, strict=True):
         y = taps.pop(step.tap)
@@ -96,10 +99,12 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any]) -> Verification:
     return Verification(model.device, arch, model.dtype, rows, differs)
 
 
-def _differs(model: VGG, x: NDArray[Any], y: NDArray[Any], plain: NDArray[Any]) -> list[str]:
+def _differs(
+    model: VGG, x: NDArray[Any], y: NDArray[Any], plain: NDArray[Any], graph: bool
+) -> list[str]:
     """Name the ways of running the network whose result differs from ``y``, layer by layer."""
     others = {"a plain forward": plain}
-    if model.device != "cpu":
+    if graph and model.device != "cpu":
         found = model.capture(x.shape, x.dtype)(x)
         others["a graph"] = found if isinstance(found, np.ndarray) else found.get()
     return [name for name, other in others.items() if other.tobytes() != y.tobytes()]

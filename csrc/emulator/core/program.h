@@ -129,8 +129,8 @@ struct Kernel {
   std::vector<Operand> operands;  // operands of all instructions
   std::vector<std::vector<uint32_t>> tables;
   std::vector<Line> constants;
-  std::vector<Operand> shared_addresses;  // constants to whose words each block adds its rank; of
-  std::vector<Operand> wide_shared_addresses;  // 32 bits and of 64
+  // Constants of 32 and of 64 bits that are addresses in shared memory: blocks add their rank.
+  std::vector<Operand> shared_addresses, wide_shared_addresses;
   std::vector<std::pair<Special, Operand>> specials;
   uint32_t register_bytes = 0;  // per warp
 

@@ -16,7 +16,7 @@ from .problems import Chain, Problem
 Executors = Callable[[], _C.Executor]
 
 
-class Bench:
+class Trial:
     """Arrays for a problem's input, two results, and what ``chains`` need between and beside."""
 
     def __init__(self, on: KernelBackend, problem: Problem, chains: Sequence[Chain]) -> None:
@@ -55,7 +55,7 @@ class Bench:
 def reserving(
     on: KernelBackend, problem: Problem, chains: Sequence[Chain], extra: int
 ) -> Iterator[None]:
-    """Wrap the allocation of a :class:`Bench` and of ``extra`` bytes; see ``on.reserving``."""
+    """Wrap the allocation of a :class:`Trial` and of ``extra`` bytes; see ``on.reserving``."""
     y = chains[0][-1].y.nbytes
     arrays = problem.x.nbytes + 2 * y + _between_bytes(chains) + _workspace_bytes(chains)
     needed = arrays + operands.nbytes(problem) + extra

@@ -1,0 +1,75 @@
+"""The subcommand ``selftest``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from ..cache import CacheError
+from ..text import plain
+from .options import Json
+from .terminal import BAD_RESULT, status, system_errors, user_errors
+
+
+def selftest(
+    device: Annotated[str, typer.Option(help="cuda, cuda:N or emulator.")] = "cuda",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU whose kernels are tested, such as sm_80; default: VGG_CUDA_ARCH, the "
+            "device's, or on the emulator sm_90a."
+        ),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(help="Parts separated by commas, such as halo,early.")
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, help="Seconds until a kernel counts as hung; default: 10, emulator: 120."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Test every kernel family on a GPU, in processes that may hang or crash.
+
+    Families that fail are off from then on, and slower kernels replace them. The exit code is 1 if
+    a part failed.
+    """
+    from ..interruption import Interrupted, Interruption
+    from ..selftest import selftest as test
+    from ..selftest.report import PARTS
+
+    stop = Interruption()
+    with system_errors():
+        with stop.watching(), status() as say, user_errors():
+            try:
+                parts = [name.strip() for name in (only or "").split(",") if name.strip()]
+                report = test(
+                    device, arch, only=parts, limit_s=limit, stop=stop,
+                    progress=lambda name: say(PARTS.get(name, name)),
+                )  # fmt: skip
+            except Interrupted:
+                assert stop.number is not None
+                typer.echo("interrupted: no verdict was kept", err=True)
+                raise typer.Exit(128 + stop.number) from None
+        kept, error = None, None
+        try:
+            kept = report.keep()
+        except CacheError as reason:
+            error = reason
+        if as_json:
+            found = {**report.as_dict(), "kept": None if kept is None else str(kept)}
+            typer.echo(json.dumps(found, indent=2))
+        else:
+            typer.echo(report.table())
+            if kept is not None:
+                typer.echo(plain(f"verdicts are kept in {kept}"))
+        sys.stdout.flush()
+    if error is not None:
+        typer.echo(plain(f"error: {error}"), err=True)
+    if error is not None or not report.ok:
+        raise typer.Exit(BAD_RESULT)

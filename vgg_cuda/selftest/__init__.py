@@ -1,0 +1,91 @@
+"""Self-test of a device: every kernel family in a separate process, then whole forwards.
+
+``cases.py`` lists the operations, ``kernels.py`` and ``forwards.py`` compare their results,
+``worker.py`` is the child process, ``part.py`` waits for it, ``sequence.py`` orders the parts, and
+``report.py`` explains them. A family that fails is off from then on: see
+:mod:`vgg_cuda.backends.verdicts`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .. import _C
+from ..backends import get_backend
+from ..backends.switches import switches
+from ..backends.verdicts import device_header
+from ..interruption import Interruption
+from ..notices import DeviceWarning
+from .report import Part, Report
+from .sequence import EARLY, NAMES, Sequence, Settings
+
+__all__ = ["NAMES", "Part", "Report", "selftest"]
+
+DEVICES = '"cuda", "cuda:N" or "emulator"'
+GPU_LIMIT_S, EMULATOR_LIMIT_S = 10.0, 120.0  # without a sign of life from a child process
+GPU_REPEATS, EMULATOR_REPEATS = 300, 3  # of equal forwards
+
+
+def selftest(
+    device: str = "cuda", arch: str | None = None, *, only: Iterable[str] = (),
+    limit_s: float | None = None, repeats: int | None = None, stop: Interruption | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:  # fmt: skip
+    """Test the kernels on ``device``: "cuda", "cuda:N" or "emulator".
+
+    ``arch`` is the GPU architecture whose kernels are tested: by default that of the GPU, on the
+    emulator the one with kernel families. ``only`` names parts of :data:`NAMES`; parts that need
+    whole forwards include these. A kernel that does not end within ``limit_s`` seconds is killed:
+    10 on a GPU, 120 on the emulator. ``repeats`` is the number of equal forwards. ``stop`` records
+    signals, and ``progress`` receives the name of each part. The verdicts have an effect when
+    ``Report.keep()`` has written them.
+
+    Raises ``ValueError`` for unknown names, ``DeviceError`` for an unavailable device and
+    ``Interrupted`` after a signal.
+    """
+    if not isinstance(device, str) or device.partition(":")[0] not in ("cuda", "emulator"):
+        raise ValueError(f"device: expected {DEVICES}, got {device!r}")
+    emulated = device == "emulator"
+    if emulated and arch is None and switches().arch is None:
+        arch = _newest_arch()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeviceWarning)  # of earlier verdicts
+        backend: Any = get_backend(device, arch)
+    name = backend.arch.name
+    gpu = None if emulated else _C.device_info()["devices"][int(device.partition(":")[2] or 0)]
+    with tempfile.TemporaryDirectory(prefix="vgg-cuda-selftest-") as cache:
+        settings = Settings(
+            device, name, _C.arch(name).families, switches().disable, switches().pdl,
+            _default(limit_s, EMULATOR_LIMIT_S if emulated else GPU_LIMIT_S),
+            _default(repeats, EMULATOR_REPEATS if emulated else GPU_REPEATS),
+            _parts(only), cache,
+        )  # fmt: skip
+        run = Sequence(settings, stop or Interruption(), progress)
+        run.run()
+    header = None if gpu is None else device_header(gpu, name)
+    where = "the emulator" if gpu is None else gpu["name"]
+    return Report(device, where, name, run.parts, header, run.stopped)
+
+
+def _newest_arch() -> str | None:
+    """Return the architecture with kernel families; None if this build has none."""
+    known = (_C.arch(name) for name in _C.architectures() if name in _C.arch_names())
+    return next((arch.name for arch in known if arch.families), None)
+
+
+def _parts(only: Iterable[str]) -> frozenset[str]:
+    names = frozenset(only)
+    if unknown := names - {*NAMES}:
+        raise ValueError(
+            f"only: expected some of {', '.join(NAMES)}, got {', '.join(sorted(unknown))}"
+        )
+    if names & {EARLY, "graph"}:
+        names |= {"forward"}
+    return names or frozenset(NAMES)
+
+
+def _default(value: Any, default: Any) -> Any:
+    return default if value is None else value

@@ -1,0 +1,43 @@
+"""One part of the self-test in a child process, which may hang or crash."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+
+import msgspec
+
+from ..interruption import Interruption
+from ..processes import Child, ChildEnded, ChildSilent
+from .outcome import Done, Event, Job, Outcome, Ready
+
+WORKER = "vgg_cuda.selftest.worker"
+START_S = 60.0  # until a child has loaded the packages and opened its device
+
+
+def run_part(job: Job, limit_s: float, stop: Interruption, env: Mapping[str, str]) -> Outcome:
+    """Run ``job`` in a child process with the variables ``env``, and return what it found.
+
+    A child that is silent for ``limit_s`` seconds is killed: it reports every case before its
+    launches, so that a kernel has hung. Raises ``Interrupted`` after a signal.
+    """
+    child = Child(WORKER, stop, env)
+    ready, case = False, ""
+    try:
+        child.send(msgspec.to_builtins(job))
+        while True:
+            message = child.receive(limit_s if ready else START_S)
+            event: Event = msgspec.convert(message, Event)
+            if isinstance(event, Done):
+                return event.outcome
+            if isinstance(event, Ready):
+                ready = True
+            else:
+                case = event.case
+    except ChildEnded as error:
+        reason = f"{case}: {error}" if case else str(error)
+        if not ready or error.signal == signal.SIGKILL:  # by Linux, because memory ran out
+            return Outcome("not run", reason)
+        return Outcome("hung" if isinstance(error, ChildSilent) else "crashed", reason)
+    finally:
+        child.close()
