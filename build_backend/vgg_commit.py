@@ -57,9 +57,9 @@ def _of_file(root: Path) -> str | None:
 
 
 def with_option(commit: str, option: str) -> str:
-    """Name a build option that changes the kernels, so that reports and caches tell the builds apart.
+    """Add the name of a build option to the commit, before "-dirty"; nothing if it is empty.
 
-    The name precedes "-dirty". An empty ``option`` returns the commit.
+    Reports and caches then distinguish builds whose kernels differ.
     """
     head, dirty, _ = commit.partition("-dirty")
     return f"{head}-{option}{dirty}" if option else commit

@@ -122,12 +122,13 @@ class VGG:
         """Return logits [N,classes] of x, or probabilities if ``activation`` is set.
 
         x is [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``) with H, W >= 32: preprocessed
-        images in floating point, or uint8 RGB pixels, which ``preset`` normalizes inside the
-        first convolution. Networks of other origin may differ: see ``config.in_channels``,
-        ``config.input_size`` and ``config.min_size``. Without a dense head the result is that of
-        the last layer, pool5 [N,H/32,W/32,C] or a global pool [N,C]. The result is an array of
-        the same kind as x. Warns once (``RangeWarning``) if x looks like pixels that were not
-        preprocessed. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and array kinds.
+        images in floating point, as ``preset`` returns them, or uint8 RGB pixels, which are
+        normalized inside the first convolution. Networks of other origin may differ: see
+        ``config.in_channels``, ``config.input_size`` and ``config.min_size``. Without a dense head
+        the result is that of the last layer, pool5 [N,H/32,W/32,C] or a global pool [N,C]. The
+        result is an array of the same kind as x. Warns once (``RangeWarning``) if x looks like
+        pixels that were not preprocessed. Raises ``ValueError`` for shapes, ``TypeError`` for
+        dtypes and array kinds.
         """
         return self._flat(self._activated(self._taps(x, [self._result], layout)[self._result]))
 

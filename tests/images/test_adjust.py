@@ -94,6 +94,8 @@ def test_presets_are_read_from_json(tmp_path: Path) -> None:
     own.write_text(json.dumps({"resize": [8, 8], "crop": None, "mean": [0, 0, 0]}))
     preset = as_preset(str(own))
     assert (preset.name, preset.size, preset.mean) == ("mine", (8, 8), (0, 0, 0))
+    own.write_text(json.dumps({"mean": [0, 0, 0]}))
+    assert as_preset(str(own), (64, 64)).size == (64, 64)
     timm.write_text(json.dumps({"architecture": "vgg16", "pretrained_cfg": TIMM}))
     assert as_preset(str(timm)) == PRESETS["timm"]
 

@@ -66,22 +66,6 @@ def test_hung_kernel_is_named(plant: Plant) -> None:
     assert "emulator does not work after the part swap_ab (hung): " in report.sentence()
 
 
-def test_refused_map_fails_its_family(plant: Plant) -> None:
-    plant(
-        "def refused(self, case, arch):\n"
-        "    if (case.variant or '').startswith('swap_ab'):\n"
-        "        raise _C.LaunchRefused('cuTensorMapEncodeTiled: CUDA_ERROR_INVALID_VALUE')\n"
-        "    encode(self, case, arch)\n"
-        "Target.encode = refused\n"
-        "kernels.vgg16_cases = lambda *_: every('swap_ab', *_)\n"
-    )
-    report = selftest("emulator", only=["maps", "swap_ab"])
-    found = parts(report)
-    assert [verdict for verdict, _ in found.values()] == ["refused", "refused"]
-    assert found["swap_ab"][1].startswith("in tensor maps and kernels: conv3x3 swap_ab_")
-    assert "cuTensorMapEncodeTiled" in found["swap_ab"][1]
-
-
 def test_lost_device_stops_the_run(plant: Plant) -> None:
     plant("def lost(*_, **__): raise _C.DeviceLost('planted: cudaErrorIllegalAddress')\n"
           "Target.run = lost\n")  # fmt: skip

@@ -7,24 +7,29 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from support.fake_cupy import fake_gpus
+from support.fake_cupy import Log, fake_gpus
 
-from vgg_cuda import _C
+from vgg_cuda import _C, DeviceWarning
 from vgg_cuda.configs import Config
-from vgg_cuda.selftest import cases, forwards, kernels
+from vgg_cuda.selftest import cases, forwards, kernels, worker
 from vgg_cuda.selftest.launches import Target
-from vgg_cuda.selftest.outcome import Event
+from vgg_cuda.selftest.outcome import Event, Job
 from vgg_cuda.selftest.tally import Tally
 
 pytestmark = pytest.mark.emulator
 
 
 @pytest.fixture
-def target(monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
-    """Return a GPU with 20 SMs, which get less than one tile each, for the sake of speed."""
+def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    """Install a GPU with 20 SMs, which get less than one tile each, for the sake of speed."""
     monkeypatch.setattr(cases, "WAVES", 0.1)
-    with fake_gpus(monkeypatch, (9, 0)):
-        yield Target("cuda", "sm_90a")
+    with fake_gpus(monkeypatch, (9, 0)) as found:
+        yield found
+
+
+@pytest.fixture
+def target(log: Log) -> Target:
+    return Target("cuda", "sm_90a")
 
 
 def some(monkeypatch: pytest.MonkeyPatch, family: str) -> None:
@@ -90,16 +95,18 @@ def test_maps_name_refused_families(target: Target, monkeypatch: pytest.MonkeyPa
     assert found.cases == 60
 
 
-def test_forwards_and_graphs_have_the_same_bits(
-    target: Target, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the networks small."""
     small = Config("small", (64, 64, "M", 128, "M"), (10,), pool_grid=1)
     for name in ("SMALL", "LARGE"):
         monkeypatch.setattr(forwards, name, small)
     monkeypatch.setattr(forwards, "SMALL_SHAPE", (1, 8, 8, 3))
     monkeypatch.setattr(forwards, "LARGE_SIDE", 8)
     monkeypatch.setattr(forwards, "LARGE_BATCHES", {2: 1.0, 3: 0.5})
-    monkeypatch.setattr(forwards, "_verify", lambda *_: None)
+
+
+def test_forwards_and_graphs_have_the_same_bits(target: Target, small: None) -> None:
     plain, graph, planted = (Tally(lambda _: None) for _ in range(3))
     forwards.forward(target, plain, 2)
     assert plain.outcome().verdict == "ok"
@@ -112,3 +119,15 @@ def test_forwards_and_graphs_have_the_same_bits(
     assert found.verdict == "wrong"
     assert found.detail == f"{name}: repeat 1 differs from a forward without early launches"
     assert "halo" in found.families
+
+
+def test_forward_reports_replaced_families(
+    log: Log, target: Target, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver refuses a launch: the results are right, but the family is off."""
+    monkeypatch.setattr(forwards, "LARGE_BATCHES", {})
+    log.refuses = lambda plan: plan.family == "dense"
+    sent: list[Event] = []
+    with pytest.warns(DeviceWarning, match="dense"):
+        outcome = worker.tested(Job("forward", "cuda", "sm_90a"), sent.append)
+    assert (outcome.verdict, outcome.families) == ("refused", {"dense": "refused"})

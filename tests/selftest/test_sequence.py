@@ -92,6 +92,22 @@ def test_everything_ok(tested: Callable[..., Report]) -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_refused_map_fails_its_family(tested: Callable[..., Report]) -> None:
+    """Its kernels may be right for other shapes."""
+
+    def answer(job: Job, env: dict[str, str]) -> Outcome:
+        if job.part == "maps":
+            return Outcome("refused", "planted", families={"swap_ab": "refused"})
+        assert env["DISABLE"] == ("swap_ab" if job.part in ("dense", "forward") else "")
+        return OK
+
+    report = tested(answer, only=["maps", "swap_ab", "dense", "forward"])
+    assert verdicts(report) == {"maps": "refused", "swap_ab": "refused"}
+    assert details(report)["swap_ab"] == "in tensor maps and kernels: planted"
+    assert report.off == ["swap_ab"]
+
+
+@pytest.mark.usefixtures("gpu")
 def test_forward_blames_the_first_bad_layer(tested: Callable[..., Report]) -> None:
     """The family of that layer is off, and the forward runs again."""
 
@@ -183,11 +199,19 @@ def test_a_lost_gpu_ends_the_run(tested: Callable[..., Report]) -> None:
     report = tested(answer)
     assert report.sentence() == (
         "cuda does not work after the part halo (hung): check: no answer in 10 s; reset it or "
-        "restart the machine, then run the self-test again"
+        "restart the machine, then run the self-test again; off from now on: halo"
     )
     assert report.off == ["halo"]
     assert list(report.verdicts()) == ["halo"]
     assert [part.verdict for part in report.parts[3:]] == ["not run"] * 6
+
+
+@pytest.mark.usefixtures("gpu")
+def test_a_gpu_lost_in_a_graph_keeps_the_verdict(tested: Callable[..., Report]) -> None:
+    lost = Outcome("hung", "planted")
+    report = tested(lambda job, _: lost if job.part in ("graph", "check") else OK)
+    assert verdicts(report) == {"graph": "hung"}
+    assert report.off == ["graph"]
 
 
 def test_other_architectures_have_no_families(

@@ -1,4 +1,4 @@
-"""The CUDA clock, with events of a made-up GPU that takes a second for every launch."""
+"""The CUDA clock, with events of a made-up GPU."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ from vgg_cuda.backends import get_backend
 from vgg_cuda.tuning.clock import LAUNCHES, WARM_UP, CudaTimer
 
 pytestmark = pytest.mark.emulator
+MEDIAN_S = (LAUNCHES + 1) / 2 / 1e3
 
 
 class Gpu:
-    """A queue of launches: each takes ``takes`` ms, events read the time at their place."""
+    """A queue of launches, in which events read the time.
+
+    The launches of a warm-up take 100 ms, the later ones 1, 2, 3 and so on.
+    """
 
     def __init__(self) -> None:
-        self.now, self.takes, self.done, self.cleared = 0.0, 1.0, 0, 0
+        self.now, self.done = 0.0, 0
 
     def launch(self) -> None:
         self.done += 1
-        self.now += self.takes * (10 if self.done <= WARM_UP else 1)
+        self.now += 100 if self.done <= WARM_UP else self.done - WARM_UP
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def gpu(log: Log) -> Gpu:
 def test_median_of_launches_after_a_warm_up(gpu: Gpu) -> None:
     timer = CudaTimer(get_backend("cuda"))  # type: ignore[arg-type]
     assert timer.cache_bytes == 60 << 20
-    assert timer.measure(gpu.launch, clear_cache=False) == pytest.approx(1e-3)
+    assert timer.measure(gpu.launch, clear_cache=False) == pytest.approx(MEDIAN_S)
     assert gpu.done == WARM_UP + LAUNCHES
 
 
@@ -66,6 +70,6 @@ def test_cache_is_cleared_outside_of_the_time(gpu: Gpu, monkeypatch: pytest.Monk
         return SimpleNamespace(fill=fill)
 
     monkeypatch.setattr(backend, "new_array", new_array)
-    assert timer.measure(gpu.launch, clear_cache=True) == pytest.approx(1e-3)
+    assert timer.measure(gpu.launch, clear_cache=True) == pytest.approx(MEDIAN_S)
     assert filled == [timer.scratch_bytes] * (WARM_UP + LAUNCHES)
     assert timer.scratch_bytes >= 2 * timer.cache_bytes

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .fitting import fitted
 from .preset import Preset
-from .presets import fitted
 
 RESIZES = ("squash", "shorter", "crop")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..text import one_line
+from .fitting import fitted
 from .preset import Preset
 
 MAX_BYTES = 1 << 20
@@ -17,10 +18,11 @@ TIMM_KEY = "pretrained_cfg"
 HUB_NAMES = ("model.safetensors", "pytorch_model.bin")
 
 
-def read_preset(path: str | os.PathLike[str]) -> Preset:
+def read_preset(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> Preset:
     """Return the preset in a JSON file: ``Preset.to_dict``'s values, or timm's ``config.json``.
 
-    The name of a preset without one is that of the file. Raises ``FileNotFoundError``, and
+    The name of a preset without one is that of the file. A preset without resize and crop is fitted
+    to ``size`` (H, W). Raises ``FileNotFoundError``, and
     ``ValueError`` for other content.
     """
     path = Path(path)
@@ -32,9 +34,10 @@ def read_preset(path: str | os.PathLike[str]) -> Preset:
         values = json.loads(path.read_bytes())
         if isinstance(values, dict) and TIMM_KEY in values:
             return from_timm(values[TIMM_KEY])
-        return Preset.from_dict(
-            {"name": path.stem, **values} if isinstance(values, dict) else values
-        )
+        if not isinstance(values, dict):
+            return Preset.from_dict(values)  # raises
+        preset = Preset.from_dict({"name": path.stem, **values})
+        return preset if {"resize", "crop"} & values.keys() else fitted(preset, size)
     except RecursionError:
         raise ValueError(f"preset: {path}: expected fewer nested levels") from None
     except ValueError as error:  # also that of json

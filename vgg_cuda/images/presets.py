@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
+from .fitting import fitted
 from .preset import MAX_SIDE, RESAMPLE, Preset, Triple
 from .preset_files import read_preset
 from .value_range import RangeWarning
@@ -66,7 +66,7 @@ def get_preset(name: str) -> Preset:
 def as_preset(preset: str | Preset, size: tuple[int, int] | None = None) -> Preset:
     """Return ``preset`` itself, or the preset of that name fitted to images of ``size`` (H, W).
 
-    A name that ends in .json is the path of a file; see :func:`.preset_files.read_preset`. Raises
+    A name that ends in .json is the path of a file (see :func:`.preset_files.read_preset`). Raises
     ``ValueError`` for unknown names and files of other content, ``TypeError`` for other objects.
     """
     if isinstance(preset, Preset):
@@ -74,19 +74,5 @@ def as_preset(preset: str | Preset, size: tuple[int, int] | None = None) -> Pres
     if not isinstance(preset, str):
         raise TypeError(f"preset: expected a name or a Preset, got {preset!r}")
     if preset.lower().endswith(".json"):
-        return read_preset(preset)
+        return read_preset(preset, size)
     return fitted(get_preset(preset), size)
-
-
-def fitted(preset: Preset, size: tuple[int, int] | None) -> Preset:
-    """Return ``preset`` for images of ``size`` (H, W): resized and cropped in proportion."""
-    crop = preset.cropped
-    if size is None or preset.size == size or (preset.resize is None and crop is None):
-        return preset
-    height, width = size
-    if preset.resize is None:
-        return replace(preset, crop=height if height == width else size)
-    square = height == width and crop is not None and crop[0] == crop[1]
-    if not square or crop is None or not isinstance(preset.resize, int):
-        return replace(preset, resize=size, crop=None)
-    return replace(preset, resize=round(preset.resize * height / crop[0]), crop=height)

@@ -42,7 +42,7 @@ class Forward(NamedTuple):
 
 def forward(target: Target, tally: Tally, repeats: int) -> None:
     """Verify every layer of a small network, and repeat forwards to the bit."""
-    for each in _forwards(target, repeats):
+    for each in _forwards(target, tally, repeats):
         if each.model.config is SMALL:
             _verify(each, tally)
         _repeat(target, tally, each, partial(each.model, each.x), {})
@@ -50,19 +50,19 @@ def forward(target: Target, tally: Tally, repeats: int) -> None:
 
 def again(target: Target, tally: Tally, repeats: int, expected: Mapping[str, str]) -> None:
     """Repeat forwards, whose results must have the digests ``expected``."""
-    for each in _forwards(target, repeats):
+    for each in _forwards(target, tally, repeats):
         _repeat(target, tally, each, partial(each.model, each.x), expected)
 
 
 def graph(target: Target, tally: Tally, repeats: int, expected: Mapping[str, str]) -> None:
     """Capture forwards and repeat them, with results as for :func:`again`."""
-    for each in _forwards(target, repeats):
+    for each in _forwards(target, tally, repeats):
         tally.say(f"capture of the {each}")
         captured = each.model.capture(each.x.shape, each.x.dtype)
         _repeat(target, tally, each, partial(captured, each.x), expected)
 
 
-def _forwards(target: Target, repeats: int) -> Iterator[Forward]:
+def _forwards(target: Target, tally: Tally, repeats: int) -> Iterator[Forward]:
     """Yield forwards of uint8 images: small ones in all dtypes, on a GPU also large ones."""
     rng, on = np.random.default_rng(0), target.backend
     weights = he_weights(SMALL, 0)
@@ -71,6 +71,7 @@ def _forwards(target: Target, repeats: int) -> Iterator[Forward]:
         yield Forward(model, rng.integers(0, 256, SMALL_SHAPE, np.uint8), repeats)
     if on.name == "emulator":
         return
+    tally.say(f"weights of the network {LARGE.name}")
     weights = he_weights(LARGE, 0)
     model = VGG(weights, device=on.device, dtype=target.dtypes[0], arch=target.arch.name)
     for n, part in LARGE_BATCHES.items():

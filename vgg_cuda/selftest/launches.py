@@ -41,6 +41,7 @@ class Target:
         if self.backend.name == "emulator":
             self.full = _with_few_sms(self.arch)
         self._scratch: Array = None
+        self._off = set(self.backend.families_off)
         self._operands: Operands | None = None
         self._on_device: tuple[Array, list[Any]] = (None, [])
 
@@ -48,6 +49,11 @@ class Target:
     def dtypes(self) -> list[str]:
         """The dtypes of tensor cores that arrays of the device can have."""
         return [dtype for dtype in ("float16", "bfloat16") if dtype in self.backend.dtypes]
+
+    def refused(self) -> dict[str, str]:
+        """Return the families that forwards replaced because the driver refused them."""
+        off = self.backend.families_off
+        return {family: reason for family, reason in off.items() if family not in self._off}
 
     def run(self, case: Case, operands: Operands, arch: _C.Arch, repeats: int = 1) -> list[Result]:
         """Launch the case ``repeats`` times, each into another array."""

@@ -21,6 +21,8 @@ def run_part(job: Job, limit_s: float, stop: Interruption, env: Mapping[str, str
     A child that is silent for ``limit_s`` seconds is killed: it reports every case before its
     launches, so that a kernel has hung. Raises ``Interrupted`` after a signal.
     """
+    if job.part == "maps":  # launches nothing, but the driver may compile kernels for a new GPU
+        limit_s = max(limit_s, START_S)
     child = Child(WORKER, stop, env)
     ready, case = False, ""
     try:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..backends.switches import FAMILIES
 from ..backends.verdicts import Verdict, write_verdicts
 from ..text import aligned, one_line
 from .outcome import Kind
@@ -82,8 +83,9 @@ class Report:
         return found
 
     def keep(self) -> Path | None:
-        """Write the verdicts of a GPU to the cache, and return the file.
+        """Write the verdicts of a GPU to the cache, and return the file; None if there are none.
 
+        Programs that start later use them.
         Raises :class:`~vgg_cuda.cache.CacheError` if the file cannot be written.
         """
         if self.header is None or not (found := self.verdicts()):
@@ -93,9 +95,12 @@ class Report:
     def sentence(self) -> str:
         """Return what the verdicts mean."""
         if self.stopped:
-            return self.stopped
+            off = f"; off from now on: {', '.join(self.off)}" if self.off and self.header else ""
+            return f"{self.stopped}{off}"
         bad = [part for part in self.parts if part.verdict not in GOOD]
         named = {part.name: part.verdict for part in bad}
+        if not bad and len(self.parts) < len(PARTS) + len(FAMILIES):
+            return f"ok on {self.gpu}: {', '.join(part.name for part in self.parts)}"
         if not bad:
             return f"all kernels for {self.arch} that are on give right results on {self.gpu}"
         vital = ("portable", "forward") if self.off else ("maps", "portable", "forward")

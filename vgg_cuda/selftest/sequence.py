@@ -52,7 +52,6 @@ class Sequence:
         self._settings, self._stop, self._progress = settings, stop, progress
         self._on = [f for f in settings.families if f not in settings.disabled]
         self._early = settings.early
-        self._seconds = 0.0
         self._parts: dict[str, Part] = {}
         self.stopped = ""
 
@@ -105,7 +104,7 @@ class Sequence:
 
     def _graph(self, digests: dict[str, str]) -> None:
         outcome = self._run("graph", digests)
-        if outcome.verdict in ("ok", "not run") or not self._early:
+        if outcome.verdict in ("ok", "not run") or not self._early or self.stopped:
             return
         self._early = False
         if self._run("graph", digests).verdict == "ok":

@@ -26,10 +26,11 @@ def serve(pipe: Connection) -> None:
     def send(event: Event) -> None:
         pipe.send_bytes(pipe_encoder.encode(event))
 
-    send(Done(_tested(job, send)))
+    send(Done(tested(job, send)))
 
 
-def _tested(job: Job, send: Callable[[Event], None]) -> Outcome:
+def tested(job: Job, send: Callable[[Event], None]) -> Outcome:
+    """Test a part, and return the outcome; ``send`` receives the messages before it."""
     tally, ready = Tally(send), False
     try:
         from .launches import Target  # loads CUDA
@@ -39,6 +40,8 @@ def _tested(job: Job, send: Callable[[Event], None]) -> Outcome:
         ready = True
         send(Ready())
         _run(job, target, tally)
+        for family, reason in target.refused().items():
+            tally.fail("refused", [family], reason)
     except MemoryError as error:
         return tally.failed("not run", str(error))
     except Exception as error:  # any error of any library: the parent reports it

@@ -7,7 +7,7 @@ import numpy as np
 from ...images.normalization import Normalization
 from ..canonical import WeightsError
 from .layers import Affine, Array, BatchNorm, UnsupportedError
-from .parameters import Parameters, misshapen
+from .parameters import Parameters, affine_of, misshapen
 
 
 class InputLayers:
@@ -84,10 +84,4 @@ def reversal(name: str) -> Affine:
 
 def batch_norm_as_affine(layer: BatchNorm) -> Affine:
     """Return a batch norm of images as an affine map. Raises :class:`WeightsError`."""
-    gamma = np.ones_like(layer.mean) if layer.gamma is None else layer.gamma
-    beta = np.zeros_like(layer.mean) if layer.beta is None else layer.beta
-    variance = np.asarray(layer.variance, np.float64)
-    if not layer.epsilon > 0 or variance.size == 0 or not variance.min() >= 0:
-        raise WeightsError(f"{layer.name}: expected epsilon > 0 and variances >= 0")
-    scale = gamma / np.sqrt(variance + layer.epsilon)
-    return Affine(layer.name, scale, beta - layer.mean * scale)
+    return Affine(layer.name, *affine_of(layer, None))
