@@ -133,7 +133,7 @@ METADATA = [
     ('{"preset": {"name": "x", "divisor": 1e-320}}', "divisor: expected a number"),
     ('{"preset": {"name": "x", "mean": [1e300, 0, 0]}}', "expected numbers"),
     ('{"preset": 7}', "expected an object with a name"),
-    ('{"version": 3}', "upgrade vgg_cuda"),
+    ('{"version": 4}', "upgrade vgg_cuda"),
 ]
 
 
