@@ -71,7 +71,7 @@ EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no-output": (lambda m: m.graph.ClearField("output"), "expected one output, got 0"),
     "no-graph": (lambda m: m.ClearField("graph"), "it has no graph"),
     "no-opset": (lambda m: m.ClearField("opset_import"), "expected an opset .* got none"),
-    "integers-as-images": (_typed(TensorProto.INT32), "x: expected images in floating point or"),
+    "bytes-as-images": (_typed(TensorProto.UINT8), "in floating point, or in uint8 with a Cast"),
     "images-of-gigapixels": (
         lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[2], "dim_value", 2**31),
         "x: expected images of at most 8192 x 8192 pixels, got a side of 2147483648",

@@ -159,17 +159,19 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
     """Return the axes of the images and their sizes, None for dynamic ones."""
     name = one_line(graph.input.name, 80) or "the input"
     tensor = graph.input.type.tensor_type
-    if tensor.elem_type not in (UINT8, *FLOATING):
+    nodes = [node for node in path if not isinstance(node, Joined)]
+    unmoved = (node.op_type for node in nodes if node.op_type not in ("Identity", "Transpose"))
+    is_cast = tensor.elem_type == UINT8 and next(unmoved, "") == "Cast"
+    if tensor.elem_type not in FLOATING and not is_cast:
         raise UnsupportedError(
-            f"{name}: expected images in floating point or uint8, got another type; convert them "
-            "outside the model"
+            f"{name}: expected images in floating point, or in uint8 with a Cast after them, got "
+            "another type; convert them outside the model"
         )
     if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
         raise UnsupportedError(
             f"{name}: expected images [N, C, H, W] of rank 4, got rank "
             f"{len(tensor.shape.dim) if tensor.HasField('shape') else 'unknown'}"
         )
-    nodes = (node for node in path if not isinstance(node, Joined))
     first = next((n for n in nodes if n.op_type not in SKIPPED), None)
     moved = first is not None and first.op_type == "Transpose"
     axes = "NHWC" if moved and Attributes(first).pop("perm") == [0, 3, 1, 2] else "NCHW"
