@@ -58,8 +58,7 @@ class VGG:
         self.weights, self.source = weights, weights.source
         self.config: Config = weights.config
         self.activation, self.labels = weights.activation, weights.labels
-        self.preset: Preset = weights.preset
-        self.preset_stated = weights.preset_stated
+        self.preset, self.preset_stated = weights.preset, weights.preset_stated
         self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # streams of other threads do not wait for the uploads
         self._run = make_runner(self._network, mode)
@@ -114,7 +113,6 @@ class VGG:
         the dense head. The other arguments and errors are as for :meth:`load`.
         """
         config = get_config(name, num_classes=num_classes, include_top=include_top)
-        tune = tune_mode(tune)
         get_backend(device, arch)
         return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch, tune=tune)
 
