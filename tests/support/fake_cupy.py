@@ -243,7 +243,9 @@ def enqueued(op: str) -> Callable[..., None]:
 
     def run(plan: _C.Plan, *arguments: Any, **options: Any) -> None:
         if LOG.lost:
-            raise _C.DeviceLost(f"{plan.kernel}: {ILLEGAL_ADDRESS}")
+            raise _C.DeviceLost(
+                f"{plan.kernel}: not launched, because earlier work failed: {ILLEGAL_ADDRESS}"
+            )
         if LOG.refuses(plan):
             LOG.refused.append(plan.kernel)
             written = arguments[-2:-1] if op == "fused_conv1_block" else arguments[3:5]
