@@ -71,6 +71,14 @@ def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
         assert line in text
 
 
+def test_info_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VGG_CUDA_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    assert json.loads(run("info", "--json").stdout)["cache"]["folder"] is None
+    assert "cache folder     none, set VGG_CUDA_CACHE (default)" in run("info").stdout
+
+
 def test_info_without_a_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_gpus(monkeypatch, (9, 0), verdicts=None):
         assert json.loads(run("info", "--json").stdout)["devices"][0]["selftest"] is None

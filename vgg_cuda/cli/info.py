@@ -15,7 +15,7 @@ from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
 from ..backends.switches import ARCH, DISABLE, PDL, TUNING, switches
 from ..backends.threads import blas_libraries, cores
 from ..cache import VARIABLE as CACHE
-from ..cache import cache_folder
+from ..cache import CacheError, cache_folder
 from .options import Json
 from .terminal import system_errors, user_errors
 
@@ -42,7 +42,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "switches": set_switches,
-        "cache": {"folder": str(cache_folder()), "source": _source(CACHE)},
+        "cache": {"folder": _cache_folder(), "source": _source(CACHE)},
         "backends": {name: _backend(name) for name in ("cpu", "cuda", "emulator")},
         "cuda": _C.cuda_version(),
         "architectures": _C.architectures(),
@@ -73,7 +73,10 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("python", f"{info['python']} on {info['platform']}"),
         ("packages", ", ".join(packages) + (f"; absent: {', '.join(absent)}" if absent else "")),
         *((name, f"{s['value']} ({s['source']})") for name, s in info["switches"].items()),
-        ("cache folder", f"{info['cache']['folder']} ({info['cache']['source']})"),
+        (
+            "cache folder",
+            f"{info['cache']['folder'] or 'none, set ' + CACHE} ({info['cache']['source']})",
+        ),
         *(
             (f"backend {name}", "available" if b["available"] else f"not available: {b['reason']}")
             for name, b in info["backends"].items()
@@ -102,6 +105,13 @@ def _switches() -> dict[str, dict[str, str]]:
         TUNING: found.tune,
     }
     return {name: {"value": value, "source": _source(name)} for name, value in values.items()}
+
+
+def _cache_folder() -> str | None:
+    try:
+        return str(cache_folder())
+    except CacheError:
+        return None
 
 
 def _source(variable: str) -> str:
