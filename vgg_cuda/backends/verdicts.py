@@ -69,7 +69,7 @@ def _build() -> str:
 def _driver_version() -> str:
     """Return the driver's version, such as "580.65.06", else the CUDA version that it supports."""
     try:
-        # "... Kernel Module  535.104.05  ...", or "... Open Kernel Module for x86_64  580.65.06  ..."
+        # "Kernel Module  535.104.05", or "Open Kernel Module for x86_64  580.65.06"
         found = re.search(r"Module\s+(?:for\s+\S+\s+)?(\d[\d.]*)", DRIVER.read_text())
     except OSError:
         found = None
