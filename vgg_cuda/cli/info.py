@@ -12,7 +12,7 @@ import typer
 from msgspec.structs import asdict
 
 from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
-from ..backends.switches import ARCH, DISABLE, PDL, TUNING, switches
+from ..backends.switches import ARCH, DISABLE, PDL, TUNING, SwitchError, switches
 from ..backends.threads import blas_libraries, cores
 from ..cache import VARIABLE as CACHE
 from ..cache import CacheError, cache_folder
@@ -123,9 +123,13 @@ def _kernels(gpu: Any) -> dict[str, Any]:
     from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY
     from ..backends.families import LAUNCHES, gpu_families
 
+    none: dict[str, Any] = {"arch": None, "reason": None, "kernels": {}, "selftest": None}
     if gpu["compute_capability"] < OLDEST_COMPUTE_CAPABILITY:
-        return {"arch": None, "kernels": {}, "selftest": None}
-    found = gpu_families(gpu)
+        return none
+    try:
+        found = gpu_families(gpu)
+    except SwitchError as error:  # a name that other GPUs, or the emulator, can run
+        return {**none, "reason": str(error)}
     kernels = {
         name: {"on": name not in found.off, "reason": found.off.get(name)}
         for name in (*found.arch.families, *LAUNCHES)
@@ -133,14 +137,14 @@ def _kernels(gpu: Any) -> dict[str, Any]:
     verdicts = None
     if found.verdicts is not None:
         verdicts = {family: asdict(verdict) for family, verdict in found.verdicts.items()}
-    return {"arch": found.arch.name, "kernels": kernels, "selftest": verdicts}
+    return {**none, "arch": found.arch.name, "kernels": kernels, "selftest": verdicts}
 
 
 def _kernels_text(gpu: dict[str, Any]) -> str:
     from ..backends.families import LAUNCHES
 
     if gpu["arch"] is None:
-        return "none"
+        return f"none: {gpu['reason']}" if gpu["reason"] else "none"
     kernels = gpu["kernels"]
     words = {name: LAUNCHES.get(name, name) for name in kernels}
     on = ["portable", *(words[name] for name, found in kernels.items() if found["on"])]

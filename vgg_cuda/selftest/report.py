@@ -73,9 +73,9 @@ class Report:
         return [name for name, each in found if name not in VITAL and each.verdict != "ok"]
 
     def verdicts(self) -> dict[str, Verdict]:
-        """Return the verdicts to keep: all that were decided, except for the maps'.
+        """Return the verdicts to keep: all that were decided, except for that about the maps.
 
-        A family whose map is refused has a verdict of its own.
+        Families whose maps are refused have verdicts, too.
         """
         found: dict[str, Verdict] = {}
         for part in self.parts:
