@@ -75,6 +75,7 @@ def test_programs_side_by_side(tmp_path: Path) -> None:
     assert {*peers, "numpy", "python", "vgg_cuda"} <= set(report.versions)
     assert report.environment["before"]["load_average"]
     assert report.environment["after"]["load_average"]
+    assert report.environment["switches"]["tune"] == "cached"
     assert report.settings["timeout_s"] == 0.3
     found = rows(report)
     assert list(found) == [(peer, batch) for batch in (1, 3) for peer in ["vgg_cuda", *peers]]
