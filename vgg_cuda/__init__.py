@@ -9,9 +9,10 @@ from . import configs, layers, ops
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
 from .notices import DeviceWarning
+from .predictions import Prediction
 from .verification import verify
-from .vgg import VGG, Prediction
-from .weights import WeightsError
+from .vgg import VGG
+from .weights import AssumedWarning, WeightsError
 from .weights.chain.layers import UnsupportedError
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _INTEROP = {"from_keras": "keras", "from_torch": "torch_module"}
 __all__ = [
     "PRESETS",
     "VGG",
+    "AssumedWarning",
     "DeviceWarning",
     "ImageError",
     "Prediction",

@@ -80,8 +80,10 @@ class Config:
     - ``pooling``: global pool behind the last of ``widths``: "avg", "max" or "none"; None stands
       for "avg" with a dense head and "none" without one.
     - ``flat``: whether a network without a dense head returns [N,features].
-    - ``input_size``: the only (H, W) that the network accepts; required for a dense head without a
-      global pool.
+    - ``input_size``: the (H, W) that the network is made for; required for a dense head without a
+      global pool, which accepts every size that its max-pools reduce to the same grid.
+    - ``exact_size``: whether ``input_size`` is the only size, since the source's pools keep an odd
+      last row and column.
     - ``without_relu``: layers that no ReLU follows; None stands for the last dense layer.
     """
 
@@ -94,6 +96,7 @@ class Config:
     pooling: Pooling | None = None
     flat: bool = False
     input_size: tuple[int, int] | None = None
+    exact_size: bool = False
     without_relu: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -172,13 +175,23 @@ class Config:
         """Return why images of this size do not fit the network; None if they fit."""
         got = f"got H = {height} and W = {width}"
         if self.input_size is not None and (height, width) != self.input_size:
-            H, W = self.input_size
-            return (
-                f"expected H = {H} and W = {W} (dense layers read all pixels of that size), {got}"
-            )
+            rows, columns = self.grid
+            if self.exact_size or (height >> self.pools, width >> self.pools) != self.grid:
+                H, W = map(self._sizes, self.input_size, self.grid)
+                return (
+                    f"expected H {H} and W {W} (dense layers read {rows} x {columns} pixels of the "
+                    f"last pool), {got}"
+                )
         if min(height, width) < self.min_size:
             return f"expected H and W >= {self.min_size} ({self.pools} pools halve them), {got}"
         return None
+
+    def _sizes(self, side: int, cells: int) -> str:
+        """Return the heights or widths that give as many cells as ``side`` does, for messages."""
+        first = cells << self.pools
+        if self.exact_size or not self.pools:
+            return f"= {side}"
+        return f"from {first} to {first + (1 << self.pools) - 1}"
 
     @property
     def last(self) -> str:

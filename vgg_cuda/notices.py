@@ -1,4 +1,4 @@
-"""Warnings about devices, kernels and caches, each shown once per process."""
+"""Warnings about devices, kernels, caches and assumptions, each shown once per process."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class DeviceWarning(UserWarning):
     """
 
 
-def warn_once(message: str) -> None:
-    """Show ``message`` as a :class:`DeviceWarning` at the caller's line, once per process."""
+def warn_once(message: str, category: type[Warning] = DeviceWarning) -> None:
+    """Show ``message`` at the line of the package's caller, once per process."""
     with _lock:
         if message in _shown:
             return
         _shown.add(message)
-    warnings.warn(message, DeviceWarning, stacklevel=_caller())
+    warnings.warn(message, category, stacklevel=_caller())
 
 
 def forget() -> None:

@@ -85,9 +85,11 @@ def softmax(x: ArrayLike) -> Float64:
 
 
 def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
-    """Return every canonical tap of the network for x [N,H,W,3], by name."""
+    """Return every canonical tap of the network for x [N,H,W,3], a call's input, by name."""
     config, tensors = weights.config, weights.tensors
     y: Any = np.asarray(x, np.float64)
+    if weights.normalization is not None:
+        y = weights.normalization.exactly(y)
     taps: dict[str, Float64] = {}
     for layer in config.features:
         if isinstance(layer, Conv):
@@ -107,5 +109,5 @@ def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
         if dense.relu:
             y = taps[dense.relu_name] = np.maximum(y, 0)
     if config.num_classes is not None:
-        taps["prob"] = softmax(y)
+        taps["prob"] = 1 / (1 + np.exp(-y)) if weights.activation == "sigmoid" else softmax(y)
     return taps

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .activations import activated
 from .backends import Backend, get_backend
 from .backends.streams import callers_stream
 from .backends.switches import tune_mode
@@ -17,10 +17,12 @@ from .configs import IN_CHANNELS, Config, get_config
 from .forward import make_runner, pack
 from .forward.inputs import check_dtype, check_images
 from .images.batches import as_list, batches
-from .images.presets import Preset, as_preset
+from .images.presets import Preset
 from .layers import resolve_layer
+from .predictions import Prediction, check_classifies, top_classes
 from .summary import summary_table
 from .weights import Source, Weights, he_weights, load_weights
+from .weights.stated import Labels, chosen_preset, warn_if_assumed, with_stated
 
 if TYPE_CHECKING:  # these modules need the extension
     from .forward.captured import CapturedForward
@@ -28,23 +30,15 @@ if TYPE_CHECKING:  # these modules need the extension
     from .forward.planned import PlannedRunner
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """One class of one image: its label, index and probability."""
-
-    label: str
-    index: int
-    probability: float
-
-
 class VGG:
     """A VGG network on one device; safe to call from several threads.
 
     Attributes: ``config`` (architecture), ``device`` ("cpu", "cuda:0", "emulator"), ``dtype``
-    (precision, such as "float16" or "tf32"), ``activation`` ("softmax" if calls return
-    probabilities, as the source of the weights demands, or None if they return logits), ``labels``
-    (a name per class, or None), ``preset`` (how images are preprocessed), ``weights`` (float32 in
-    host memory; do not modify them) and ``source`` (where the weights are from).
+    (precision, such as "float16" or "tf32"), ``activation`` ("softmax", "sigmoid" or "log_softmax",
+    as the source of the weights states it, or None if calls return logits), ``labels`` (a name per
+    class, or None), ``preset`` (how images are preprocessed), ``preset_stated`` (whether the source
+    or :meth:`load` states the preset; if not, it is an assumption), ``weights`` (float32 in host
+    memory; do not modify them) and ``source`` (where they are from).
     """
 
     def __init__(
@@ -64,7 +58,7 @@ class VGG:
         self.weights, self.source = weights, weights.source
         self.config: Config = weights.config
         self.activation, self.labels = weights.activation, weights.labels
-        self.preset: Preset = weights.preset
+        self.preset, self.preset_stated = weights.preset, weights.preset_stated
         self._network = pack(weights, self._backend, self.dtype)
         self._backend.synchronize()  # streams of other threads do not wait for the uploads
         self._run = make_runner(self._network, mode)
@@ -78,6 +72,8 @@ class VGG:
         dtype: str | None = None,
         arch: str | None = None,
         tune: str | None = None,
+        preset: str | Preset | None = None,
+        labels: Labels | None = None,
     ) -> VGG:
         """Load the network in ``source``: "digits", "imagenet", a weights file or a dict of arrays.
 
@@ -87,14 +83,16 @@ class VGG:
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
         default that of the device. ``tune`` selects kernels by estimates ("never"), by what tuning
         measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
-        docs/tuning.md. Raises ``FileNotFoundError``; ``WeightsError`` (a ``ValueError``) for
-        weights of another architecture; ``ValueError`` for an unknown device, dtype, arch or tune;
-        ``RuntimeError`` for an unavailable device. Warns once (``DeviceWarning``) if kernels of the
-        GPU are off or have not been tested.
+        docs/tuning.md. ``preset`` (a name, a .json file or a :class:`Preset`) and ``labels``
+        (names, or a .txt or .json file) replace the source's own. Raises ``FileNotFoundError``;
+        ``WeightsError`` (a ``ValueError``) for weights of another architecture; ``ValueError`` for
+        an unknown device, dtype, arch, tune or preset; ``RuntimeError`` for an unavailable device.
+        Warns once (``DeviceWarning``) if kernels of the GPU are off or have not been tested.
         """
         tune = tune_mode(tune)
         get_backend(device, arch)  # report an unavailable device before a long read
-        return cls(load_weights(source), device=device, dtype=dtype, arch=arch, tune=tune)
+        weights = with_stated(load_weights(source), preset, labels)
+        return cls(weights, device=device, dtype=dtype, arch=arch, tune=tune)
 
     @classmethod
     def from_config(
@@ -115,7 +113,6 @@ class VGG:
         the dense head. The other arguments and errors are as for :meth:`load`.
         """
         config = get_config(name, num_classes=num_classes, include_top=include_top)
-        tune = tune_mode(tune)
         get_backend(device, arch)
         return cls(he_weights(config, seed), device=device, dtype=dtype, arch=arch, tune=tune)
 
@@ -123,14 +120,15 @@ class VGG:
         """Return logits [N,classes] of x, or probabilities if ``activation`` is set.
 
         x is [N,H,W,3] (or [N,3,H,W] with ``layout="NCHW"``) with H, W >= 32: preprocessed
-        images in floating point, or uint8 RGB pixels, which ``preset`` normalizes inside the
-        first convolution. Networks of other origin may differ: see ``config.in_channels``,
-        ``config.input_size`` and ``config.min_size``. Without a dense head the result is that of
-        the last layer, pool5 [N,H/32,W/32,C] or a global pool [N,C]. The result is an array of
-        the same kind as x. Warns once (``RangeWarning``) if x looks like pixels that were not
-        preprocessed. Raises ``ValueError`` for shapes, ``TypeError`` for dtypes and array kinds.
+        images in floating point, as ``preset`` returns them, or uint8 RGB pixels, which are
+        normalized inside the first convolution. Networks of other origin may differ: see
+        ``config.in_channels``, ``config.input_size`` and ``config.min_size``. Without a dense head
+        the result is that of the last layer, pool5 [N,H/32,W/32,C] or a global pool [N,C]. The
+        result is an array of the same kind as x. Warns once (``RangeWarning``) if x looks like
+        pixels that were not preprocessed. Raises ``ValueError`` for shapes, ``TypeError`` for
+        dtypes and array kinds.
         """
-        return self._flat(self._taps(x, [self._result], layout)[self._result])
+        return self._flat(self._activated(self._taps(x, [self._result], layout)[self._result]))
 
     def features(
         self, x: Any, layers: str | Iterable[str], *, layout: str = "NHWC"
@@ -158,20 +156,14 @@ class VGG:
 
         ``images`` is one image or a sequence of images. An image is a path, a Pillow image, a uint8
         array [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. Images are
-        preprocessed with ``preset``, by default the network's. Raises ``ImageError`` (a
+        preprocessed with ``preset`` (as for :meth:`load`), by default the network's; warns once
+        (``AssumedWarning``) if its source does not state that one. Raises ``ImageError`` (a
         ``ValueError``) for a file that is not a readable image, ``ValueError`` for an unknown
         preset and for a network without a dense head.
         """
-        if self.config.num_classes is None:
-            raise ValueError("classify: this network has no dense head; use features()")
-        if self.config.in_channels != IN_CHANNELS:
-            got = f"got one with {self.config.in_channels}; call it with arrays"
-            raise ValueError(f"classify: expected a network with 3 input channels, {got}")
-        for what, value in (("top_k", top_k), ("batch_size", batch_size)):
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"classify: {what}: expected an integer >= 1, got {value!r}")
+        check_classifies(self.config, top_k, batch_size)
         results: list[list[Prediction]] = []
-        chosen = self.preset if preset is None else as_preset(preset)
+        chosen = chosen_preset(self.weights, self.preset if preset is None else preset)
         for batch in batches(as_list(images), chosen, batch_size, self.config):
             for item in batch.failed:
                 raise item.error
@@ -184,12 +176,7 @@ class VGG:
 
     def top(self, probabilities: NDArray[np.float32], top_k: int) -> list[list[Prediction]]:
         """Return the ``top_k`` best classes of every row of ``probabilities`` [N,classes]."""
-        order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        labels = self.labels or tuple(str(i) for i in range(probabilities.shape[1]))
-        return [
-            [Prediction(labels[i], int(i), float(row[i])) for i in best]
-            for row, best in zip(probabilities, order, strict=True)
-        ]
+        return top_classes(probabilities, self.labels, top_k)
 
     def memory(self, shape: Sequence[int], dtype: Any = None) -> Memory:
         """Return the device memory, in bytes, that a call with x of ``shape`` [N,H,W,3] needs.
@@ -207,6 +194,8 @@ class VGG:
         ``ValueError`` are as for :meth:`memory`. Waits for the GPU. Raises ``MemoryError`` if the
         memory does not fit.
         """
+        if self.activation not in (None, "softmax"):
+            raise ValueError(f"capture: expected logits or a softmax, got a {self.activation}")
         return self._planned("capture").capture(shape, dtype, self._result)
 
     def to_onnx(self, path: str | Path, *, size: int | tuple[int, int] | None = None) -> None:
@@ -217,7 +206,7 @@ class VGG:
 
     def summary(self, size: int | tuple[int, int] | None = None) -> str:
         """Return the table of layers for images of ``size``; see :func:`vgg_cuda.summary.rows`."""
-        return summary_table(self.config, size, self.activation)
+        return summary_table(self.config, size or self.weights.natural_size, self.activation)
 
     def __repr__(self) -> str:
         about = f"{self.config.num_classes or 'no'} classes, {self.dtype} on {self.device}"
@@ -225,8 +214,12 @@ class VGG:
 
     @property
     def _result(self) -> str:
-        """The tap that a call returns."""
-        return "prob" if self.activation else self.config.last
+        """The tap that kernels compute for a call."""
+        return "prob" if self.activation == "softmax" else self.config.last
+
+    def _activated(self, y: Any) -> Any:
+        """Apply the last activation to what kernels have computed, unless they compute it."""
+        return y if self.activation in (None, "softmax") else activated(y, self.activation)
 
     def _flat(self, y: Any) -> Any:
         """Flatten a spatial result to [N,features] if the network ends in a flatten layer."""
@@ -244,6 +237,14 @@ class VGG:
         """Return the tensors at canonical ``taps``, of the same array kind as x."""
         with callers_stream(x, "x"):
             x, restore = check_images(x, layout, self._backend, self.config)
+            if x.dtype == np.uint8:
+                warn_if_assumed(self.weights)
             if check_range and x.dtype != np.uint8 and self.config.in_channels == IN_CHANNELS:
                 self.preset.check_range(x, stacklevel=4)  # the caller of the model
-            return {tap: restore(y) for tap, y in self._run(x, layout, set(taps)).items()}
+            last = self.config.last if self.activation == "sigmoid" else "prob"
+            sources = {tap: last if tap == "prob" else tap for tap in taps}
+            found = self._run(x, layout, set(sources.values()))
+            tensors = {tap: restore(found[source]) for tap, source in sources.items()}
+            if "prob" in tensors and last != "prob":
+                tensors["prob"] = activated(tensors["prob"], "sigmoid")
+            return tensors

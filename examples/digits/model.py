@@ -84,7 +84,9 @@ def export(net: DigitsNet) -> Weights:
     for layer, linear in zip(net.config.dense, linears, strict=True):
         tensors[f"{layer.name}.weight"] = _host(linear.weight)
         tensors[f"{layer.name}.bias"] = _host(linear.bias)
-    return Weights(net.config, tensors, preset=PRESET, labels=LABELS, source="digits")
+    return Weights(
+        net.config, tensors, preset=PRESET, labels=LABELS, source="digits", preset_stated=True
+    )
 
 
 def _host(tensor: Tensor) -> np.ndarray:

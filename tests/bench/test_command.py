@@ -375,5 +375,5 @@ def test_fixed_size_networks_use_their_size(tmp_path: Path) -> None:
     assert found.size is None
     (row,) = Suite(found, Interruption(), start=locally([])).run().results
     assert row.status == "ok", row.reason
-    with pytest.raises(ValueError, match=r"--size: .*expected H = 64 and W = 32"):
+    with pytest.raises(ValueError, match=r"--size: .*expected H from 64 to 95 and W from 32"):
         asked(tmp_path, network=tiny_file(tmp_path, config))

@@ -13,6 +13,7 @@ LAYERS = (
         "_C",
         "files",
         "text",
+        "activations",
         "arrays",
         "configs",
         "layers",
@@ -25,7 +26,7 @@ LAYERS = (
     {"images", "weights"},
     {"reference", "backends"},
     {"ops", "forward", "tuning"},
-    {"vgg"},
+    {"vgg", "predictions"},
     {"interop", "verification", "planning", "bench", "selftest"},
     {"", "cli", "__main__"},  # "" is vgg_cuda/__init__.py, which exports what users import
 )

@@ -23,6 +23,7 @@ from vgg_cuda.cli.batch_jobs import FeatureSink
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import Config
 from vgg_cuda.images.batches import open_image
+from vgg_cuda.images.presets import PRESETS
 from vgg_cuda.weights import he_weights, load_weights, save
 
 RUNNER = CliRunner()
@@ -313,8 +314,12 @@ def test_networks_without_three_channels_are_refused(
 
 def test_images_of_a_wrong_size_are_skipped(unusual: dict[str, Path], pictures: list[Path]) -> None:
     small = ["--weights", unusual["small"]]
-    result = run("classify", pictures[0], *small, "--preset", "keras")
+    assert run("classify", pictures[0], *small, "--preset", "keras").exit_code == 0
+    result = run("classify", *pictures, *small, "--size", 10)
+    assert "--size: expected H from 8 to 9 and W from 8 to 9" in result.stderr
+    (own := pictures[0].with_name("own.json")).write_text(json.dumps(PRESETS["keras"].to_dict()))
+    result = run("classify", pictures[0], *small, "--preset", own)
     assert result.exit_code == 3
-    assert "after preset 'keras': expected H = 8 and W = 8" in result.stderr
+    assert "after preset 'keras': expected H from 8 to 9 and W from 8 to 9" in result.stderr
     assert run("verify", *small).exit_code == 0
-    assert "expected H = 8 and W = 8" in run("verify", *small, "--size", 9).stderr
+    assert "expected H from 8 to 9" in run("verify", *small, "--size", 10).stderr

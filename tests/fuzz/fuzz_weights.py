@@ -31,7 +31,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from support.memory import peak_kib, reset_peak
 from support.torch_vgg import TimmVGG, TorchVGG
 
-from vgg_cuda.weights import HeadDroppedWarning, WeightsError, load_weights
+from vgg_cuda.weights import (
+    AssumedWarning,
+    DroppedWarning,
+    HeadDroppedWarning,
+    WeightsError,
+    load_weights,
+)
 from vgg_cuda.weights.metadata import KEY
 
 MEMORY_KIB = 100_000
@@ -43,6 +49,7 @@ TOKENS = (
     b"features.", b"classifier.", b"pre_logits.fc1.", b"head.fc.", b"conv1_1.", b"fc6.", b"weight",
     b"bias", b"running_var", b"module.", b"state_dict", b"F32", b"BF16", b"F64", b"I64", b"U8",
     b"data_offsets", b"shape", b"__metadata__", b"vgg_cuda", b"labels", b"preset", b"NaN", b"null",
+    b"state_dict_ema", b"backbone.", b"0.",
     b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06", b"data.pkl", b"byteorder", b"cuda:0",
     b"FloatStorage", b"HalfStorage", b"_rebuild_tensor_v2", b"_rebuild_parameter", b"OrderedDict",
     b"cposix\nsystem\n", b"c__builtin__\neval\n", b"\x80\x02", b"\x8a\x0a", b"\x85R", b"\x86R",
@@ -143,7 +150,8 @@ def check(data: bytes, path: Path) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warnings.simplefilter("ignore", HeadDroppedWarning)
+            for expected in (AssumedWarning, DroppedWarning, HeadDroppedWarning):
+                warnings.simplefilter("ignore", expected)
             load_weights(path)
     except WeightsError as error:
         if "\n" in str(error) or len(str(error)) > 2000:

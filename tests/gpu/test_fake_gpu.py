@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +27,7 @@ from support.kernel_reference import draw
 
 from vgg_cuda import VGG, ops
 from vgg_cuda.backends import DeviceError, cuda, get_backend, recording
+from vgg_cuda.images.normalization import Normalization
 from vgg_cuda.weights import load_weights
 
 pytestmark = pytest.mark.emulator
@@ -45,6 +47,9 @@ def on(index: int, x: np.ndarray) -> Any:
 
 X = draw((2, 6, 6, 16), "float16")
 W, BIAS = draw((8, 3, 3, 16), "float16", 0.1, seed=1), draw((8,), "float32", seed=2)
+
+
+DEVICES = (("cuda:1", None), ("emulator", "sm_86"))
 
 
 def same(y: Any, expected: np.ndarray) -> bool:
@@ -322,3 +327,18 @@ def test_model_on_a_gpu(log: Log) -> None:
     with pytest.raises(TypeError, match="the model is on emulator"):
         emulated(on(0, x))
     assert VGG(weights).device == "cuda:0"  # "auto"
+
+
+def test_input_layers_run_on_the_gpu_of_x(log: Log) -> None:
+    own = Normalization((0.5, 1.0, 2.0), (0.1, -0.2, 0.3), reverse=True)
+    weights = replace(load_weights("digits"), normalization=own)
+    model, emulated = (VGG(weights, device=d, arch=a) for d, a in DEVICES)
+    for dtype in ("float32", "float16"):
+        x = draw((3, 32, 32, 3), dtype)
+        expected = emulated(x)
+        for given, layout in ((x, "NHWC"), (np.ascontiguousarray(x.transpose(0, 3, 1, 2)), "NCHW")):
+            before = log.synchronized
+            y = model(on(1, given), layout=layout)
+            assert (type(y), y.gpu, log.synchronized) == (ndarray, 1, before)
+            assert same(y, expected)
+            assert same(model(given, layout=layout), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from support.tolerance import relative_l2
 from vgg_cuda import VGG
 from vgg_cuda.backends import recording
 from vgg_cuda.configs import Config
+from vgg_cuda.images.normalization import Normalization
 from vgg_cuda.weights import he_weights
 
 pytestmark = pytest.mark.gpu
@@ -53,6 +55,19 @@ def test_graph_repeats_the_call(cupy: Any, model: VGG) -> None:
             y = graph()
         stream.synchronize()
         assert bits(cupy, y) == expected
+
+
+def test_input_layers_of_calls_and_graphs(cupy: Any) -> None:
+    own = Normalization((1 / 64, 1 / 32, 1 / 16), (-2.0, -1.0, -3.0), reverse=True)
+    model = VGG(replace(he_weights(SMALL, 3), normalization=own), device="cuda", dtype="float32")
+    pixels = draw(SHAPE, "uint8")
+    x = pixels.astype(np.float32)
+    plain = VGG(he_weights(SMALL, 3), device="cuda", dtype="float32")
+    expected = plain(own(x))
+    assert relative_l2(model(x), expected) < 1e-6
+    on_device = cupy.asarray(x)
+    assert relative_l2(cupy.asnumpy(model(on_device)), expected) < 1e-6
+    assert relative_l2(cupy.asnumpy(model.capture(SHAPE, "float32")(on_device)), expected) < 1e-6
 
 
 def test_graph_of_pixels_and_pytorch(cupy: Any, model: VGG) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vgg_cuda.images.decode import ImageError
-from vgg_cuda.images.presets import PRESETS, RESAMPLE, Preset, get_preset
+from vgg_cuda.images.presets import PRESETS, RESAMPLE, Preset, as_preset, get_preset
 from vgg_cuda.images.resample import PANORAMA, resized_window
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -85,6 +87,16 @@ def keras_recipe(image: Image.Image) -> np.ndarray:
     return caffe_mode(np.asarray(image.resize((224, 224), Image.Resampling.NEAREST)))
 
 
+def loaded(image: Image.Image) -> np.ndarray:
+    """keras.utils.load_img(target_size=(224, 224)), as float32."""
+    return np.asarray(image.resize((224, 224), Image.Resampling.NEAREST)).astype(np.float32)
+
+
+def tf_mode(pixels: np.ndarray) -> np.ndarray:
+    """keras.applications.imagenet_utils.preprocess_input(mode="tf"), rounded to float32 once."""
+    return (pixels.astype(np.float64) / 127.5 - 1).astype(np.float32)
+
+
 RECIPES = {
     "torchvision": lambda image: torchvision_recipe(image, *IMAGENET),
     "timm": lambda image: torchvision_recipe(image, *IMAGENET),  # floor(224 / 0.875) is 256
@@ -92,6 +104,9 @@ RECIPES = {
     "caffe": lambda image: caffe_mode(center_crop(np.asarray(resize_shorter(image, 256)), 224)),
     "features": lambda image: torchvision_recipe(image, *FEATURES),
     "lpips": lpips_recipe,
+    "unit": lambda image: loaded(image) / np.float32(255),
+    "tf": lambda image: tf_mode(loaded(image)),
+    "pixels": loaded,
 }
 
 
@@ -224,10 +239,34 @@ def test_preset_orders_channels_and_sizes() -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_survive_json(name: str) -> None:
     values = json.loads(json.dumps(PRESETS[name].to_dict()))
-    assert ("center" in values) == (name == "lpips")  # older files have no center
+    assert ("center" in values) == (name in ("lpips", "tf"))  # older files have no center
     assert Preset.from_dict(values) == PRESETS[name]
 
 
 def test_unknown_presets_list_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="expected one of torchvision, timm, keras, caffe"):
         get_preset("tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "expected"),
+    [
+        ("torchvision", (64, 64), (73, 64)),
+        ("torchvision", (64, 96), ((64, 96), None)),
+        ("torchvision", None, (256, 224)),
+        ("unit", (64, 96), ((64, 96), None)),
+        ("lpips", (64, 64), (None, None)),
+    ],
+)
+def test_named_presets_adapt_to_a_size(name: str, size: Any, expected: Any) -> None:
+    preset = as_preset(name, size)
+    assert (preset.resize, preset.crop) == expected
+    assert preset == replace(PRESETS[name], resize=preset.resize, crop=preset.crop)
+
+
+def test_crops_may_be_oblong() -> None:
+    image = picture(60, 50)
+    x = Preset("x", 40, (30, 44), divisor=1.0, mean=(0.0,) * 3, std=(1.0,) * 3)(image)
+    assert x.shape == (30, 44, 3)
+    whole = np.asarray(resize_shorter(image, 40))
+    np.testing.assert_array_equal(x, whole[5:35, 2:46])

@@ -58,6 +58,26 @@ SEQUENTIALS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: sequential(block(3, 8), nn.Flatten(), nn.Linear(8 * 16, 5), nn.Softmax(dim=-1)),
         (3, 3, 8, 8),
     ),
+    "sigmoid": (
+        lambda: sequential(block(3, 8), nn.Flatten(), nn.Linear(8 * 16, 5), nn.Sigmoid()),
+        (3, 3, 8, 8),
+    ),
+    "log-softmax": (
+        lambda: sequential(block(3, 8), nn.Flatten(), nn.Linear(8 * 16, 5), nn.LogSoftmax(dim=1)),
+        (3, 3, 8, 8),
+    ),
+    "batch norm after a ReLU": (
+        lambda: sequential(
+            block(3, 8),
+            nn.BatchNorm2d(8),
+            nn.Flatten(),
+            nn.Linear(8 * 16, 5),
+            nn.ReLU(),
+            nn.BatchNorm1d(5),
+            nn.Linear(5, 4),
+        ),
+        (3, 3, 8, 8),
+    ),
     "flatten, not square": (
         lambda: sequential(
             block(3, 8), nn.Flatten(), nn.Linear(8 * 24, 9), nn.ReLU(), nn.Linear(9, 4)

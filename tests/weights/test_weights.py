@@ -124,7 +124,7 @@ METADATA = [
     ('{"preset": {"name": "x", "mean": 3}}', "preset"),
     ('{"preset": {"name": "x", "std": [1, 1, 1e999]}}', "out of range"),
     ('{"preset": {"name": "x", "divisor": [255.0]}}', "divisor"),
-    ('{"activation": "tanh"}', "expected 'softmax'"),
+    ('{"activation": "tanh"}', "expected one of softmax, sigmoid"),
     ('{"preset": {"name": "x", "crop": -1}}', "expected sizes"),
     ('{"preset": {"name": "x", "zoom": 2}}', "expected an object with a name"),
     ('{"preset": {"name": "x", "std": [0, 1, 1]}}', "std: expected 3 numbers, none of them 0"),
@@ -133,7 +133,7 @@ METADATA = [
     ('{"preset": {"name": "x", "divisor": 1e-320}}', "divisor: expected a number"),
     ('{"preset": {"name": "x", "mean": [1e300, 0, 0]}}', "expected numbers"),
     ('{"preset": 7}', "expected an object with a name"),
-    ('{"version": 3}', "upgrade vgg_cuda"),
+    ('{"version": 4}', "upgrade vgg_cuda"),
 ]
 
 

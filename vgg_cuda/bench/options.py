@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from ..backends import get_backend
 from ..configs import CONFIGS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
-from ..images.presets import PRESETS
 from ..weights import he_weights, load_weights
 from .layers import network_layers, parse_shape, selected
 from .measure import Timeouts
@@ -31,7 +30,6 @@ DEFAULT_PEERS: dict[Kind, tuple[str, ...]] = {
     "model": ("torch", "onnxruntime"), "kernel": ("torch",), "profile": (),
 }  # fmt: skip
 MIN_BUDGET_S = 1.0  # no work is started with less time left
-DEFAULT_SIZE = 224  # if neither the network nor its preset has a size
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ def _network(name: str) -> tuple[Config, Weights | None]:
     """
     if name in CONFIGS:
         return get_config(name), None
-    weights = replace(load_weights(name), activation=None)
+    weights = replace(load_weights(name), activation=None, normalization=None)
     return weights.config, weights
 
 
@@ -165,9 +163,9 @@ def _network_works(
 
 
 def _size(options: Options, config: Config, weights: Weights | None) -> tuple[int, int]:
-    preset = weights.preset if weights is not None else PRESETS["torchvision"]
-    size = options.size or config.input_size or preset.crop or preset.resize or DEFAULT_SIZE
-    return size if isinstance(size, tuple) else (size, size)
+    if options.size is not None:
+        return options.size, options.size
+    return config.natural_size if weights is None else weights.natural_size
 
 
 def _shape_works(options: Options) -> list[Work]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -20,7 +20,8 @@ NetworkName = Annotated[
 WeightsName = Annotated[str, typer.Option(help="digits, imagenet or a weights file.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
 Size = Annotated[
-    int | None, typer.Option(min=1, help="Side of the input images; default: the network's or 224.")
+    int | None,
+    typer.Option(min=1, help="Side of the input images; default: the network's or preset's."),
 ]
 Uint8 = Annotated[
     bool, typer.Option("--uint8", help="Normalize uint8 pixels inside the first convolution.")
@@ -36,17 +37,23 @@ Arch = Annotated[
         help="GPU to plan kernels for, such as sm_80; default: VGG_CUDA_ARCH or the device's."
     ),
 ]
-PresetName = Annotated[
-    str | None,
-    typer.Option(
-        "--preset", help="Preprocessing, such as torchvision or keras; default: as trained."
-    ),
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option("--labels", help="Class names: a .txt file, one per line, or a .json file."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first image that fails.")]
 
 
-def network_named(name: str, num_classes: int) -> tuple[Config, str | None]:
-    """Return the configuration and the output activation of a network name or a weights file.
+class Named(NamedTuple):
+    """A network without its weights: ``size`` is the default height and width of images."""
+
+    config: Config
+    activation: str | None
+    size: tuple[int, int]
+
+
+def network_named(name: str, num_classes: int) -> Named:
+    """Return the network with a name or in a weights file.
 
     ``num_classes`` applies to the published networks only.
     """
@@ -54,7 +61,8 @@ def network_named(name: str, num_classes: int) -> tuple[Config, str | None]:
     from ..weights import load_weights
 
     if name in CONFIGS:
-        return get_config(name, num_classes=num_classes), None
+        config = get_config(name, num_classes=num_classes)
+        return Named(config, None, config.natural_size)
     is_shipped = name == "digits" or name.partition(":")[0] == "imagenet"
     if not is_shipped and not Path(name).exists():
         fail(
@@ -62,4 +70,4 @@ def network_named(name: str, num_classes: int) -> tuple[Config, str | None]:
             f"weights file, got {name!r}"
         )
     weights = load_weights(name)
-    return weights.config, weights.activation
+    return Named(weights.config, weights.activation, weights.natural_size)

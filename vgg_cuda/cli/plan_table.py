@@ -90,11 +90,12 @@ def plan(
             from ..planning import plan_network
         except ImportError:
             raise DeviceError(WITHOUT_EXTENSION) from None
-        config, _ = network_named(network, 1000)
+        named = network_named(network, 1000)
         choices = Choices(device, arch) if tuned else None
         images = "float32" if choices is None else choices.image_dtype(dtype)
         found = plan_network(
-            config, batch=batch, size=size, dtype=dtype, x_dtype="uint8" if pixels else images,
+            named.config, batch=batch, size=size or named.size, dtype=dtype,
+            x_dtype="uint8" if pixels else images,
             arch=_arch(arch) if choices is None else choices.arch,
             planner=None if choices is None else choices.planner,
         )  # fmt: skip

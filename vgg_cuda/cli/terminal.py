@@ -48,6 +48,11 @@ def system_errors() -> Iterator[None]:
         fail(f"not enough memory: {error}")
 
 
+def notice(message: str) -> None:
+    """Print a message on one line of standard error."""
+    typer.echo(plain(message), err=True)
+
+
 def skip(record: dict[str, Any], strict: bool) -> None:
     """Print which image was skipped and why; exit with code 2 if ``strict``."""
     if strict:

@@ -70,8 +70,9 @@ def _tune(
     network = pack(weights, backend, dtype)
     backend.synchronize()
     found = []
+    sides = weights.natural_size if size is None else (size, size)
     for n in batches:
-        rows = _rows(backend, network, entries, n, size, pixels)
+        rows = _rows(backend, network, entries, n, sides, pixels)
         if as_json:
             found.append({"batch": n, "layers": as_dict(rows)})
         else:
@@ -96,16 +97,16 @@ def _tune(
 
 
 def _rows(
-    backend: Any, network: Any, entries: Any, n: int, size: int | None, pixels: bool
+    backend: Any, network: Any, entries: Any, n: int, sides: tuple[int, int], pixels: bool
 ) -> list[Row]:
-    """Plan a forward of n images, which measures what is missing; return its rows."""
+    """Plan a forward of n images of ``sides``, which measures what is missing; return its rows."""
     from ..backends.operations import Spec
     from ..forward.plan import plan_forward
     from ..tuning import TunedPlanner, Tuner, meter_for
     from ..tuning.report import Rows
 
     config = network.config
-    h, w = config.natural_size if size is None else (size, size)
+    h, w = sides
     x_dtype = "uint8" if pixels else image_dtype(backend, network.dtype)
     x_dtype = x_dtype if config.in_channels == IN_CHANNELS else numpy_dtype(network.dtype).name
     rows = Rows({**network.convs, **network.dense})
@@ -157,8 +158,8 @@ def kernel_backend(device: str, arch: str | None) -> KernelBackend:
 
 def _weights(network: str, size: int | None, n: int, pixels: bool) -> Weights:
     """Return the weights of a network, random for a published one, after all checks."""
-    config, _ = network_named(network, 1000)
-    h, w = config.natural_size if size is None else (size, size)
+    config, _, natural_size = network_named(network, 1000)
+    h, w = natural_size if size is None else (size, size)
     if wrong := config.wrong_size(h, w):
         fail(f"--size: {wrong}")
     if n * h * w > MAX_PIXELS:

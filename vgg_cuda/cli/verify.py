@@ -24,7 +24,7 @@ from ..images.presets import Preset
 from ..text import plain
 from ..verification.report import Verification
 from ..vgg import VGG
-from ..weights import Weights, he_weights, load_weights
+from ..weights import he_weights, load_weights
 from .options import Arch, Device, Dtype, Json, Uint8
 from .terminal import BAD_RESULT, system_errors, user_errors
 
@@ -46,7 +46,7 @@ def run(
     check_dtype(get_backend(device, arch), dtype)  # before weights are read, which takes time
     source = load_weights(weights or "digits") if config is None else he_weights(config, seed)
     config, preset = source.config, source.preset
-    sides = _natural_size(source) if size is None else (size, size)
+    sides = source.natural_size if size is None else (size, size)
     if not found and (wrong := config.wrong_size(*sides)):
         raise ValueError(f"--size: {wrong}")
     if (found or pixels) and config.in_channels != IN_CHANNELS:
@@ -97,12 +97,6 @@ def described(description: dict[str, Any], found: Verification) -> str:
     return plain(f"{description['weights']}: {found.dtype} on {device}; {images}, {x_dtype}")
 
 
-def _natural_size(weights: Weights) -> tuple[int, int]:
-    config, preset = weights.config, weights.preset
-    size = config.input_size or preset.crop or preset.resize or config.natural_size
-    return size if isinstance(size, tuple) else (size, size)
-
-
 def _pixels(
     paths: Sequence[Path], preset: Preset, batch_size: int, config: Config
 ) -> Iterator[NDArray[np.uint8]]:
@@ -146,7 +140,8 @@ def verify(
         str | None, typer.Option(help="Random weights of vgg11, vgg13, vgg16 or vgg19 instead.")
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of random images; default: the network's or 224.")
+        int | None,
+        typer.Option(help="Side of random images; default: the network's or preset's."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random images and weights.")] = 0,
     batch_size: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -24,28 +25,36 @@ class CapturedForward:
     it from several threads or streams at once.
     """
 
-    def __init__(self, network: Network, forward: Forward, x: Spec, tap: str) -> None:
+    def __init__(
+        self, network: Network, forward: Forward, x: Spec, tap: str, inner: Spec | None = None
+    ) -> None:
+        """Capture ``forward`` of x, or of ``inner``: x after the network's input layers."""
         backend: Any = network.backend
         on = self._on = cast(KernelBackend, backend)
+        extra = 0 if inner is None else inner.nbytes
         self._memory = memory(network, x, forward)
+        self._memory = replace(self._memory, arena=self._memory.arena + extra)
         held = self._memory.total - self._memory.weights
         uses = [f"{format_bytes(held)} for its arrays"]
         with on.active():
             with on.reserving(f"a graph of {list(x.shape)}", held, uses):
                 self._x: Array = on.new_array(x.shape, x.dtype)
+                images = self._x if inner is None else on.new_array(inner.shape, inner.dtype)
                 arena = on.new_array((forward.arena_bytes,), "uint8")
                 y = forward.result_specs()[tap]
                 results = {tap: on.new_array(y.shape, y.dtype)}
             self._x[...] = 0
             flat = network.config.flat and len(y.shape) == 4
             self._y: Array = results[tap].reshape(len(results[tap]), -1) if flat else results[tap]
-        images = self._x
+        given, normalization = self._x, network.normalization
 
         def run() -> None:
+            if inner is not None and normalization is not None:
+                normalization.into(given, images)
             forward.run(on, images, arena, results)
 
         self._launch = on.capture(run)
-        self._alive = network, arena, images, results  # the graph holds only addresses
+        self._alive = network, arena, given, images, results  # the graph holds only addresses
 
     @property
     def x(self) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from ..backends import Array
 from . import max_images
 from .graph import Network, collect
-from .inputs import batch_on
+from .inputs import batch_on, normalized
 
 
 class Eager:
@@ -48,7 +48,8 @@ class EagerRunner:
         n, step = x.shape[0], max_images(on.batch_limit, x.shape, layout)
         parts = []
         for i in range(0, max(n, 1), step):
-            part = batch_on(on, x[i : i + step], layout, dtype)
+            part = normalized(self._network.normalization, x[i : i + step], layout)
+            part = batch_on(on, part, layout, dtype)
             with on.session():
                 parts.append(collect(self._network, Eager(self._network), part, wanted))
         if len(parts) == 1:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..backends import Backend, PackedConv3x3, PackedLinear
 from ..configs import IN_CHANNELS, Config, Conv, Dense, Pool
+from ..images.normalization import Normalization
 from ..images.presets import Preset
 from ..ops.packing import pack_conv3x3, pack_linear
 from ..weights import Weights
@@ -16,7 +17,10 @@ from ..weights import Weights
 
 @dataclass(frozen=True)
 class Network:
-    """A network whose layers are packed for a backend, by name."""
+    """A network whose layers are packed for a backend, by name.
+
+    ``preset`` normalizes uint8 pixels, ``normalization`` all other inputs.
+    """
 
     config: Config
     backend: Backend
@@ -24,6 +28,7 @@ class Network:
     convs: dict[str, PackedConv3x3]
     dense: dict[str, PackedLinear]
     preset: Preset
+    normalization: Normalization | None = None
 
 
 def pack(weights: Weights, backend: Backend, dtype: str) -> Network:
@@ -35,7 +40,8 @@ def pack(weights: Weights, backend: Backend, dtype: str) -> Network:
 
     convs = {c.name: pack_conv3x3(backend, *parameters(c), dtype=dtype) for c in config.convs}
     dense = {d.name: pack_linear(backend, *parameters(d), dtype=dtype) for d in config.dense}
-    return Network(config, backend, dtype, convs, dense, weights.preset)
+    preset, normalization = weights.pixel_preset, weights.normalization
+    return Network(config, backend, dtype, convs, dense, preset, normalization)
 
 
 class Tensor(Protocol):

@@ -12,6 +12,7 @@ from .. import ops
 from ..arrays import Restore, describe, dtype_name, is_cupy, numpy_dtype, require_float, unwrap
 from ..backends import Array, Backend
 from ..configs import IN_CHANNELS, Config
+from ..images.normalization import Normalization
 
 MAX_PIXELS = 2**31 - 1025  # of a batch; kernels count pixels in int32
 
@@ -77,6 +78,16 @@ def check_image_spec(
         known = " or ".join(dict.fromkeys(dtypes))
         raise ValueError(f"{what}: dtype: expected {known}, got {name}")
     return sizes, name
+
+
+def normalized(normalization: Normalization | None, x: Array, layout: str) -> Array:
+    """Return images x in ``layout`` after a network's input layers; uint8 pixels are unchanged.
+
+    The result is float32, on the device of x.
+    """
+    if normalization is None or x.dtype == np.uint8:
+        return x
+    return normalization(x, layout.index("C"))
 
 
 def batch_on(backend: Backend, x: Array, layout: str, dtype: str) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence, Set
 from functools import lru_cache, partial
@@ -18,7 +19,7 @@ from ..text import format_bytes
 from . import max_images
 from .captured import CapturedForward
 from .graph import Network
-from .inputs import batch_on, check_image_spec
+from .inputs import batch_on, check_image_spec, normalized
 from .plan import Forward, Memory, memory, plan_forward
 
 
@@ -92,7 +93,11 @@ class PlannedRunner:
 
         def work() -> CapturedForward:
             x, forward = self._planned(shape, dtype, tap, "capture")
-            return CapturedForward(self._network, forward, x, tap)
+            if self._network.normalization is None or x.dtype == "uint8":
+                return CapturedForward(self._network, forward, x, tap)
+            inner = Spec(x.shape, self._image_dtype(np.empty(0, np.float32)))
+            forward = self.plan(inner, frozenset([tap]))
+            return CapturedForward(self._network, forward, x, tap, inner)
 
         return self._on.with_fallback(work)
 
@@ -107,6 +112,8 @@ class PlannedRunner:
 
     def _part(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
         on = self._on
+        with on.active():
+            x = normalized(self._network.normalization, x, layout)
         x = batch_on(on, x, layout, self._network.dtype)
         with on.active():
             return on.with_fallback(lambda: self._run(x, wanted))
@@ -139,8 +146,10 @@ class PlannedRunner:
         return Spec((n, height, width, self._network.config.in_channels), self._image_dtype(x))
 
     def _image_dtype(self, x: Array) -> str:
-        """Return the dtype of images x on the device."""
+        """Return the dtype of images x on the device, after the network's input layers."""
         own = self._network.dtype
+        if self._network.normalization is not None and x.dtype != np.uint8:
+            x = np.empty(0, np.float32)
         images = self._network.config.in_channels == IN_CHANNELS
         return self._on.image_dtype(x, own) if images else numpy_dtype(own).name
 
@@ -152,6 +161,8 @@ class PlannedRunner:
             spec = self._spec(x, layout, part)
             forward = self._estimated(spec, wanted)
             copied = 0 if _is_read_in_place(x, layout, spec.dtype) else spec.nbytes
+            if self._network.normalization is not None and is_cupy(x) and x.dtype != np.uint8:
+                copied += 4 * math.prod(spec.shape)  # the normalized images, in float32
             results = forward.result_bytes
             if part < n and is_cupy(x):
                 results += -(-forward.result_bytes * n // part)

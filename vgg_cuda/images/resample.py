@@ -42,11 +42,14 @@ def crop_offset(length: int, crop: int) -> int:
     return round((length - crop) / 2) if length >= crop else -((crop - length) // 2)
 
 
-def is_panorama(source: tuple[int, int], size: tuple[int, int], crop: int) -> bool:
-    """Return whether the resized image is far larger than its crop, and larger than the source."""
+def is_panorama(source: tuple[int, int], size: tuple[int, int], crop: tuple[int, int]) -> bool:
+    """Return whether the resized image is far larger than its crop, and larger than the source.
+
+    Sizes are (width, height).
+    """
     pixels = size[0] * size[1]
     larger = pixels > source[0] * source[1] and size[1] >= source[1]
-    return larger and pixels > PANORAMA * crop**2
+    return larger and pixels > PANORAMA * crop[0] * crop[1]
 
 
 def crop_window(length: int, crop: int) -> tuple[int, int]:

@@ -10,16 +10,25 @@ from typing import Any, cast
 import numpy as np
 
 from ..backends import get_backend
+from ..images.presets import Preset
 from ..text import one_line
 from ..vgg import VGG
 from ..weights.canonical import Array, Weights, WeightsError
 from ..weights.chain.layers import UnsupportedError
-from ..weights.keras.chain import ADD, translate
+from ..weights.keras.chain import LAYERS, translate
 from ..weights.keras.graph import KerasLayer, layers_of
+from ..weights.keras.stores import COUNT
+from ..weights.stated import Labels, with_stated
 
 
 def from_keras(
-    model: Any, *, device: str = "auto", dtype: str | None = None, arch: str | None = None
+    model: Any,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    arch: str | None = None,
+    preset: str | Preset | None = None,
+    labels: Labels | None = None,
 ) -> VGG:
     """Return the network of a Keras 3 model: it predicts like ``model.predict``.
 
@@ -33,16 +42,20 @@ def from_keras(
     "mixed_float16" and "mixed_bfloat16") are computed in float32, or in ``dtype``, so results
     differ from Keras' by its rounding.
 
-    ``preset`` affects ``classify`` and uint8 pixels only. It is "keras" for models with the names
-    of ``keras.applications``, "pixels" (0 to 255) for models that begin with
-    ``Rescaling(1 / 255)``, and "scaled" (0 to 1) for all others.
+    Input layers that act on each channel alone (``Rescaling``, ``Normalization``, batch norms,
+    ``keras.applications``' ``preprocess_input(x)`` and other arithmetic on ``keras.Input``) remain
+    part of the model: a call takes what ``model.predict`` takes. ``preset`` affects ``classify``
+    and uint8 pixels only. It is "pixels" (0 to 255) for models whose input layers scale pixels.
+    Otherwise it is an assumption: "keras" for models with the names of ``keras.applications``,
+    "unit" (0 to 1) for all others.
 
-    ``device``, ``dtype`` and ``arch`` are as in :meth:`VGG.load`. Raises ``TypeError`` for other
-    objects and ``UnsupportedError`` (a ``ValueError``), which names the layer and the reason, for
-    models that this package cannot run.
+    ``device``, ``dtype``, ``arch``, ``preset`` and ``labels`` are as in :meth:`VGG.load`. Raises
+    ``TypeError`` for other objects and ``UnsupportedError`` (a ``ValueError``), which names the
+    layer and the reason, for models that this package cannot run.
     """
     get_backend(device, arch)  # report a missing device before all weights are copied
-    return VGG(weights_of(model), device=device, dtype=dtype, arch=arch)
+    weights = with_stated(weights_of(model), preset, labels)
+    return VGG(weights, device=device, dtype=dtype, arch=arch)
 
 
 def weights_of(model: Any) -> Weights:
@@ -70,7 +83,7 @@ def weights_of(model: Any) -> Weights:
     layers = layers_of(_config(model, source), source)
     live = Live(keras, model, source)
     for layer in layers:
-        if layer.kind in ADD:  # other layers are ignored or refused by their class
+        if layer.kind in LAYERS:  # other layers are ignored or refused by their class
             live.check(layer)
     return translate(layers, model.inputs[0].shape, live, source)
 
@@ -99,6 +112,8 @@ class Live:
         found = self._layer(layer)
         arrays = []
         for name in names:
+            if name == COUNT:
+                continue
             value = getattr(found, name, None)
             if value is None:
                 raise WeightsError(f"{self._source}: {layer.name}: expected {name}, found none")

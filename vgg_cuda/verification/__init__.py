@@ -10,6 +10,7 @@ call, whose intermediate tensors share memory, and a CUDA graph must give the sa
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,9 @@ def verify(
     if x.dtype != np.uint8:
         require_float(x, "verify: x")
         x = x.astype(np.float32)
+    if model.activation not in (None, "softmax"):  # no kernel computes the others
+        model = copy.copy(model)
+        model.activation = None
     limit = max(1, MAX_IMAGES * 224 * 224 // max(1, x[0, ..., 0].size))
     total: Verification | None = None
     done = 0
@@ -85,9 +89,11 @@ def _verified(model: VGG, weights: Weights, x: NDArray[Any], graph: bool) -> Ver
     before: NDArray[Any] = x
     exact_before: NDArray[Any] = x.astype(np.float64)
     if x.dtype == np.uint8:
-        preset = model.preset
+        preset = weights.pixel_preset
         before = preset.normalize(x) if on_cpu else normalized(x, preset)
         exact_before = normalized_exactly(x, preset)
+    elif weights.normalization is not None:
+        before, exact_before = weights.normalization(x), weights.normalization.exactly(x)
     differs = _differs(model, x, taps[tap], plain, graph)
     rows = []
     for step, group in zip(found, groups, strict=True):

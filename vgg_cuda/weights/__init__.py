@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..images.preset_files import timm_preset_beside
 from ..text import listed
-from . import hub, native, pth, safetensors_file, timm, torchvision
+from . import hub, native, pth, safetensors_file, state_dict
 from .canonical import (
     Array,
     AssumedWarning,
+    DroppedWarning,
     HeadDroppedWarning,
     Weights,
     WeightsError,
     prefixed,
     shapes,
 )
+from .checkpoint import unwrap, warn_dropped
 from .he import he_weights
 from .keras import files as keras_files
 from .metadata import Stated, parse
 from .native import save
 from .onnx import file as onnx_file
 from .onnx.export import save_onnx
+from .state_names import may_match
 from .torchvision import save_torchvision
 
 __all__ = [
     "FORMATS",
     "AssumedWarning",
+    "DroppedWarning",
     "HeadDroppedWarning",
     "Weights",
     "WeightsError",
@@ -73,23 +79,26 @@ def load_weights(source: Source) -> Weights:
     - the path of a file in one of :data:`FORMATS`, detected from its content, not its name;
     - a mapping of tensors' names to arrays.
 
-    State dicts may be wrapped (``{"state_dict": …}``, ``{"model": …}``) and may come from
-    ``DataParallel``.
+    State dicts may be inside a checkpoint, and their names may have a prefix. An
+    :class:`AssumedWarning` lists what is assumed about the layers of a state dict, a
+    :class:`DroppedWarning` the tensors beside the network.
 
-    Files of this package state preset, labels and activation in a header. For other files, the
-    preset is "torchvision"; published networks of 1000 classes with torchvision's or timm's names
-    get ImageNet's labels, other networks none. A dense head that is all NaN, or that timm saved
-    without its last layer, is dropped with a :class:`HeadDroppedWarning`. A Keras model gets the
-    same preset as from ``from_keras``. A Keras file without a config does not say what its layers
-    compute: an :class:`AssumedWarning` names the assumptions (ReLUs, positions of pools, no
-    softmax, the epsilon of batch norms).
+    Files of this package state preset, labels and activation in a header, and timm's
+    ``config.json`` beside ``model.safetensors`` states a preset. For other files, "torchvision" is
+    assumed; published networks of 1000 classes with torchvision's or timm's names get ImageNet's
+    labels, other networks none. A dense head that is all NaN is dropped with a
+    :class:`HeadDroppedWarning`. A Keras model gets the same preset as from ``from_keras``. A Keras
+    file without a config does not say what its layers compute: an :class:`AssumedWarning` names
+    the assumptions (ReLUs, positions of pools, no softmax, the epsilon of batch norms).
 
     Raises ``FileNotFoundError`` for a missing file, :class:`WeightsError` for other networks and
     unreadable files, ``TypeError`` for another kind of source.
     """
     if isinstance(source, Mapping):
         with prefixed("weights"):
-            tensors = {str(name): _host(name, value) for name, value in pth.unwrap(source).items()}
+            values, others = unwrap(source)
+            tensors = {str(name): _host(name, value) for name, value in values.items()}
+        warn_dropped(others, "weights")
         with prefixed("arrays"):
             return _from_tensors(tensors, "arrays", Stated())
     if isinstance(source, Weights):
@@ -105,7 +114,7 @@ def load_weights(source: Source) -> Weights:
     if isinstance(source, str) and hub.matches(source):
         with prefixed(source):
             path = hub.download(source)
-        return _from_file(path, source)
+        return replace(_from_file(path, source), preset_stated=True)  # by definition of the name
     if not os.fspath(source):
         raise WeightsError("weights: expected a path or a name, got an empty string")
     path = Path(source)
@@ -131,13 +140,26 @@ def _from_file(path: Path, source: str) -> Weights:
             if keras_files.matches(path, head):
                 return keras_files.read(path, source)
             if pth.matches(head) and not safetensors_file.matches(head):
-                return _from_tensors(pth.read(path, _layout), source, Stated())
+                tensors, others = pth.read(path, _layout)
+                warn_dropped(others, source)
+                return _from_tensors(tensors, source, _stated_beside(path))
             if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
                 return onnx_file.read(path, source)
-            found, metadata = safetensors_file.read(path, _layout)
+            tensors, metadata = safetensors_file.read(path, _layout)
         except OSError as error:
             raise WeightsError(f"cannot be read: {error.strerror or error}") from error
-        return _from_tensors(dict(pth.unwrap(found)), source, parse(metadata))
+        stated = parse(metadata)
+        stated = stated if stated.present else _stated_beside(path)
+        return _from_tensors(tensors, source, stated)
+
+
+def _stated_beside(path: Path) -> Stated:
+    """Return what timm's config beside a file of weights states."""
+    try:
+        preset = timm_preset_beside(path)
+    except ValueError as error:
+        raise WeightsError(str(error)) from None
+    return Stated() if preset is None else Stated(preset=preset, preset_stated=True)
 
 
 def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
@@ -145,15 +167,18 @@ def _from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Wei
     for name, tensor in tensors.items():
         if tensor.dtype.kind not in "fiu" and tensor.dtype.name != "bfloat16":
             raise WeightsError(f"{listed([name])}: expected numbers, got dtype {tensor.dtype}")
-    return _layout(list(tensors)).from_tensors(tensors, source, stated)  # type: ignore[no-any-return]
+    layout = _layout(list(tensors))
+    if layout is native:
+        tensors = native.without_prefix(tensors)
+    return layout.from_tensors(tensors, source, stated)  # type: ignore[no-any-return]
 
 
 def _layout(names: list[str]) -> Any:
     """Return the module for these names. Raises :class:`WeightsError` for unknown names."""
-    names = list(pth.unwrap(dict.fromkeys(names)))
-    for layout in (native, timm, torchvision):
-        if layout.matches(names):
-            return layout
+    if native.prefix(names) is not None:
+        return native
+    if may_match(names):
+        return state_dict
     raise WeightsError(
         "expected the weights of a VGG, with conv1_1.weight (native) or features.0.weight "
         f"(torchvision, timm) among the tensors, got {listed(names, 4) or 'no tensors at all'}"

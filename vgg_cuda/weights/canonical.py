@@ -7,6 +7,8 @@ NHWC order; batch norms are folded. Names are ``conv1_1.weight``, ``conv1_1.bias
 from __future__ import annotations
 
 import importlib
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass
@@ -15,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import POOL_GRID, Config
+from ..activations import ACTIVATIONS
+from ..configs import IN_CHANNELS, POOL_GRID, Config
+from ..images.normalization import Normalization
 from ..images.presets import PRESETS, Preset
 from ..text import listed
 
@@ -43,16 +47,32 @@ class HeadDroppedWarning(UserWarning):
 
 
 class AssumedWarning(UserWarning):
-    """Warning that a file of weights only does not say what its layers compute."""
+    """Warning that weights do not state how images are preprocessed, or what layers compute."""
+
+
+class DroppedWarning(UserWarning):
+    """Warning that a file holds more than the network; the message names what is not used."""
+
+
+def warn_caller(text: str, category: type[Warning]) -> None:
+    """Issue a warning at the place outside of this package that called it."""
+    frame, level = sys._getframe(1).f_back, 3
+    package = __name__.partition(".")[0]
+    while frame and str(frame.f_globals.get("__name__")).partition(".")[0] == package:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
 
 
 @dataclass(frozen=True)
 class Weights:
     """Checked weights of one network, with the preset, labels and activation of their source.
 
-    ``activation`` is "softmax" if the source states it, else None; ``labels`` has a name per class,
-    or is None; ``preset`` says how images become inputs; ``source`` names the origin. ``names``
-    maps tensors to their names in the file, for messages. Raises :class:`WeightsError`.
+    ``activation`` follows the last layer ("softmax", "sigmoid", "log_softmax" or None); ``labels``
+    has a name per class, or is None; ``preset`` says how images become inputs, and
+    ``preset_stated`` whether the source or the user states it (otherwise it is an assumption);
+    ``source`` names the origin. ``normalization`` holds the network's own input layers: calls apply
+    it to their input. ``names`` maps tensors to their names in the file, for messages. Raises
+    :class:`WeightsError`.
     """
 
     config: Config
@@ -61,6 +81,8 @@ class Weights:
     labels: tuple[str, ...] | None = None
     activation: str | None = None
     source: str = "arrays"
+    preset_stated: bool = False
+    normalization: Normalization | None = None
     names: InitVar[Mapping[str, str] | None] = None
 
     def __post_init__(self, names: Mapping[str, str] | None) -> None:
@@ -69,10 +91,31 @@ class Weights:
             check_shapes(dict(shapes(self.config)), self.tensors, self.config.name)
             for name, tensor in self.tensors.items():
                 check_finite((names or {}).get(name, name), tensor)
+            if (own := self.normalization) and len(own.scale) != self.config.in_channels:
+                raise WeightsError(
+                    f"normalization: expected {self.config.in_channels} channels, got "
+                    f"{len(own.scale)}"
+                )
             if labels is not None and len(labels) != classes:
                 raise WeightsError(f"expected {classes} labels, got {len(labels)}")
-            if activation not in (None, "softmax"):
-                raise WeightsError(f"activation: expected 'softmax' or none, got {activation!r}")
+            if activation is not None and activation not in ACTIVATIONS:
+                expected = f"one of {', '.join(ACTIVATIONS)} or none"
+                raise WeightsError(f"activation: expected {expected}, got {activation!r}")
+
+    @property
+    def pixel_preset(self) -> Preset:
+        """The preset from pixels to the first convolution, input layers included."""
+        if self.normalization is None or self.config.in_channels != IN_CHANNELS:
+            return self.preset
+        return self.normalization.after(self.preset)
+
+    @property
+    def natural_size(self) -> tuple[int, int]:
+        """Default height and width of images: the network's only size, the preset's, or 224."""
+        size = self.preset.size
+        if self.config.input_size is None and size and not self.config.wrong_size(*size):
+            return size
+        return self.config.natural_size
 
 
 def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -137,6 +180,18 @@ def infer_head(
     channels = next(width for width in reversed(widths) if isinstance(width, int))
     name, first = next(iter(weights.items()))
     return tuple(len(w) for w in weights.values()), infer_grid(first.shape[1], channels, name)
+
+
+def chw_to_hwc(w: Array, channels: int) -> Array:
+    """Return fc6's weight [K, C*H*W] as [K, H*W*C]: columns from CHW to HWC order."""
+    chw = w.reshape(w.shape[0], channels, -1)
+    return np.ascontiguousarray(chw.transpose(0, 2, 1)).reshape(w.shape)
+
+
+def hwc_to_chw(w: Array, channels: int) -> Array:
+    """Return fc6's weight [K, H*W*C] as [K, C*H*W]."""
+    hwc = w.reshape(w.shape[0], -1, channels)
+    return np.ascontiguousarray(hwc.transpose(0, 2, 1)).reshape(w.shape)
 
 
 def as_float32(x: Array) -> NDArray[np.float32]:

@@ -11,8 +11,8 @@ from .canonical import Tensors, Weights, shapes
 def he_weights(config: Config, seed: int) -> Weights:
     """Return normal weights of variance 2 / fan_in and small biases, reproducible from ``seed``.
 
-    He et al., "Delving Deep into Rectifiers", 2015, eq. 10. The biases are not zero, so that a
-    test notices a lost bias.
+    The preset is "torchvision" by definition. The biases are not zero, so that a test notices a
+    lost bias. He et al., "Delving Deep into Rectifiers", 2015, eq. 10.
     """
     rng = np.random.default_rng(seed)
     tensors: Tensors = {}
@@ -21,4 +21,5 @@ def he_weights(config: Config, seed: int) -> Weights:
         fan_in = int(np.prod(shape[1:]))
         values *= np.float32(0.05 if len(shape) == 1 else np.sqrt(2 / fan_in))
         tensors[name] = values
-    return Weights(config, tensors, source=f"{config.name} drawn from seed {seed}")
+    source = f"{config.name} drawn from seed {seed}"
+    return Weights(config, tensors, source=source, preset_stated=True)

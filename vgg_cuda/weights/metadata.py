@@ -1,9 +1,11 @@
 """Metadata of weights in a safetensors header: preset, labels, activation and architecture.
 
 The header's metadata has one key, "vgg_cuda": a JSON object with ``version``, ``preset``,
-``labels``, ``activation`` and ``batch_norm``. It is one key, since safetensors writes several keys
+``labels``, ``activation`` and ``batch_norm``, and ``preset_assumed`` if a reader has assumed the
+preset. It is one key, since safetensors writes several keys
 in random order and equal weights should give equal files. In version 1, names and shapes determine
-the architecture; otherwise version 2 states it as ``config``.
+the architecture; otherwise version 2 states it as ``config``. Version 3 also has ``normalization``,
+the network's own input layers.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ import msgspec
 from msgspec import Meta
 
 from ..configs import Config, Pooling
+from ..images.normalization import Normalization
 from ..images.presets import PRESETS, Preset
 from ..text import one_line
 from .canonical import Weights, WeightsError
 
-KEY, PLAIN, WITH_CONFIG = "vgg_cuda", 1, 2  # the versions
+KEY = "vgg_cuda"
+PLAIN, WITH_CONFIG, WITH_NORMALIZATION = 1, 2, 3  # the versions
 
 Count = Annotated[int, Meta(ge=1, lt=1 << 31)]
 Side = Annotated[int, Meta(ge=1, lt=1 << 16)]
@@ -42,10 +46,19 @@ class ConfigFields(msgspec.Struct, forbid_unknown_fields=True):
     flat: bool
     input_size: tuple[Side, Side] | None
     without_relu: Annotated[tuple[str, ...], Layers] | None
+    exact_size: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isprintable() or any(w != "M" for w in self.widths if isinstance(w, str)):
             raise ValueError("expected a printable name, and widths of numbers and 'M'")
+
+
+class NormalizationFields(msgspec.Struct, forbid_unknown_fields=True):
+    """Fields of a :class:`Normalization` in a file."""
+
+    scale: Annotated[tuple[float, ...], Layers]
+    offset: Annotated[tuple[float, ...], Layers]
+    reverse: bool
 
 
 class Header(msgspec.Struct):
@@ -56,7 +69,9 @@ class Header(msgspec.Struct):
     labels: tuple[str, ...] | None = None
     activation: Any = None
     batch_norm: Any = False
+    preset_assumed: bool = False
     config: ConfigFields | None = None
+    normalization: NormalizationFields | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +84,8 @@ class Stated:
     activation: str | None = None
     batch_norm: bool = False
     config: Config | None = None
+    preset_stated: bool = False
+    normalization: Normalization | None = None
 
 
 def parse(metadata: Mapping[str, str]) -> Stated:
@@ -80,21 +97,27 @@ def parse(metadata: Mapping[str, str]) -> Stated:
     except (msgspec.DecodeError, RecursionError) as error:
         raise WeightsError(f"{KEY}: expected JSON in the metadata: {one_line(error)}") from error
     version = given.get("version", PLAIN) if isinstance(given, dict) else PLAIN
-    if version not in (PLAIN, WITH_CONFIG):
+    if version not in (PLAIN, WITH_CONFIG, WITH_NORMALIZATION):
         raise WeightsError(
-            f"{KEY}.version: expected {PLAIN} or {WITH_CONFIG}, got {one_line(version)}; upgrade "
-            "vgg_cuda"
+            f"{KEY}.version: expected {PLAIN} to {WITH_NORMALIZATION}, got {one_line(version)}; "
+            "upgrade vgg_cuda"
         )
     try:
         header = msgspec.convert(given, Header)
         preset = Preset.from_dict(header.preset)
         fields = header.config and msgspec.structs.asdict(header.config)
         config = Config(**fields) if fields else None
+        own = header.normalization and msgspec.structs.asdict(header.normalization)
+        normalization = Normalization(**own) if own else None
     except (msgspec.ValidationError, ValueError, TypeError, OverflowError, RecursionError) as error:
         text, _, place = one_line(error).partition(" - at `$")  # a path such as .config.widths[0]
         raise WeightsError(f"{KEY}{place[:-1]}: {text[:1].lower()}{text[1:]}") from error
     batch_norm = header.batch_norm is True
-    return Stated(True, preset, header.labels, header.activation, batch_norm, config)
+    preset_stated = "preset" in given and not header.preset_assumed
+    return Stated(
+        True, preset, header.labels, header.activation, batch_norm, config, preset_stated,
+        normalization,
+    )  # fmt: skip
 
 
 def to_metadata(weights: Weights) -> dict[str, str]:
@@ -107,14 +130,22 @@ def to_metadata(weights: Weights) -> dict[str, str]:
         "activation": weights.activation,
         "batch_norm": weights.config.batch_norm,
     }
+    if not weights.preset_stated:
+        stated["preset_assumed"] = True
     if not plain:
         stated["config"] = asdict(weights.config)
+    if weights.normalization is not None:
+        stated["version"] = WITH_NORMALIZATION
+        stated["normalization"] = asdict(weights.normalization)
     return {KEY: json.dumps(stated, ensure_ascii=False)}
 
 
 def shapes_suffice(config: Config) -> bool:
     """Return whether names and shapes of the canonical tensors determine ``config``."""
-    usual = Config(config.name, config.widths, config.head, config.pool_grid, config.batch_norm)
+    usual = Config(
+        *(config.name, config.widths, config.head, config.pool_grid, config.batch_norm),
+        in_channels=config.in_channels,
+    )
     doubled = ("M", "M") in pairwise(config.widths)
     five_blocks = config.pools == 5 and config.widths[-1] == "M" and not doubled
     return config == usual and five_blocks

@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from ..configs import Config, config_name
+from ..configs import IN_CHANNELS, Config, config_name
 from ..text import listed
 from . import safetensors_file
 from .canonical import (
@@ -23,6 +22,7 @@ from .canonical import (
     infer_head,
     is_all_nan,
     shapes,
+    warn_caller,
 )
 from .metadata import Stated, to_metadata
 
@@ -31,9 +31,22 @@ _INDEX = "([1-9][0-9]{0,2})"
 _NAME = re.compile(rf"(?:conv{_INDEX}_{_INDEX}|fc{_INDEX})\.(?:weight|bias)")
 
 
-def matches(names: list[str]) -> bool:
-    """Return whether any of these names of tensors is canonical."""
-    return any(_NAME.fullmatch(name) for name in names)
+def prefix(names: Iterable[str]) -> str | None:
+    """Return what precedes canonical names, "module." for instance; None if there are none."""
+    for name in names:
+        layer, _, part = name.rpartition(".")
+        before, dot, own = layer.rpartition(".")
+        if _NAME.fullmatch(f"{own}.{part}") and (not dot or own.startswith("conv")):
+            return before + dot
+    return None
+
+
+def without_prefix(tensors: dict[str, Array]) -> dict[str, Array]:
+    """Return ``tensors`` without the prefix of their names, if all have it."""
+    before = prefix(tensors) or ""
+    if not all(name.startswith(before) for name in tensors):
+        return tensors
+    return {name.removeprefix(before): tensor for name, tensor in tensors.items()}
 
 
 def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> Weights:
@@ -51,7 +64,10 @@ def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> W
         config = Config(config.name, config.widths, (), batch_norm=norm, in_channels=channels)
         labels = activation = None
     converted = {name: as_float32(tensor) for name, tensor in tensors.items()}
-    return Weights(config, converted, stated.preset, labels, activation, source)
+    return Weights(
+        config, converted, stated.preset, labels, activation, source, stated.preset_stated,
+        stated.normalization,
+    )  # fmt: skip
 
 
 def infer_config(tensors: Mapping[str, Array], *, batch_norm: bool) -> Config:
@@ -88,15 +104,19 @@ def infer_config(tensors: Mapping[str, Array], *, batch_norm: bool) -> Config:
         found = ", ".join(f"fc{i}" for i in sorted(dense))
         raise WeightsError(f"dense layers: expected fc6, fc7, … without a gap, got {found}")
     head, grid = infer_head({f"fc{i}.weight": dense[i] for i in sorted(dense)}, widths)
-    return Config(config_name(tuple(widths)), tuple(widths), head, grid, batch_norm)
+    first = tensors.get("conv1_1.weight")  # an array of another rank is reported by its shape
+    channels = IN_CHANNELS if first is None or first.ndim != 4 else first.shape[3]
+    return Config(
+        config_name(tuple(widths)), tuple(widths), head, grid, batch_norm, in_channels=channels
+    )
 
 
-def warn_head_dropped(source: str, why: str = "every value of the dense layers is NaN") -> None:
-    """Warn that the head is dropped, and ``why``."""
-    warnings.warn(
-        f"{source}: {why}: the dense head is dropped; use features(), classify() is unavailable",
+def warn_head_dropped(source: str) -> None:
+    """Warn that the head is dropped, since all its values are NaN."""
+    warn_caller(
+        f"{source}: every value of the dense layers is NaN: the dense head is dropped; use "
+        "features(), classify() is unavailable",
         HeadDroppedWarning,
-        stacklevel=2,
     )
 
 

@@ -22,11 +22,10 @@ from numpy.typing import NDArray
 from ..files import replacing
 from ..text import listed, one_line
 from .canonical import Array, WeightsError, import_extra, prefixed
+from .checkpoint import unwrap
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
 
 
 def matches(head: bytes) -> bool:
@@ -34,8 +33,10 @@ def matches(head: bytes) -> bool:
     return head.startswith(ZIP_MAGIC) or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5")
 
 
-def read(path: Path, accept: Callable[[list[str]], None]) -> dict[str, Array]:
-    """Return the state dict in the file; ``accept`` checks the names before any tensor is copied.
+def read(path: Path, accept: Callable[[list[str]], Any]) -> tuple[dict[str, Array], list[str]]:
+    """Return the state dict in the file, and the keys of other tensors beside it.
+
+    ``accept`` checks the names before any tensor is copied.
 
     float16, bfloat16 and float64 become float32; tensors saved from a GPU are copied to the host.
     Raises :class:`WeightsError` for files that are not a complete state dict or would run code, and
@@ -65,7 +66,7 @@ def read(path: Path, accept: Callable[[list[str]], None]) -> dict[str, Array]:
             "expected a state dict (torch.save(model.state_dict(), …)), got "
             f"{type(loaded).__name__}"
         )
-    values = unwrap(loaded)
+    values, others = unwrap(loaded)
     unknown = [name for name in values if not isinstance(name, str)]
     if unknown:
         raise WeightsError(f"expected names of tensors, got {type(unknown[0]).__name__}")
@@ -79,7 +80,7 @@ def read(path: Path, accept: Callable[[list[str]], None]) -> dict[str, Array]:
         raise WeightsError(
             f"expected tensors of at most the file's {size} bytes, got {claimed} bytes"
         )
-    return {name: to_array(name, value) for name, value in values.items()}
+    return {name: to_array(name, value) for name, value in values.items()}, others
 
 
 def to_array(name: str, tensor: Any) -> Array:
@@ -97,21 +98,6 @@ def to_array(name: str, tensor: Any) -> Array:
     tensor = tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
     array: Array = tensor.numpy()
     return array
-
-
-def unwrap(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """Return the state dict inside a checkpoint, without the prefixes of wrappers.
-
-    The prefixes are "module." of ``DataParallel`` and "_orig_mod." of ``torch.compile``.
-    """
-    for key in _WRAPPERS:
-        if isinstance(values.get(key), Mapping):
-            values = values[key]
-            break
-    for prefix in _PREFIXES * 2:
-        if values and all(isinstance(n, str) and n.startswith(prefix) for n in values):
-            values = {name.removeprefix(prefix): value for name, value in values.items()}
-    return values
 
 
 def write(tensors: Mapping[str, NDArray[np.float32]], path: str | Path) -> None:

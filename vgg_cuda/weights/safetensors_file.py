@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,7 @@ def matches(head: bytes) -> bool:
     return head[8:9] == b"{"
 
 
-def read(
-    path: Path, accept: Callable[[list[str]], None]
-) -> tuple[dict[str, Array], dict[str, str]]:
+def read(path: Path, accept: Callable[[list[str]], Any]) -> tuple[dict[str, Array], dict[str, str]]:
     """Return tensors and metadata; ``accept`` checks the names before any tensor is read.
 
     Raises :class:`WeightsError` for an incomplete safetensors file, and the errors of ``accept``.

@@ -1,23 +1,24 @@
-"""State dicts of PyTorch VGGs: ``features.{i}`` KCRS with batch norms, and dense layers in CHW.
+"""State dicts of PyTorch VGGs: convolutions [K,C,3,3] with batch norms, and dense layers in CHW.
 
-torchvision's and timm's networks differ in the names of the dense layers only.
+Such a dict holds no ReLUs and pools. Most follow from the numbers that it leaves out; the rest is
+assumed, and an :class:`AssumedWarning` names it.
 Source: torchvision/models/vgg.py, timm/models/vgg.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..configs import CONFIGS, HIDDEN, Config, config_name
 from ..images.presets import PRESETS
 from ..text import listed
 from .canonical import (
     Array,
-    Tensors,
+    AssumedWarning,
     Weights,
     WeightsError,
     as_float32,
@@ -25,155 +26,208 @@ from .canonical import (
     check_shapes,
     infer_head,
     is_all_nan,
+    warn_caller,
 )
-from .fold import fold_batch_norm
-from .labels import imagenet_labels
+from .chain import to_weights
+from .chain.layers import (
+    AdaptiveAvgPool,
+    BatchNorm,
+    Conv3x3,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2x2,
+    Relu,
+)
+from .checkpoint import warn_dropped
 from .metadata import Stated
 from .native import warn_head_dropped
+from .state_head import RELU, Head, head_of
+from .state_names import locate
 
-INDEX = "(0|[1-9][0-9]{0,2})"  # bounded, since int() fails for thousands of digits
-FEATURE = re.compile(
-    rf"features\.{INDEX}\.(weight|bias|running_mean|running_var|num_batches_tracked)"
-)
 NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
-BN_EPSILON = 1e-5  # torch.nn.BatchNorm2d's default; the file does not hold it
+BN_EPSILON = 1e-5  # the default of torch.nn.BatchNorm2d; the file does not hold it
+BLOCKS = 5
 
 
-def build(
-    tensors: dict[str, Array], dense: Sequence[str], source: str, stated: Stated, kind: str
-) -> Weights:
-    """Return weights from a state dict whose dense layers are named ``dense``, fc6 first.
+def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
+    """Return weights from a state dict, which is emptied. Raises :class:`WeightsError`.
 
-    Tensors are removed from the dict one by one, so that at most one exists twice. ``kind`` names
-    the layout in messages. Raises :class:`WeightsError`.
+    Tensors are removed from the dict one by one, so that at most one exists twice.
     """
-    convs, batch_norm = conv_indices(tensors)
-    widths = _widths(tensors, convs, 3 if batch_norm else 2)
-    name, norm = config_name(widths), batch_norm or stated.batch_norm
-    head, grid = infer_head({(n := f"{prefix}.weight"): tensors[n] for prefix in dense}, widths)
-    config = Config(name, widths, head, grid, norm)
-    expected = _expected(tensors, config, convs, dense, batch_norm)
-    check_shapes(expected, tensors, f"{name} with {kind} names")
+    located = locate(tensors)
+    prefix = located.prefix
+    warn_dropped(located.dropped, source)
+    for name in located.dropped:
+        del tensors[name]
+    convs, batch_norm = _convolutions(tensors, prefix, set(located.head))
+    channels = len(tensors[f"{prefix}{convs[-1]}.weight"])
+    head = head_of(tensors, located, channels)
+    pools, assumed = _pools(prefix, convs, 3 if batch_norm else 2, bool(head.steps))
+    dense = {name: tensors[name] for name in (f"{module}.weight" for module in head.dense)}
+    _, grid = infer_head(dense, [channels])
+    check_shapes(_expected(tensors, prefix, convs, batch_norm, head), tensors, "VGG")
 
-    labels, activation, preset = stated.labels, stated.activation, stated.preset
-    if is_all_nan(tensors[n] for n in expected if not n.startswith("features.")):
+    preset, assumed = stated.preset, [*assumed, *head.assumed]
+    if is_all_nan(dense.values()) and is_all_nan(_biases(tensors, head) or dense.values()):
         warn_head_dropped(source)
-        config, dense = Config(name, widths, (), batch_norm=norm), ()
-        labels = activation = None
-        if not stated.present:  # the only published file without a head has its own preset
+        head = Head()
+        # The only published file without a head has its own preset.
+        if not (stated.present or stated.preset_stated):
             preset = PRESETS["features"]
-    if not stated.present and name in CONFIGS and config.head == (*HIDDEN, 1000):
-        labels = imagenet_labels()
-    result = _convert(tensors, config, convs, dense, batch_norm)
-    layers = [layer.name for layer in config.convs] + [layer.name for layer in config.dense]
-    prefixes = [*(f"features.{i}" for i in convs), *dense]
-    names = {
-        f"{layer}.{part}": f"{prefix}.{part}"
-        for layer, prefix in zip(layers, prefixes, strict=True)
-        for part in ("weight", "bias")
-    }
-    return Weights(config, result, preset, labels, activation, source, names)
+    elif assumed and not stated.present:
+        warn_caller(
+            f"{source}: a state dict does not say what its layers compute. Assumed: "
+            f"{'; '.join(assumed)}. A model as ONNX, or from_torch, states it",
+            AssumedWarning,
+        )
+    del dense
+    layers = _layers(tensors, prefix, convs, pools, batch_norm, head, grid)
+    weights = to_weights(
+        layers, source=source, preset=preset, preset_stated=stated.preset_stated,
+        labels=stated.labels, joint=".",
+    )  # fmt: skip
+    if not stated.present:
+        return weights
+    config, classes = weights.config, weights.config.num_classes
+    return dataclasses.replace(
+        weights,
+        config=dataclasses.replace(config, batch_norm=config.batch_norm or stated.batch_norm),
+        labels=stated.labels if classes else None,
+        activation=stated.activation if classes else None,
+        normalization=stated.normalization,
+    )
 
 
-def chw_to_hwc(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """Return fc6's weight [K, C*H*W] as [K, H*W*C]: columns from CHW to HWC order."""
-    chw = w.reshape(w.shape[0], channels, -1)
-    return np.ascontiguousarray(chw.transpose(0, 2, 1)).reshape(w.shape)
+def _biases(tensors: Mapping[str, Array], head: Head) -> list[Array]:
+    return [tensors[n] for n in (f"{module}.bias" for module in head.dense) if n in tensors]
 
 
-def hwc_to_chw(w: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """Return fc6's weight [K, H*W*C] as [K, C*H*W]."""
-    hwc = w.reshape(w.shape[0], -1, channels)
-    return np.ascontiguousarray(hwc.transpose(0, 2, 1)).reshape(w.shape)
-
-
-def conv_indices(tensors: Mapping[str, Array]) -> tuple[list[int], bool]:
-    """Return the indices of the convolutions, and whether a batch norm follows each."""
-    matches = [match for match in map(FEATURE.fullmatch, tensors) if match]
-    indices = sorted({int(match[1]) for match in matches})
-    missing = [f"features.{i}.weight" for i in indices if f"features.{i}.weight" not in tensors]
+def _convolutions(
+    tensors: Mapping[str, Array], prefix: str, head: set[str]
+) -> tuple[list[int], bool]:
+    """Return the numbers of the convolutions, and whether a batch norm follows each."""
+    found = (name.rpartition(".")[0] for name in tensors if name.startswith(prefix))
+    modules = {name.removeprefix(prefix) for name in found if name not in head}
+    indices = sorted(int(name) for name in modules if name.isdecimal())
+    missing = [f"{prefix}{i}.weight" for i in indices if f"{prefix}{i}.weight" not in tensors]
     if missing:
         raise WeightsError(f"missing: {listed(missing)}")
-    convs = [i for i in indices if tensors[f"features.{i}.weight"].ndim == 4]
+    convs = [i for i in indices if tensors[f"{prefix}{i}.weight"].ndim == 4]
     norms = [i for i in indices if i not in convs]
     if norms and norms != [i + 1 for i in convs]:
         raise WeightsError(
             "expected a batch norm after every convolution or after none, got convolutions at "
-            f"features.{convs} and other layers at features.{norms}"
+            f"{prefix}{convs} and other layers at {prefix}{norms}"
         )
     return convs, bool(norms)
 
 
-def _widths(tensors: Mapping[str, Array], convs: list[int], step: int) -> tuple[int | str, ...]:
-    """Return the config's widths: a gap of one module between convolutions is a pool."""
-    widths: list[int | str] = []
-    for index, following in zip(convs, [*convs[1:], None], strict=True):
-        widths.append(len(tensors[f"features.{index}.weight"]))
-        gap = step + 1 if following is None else following - index
+def _pools(prefix: str, convs: list[int], step: int, head: bool) -> tuple[list[int], list[str]]:
+    """Return the number of pools after every convolution, and what is assumed about the end.
+
+    A gap of one module between two convolutions is a pool.
+    """
+    pools = []
+    for index, following in pairwise(convs):
+        gap = following - index
         if gap not in (step, step + 1):
             raise WeightsError(
-                f"missing: features.{index + step}.weight or the next: expected a 3x3 convolution "
-                f"or a 2x2 pool after features.{index}, found a gap of {gap - step} modules"
+                f"missing: {prefix}{index + step}.weight or the next: expected a 3x3 convolution "
+                f"or a 2x2 pool after {prefix}{index}, found a gap of {gap - step} modules"
             )
-        widths += ["M"] * (gap - step)
-    if (convs and convs[0]) or sum(width == "M" for width in widths) != 5:
+        pools.append(gap - step)
+    count = sum(pools) + 1
+    if convs[0] != 0 or count > BLOCKS or (head and count < BLOCKS):
         raise WeightsError(
-            "expected features.0 and five blocks of convolutions, got convolutions at "
-            f"features.{convs}"
+            f"expected {prefix}0 and five blocks of convolutions, got convolutions at "
+            f"{prefix}{convs}"
         )
-    return tuple(widths)
+    last = f"{prefix}{convs[-1]}"
+    if count < BLOCKS:
+        return [*pools, 0], [f"the network ends in a ReLU after {last}"]
+    return [*pools, 1], [] if head else [f"the network ends in a ReLU and a pool after {last}"]
 
 
 def _expected(
-    tensors: Mapping[str, Array],
-    config: Config,
-    convs: list[int],
-    dense: Sequence[str],
-    batch_norm: bool,
+    tensors: Mapping[str, Array], prefix: str, convs: Sequence[int], batch_norm: bool, head: Head
 ) -> dict[str, tuple[int, ...]]:
-    """Return name and shape of every tensor of the file, in the file's layout."""
+    """Return name and shape of every tensor of the file, in the file's layout.
+
+    A bias before a batch norm has no effect and may be missing. Other biases are all there or none.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
-    for conv, index in zip(config.convs, convs, strict=True):
-        k = conv.out_channels
-        shapes[f"features.{index}.weight"] = (k, conv.in_channels, 3, 3)
-        # A bias before a batch norm has no effect and may be missing.
-        if not batch_norm or f"features.{index}.bias" in tensors:
-            shapes[f"features.{index}.bias"] = (k,)
+    first = tensors[f"{prefix}{convs[0]}.weight"].shape
+    channels = first[1] if len(first) == 4 else 0
+    some = any(f"{prefix}{i}.bias" in tensors for i in convs) and not batch_norm
+    for index in convs:
+        module = f"{prefix}{index}"
+        k = len(tensors[f"{module}.weight"])
+        shapes[f"{module}.weight"] = (k, channels, 3, 3)
+        if some or f"{module}.bias" in tensors:
+            shapes[f"{module}.bias"] = (k,)
         if batch_norm:
-            shapes |= {f"features.{index + 1}.{part}": (k,) for part in NORM_PARTS}
-            counter = f"features.{index + 1}.num_batches_tracked"
-            if counter in tensors:  # allowed, not used
-                shapes[counter] = tensors[counter].shape
-    for layer, prefix in zip(config.dense, dense, strict=True):
-        shapes[f"{prefix}.weight"] = (layer.out_features, layer.in_features)
-        shapes[f"{prefix}.bias"] = (layer.out_features,)
+            shapes |= _norm_shapes(tensors, f"{prefix}{index + 1}", k)
+        channels = k
+    some = any(f"{module}.bias" in tensors for module in head.dense)
+    features = tensors[f"{head.dense[0]}.weight"].shape[-1] if head.dense else 0
+    for module in head.steps:
+        if module in head.norms:
+            shapes |= _norm_shapes(tensors, module, features)
+        elif module != RELU:
+            k = len(tensors[f"{module}.weight"])
+            shapes[f"{module}.weight"] = (k, features)
+            if some:
+                shapes[f"{module}.bias"] = (k,)
+            features = k
     return shapes
 
 
-def _convert(
+def _norm_shapes(
+    tensors: Mapping[str, Array], module: str, channels: int
+) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {f"{module}.{part}": (channels,) for part in NORM_PARTS}
+    counter = f"{module}.num_batches_tracked"
+    if counter in tensors:  # has no effect in inference
+        shapes[counter] = tensors[counter].shape
+    return shapes
+
+
+def _layers(
     tensors: dict[str, Array],
-    config: Config,
-    convs: list[int],
-    dense: Sequence[str],
+    prefix: str,
+    convs: Sequence[int],
+    pools: Sequence[int],
     batch_norm: bool,
-) -> Tensors:
-    """Return the canonical tensors; remove the converted ones from ``tensors``."""
-    result: Tensors = {}
-    for conv, index in zip(config.convs, convs, strict=True):
-        w = as_float32(tensors.pop(f"features.{index}.weight"))
-        bias = as_float32(tensors.pop(f"features.{index}.bias", np.zeros(conv.out_channels)))
+    head: Head,
+    grid: int,
+) -> Iterator[Layer]:
+    """Yield the layers; remove their tensors from ``tensors``."""
+    for index, count in zip(convs, pools, strict=True):
+        module = f"{prefix}{index}"
+        w = tensors.pop(f"{module}.weight").transpose(0, 2, 3, 1)
+        yield Conv3x3(module, w, tensors.pop(f"{module}.bias", None))
+        del w
         if batch_norm:
-            parts = [_pop_norm(tensors, f"features.{index + 1}.{part}") for part in NORM_PARTS]
-            w, bias = fold_batch_norm(w, bias, *parts, epsilon=BN_EPSILON)
-        result[f"{conv.name}.weight"] = np.ascontiguousarray(w.transpose(0, 2, 3, 1))
-        result[f"{conv.name}.bias"] = bias
-    for layer, prefix in zip(config.dense, dense, strict=True):
-        w = as_float32(tensors.pop(f"{prefix}.weight"))
-        if layer.name == "fc6":
-            w = chw_to_hwc(w, config.out_channels)
-        result[f"{layer.name}.weight"] = w
-        result[f"{layer.name}.bias"] = as_float32(tensors.pop(f"{prefix}.bias"))
-    return result
+            yield _norm(tensors, f"{prefix}{index + 1}")
+        yield Relu(f"the ReLU of {module}")
+        yield from [MaxPool2x2(f"the pool after {module}")] * count
+    if head.steps:
+        yield AdaptiveAvgPool("the pool before the head", grid)
+        yield Flatten("the flattening before the head", "CHW")
+    for module in head.steps:
+        if module == RELU:
+            yield Relu("a ReLU of the head")
+        elif module in head.norms:
+            yield _norm(tensors, module)
+        else:
+            bias = tensors.pop(f"{module}.bias", None)
+            yield Linear(module, tensors.pop(f"{module}.weight"), bias)
+
+
+def _norm(tensors: dict[str, Array], module: str) -> BatchNorm:
+    gamma, beta, mean, variance = (_pop_norm(tensors, f"{module}.{p}") for p in NORM_PARTS)
+    return BatchNorm(module, gamma, beta, mean, variance, BN_EPSILON)
 
 
 def _pop_norm(tensors: dict[str, Array], name: str) -> NDArray[np.float32]:

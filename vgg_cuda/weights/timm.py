@@ -1,61 +1,48 @@
-"""timm's names: torchvision's features, and a head of convolutions. Source: timm/models/vgg.py.
+"""timm's head of convolutions. Source: timm/models/vgg.py.
 
 ``pre_logits.fc1.weight`` [K,C,7,7] and ``pre_logits.fc2.weight`` [K,K,1,1] are fc6 and fc7,
 ``head.fc.weight`` [classes,K] is fc8. Above 224x224 timm slides this head over the image, whereas
-torchvision and this package pool to 7x7 first: results for larger images differ.
+torchvision and this package pool to 7x7 first: results for larger images differ. Without
+``head.fc`` (timm's ``num_classes=0``) the network ends in the ReLU of fc7.
 """
 
 from __future__ import annotations
 
-from ..configs import IN_CHANNELS
-from ..text import listed
-from .canonical import Array, Weights, WeightsError
-from .metadata import Stated
-from .native import warn_head_dropped
-from .state_dict import FEATURE, build, conv_indices
+from collections.abc import Collection
 
-_FC = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
-_HEAD = tuple(f"{name}.{part}" for name in _FC for part in ("weight", "bias"))
+from .canonical import Array, WeightsError
+
+FC = ("pre_logits.fc1", "pre_logits.fc2", "head.fc")
 
 
-def matches(names: list[str]) -> bool:
-    """Return whether any of these names belongs to the head of a timm VGG."""
-    return any(name in _HEAD for name in names)
+def is_timm(roots: Collection[str]) -> bool:
+    """Return whether ``roots``, modules beside the convolutions, are the head of a timm VGG."""
+    names = {root.rpartition(".")[2] for root in roots}
+    return "pre_logits" in names and names <= {"pre_logits", "head"}
 
 
-def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
-    """Return weights from a timm state dict, which is emptied. Raises :class:`WeightsError`.
+def flatten_kernels(tensors: dict[str, Array], head: list[str], channels: int) -> list[str]:
+    """Replace the kernels by weights [K,C] of dense layers, and return their modules in order.
 
-    Without ``head.fc`` (timm's ``num_classes=0``) the other dense layers are dropped with a
-    warning: networks of this package end in classes or in pool5.
+    ``head`` lists the modules of the head, ``channels`` is the width of the last
+    convolution.
+    Raises :class:`WeightsError`.
     """
-    unknown = [name for name in tensors if not FEATURE.fullmatch(name) and name not in _HEAD]
-    if unknown:
-        raise WeightsError(
-            f"unexpected: {listed(unknown)}: expected timm's names (features.N.…, "
-            "pre_logits.fc1.…, pre_logits.fc2.…, head.fc.…)"
-        )
-    present = _HEAD if any(name.startswith("head.") for name in tensors) else _HEAD[:4]
-    missing = [name for name in present if name not in tensors]
+    before = head[0].partition("pre_logits")[0].removesuffix("head.fc")
+    found = [f"{before}{name}" for name in FC if name != FC[2] or f"{before}{name}" in head]
+    names = [f"{module}.weight" for module in found]
+    missing = [name for name in names if name not in tensors]
     if missing:
-        raise WeightsError(f"missing: {listed(missing)}")
-    fc1, fc2 = (tensors[f"{name}.weight"] for name in _FC[:2])
-    k, kernel = fc1.shape[0] if fc1.ndim else 0, fc1.shape[-1] if fc1.ndim else 0
-    convs, _ = conv_indices(tensors)
-    channels = len(tensors[f"features.{convs[-1]}.weight"]) if convs else IN_CHANNELS
-    if fc1.shape != (k, channels, kernel, kernel) or fc1.size == 0:
+        raise WeightsError(f"missing: {', '.join(missing)}")
+    first, second = tensors[names[0]], tensors[names[1]]
+    k, kernel = first.shape[0] if first.ndim else 0, first.shape[-1] if first.ndim else 0
+    if first.shape != (k, channels, kernel, kernel) or first.size == 0:
         raise WeightsError(
-            f"pre_logits.fc1.weight: expected [K, {channels}, 7, 7] (any square kernel), got "
-            f"{list(fc1.shape)}"
+            f"{names[0]}: expected [K, {channels}, 7, 7] (any square kernel), got "
+            f"{list(first.shape)}"
         )
-    if fc2.ndim != 4 or fc2.shape[1:] != (k, 1, 1) or fc2.size == 0:
-        raise WeightsError(f"pre_logits.fc2.weight: expected [K, {k}, 1, 1], got {list(fc2.shape)}")
-    if len(present) < len(_HEAD):
-        warn_head_dropped(source, "head.fc is missing (saved with num_classes=0)")
-        for name in present:
-            del tensors[name]
-        return build(tensors, (), source, stated, "timm")
-    for name in _FC[:2]:
-        w = tensors[f"{name}.weight"]
-        tensors[f"{name}.weight"] = w.reshape(w.shape[0], -1)
-    return build(tensors, _FC, source, stated, "timm")
+    if second.ndim != 4 or second.shape[1:] != (k, 1, 1) or second.size == 0:
+        raise WeightsError(f"{names[1]}: expected [K, {k}, 1, 1], got {list(second.shape)}")
+    for name in names[:2]:
+        tensors[name] = tensors[name].reshape(len(tensors[name]), -1)
+    return found

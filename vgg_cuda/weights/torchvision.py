@@ -1,4 +1,6 @@
-"""torchvision's names: ``features.{i}``, ``classifier.{0,3,6}``. Source: torchvision/models/vgg.py.
+"""Writing with torchvision's names: ``features.{i}``, ``classifier.{0,3,6}``.
+
+:mod:`.state_dict` reads them. Source: torchvision/models/vgg.py.
 
 A safetensors file written by this package has preset, labels and activation in its header
 (:mod:`.metadata`); a ``.pth`` file cannot store them.
@@ -6,61 +8,38 @@ A safetensors file written by this package has preset, labels and activation in 
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..configs import HIDDEN, Conv
-from ..text import listed
+from ..configs import Conv
 from . import pth, safetensors_file
-from .canonical import Array, Tensors, Weights, WeightsError
-from .metadata import Stated, shapes_suffice, to_metadata
-from .state_dict import FEATURE, INDEX, build, hwc_to_chw
+from .canonical import Tensors, Weights, WeightsError, hwc_to_chw
+from .metadata import shapes_suffice, to_metadata
 
-_DENSE = re.compile(rf"classifier\.{INDEX}\.(weight|bias)")
 PTH_SUFFIXES = (".pth", ".pt")
 
 
-def matches(names: list[str]) -> bool:
-    """Return whether any of these names belongs to a torchvision VGG."""
-    return any(FEATURE.fullmatch(name) or _DENSE.fullmatch(name) for name in names)
-
-
-def from_tensors(tensors: dict[str, Array], source: str, stated: Stated) -> Weights:
-    """Return weights from a torchvision state dict, which is emptied.
-
-    Raises :class:`WeightsError`.
-    """
-    unknown = [n for n in tensors if not FEATURE.fullmatch(n) and not _DENSE.fullmatch(n)]
-    if unknown:
-        raise WeightsError(
-            f"unexpected: {listed(unknown)}: expected torchvision's names (features.N.…, "
-            "classifier.N.…)"
-        )
-    indices = sorted({int(match[1]) for match in map(_DENSE.fullmatch, tensors) if match})
-    missing = [f"classifier.{i}.weight" for i in indices if f"classifier.{i}.weight" not in tensors]
-    # Two layers with the numbers and sizes of torchvision's first two: truncated, not custom.
-    cut = indices == [0, 3] and not missing
-    if cut and not stated.present and tensors["classifier.3.weight"].shape == HIDDEN:
-        missing.append("classifier.6.weight")
-    if missing:
-        raise WeightsError(f"missing: {listed(missing)}")
-    return build(tensors, [f"classifier.{i}" for i in indices], source, stated, "torchvision")
-
-
-def to_state_dict(weights: Weights) -> Tensors:
+def to_state_dict(weights: Weights, *, metadata: bool = False) -> Tensors:
     """Return the tensors by torchvision's names and in its layouts, with batch norms folded.
 
     They fit torchvision's network of the same name without ``_bn``. Dense layers are
     ``classifier.0``, ``.3``, ``.6``, … If dense layers read all pixels of images of one size,
-    torchvision's adaptive pool changes nothing at that size. Raises :class:`WeightsError` for a
+    torchvision's adaptive pool changes nothing at that size. ``metadata``: a header will state the
+    network's input layers, which have no tensors. Raises :class:`WeightsError` for a
     network that torchvision's names cannot describe.
     """
     config, result = weights.config, Tensors()
+    if weights.normalization is not None and not metadata:
+        raise WeightsError(
+            f"{weights.source}: expected a network without input layers (its normalization of "
+            "images) for a .pth file, got one with them; write it as safetensors"
+        )
     rows, columns = config.grid
-    like = replace(config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None)
+    like = replace(
+        config, pooling=None, pool_grid=rows or config.pool_grid, input_size=None, exact_size=False
+    )
     if not shapes_suffice(like) or config.reduces == "max" or rows != columns:
         raise WeightsError(
             f"{weights.source}: expected five blocks of convolutions with ReLUs, an average pool "
@@ -91,8 +70,9 @@ def save_torchvision(weights: Weights, path: str | Path) -> None:
     other is safetensors with preset, labels and activation in the header. Raises ``OSError``, and
     :class:`WeightsError` if torch is needed and missing.
     """
-    tensors = to_state_dict(weights)
-    if Path(path).suffix.lower() in PTH_SUFFIXES:
+    has_header = Path(path).suffix.lower() not in PTH_SUFFIXES
+    tensors = to_state_dict(weights, metadata=has_header)
+    if not has_header:
         pth.write(tensors, path)
     else:
         safetensors_file.write(tensors, path, to_metadata(weights))

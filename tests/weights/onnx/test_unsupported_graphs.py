@@ -13,6 +13,7 @@ from support.weight_files import refused
 
 from vgg_cuda.weights import WeightsError, load_weights
 from vgg_cuda.weights.chain.layers import UnsupportedError
+from vgg_cuda.weights.onnx.nodes import own_name
 
 Refused = tuple[Callable[[Net], Net], str]
 
@@ -54,10 +55,14 @@ def _int8_weights(net: Net) -> Net:
 
 
 GRAPHS: dict[str, Refused] = {
-    "operation": (lambda n: n.conv(3, 4).add("Sigmoid"), r"sigmoid_2 \(Sigmoid\): expected an op"),
-    "normalised-inside": (
-        lambda n: n.add("Sub", n.random(3, 1, 1)).conv(3, 4), r"sub_0 \(Sub\): expected an op"
-    ),
+    "filled-weights-too-large": (
+        lambda n: _filled(n, 2**20, 3, 3, 2**20), r"expected at most 268435456 equal elements"),
+    "filled-weights-negative": (lambda n: _filled(n, -1, 3, 3, 3), r"got \[-1, 3, 3, 3\]"),
+    "named-by-scope": (lambda n: _scoped(n), r"stem\.act \(Tanh\): expected an op"),
+    "fused-residual": (
+        lambda n: n.conv(3, 4).add("FusedConv", n.random(4, 4, 3, 3), n.random(4), n.value,
+                                   domain="com.microsoft"), "without branches"),
+    "operation": (lambda n: n.conv(3, 4).add("Tanh"), r"tanh_2 \(Tanh\): expected an op"),
     "residual": (_residual, r"add_4 \(Add\): expected a chain .*, got a join of relu_\d:0 and"),
     "concatenation": (
         lambda n: n.conv(3, 4).add("Concat", "x", axis=1), r"concat_2 \(Concat\): .* branches"
@@ -89,7 +94,7 @@ GRAPHS: dict[str, Refused] = {
     "image-channels": (lambda n: n.conv(4, 4), r"conv_0 .*weights for 3 channels"),
     "bias": (
         lambda n: n.add("Conv", n.random(4, 3, 3, 3), n.random(5), pads=[1, 1, 1, 1]),
-        r"conv_0 \(Conv\): bias: expected \[4\], got \[5\]",
+        r"conv_0: bias: expected \[4\], got \[5\]",
     ),
     "integer-weights": (
         lambda n: n.add("Conv", np.ones((4, 3, 3, 3), np.int32), pads=[1] * 4), "got int32"
@@ -138,13 +143,9 @@ GRAPHS: dict[str, Refused] = {
         ),
         r"batchnormalization_1 .*inference",
     ),
-    "batch-norm-first": (
-        lambda n: n.add("BatchNormalization", *(np.ones(3, np.float32),) * 4).conv(3, 4),
-        r"batchnormalization_0",
-    ),
     "batch-norm-after-relu": (
         lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),
-        r"batchnormalization_2 .*batch norms right after",
+        r"batchnormalization_2: .*got a batch norm after relu_1",
     ),
     "training-dropout": (
         lambda n: n.features().add("Dropout", np.float32(0.5), np.array(True)), "training_mode"
@@ -178,7 +179,8 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.features().add("Flatten").add("MatMul", n.random(4, 24), left=True), "right"
     ),
     "bias-after-relu": (
-        lambda n: n.conv(3, 4).add("Add", n.random(4, 1, 1)), r"add_2 .*right after a convolution"
+        lambda n: n.conv(3, 4).add("Add", n.random(4, 1, 1)),
+        r"add_2: .*got a scale and shift after",
     ),
     "reshape-into-the-batch": (
         lambda n: n.features().add("Reshape", np.array([-1, 12])).gemm(12, 3), r"got \[-1, 12\]"
@@ -201,7 +203,7 @@ GRAPHS: dict[str, Refused] = {
     ),
     "flatten-axis": (lambda n: n.features().add("Flatten", axis=2), "expected axis 1, got 2"),
     "flatten-headless": (
-        lambda n: n.features().add("Flatten"), r"flatten_6 \(Flatten\): expected a dense layer"
+        lambda n: n.features().add("Flatten"), r"flatten_6: expected a dense layer"
     ),
     "transpose": (
         lambda n: n.add("Transpose", perm=[0, 1, 3, 2]).features(), r"transpose_0 .*NCHW or NHWC"
@@ -225,7 +227,7 @@ GRAPHS: dict[str, Refused] = {
     ),
     "relu-after-a-mean": (
         lambda n: n.conv(3, 4, relu=False).add("GlobalAveragePool").add("Relu").add("Flatten"),
-        r"relu_2 .*a ReLU before the average",
+        r"relu_2: .*a ReLU before the average",
     ),
     "no-convolution": (lambda n: n.add("Flatten").gemm(192, 3), "expected"),
     "two-makers": (_twice, "expected one node to compute this value, got two"),
@@ -268,9 +270,36 @@ def _doubling(net: Net) -> Net:
     return net.add("Reshape", shape).head()
 
 
+def _filled(net: Net, *shape: int) -> Net:
+    weights = net.make("ConstantOfShape", [np.array(shape)])
+    return net.add("Conv", weights, pads=[1, 1, 1, 1])
+
+
+def _scoped(net: Net) -> Net:
+    net.conv(3, 4).add("Tanh")
+    scopes = "['', 'stem', 'stem.act', 'tanh']"
+    net.nodes[-1].metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
+    return net
+
+
 def _opset(net: Net, version: int) -> Net:
     net.opset = version
     return net.features()
+
+
+NAMES = {
+    "node": ("", "act", "act"),
+    "torch-path": ("", "/features/features.0/Relu", "features.0"),
+    "tensorflow-path": ("", "model/dense_1/Relu_2", "dense_1"),
+    "tensorflow-norm": ("", "model/bn/batchnorm/Relu", "bn"),
+    "weight": ("features.3.weight", "node_Conv_3", "features.3"),
+    "other-weight": ("onnx::Conv_80", "/features/features.0/Relu", "features.0"),
+}
+
+
+@pytest.mark.parametrize(("weight", "name", "expected"), NAMES.values(), ids=NAMES.keys())
+def test_layers_have_the_names_of_the_model(weight: str, name: str, expected: str) -> None:
+    assert own_name(helper.make_node("Relu", ["x", weight], ["y"], name=name)) == expected
 
 
 @pytest.mark.parametrize("name", GRAPHS)

@@ -14,11 +14,13 @@ def from_torch(
     """Return a module like ``module`` whose inference runs on this package's kernels.
 
     ``module`` is a VGG: 3x3 convolutions, batch norms after them, ReLUs, 2x2 max-pools, an average
-    pool, dense layers, a softmax. They may be nested, and ``forward`` may be any code that calls
-    them one after the other: torchvision's, timm's, an ``nn.Sequential``, a slice such as
-    ``vgg.features[:16]``. The result's class is a subclass of ``module``'s class. Both share layers
-    and parameters, so ``state_dict()``, ``load_state_dict()``, ``to()`` and ``eval()`` work as
-    before. Tensors are [N,C,H,W] in any memory format; spatial results are channels_last views.
+    pool, dense layers, a softmax. Before the first convolution, the images may be normalized per
+    channel (``(x - mean) / std``) and their channels reversed. The layers may be nested, and
+    ``forward`` may be any code that calls them one after the other: torchvision's, timm's, an
+    ``nn.Sequential``, a slice such as ``vgg.features[:16]``. The result's class is a subclass of
+    ``module``'s class. Both share layers and parameters, so ``state_dict()``,
+    ``load_state_dict()``, ``to()`` and ``eval()`` work as before. Tensors are [N,C,H,W] in any
+    memory format; spatial results are channels_last views.
 
     The kernels run in ``eval()`` if no gradient is needed: under ``torch.no_grad()`` or
     ``torch.inference_mode()``, or if no parameter requires grad. The original forward runs

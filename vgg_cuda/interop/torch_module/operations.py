@@ -12,7 +12,16 @@ from typing import Any
 import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from ...weights.chain.layers import BatchNorm, Conv3x3, Flatten, Linear, Relu, Softmax
+from ...weights.chain.layers import (
+    BatchNorm,
+    Conv3x3,
+    Flatten,
+    Linear,
+    LogSoftmax,
+    Relu,
+    Sigmoid,
+    Softmax,
+)
 from .pools import average, images, pair
 from .recording import OPERATIONS, QUERIES, Recorder, Unrecorded, shape_of
 
@@ -126,6 +135,21 @@ def softmax(rec: Recorder, x: Any, dim: Any = None, _stacklevel: int = 3, dtype:
     return rec.step(x, Softmax, shape, vector=True)
 
 
+def log_softmax(
+    rec: Recorder, x: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None
+) -> Any:
+    """Record the logarithm of a softmax over the classes."""
+    shape = shape_of(x)
+    if not x.vector or len(shape) != 2 or dim not in (1, -1) or dtype is not None:
+        raise Unrecorded("expected a softmax over the classes, dim=1, got {module}")
+    return rec.step(x, LogSoftmax, shape, vector=True)
+
+
+def sigmoid(rec: Recorder, x: Any) -> Any:
+    """Record a sigmoid of the classes."""
+    return rec.step(x, Sigmoid, shape_of(x), vector=x.vector)
+
+
 def contiguous(rec: Recorder, x: Any, *_: Any, **__: Any) -> Any:
     """Return x: its values do not change."""
     return x
@@ -187,6 +211,9 @@ OPERATIONS |= {
     torch.Tensor.view: view, torch.Tensor.reshape: view, torch.reshape: view,
     F.linear: linear, _aten.linear.default: linear,
     F.softmax: softmax, torch.softmax: softmax, torch.Tensor.softmax: softmax,
+    F.log_softmax: log_softmax, torch.log_softmax: log_softmax,
+    torch.Tensor.log_softmax: log_softmax,
+    F.sigmoid: sigmoid, torch.sigmoid: sigmoid, torch.Tensor.sigmoid: sigmoid,
     torch.Tensor.contiguous: contiguous,
 }  # fmt: skip
 

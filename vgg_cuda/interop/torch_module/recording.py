@@ -48,9 +48,10 @@ class Step:
 class Recorded(torch.Tensor):  # type: ignore[misc, unused-ignore] # without torch it is Any
     """A tensor [N,C,H,W] or [N,K] without values: the result of ``position`` steps.
 
-    ``vector``: it has one value per channel, [N,K] or [N,K,1,1].
+    ``vector``: it has one value per channel, [N,K] or [N,K,1,1]. ``is_input``: it is the caller's.
     """
 
+    is_input: bool
     recorder: Recorder
     position: int
     vector: bool
@@ -138,6 +139,7 @@ class Recorder:
             Recorded, shape, dtype=self._like.dtype, device=self._like.device
         )
         made.recorder, made.position, made.vector = self, len(self.steps), vector
+        made.is_input = not self._made
         self._made.append(weakref.ref(made))
         return made
 

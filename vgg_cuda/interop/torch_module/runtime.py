@@ -16,7 +16,8 @@ from ...vgg import VGG
 from ...weights import WeightsError
 from ..fork import fork_lock
 from ..torch_conditions import why_original
-from . import operations as operations  # registers the operations that can be recorded
+from . import inputs as inputs  # registers the operations that can be recorded
+from . import operations as operations
 from .packed import Packable, Packed, make_weights
 from .recording import Recorder, Unrecorded
 from .trial import trial
@@ -141,7 +142,7 @@ def run(network: VGG, x: Any, shape: tuple[int, ...]) -> Any:
     else:
         given, layout = given.contiguous() if given.is_cuda else given, "NCHW"
     tap = network._result
-    y = network._taps(given, [tap], layout, check_range=False)[tap]
+    y = network._activated(network._taps(given, [tap], layout, check_range=False)[tap])
     if y.ndim == 4:
         y = y.permute(0, 3, 1, 2)
     return y.reshape(shape).to(x.dtype)

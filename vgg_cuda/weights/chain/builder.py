@@ -6,13 +6,17 @@ from dataclasses import replace
 from typing import NoReturn
 
 from ...configs import CONFIGS, HIDDEN, POOL_GRID, Config, Conv, Dense, Pooling, config_name
-from ...images.presets import Preset
-from ..canonical import Tensors, Weights, WeightsError, infer_grid
+from ...images.normalization import raw_preset
+from ...images.presets import Preset, fitted
+from ..canonical import Weights, WeightsError, chw_to_hwc, infer_grid
 from ..labels import imagenet_labels
-from ..state_dict import chw_to_hwc
-from .defaults import fitted, normalized
+from .affine import Waiting
+from .defaults import normalized
+from .inputs import InputLayers
 from .layers import (
+    ACTIVATIONS,
     AdaptiveAvgPool,
+    Affine,
     BatchNorm,
     Conv3x3,
     Flatten,
@@ -20,62 +24,79 @@ from .layers import (
     Identity,
     Layer,
     Linear,
+    LogSoftmax,
     MaxPool2x2,
     Relu,
+    Sigmoid,
     Softmax,
     UnsupportedError,
+    kind_of,
 )
-from .parameters import Parameters, misshapen
+from .parameters import Parameters, affine_of, misshapen, named_tensors
 
 
 class Chain:
     """The network so far; every method refuses a layer that cannot follow."""
 
     def __init__(self) -> None:
+        self.inputs = InputLayers()
         self.widths: list[int | str] = []
         self.convs: list[Parameters] = []
         self.dense: list[Parameters] = []
         self.pooling: Pooling | None = None
         self.grid = POOL_GRID
         self.flattened: Flatten | GlobalPool | None = None
-        self.softmax = False
+        self.activation: str | None = None
         self.last: Layer | None = None  # except Identity
         self.commutes = False  # whether a ReLU here equals one after the last parameters
+        self.waiting: Waiting | None = None
+        self.exact = False  # whether no other image size is right
 
     def add(self, layer: Layer) -> None:
         """Add a layer. Raises :class:`UnsupportedError`, and ``WeightsError`` for shapes."""
         if isinstance(layer, Identity):
             return
+        if not self.convs and isinstance(layer, (Affine, BatchNorm)):
+            self.inputs.add(layer)
+            return
         if not self.convs and not isinstance(layer, Conv3x3):
             self.refuse(layer, "a 3x3 convolution first")
-        if self.softmax:
-            self.refuse(layer, "nothing after a softmax")
+        if self.activation:
+            self.refuse(layer, f"nothing after a {self.activation}")
+        if self.waiting and not isinstance(layer, Linear) and not self.waiting.lets_pass(layer):
+            self.refuse_waiting(f"before {layer.name} ({kind_of(layer)})")
         match layer:
             case Conv3x3():
                 self.conv3x3(layer)
-            case BatchNorm():
-                self.batch_norm(layer)
+            case BatchNorm() | Affine():
+                self.affine(layer)
             case Relu():
                 self.relu(layer)
             case MaxPool2x2():
                 self.spatial(layer)
                 self.widths.append("M")
+                self.exact |= layer.even_only
             case AdaptiveAvgPool() | GlobalPool():
                 self.pool(layer)
             case Flatten():
                 self.flattened = self.flattened or layer
             case Linear():
                 self.linear(layer)
-            case Softmax():
+            case Softmax() | Sigmoid() | LogSoftmax():
                 if not self.dense or self.dense[-1].relu:
-                    self.refuse(layer, "a softmax right after a dense layer")
-                self.softmax = True
+                    self.refuse(layer, f"{kind_of(layer)} right after a dense layer")
+                self.activation = ACTIVATIONS[type(layer)]
         self.last = layer
 
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
         """Raise for a layer in the wrong place."""
-        before = f"after {self.last.name} ({_kind(self.last)})" if self.last else "first"
-        raise UnsupportedError(f"{layer.name}: expected {expected}, got {_kind(layer)} {before}")
+        raise UnsupportedError(
+            f"{layer.name}: expected {expected}, got {kind_of(layer)} {self.after()}"
+        )
+
+    def after(self) -> str:
+        """Return the current place, for messages."""
+        return f"after {self.last.name} ({kind_of(self.last)})" if self.last else "first"
 
     def spatial(self, layer: Layer) -> None:
         """Refuse ``layer`` unless its input is an image [N,H,W,C]."""
@@ -104,12 +125,30 @@ class Chain:
             raise misshapen(f"{layer.name}: weight", ("K", inputs or "C"), shape)
         self.dense.append(Parameters.of(layer))
         self.commutes = True
+        if self.waiting:
+            self.waiting.fold(self.dense[-1], "CHW" if self.flattens_channels() else "HWC")
+            self.waiting = None
 
-    def batch_norm(self, layer: BatchNorm) -> None:
-        """Fold a batch norm into the layer right before it."""
-        if not isinstance(self.last, (Conv3x3, Linear)):
-            self.refuse(layer, "batch norms right after a convolution or dense layer")
-        (self.dense or self.convs)[-1].fold(layer)
+    def affine(self, layer: BatchNorm | Affine) -> None:
+        """Fold a scale and shift into the layer before it, or let it wait for the next one."""
+        before = (self.dense or self.convs)[-1]
+        if isinstance(layer, Affine) and layer.reverse:
+            self.refuse(layer, "a reversal of channels before the first convolution")
+        if isinstance(self.last, (Conv3x3, Linear)):
+            before.fold(layer)
+            return
+        pixels = not self.dense and not isinstance(self.flattened, Flatten)
+        channels = before.w.shape[0] if pixels or self.dense else None
+        self.waiting = Waiting(layer, *affine_of(layer, channels), pixels, self.after())
+
+    def refuse_waiting(self, end: str) -> NoReturn:
+        """Raise for a scale and shift that no layer can take over."""
+        assert self.waiting is not None
+        layer = self.waiting.layer
+        raise UnsupportedError(
+            f"{layer.name}: expected a convolution or dense layer right before, or a dense layer "
+            f"behind it, got {kind_of(layer)} {self.waiting.place} and {end}"
+        )
 
     def relu(self, layer: Relu) -> None:
         """Add a ReLU after a layer with parameters, or after layers that commute with it."""
@@ -136,10 +175,15 @@ class Chain:
         input_size: tuple[int, int] | None,
         preset: Preset,
         labels: tuple[str, ...] | None,
+        preset_stated: bool,
+        joint: str,
     ) -> Weights:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
             raise UnsupportedError("expected 3x3 convolutions, found none")
+        if self.waiting:
+            self.refuse_waiting("at the end")
+        normalization = self.inputs.folded(self.convs[0])
         if self.dense:
             input_size = self.check_inputs(input_size)
         elif self.flattens_channels() and (not self.pooling or self.grid > 1):
@@ -155,33 +199,34 @@ class Chain:
             pooling=self.pooling or "none",
             flat=self.flattened is not None,
             input_size=input_size if head and not self.pooling else None,
+            exact_size=self.exact and bool(head) and not self.pooling,
             without_relu=(),
         )  # fmt: skip
         own: list[Conv | Dense] = [*config.convs, *config.dense]
         named = list(zip(own, self.convs + self.dense, strict=True))
         without = tuple(layer.name for layer, found in named if not found.relu)
         config = normalized(replace(config, without_relu=without))
-        tensors: Tensors = {}
-        names: dict[str, str] = {}
-        for layer, found in named:
-            for part, array in (("weight", found.w), ("bias", found.bias)):
-                tensors[f"{layer.name}.{part}"] = array
-                names[f"{layer.name}.{part}"] = f"{found.name}: {part}"
+        tensors, names = named_tensors([(layer.name, found) for layer, found in named], joint)
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
-        activation = "softmax" if self.softmax else None
+        if not preset_stated and self.inputs.name:
+            raw = raw_preset(self.inputs.scale.tolist(), self.inputs.offset.tolist())
+            preset, preset_stated = raw or (preset, False)
         try:
             preset = fitted(preset, input_size)
         except ValueError as error:  # a size outside the limits of presets
             raise WeightsError(f"input size: {error}") from error
-        return Weights(config, tensors, preset, labels, activation, source, names)
+        return Weights(
+            config, tensors, preset, labels, self.activation, source, preset_stated, normalization,
+            names,
+        )  # fmt: skip
 
     def flattens_channels(self) -> bool:
         """Return whether vectors are in CHW order."""
         return isinstance(self.flattened, Flatten) and self.flattened.order == "CHW"
 
     def check_inputs(self, input_size: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the only image size if dense layers read all pixels; bring fc6 to HWC order."""
+        """Return an image size if dense layers read all pixels; bring fc6 to HWC order."""
         first, channels = self.dense[0], self.convs[-1].w.shape[0]
         pools = self.widths.count("M")
         inputs = first.w.shape[1]
@@ -203,7 +248,3 @@ class Chain:
         if self.flattens_channels() and cells > 1:
             first.w = chw_to_hwc(first.w, channels)
         return input_size
-
-
-def _kind(layer: Layer) -> str:
-    return f"{layer.kind} pool" if isinstance(layer, GlobalPool) else type(layer).__name__

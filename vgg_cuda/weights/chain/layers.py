@@ -41,12 +41,31 @@ class BatchNorm(Layer):
     epsilon: float
 
 
+@dataclass(frozen=True)
+class Affine(Layer):
+    """Affine map per channel: y * scale + offset; each has one element or [K].
+
+    ``reverse``: the channels are reversed first, which only images may be.
+    """
+
+    scale: Array
+    offset: Array
+    reverse: bool = False
+
+
 class Relu(Layer):
     """ReLU: max(y, 0)."""
 
 
+@dataclass(frozen=True)
 class MaxPool2x2(Layer):
-    """2x2 max-pool, stride 2, no padding; an odd last row and column are dropped."""
+    """2x2 max-pool, stride 2, no padding; an odd last row and column are dropped.
+
+    ``even_only`` says that the source keeps them: the network is right for even sizes only, and the
+    reader has checked that the image's size is even here.
+    """
+
+    even_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,9 +101,38 @@ class Softmax(Layer):
     """Softmax over the classes; the last layer."""
 
 
+class LogSoftmax(Layer):
+    """Logarithm of the softmax over the classes; the last layer."""
+
+
+class Sigmoid(Layer):
+    """Sigmoid of each class by itself; the last layer."""
+
+
 class Identity(Layer):
     """A layer without effect in inference: dropout, an input layer, an identity."""
 
 
 class UnsupportedError(WeightsError):
     """A model of another framework that this package cannot run; names layer and reason."""
+
+
+WORDS = {
+    AdaptiveAvgPool: "an adaptive average pool", Affine: "a scale and shift",
+    BatchNorm: "a batch norm", Conv3x3: "a convolution", Flatten: "a flattening",
+    Linear: "a dense layer", LogSoftmax: "a log-softmax", MaxPool2x2: "a max-pool",
+    Relu: "a ReLU", Sigmoid: "a sigmoid", Softmax: "a softmax",
+}  # fmt: skip
+
+
+ACTIVATIONS: dict[type[Layer], str] = {
+    LogSoftmax: "log_softmax", Sigmoid: "sigmoid", Softmax: "softmax",
+}  # fmt: skip
+"""Activations of the last layer, by their records."""
+
+
+def kind_of(layer: Layer) -> str:
+    """Return the kind of ``layer`` for messages."""
+    if isinstance(layer, GlobalPool):
+        return f"a global {layer.kind} pool"
+    return WORDS[type(layer)]

@@ -13,13 +13,24 @@ from typing import Any
 from ...text import one_line
 from ..canonical import Weights, prefixed
 from ..chain import to_weights
-from ..chain.layers import BatchNorm, Conv3x3, Flatten, Identity, Linear, Relu, Softmax
+from ..chain.layers import (
+    BatchNorm,
+    Conv3x3,
+    Flatten,
+    Identity,
+    Linear,
+    LogSoftmax,
+    Relu,
+    Sigmoid,
+    Softmax,
+)
+from . import inputs
 from .graph import KerasLayer
-from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, rescaling, zero_padding
+from .spatial import EVEN_ONLY, conv2d, flatten, global_pool, max_pool, random_crop, zero_padding
 from .state import Arrays, State
-from .terms import INACTIVE, PIXELS, only, preset_for
+from .terms import INACTIVE, only, preset_for
 
-ACTIVATIONS = "relu, softmax after the last dense layer, or no activation"
+ACTIVATIONS = "relu, no activation, or softmax, log_softmax or sigmoid of the last dense layer"
 LINEAR = "in the last layer, activation='linear' gives a network that returns logits"
 PADDED = "ZeroPadding2D before a convolution of padding 'valid'"
 
@@ -29,8 +40,9 @@ def translate(
 ) -> Weights:
     """Return the weights of a chain of Keras' layers whose input has ``shape`` (None: unknown).
 
-    Models with the names of ``keras.applications`` get the preset "keras", models that begin with
-    ``Rescaling`` get "pixels" (values of 0 to 255), other models get "scaled" (values of 0 to 1).
+    Models with input layers, such as ``Rescaling``, get the preset of the values that these take:
+    "pixels" (0 to 255) as a rule. Otherwise models with the names of ``keras.applications`` get the
+    preset "keras", and other models "unit" (0 to 1), as assumptions.
     Raises :class:`UnsupportedError`, which names the layer, and the errors of ``to_weights``.
     """
     state = State.start(layers, shape, arrays)
@@ -45,8 +57,7 @@ def translate(
             for layer in state.even_pools:  # the network accepts images of other sizes, too
                 state.refuse(layer, "padding 'valid'", "'same'", EVEN_ONLY)
     first = next((layer.path[-1] for layer in layers if layer.kind == "Conv2D"), "")
-    preset = PIXELS if state.rescaled else preset_for(first)
-    return to_weights(state.records, source=source, input_size=input_size, preset=preset)
+    return to_weights(state.records, source=source, input_size=input_size, preset=preset_for(first))
 
 
 def _activated(add: Callable[[State, KerasLayer], None]) -> Callable[[State, KerasLayer], None]:
@@ -93,11 +104,13 @@ def _relu(state: State, layer: KerasLayer) -> None:
     state.records.append(Relu(layer.name))
 
 
-def _softmax(state: State, layer: KerasLayer) -> None:
+def _softmax(
+    state: State, layer: KerasLayer, make: type[Softmax] | type[LogSoftmax] = Softmax
+) -> None:
     axis = only(layer.config.get("axis", -1))
     if not state.flat or axis not in (-1, 1):
         state.refuse(layer, "a softmax over the classes", f"axis {one_line(axis, 40)}")
-    state.records.append(Softmax(layer.name))
+    state.records.append(make(layer.name))
 
 
 def _activation(state: State, layer: KerasLayer) -> None:
@@ -113,8 +126,11 @@ def _activation(state: State, layer: KerasLayer) -> None:
         state.refuse(layer, ACTIVATIONS, f"the custom activation {name}")
     if activation == "relu":
         state.records.append(Relu(layer.name))
-    elif activation == "softmax":
-        _softmax(state, KerasLayer(layer.path, layer.slots, "Softmax", {}, layer.training))
+    elif activation in ("softmax", "log_softmax"):
+        inner = KerasLayer(layer.path, layer.slots, "Softmax", {}, layer.training)
+        _softmax(state, inner, Softmax if activation == "softmax" else LogSoftmax)
+    elif activation == "sigmoid" and state.flat:
+        state.records.append(Sigmoid(layer.name))
     elif activation not in (None, "linear"):
         state.refuse(layer, ACTIVATIONS, one_line(repr(activation), 60), LINEAR)
 
@@ -128,23 +144,26 @@ ADD: dict[str, Callable[[State, KerasLayer], None]] = {
     "GlobalAveragePooling2D": lambda state, layer: global_pool(state, layer, "avg"),
     "GlobalMaxPooling2D": lambda state, layer: global_pool(state, layer, "max"),
     "MaxPooling2D": max_pool,
+    "RandomCrop": random_crop,
     "ReLU": _relu,
-    "Rescaling": rescaling,
     "Softmax": _softmax,
     "ZeroPadding2D": zero_padding,
 }
+LAYERS = (*ADD, "Normalization", "Rescaling")
+"""The classes of layers that are translated; operations are no layers."""
 
 
 def _add(state: State, layer: KerasLayer) -> None:
     """Add ``layer`` to ``state``."""
     if state.padded is not None and layer.kind != "Conv2D":
         state.refuse(state.padded, PADDED, f"one before {one_line(layer.kind, 60)}")
-    trains = layer.kind in (*INACTIVE, "BatchNormalization") and layer.kind != "InputLayer"
-    if layer.training and trains:
-        state.refuse(layer, f"{layer.kind} as in inference", "a call with training=True")
+    if layer.training and layer.kind == "BatchNormalization":
+        state.refuse(layer, "batch norms as in inference", "a call with training=True")
     if layer.kind in INACTIVE:
         state.records.append(Identity(layer.name))
-    elif layer.kind in ADD:
-        ADD[layer.kind](state, layer)
+    elif add := ADD.get(layer.kind) or inputs.ADD.get(layer.kind):
+        add(state, layer)
     else:
-        state.refuse(layer, f"a layer of a VGG ({', '.join(ADD)})", one_line(layer.kind, 60))
+        state.refuse(
+            layer, f"a layer of a VGG ({', '.join(sorted(LAYERS))})", one_line(layer.kind, 60)
+        )

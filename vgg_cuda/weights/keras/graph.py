@@ -10,17 +10,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...text import one_line
 from ..canonical import prefixed
 from ..chain.layers import UnsupportedError
+from .nodes import Tensor, inputs_of, operands_of, operation_of, stacked_channels, tensors_of
 
 MODELS = ("Sequential", "Functional", "Model")  # "Model": an older name of Functional
 KERAS = ("keras", "tf_keras", "tensorflow")  # modules of Keras' classes
+NESTED = (*MODELS, "Pipeline")  # a Pipeline is a layer, a list of augmentations
 MAX_NESTED = 16
-
-Tensor = tuple[str, int]  # the layer that computed it, and the number of the call
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,10 @@ class KerasLayer:
     """One call of one layer.
 
     ``path`` holds the names of the models around it, from the outside in, and its own. ``slots``
-    holds their names in Keras' files: class names with a number. ``training`` says that the model
-    calls the layer with ``training=True`` even in inference.
+    holds their names in Keras' files: class names with a number. ``training`` says that Keras 2
+    calls the layer with ``training=True`` even in ``predict``; Keras 3 does not. ``operands`` are
+    the arguments of an operation of a Functional model, ``nodes.TENSOR`` for the result of the
+    layer before.
     """
 
     path: tuple[str, ...]
@@ -37,6 +39,7 @@ class KerasLayer:
     kind: str
     config: Mapping[str, Any]
     training: bool
+    operands: tuple[Any, ...] = ()
 
     @property
     def name(self) -> str:
@@ -104,30 +107,40 @@ def _walk(
     names = [str(entry["config"].get("name", entry.get("name", ""))) for entry in entries]
     used: dict[str, int] = {}
     saved = [slot(str(entry["class_name"]), used) for entry in entries]
-    if model["class_name"] == "Sequential":
-        calls = [(i, False) for i in range(len(entries))]
+    if model["class_name"] in ("Sequential", "Pipeline"):
+        calls = [Call(i) for i in range(len(entries))]
     else:
         calls = _chain(config, entries, names, "".join(f"{name}/" for name in path))
-    for i, trains in calls:
+    for i, trains, operands, order in calls:
         here, inner, entry = (*path, names[i]), (*slots, saved[i]), entries[i]
-        kind = kind_of(entry, one_line("/".join(here), 120))
-        if kind in MODELS:
+        kind = operation_of(kind_of(entry, one_line("/".join(here), 120)), entry["config"])
+        if kind in NESTED:
             yield from _walk(entry, here, inner, trains or training)
         else:
-            yield KerasLayer(here, inner, kind, entry["config"], trains or training)
+            own = entry["config"] if order is None else {**entry["config"], "order": order}
+            yield KerasLayer(here, inner, kind, own, trains or training, operands)
+
+
+class Call(NamedTuple):
+    """A call of the layer at ``position``; a Stack of an image's channels has their ``order``."""
+
+    position: int
+    training: bool = False
+    operands: tuple[Any, ...] = ()
+    order: list[int] | None = None
 
 
 def _chain(
     config: Mapping[str, Any], entries: list[Any], names: list[str], prefix: str
-) -> list[tuple[int, bool]]:
-    """Return the indices of the layers that a Functional model calls, and ``training``."""
-    ends, starts = _tensors(config["output_layers"]), _tensors(config["input_layers"])
+) -> list[Call]:
+    """Return the calls of a Functional model's layers, in order."""
+    ends, starts = tensors_of(config["output_layers"]), tensors_of(config["input_layers"])
     for what, found in (("output", ends), ("input", starts)):
         if len(found) != 1:
             listed = one_line(", ".join(prefix + name for name, _ in found) or "none", 120)
             raise UnsupportedError(f"expected a model of one {what}, got {listed}")
     index = {name: i for i, name in enumerate(names)}
-    calls: list[tuple[int, bool]] = []
+    calls: list[Call] = []
     seen: set[Tensor] = set()
     parents = ends
     while parents:
@@ -140,8 +153,12 @@ def _chain(
         nodes = entry.get("inbound_nodes") or []
         # Keras 2 counts a nested model's calls from 1.
         node = None if not nodes else nodes[0 if len(nodes) == 1 else at[1]]
-        parents, training = ([], False) if node is None else _inputs(node)
-        calls.append((index[at[0]], training))
+        parents, training = ([], False) if node is None else inputs_of(node)
+        order: list[int] | None = None
+        if entry["class_name"] == "Stack":
+            stacked = stacked_channels(parents, entries, index)
+            parents, order = (parents, None) if stacked is None else stacked
+        calls.append(Call(index[at[0]], training, operands_of(node), order))
         if len(parents) > 1:
             raise UnsupportedError(
                 f"{name}: expected a chain of layers, each with one input; this "
@@ -151,42 +168,3 @@ def _chain(
         if not parents and at[0] != starts[0][0]:
             raise UnsupportedError(f"{name}: expected a graph that leads to the input")
     return calls[::-1]
-
-
-def _inputs(node: Any) -> tuple[list[Tensor], bool]:
-    """Return the tensors that a call takes, and whether it has ``training=True``."""
-    if isinstance(node, Mapping):  # Keras 3
-        found = [*_kept_tensors(node.get("args")), *_kept_tensors(node.get("kwargs"))]
-        return found, (node.get("kwargs") or {}).get("training") is True
-    node = [node] if node and isinstance(node[0], str) else node
-    trains = any(len(call) > 3 and (call[3] or {}).get("training") is True for call in node)
-    nested = [tensor for call in node if len(call) > 3 for tensor in _keywords(call[3])]
-    return [*_tensors(node), *nested], trains
-
-
-def _kept_tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Mapping):
-        if value.get("class_name") == "__keras_tensor__":
-            name, node, _ = value["config"]["keras_history"]
-            yield str(name), int(node)
-            return
-        value = list(value.values())
-    if isinstance(value, list):
-        for one in value:
-            yield from _kept_tensors(one)
-
-
-def _keywords(arguments: Any) -> Iterator[Tensor]:
-    """Yield the tensors among Keras 2's keyword arguments, each ``[name, node, index]``."""
-    for value in (arguments or {}).values():
-        if isinstance(value, list) and len(value) == 3 and isinstance(value[0], str):
-            yield str(value[0]), int(value[1])
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    """Return the tensors of ``["fc", 0, 0]``, a list of such lists, or a dict of them."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if value and isinstance(value[0], str):
-        value = [value]
-    return [(str(one[0]), int(one[1])) for one in value]

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from ...configs import CONFIGS
-from ..canonical import Array, AssumedWarning, Weights
+from ..canonical import Array, AssumedWarning, Weights, warn_caller
 from ..chain import to_weights
 from ..chain.layers import (
     BatchNorm,
@@ -67,11 +66,10 @@ def weights_of(parts: Parts, source: str) -> Weights:
     channels = convs[-1].arrays[0].shape[-1] if convs else 0
     layers += _head(parts, dense, channels, assumed)
     weights = to_weights(layers, source=source, preset=preset_for(convs[0].own if convs else ""))
-    warnings.warn(
+    warn_caller(
         f"{source}: a file of weights only does not say what its layers compute. Assumed: "
         f"{'; '.join(assumed)}. A complete model (.keras) states it",
         AssumedWarning,
-        stacklevel=7,  # the caller of VGG.load
     )
     return weights
 

@@ -30,9 +30,6 @@ def conv2d(state: State, layer: KerasLayer) -> None:
     state.check(layer, "groups", get("groups", 1), 1)
     state.spatial(layer)
     w, bias = state.weights(layer)
-    if state.scale != 1.0:  # a scale, unlike an offset, leaves the padding's zeros unchanged
-        w = (w * np.float64(state.scale)).astype(np.float32)
-        state.scale = 1.0
     state.records.append(Conv3x3(layer.name, np.moveaxis(w, -1, 0), bias))
 
 
@@ -59,7 +56,7 @@ def max_pool(state: State, layer: KerasLayer) -> None:
         state.check(layer, "padding", padding, "valid")
     if state.size is not None:
         state.size = (state.size[0] // 2, state.size[1] // 2)
-    state.records.append(MaxPool2x2(layer.name))
+    state.records.append(MaxPool2x2(layer.name, even_only=padding == "same"))
 
 
 def global_pool(state: State, layer: KerasLayer, kind: Literal["avg", "max"]) -> None:
@@ -84,17 +81,11 @@ def flatten(state: State, layer: KerasLayer) -> None:
     state.records.append(Flatten(layer.name, "CHW" if stays else "HWC"))
 
 
-def rescaling(state: State, layer: KerasLayer) -> None:
-    """Keep the scale of pixels, which is folded into the first convolution."""
-    scale, offset = layer.config.get("scale"), layer.config.get("offset", 0.0)
-    if any(not isinstance(record, Identity) for record in state.records):
-        state.refuse(layer, "Rescaling before the first convolution", "one after it")
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)) or offset != 0:
-        got = f"scale {one_line(scale, 40)}, offset {one_line(offset, 40)}"
-        why = (
-            "padding with zeros does not add the offset; leave the layer out of the model, and "
-            "rescale the images"
-        )
-        state.refuse(layer, "Rescaling by one number, without an offset", got, why)
-    state.scale *= scale
-    state.rescaled = True
+def random_crop(state: State, layer: KerasLayer) -> None:
+    """Add nothing if the crop has the size of the image; otherwise ``predict`` may resize."""
+    size = (layer.config.get("height"), layer.config.get("width"))
+    if size != state.size:
+        shown = "an unknown size" if state.size is None else f"{state.size[0]} x {state.size[1]}"
+        got = f"{one_line(size[0], 20)} x {one_line(size[1], 20)}"
+        state.refuse(layer, f"a crop as large as the image, {shown}", got, "crop the images")
+    state.records.append(Identity(layer.name))

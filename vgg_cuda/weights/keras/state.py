@@ -13,7 +13,10 @@ from .graph import KerasLayer
 from .terms import data_format, is_quantized
 
 Arrays = Callable[[KerasLayer, Sequence[str]], list[Array]]
-"""The float32 variables of a layer by Keras' names ("kernel", "moving_mean"), in that order."""
+"""The float32 variables of a layer by Keras' names ("kernel", "moving_mean"), in that order.
+
+The integer "count" is left out, although the layer has it.
+"""
 
 
 @dataclass
@@ -25,8 +28,6 @@ class State:
     size: tuple[int, int] | None
     flat: bool = False
     padded: KerasLayer | None = None  # a ZeroPadding2D for the next convolution
-    scale: float = 1.0  # of pixels, for the first convolution
-    rescaled: bool = False
     even_pools: list[KerasLayer] = field(default_factory=list)  # padding "same" of even sizes
     records: list[Layer] = field(default_factory=list)
 

@@ -11,6 +11,7 @@ from .graph import KerasLayer
 from .h5 import H5File
 
 CONTAINERS = ("layers", "_layer_checkpoint_dependencies")  # the latter: Keras 2.13
+COUNT = "count"  # the integer variable of a Normalization, which nothing needs
 SUFFIXES = ("kernel", "bias", "gamma", "beta", "moving_mean", "moving_variance")
 
 
@@ -42,7 +43,8 @@ class SavingLib:
             )
         found = self._file.names(variables)
         check_count(len(found), names, layer)
-        return [self._file.array(variables, str(i)) for i in range(len(names))]
+        kept = [i for i, name in enumerate(names) if name != COUNT]
+        return [self._file.array(variables, str(i)) for i in kept]
 
     def _inside(self, group: Any, slot: str) -> Iterator[Any | None]:
         for container in CONTAINERS:
@@ -73,7 +75,8 @@ class Legacy:
                 )
             listed = parts[own[0]]
         check_count(len(listed), names, layer)
-        return [self._file.array(group, name) for name in ordered(listed, names)]
+        stored = zip(ordered(listed, names), names, strict=True)
+        return [self._file.array(group, where) for where, name in stored if name != COUNT]
 
 
 def by_layer(listed: Sequence[str]) -> dict[str, list[str]]:

@@ -7,23 +7,21 @@ from typing import Any
 
 from ...images.presets import PRESETS, Preset
 
-INACTIVE = (  # layers without effect in inference
-    "ActivityRegularization", "AlphaDropout", "Dropout", "GaussianDropout", "GaussianNoise",
-    "Identity", "InputLayer", "RandomBrightness", "RandomContrast", "RandomFlip", "RandomRotation",
-    "RandomTranslation", "RandomZoom", "SpatialDropout2D",
+INACTIVE = (
+    "ActivityRegularization", "AlphaDropout", "AugMix", "CutMix", "Dropout", "GaussianDropout",
+    "GaussianNoise", "Identity", "InputLayer", "MixUp", "RandAugment", "RandomBrightness",
+    "RandomColorDegeneration", "RandomColorJitter", "RandomContrast", "RandomElasticTransform",
+    "RandomErasing", "RandomFlip", "RandomGaussianBlur", "RandomGrayscale", "RandomHue",
+    "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomRotation",
+    "RandomSaturation", "RandomSharpness", "RandomShear", "RandomTranslation", "RandomZoom",
+    "SpatialDropout1D", "SpatialDropout2D",
 )  # fmt: skip
-
-SCALED = Preset(  # keras.utils.load_img(target_size=(224, 224)), then / 255
-    *("scaled", (224, 224), None, "nearest", "RGB", 255.0), mean=(0.0,) * 3, std=(1.0,) * 3
-)
-PIXELS = Preset(  # load_img without / 255: for models with a Rescaling layer
-    *("pixels", (224, 224), None, "nearest", "RGB", 1.0), mean=(0.0,) * 3, std=(1.0,) * 3
-)
+"""Layers without effect in ``predict``. AutoContrast, Equalization and others act there, too."""
 
 
 def preset_for(first: str) -> Preset:
     """Return the preset of a model whose first convolution is called ``first``."""
-    return PRESETS["keras"] if first == "block1_conv1" else SCALED
+    return PRESETS["keras"] if first == "block1_conv1" else PRESETS["unit"]
 
 
 def data_format(config: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from ..canonical import Array
 from ..chain.layers import AdaptiveAvgPool
 from .graph import Joined
-from .nodes import Attributes, evaluate, is_standard, label
+from .nodes import Attributes, evaluate, is_standard, own_name
 from .pools import averaging_matrix
 from .position import Position
 
@@ -47,7 +47,7 @@ def skip_adaptive_pool(at: Position, path: list[Any]) -> int:
         result = values[nodes[-1].output[0]]
         grid = result.shape[-1] if result.ndim else 0
         if grid and result.shape == (*shape[:2], grid, grid) and _is_adaptive(pixels, result):
-            at.layers.append(AdaptiveAvgPool(label(nodes[-1]), grid))
+            at.layers.append(AdaptiveAvgPool(own_name(nodes[-1]), grid))
             at.sizes |= {"H": grid, "W": grid}
             return count
     return 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 
 from ..canonical import Array
@@ -100,23 +98,6 @@ def batch_norm(at: Position, a: Attributes) -> None:
     gamma, beta, mean, variance = (at.weights(i).ravel() for i in range(1, 5))
     epsilon = a.pop("epsilon", 1e-5)
     at.layers.append(BatchNorm(at.name, gamma, beta, mean, variance, epsilon))
-
-
-def add(at: Position, a: Attributes) -> None:
-    """Translate Add of a bias to the layer before it."""
-    side = 0 if at.graph.is_constant(at.node.input[0]) else 1
-    before = at.layers[-1] if at.layers else None
-    if not isinstance(before, (Conv3x3, Linear)):
-        raise at.error("expected a bias right after a convolution or a dense layer")
-    value = at.weights(side)
-    sizes = (1,) * (len(at.axes) - value.ndim) + value.shape
-    others = [size for size, axis in zip(sizes, at.axes, strict=False) if axis != "C"]
-    if len(sizes) > len(at.axes) or any(size > 1 for size in others):
-        raise at.error(f"expected a bias per channel of {at.shown}, got {list(value.shape)}")
-    bias = as_bias(at, value.reshape(-1), before.w.shape[0])
-    if before.bias is not None:
-        bias = as_bias(at, before.bias, before.w.shape[0]).astype(np.float32) + bias
-    at.layers[-1] = dataclasses.replace(before, bias=bias)
 
 
 def as_bias(at: Position, value: Array, features: int) -> Array:

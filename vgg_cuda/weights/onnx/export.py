@@ -67,7 +67,7 @@ def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[
     if size is None:
         if config.input_size is None and (config.reduces == "none" or config.pool_grid == 1):
             return None
-        chosen = config.input_size or _preset_size(weights) or config.natural_size
+        chosen = weights.natural_size
     else:
         chosen = size if isinstance(size, tuple) else (size, size)
         numbers = all(isinstance(s, int) and not isinstance(s, bool) for s in chosen)
@@ -77,15 +77,6 @@ def _chosen_size(weights: Weights, size: int | tuple[int, int] | None) -> tuple[
     if wrong:
         raise ValueError(f"size: {wrong}")
     return chosen
-
-
-def _preset_size(weights: Weights) -> tuple[int, int] | None:
-    """Return the size of all images that the preset prepares; None if it varies."""
-    preset, config = weights.preset, weights.config
-    found = preset.resize if isinstance(preset.resize, tuple) else None
-    if preset.crop is not None:
-        found = (preset.crop, preset.crop)
-    return found if found and not config.wrong_size(*found) else None
 
 
 class _Builder:
@@ -102,6 +93,7 @@ class _Builder:
 
     def build(self) -> None:
         """Add all nodes, the input and the output."""
+        self.inputs()
         self.features()
         self.pool()
         if self.config.flat and not self.config.head:  # features in HWC order, as a call returns
@@ -120,24 +112,47 @@ class _Builder:
             if dense.relu:
                 self.node("Relu", dense.relu_name)
         name = "logits" if self.config.num_classes else "features"
-        if self.weights.activation:
-            self.node("Softmax", "prob", axis=-1)
-            name = "probabilities"
+        match self.weights.activation:
+            case "softmax":
+                self.node("Softmax", "prob", axis=-1)
+                name = "probabilities"
+            case "sigmoid":
+                self.node("Sigmoid", "prob")
+                name = "probabilities"
+            case "log_softmax":
+                self.node("LogSoftmax", "log_prob", axis=-1)
+                name = "log_probabilities"
         self.graph.node[-1].output[0] = name
         self.describe(name)
 
+    def inputs(self) -> None:
+        """Add the network's input layers; a reversal of channels is part of the first filters."""
+        own = self.weights.normalization
+        if own is not None:
+            step = -1 if own.reverse else 1
+            for kind, numbers in (("Mul", own.scale), ("Add", own.offset)):
+                name = f"input_{kind.lower()}"
+                values = np.array(numbers[::step], np.float32)
+                self.tensor(f"{name}.value", values, (1, len(values), 1, 1))
+                self.node(kind, name, f"{name}.value")
+
     def features(self) -> None:
         """Add the convolutions with their ReLUs, and the max-pools."""
+        own = self.weights.normalization
         for layer in self.config.features:
             if isinstance(layer, Conv):
                 w, bias = f"{layer.name}.weight", f"{layer.name}.bias"
-                self.tensor(w, self.weights.tensors[w].transpose(0, 3, 1, 2))  # KRSC to KCRS
+                array = self.weights.tensors[w].transpose(0, 3, 1, 2)  # KRSC to KCRS
+                if layer is self.config.features[0] and own is not None and own.reverse:
+                    array = array[:, ::-1]
+                self.tensor(w, array)
                 self.tensor(bias, self.weights.tensors[bias])
                 self.node("Conv", layer.name, w, bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
                 if layer.relu:
                     self.node("Relu", layer.relu_name)
             else:
-                self.node("MaxPool", layer.name, kernel_shape=[2, 2], strides=[2, 2])
+                up: dict[str, Any] = {"ceil_mode": 1} if self.config.exact_size else {}
+                self.node("MaxPool", layer.name, kernel_shape=[2, 2], strides=[2, 2], **up)
 
     def pool(self) -> None:
         """Add the pool to a fixed grid, for the chosen size."""

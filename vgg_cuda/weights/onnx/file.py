@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import mmap
+import re
 from pathlib import Path
 from typing import Any
 
-from ...images.presets import MAX_SIDE
+from ...images.presets import MAX_SIDE, PRESETS
 from ...text import one_line
 from ..canonical import Weights, WeightsError, import_extra
 from ..chain import to_weights
@@ -20,14 +21,18 @@ from ..chain.layers import UnsupportedError
 from ..metadata import parse
 from .functions import inlined
 from .graph import Graph, Joined
+from .inputs import SKIPPED
 from .layers import translate
-from .nodes import Attributes
+from .nodes import Attributes, label
 from .position import Position
-from .tensors import FLOATING, Storage
+from .tensors import FLOATING, UINT8, Storage
 from .wire import WireError, strip
 
 SUFFIX = ".onnx"
 OLDEST_OPSET = 7  # the first with NumPy's broadcasting
+
+QUANTIZED = re.compile("QuantizeLinear|^Q(Linear|Gemm|Attention)|Integer|^MatMulNBits")
+"""Operations of quantised models; also "DynamicQuantizeLinear" and "ConvInteger"."""
 
 _AFTER_VERSION = b"\x12\x1a\x22\x28\x32\x3a\x42"  # tags of a model's fields 2 to 8
 
@@ -99,17 +104,42 @@ def _from_model(onnx: Any, model: Any, storage: Storage, source: str) -> Weights
     opset = _opset(onnx, model)
     if not model.HasField("graph"):
         raise WeightsError("not a readable ONNX file: it has no graph")
-    graph = Graph(inlined(model).graph, opset, storage)
+    inner = inlined(model).graph
+    _check_program(inner)
+    graph = Graph(inner, opset, storage)
     path = graph.path()
     axes, sizes = _input(graph, path)
     at = Position(graph, axes, sizes, adaptive=stated.present)
     size, preset, labels = at.known, stated.preset, stated.labels
+    preset_stated = stated.preset_stated
+    if not preset_stated and graph.input.type.tensor_type.elem_type == UINT8:
+        preset, preset_stated = PRESETS["pixels"], True
     translate(at, path)
-    weights = to_weights(at.layers, source=source, input_size=size, preset=preset, labels=labels)
+    weights = to_weights(
+        at.layers, source=source, input_size=size, preset=preset, labels=labels,
+        preset_stated=preset_stated,
+    )  # fmt: skip
     if not stated.present:
         return weights
     config = dataclasses.replace(weights.config, batch_norm=stated.batch_norm)
-    return dataclasses.replace(weights, config=config, preset=preset, labels=labels)
+    return dataclasses.replace(
+        weights, config=config, preset=preset, labels=labels, preset_stated=preset_stated
+    )
+
+
+def _check_program(graph: Any) -> None:
+    """Refuse graphs that another program has quantised, or written for one processor."""
+    for node in graph.node:
+        if node.domain == "com.microsoft.nchwc":
+            raise UnsupportedError(
+                "expected a portable graph, got one that onnxruntime has optimised for the layout "
+                "NCHWc of one processor: load the original, or save with ORT_ENABLE_EXTENDED"
+            )
+        if QUANTIZED.search(node.op_type):
+            raise UnsupportedError(
+                f"{label(node)}: expected floating point, got a model quantised to integers: "
+                "int8 is not supported yet, load the model from before the quantisation"
+            )
 
 
 def _opset(onnx: Any, model: Any) -> int:
@@ -129,18 +159,20 @@ def _input(graph: Graph, path: list[Any]) -> tuple[str, dict[str, int | None]]:
     """Return the axes of the images and their sizes, None for dynamic ones."""
     name = one_line(graph.input.name, 80) or "the input"
     tensor = graph.input.type.tensor_type
-    if tensor.elem_type not in FLOATING:
+    nodes = [node for node in path if not isinstance(node, Joined)]
+    unmoved = (node.op_type for node in nodes if node.op_type not in ("Identity", "Transpose"))
+    is_cast = tensor.elem_type == UINT8 and next(unmoved, "") == "Cast"
+    if tensor.elem_type not in FLOATING and not is_cast:
         raise UnsupportedError(
-            f"{name}: expected floating-point images, got another type; normalise them outside "
-            "the model"
+            f"{name}: expected images in floating point, or in uint8 with a Cast after them, got "
+            "another type; convert them outside the model"
         )
     if not tensor.HasField("shape") or len(tensor.shape.dim) != 4:
         raise UnsupportedError(
             f"{name}: expected images [N, C, H, W] of rank 4, got rank "
             f"{len(tensor.shape.dim) if tensor.HasField('shape') else 'unknown'}"
         )
-    nodes = (node for node in path if not isinstance(node, Joined))
-    first = next((n for n in nodes if n.op_type not in ("Identity", "Cast", "Dropout")), None)
+    first = next((n for n in nodes if n.op_type not in SKIPPED), None)
     moved = first is not None and first.op_type == "Transpose"
     axes = "NHWC" if moved and Attributes(first).pop("perm") == [0, 3, 1, 2] else "NCHW"
     sizes = {

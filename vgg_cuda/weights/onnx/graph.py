@@ -7,6 +7,7 @@ reshapes of these. They spell shapes as small programs of Shape, Gather and Conc
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
@@ -18,12 +19,13 @@ from ...text import one_line
 from ..canonical import Array, WeightsError
 from ..chain.layers import UnsupportedError
 from .nodes import COMPUTED, REARRANGED, Attributes, evaluate, is_standard, label, unsupported
-from .tensors import Storage
+from .tensors import Storage, listed_dims
 
 MAX_DEPTH = 64  # nodes in a row that compute one constant
 MAX_SHAPE = 64  # elements of a computed shape
+MAX_FILLED = 2**28  # elements that ConstantOfShape makes in one graph; VGG-19 has 2**27.1
 
-_FOLLOWED = {"Constant", "Shape", *REARRANGED, *COMPUTED}
+_FOLLOWED = {"Constant", "ConstantOfShape", "Shape", *REARRANGED, *COMPUTED}
 _LITERALS = {
     "value_float": np.float32, "value_floats": np.float32,
     "value_int": np.int64, "value_ints": np.int64,
@@ -46,6 +48,7 @@ class Graph:
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Shapes of the computed values that the path has reached so far."""
         self._values: dict[str, Array] = {}
+        self._elements = 0  # made by ConstantOfShape
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
         if graph.sparse_initializer:
             raise WeightsError("expected dense weights, got sparse initialisers")
@@ -185,6 +188,8 @@ class Graph:
             return self._literal(node)
         if node.op_type == "Shape":
             return self._shape(node)
+        if node.op_type == "ConstantOfShape":
+            return self._filled(node, depth)
         operands = [self.value(name, depth + 1) for name in node.input if name]
         small = sum(x.size for x in operands) <= MAX_SHAPE and all(x.ndim < 2 for x in operands)
         if node.op_type in COMPUTED and not small:
@@ -208,6 +213,21 @@ class Graph:
             if value is not None:
                 return np.array(value, dtype)
         raise unsupported(node, "expected numbers")
+
+    def _filled(self, node: Any, depth: int) -> Array:
+        """Return the result of ConstantOfShape, without memory for its equal elements."""
+        shape = self.value(node.input[0], depth + 1)
+        tensor = Attributes(node).pop("value")
+        value = np.zeros(1, np.float32) if tensor is None else self.storage.array(tensor, "value")
+        if shape.dtype.kind != "i" or shape.ndim != 1 or shape.size > 8 or value.size != 1:
+            raise unsupported(node, f"expected a shape and a value, got {list(shape.shape)}")
+        dims = [int(size) for size in shape]
+        self._elements += math.prod(dims)
+        if min(dims, default=1) < 0 or self._elements > MAX_FILLED:
+            raise unsupported(
+                node, f"expected at most {MAX_FILLED} equal elements, got {listed_dims(dims)}"
+            )
+        return np.broadcast_to(value.reshape(()), dims)
 
     def _shape(self, node: Any) -> Array:
         name = node.input[0] if node.input else ""

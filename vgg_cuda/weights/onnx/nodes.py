@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..chain.layers import UnsupportedError
 from .tensors import FLOATING, INT32, INT64
 
 _STANDARD = ("", "ai.onnx")
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 REARRANGED = {
     "Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze",
@@ -29,6 +31,7 @@ _KINDS = {
     **dict.fromkeys(
         ("axes", "dilations", "kernel_shape", "pads", "perm", "strides", "value_ints"), "ints"
     ),
+    "activation": "s",
     "auto_pad": "s",
     "value": "t",
     "value_float": "f",
@@ -62,10 +65,32 @@ class Attributes:
 
 
 def label(node: Any) -> str:
-    """Return the name of ``node`` for messages and layers: its own, or that of its output."""
-    name = node.name or (node.output[0] if node.output else "") or "a node"
+    """Return the name of ``node`` for messages, and its operation."""
     domain = "" if node.domain in _STANDARD else f"{node.domain}."
-    return f"{one_line(name, 80)} ({one_line(domain + node.op_type, 60)})"
+    return f"{own_name(node)} ({one_line(domain + node.op_type, 60)})"
+
+
+def own_name(node: Any) -> str:
+    """Return the model's name of the layer that ``node`` belongs to, as far as exporters keep it.
+
+    It is that of the layer's weight, "features.0.weight"; the innermost module that PyTorch's newer
+    exporter lists; or the last part of a path, "/features/features.0/Conv" or "model/dense_1/Relu".
+    """
+    for operand in node.input[1:2]:
+        module, _, part = operand.rpartition(".")
+        if module and part == "weight":
+            return one_line(module, 80)
+    for entry in node.metadata_props:
+        if entry.key == _SCOPES:
+            *modules, _ = (part.strip("[]' ") for part in entry.value[:4096].split(","))
+            if any(modules):  # the last part, which is dropped, is the operation
+                return one_line([module for module in modules if module][-1], 80)
+    name = node.name or (node.output[0] if node.output else "") or "a node"
+    *path, last = [part for part in name.split("/") if part] or [name]
+    operation = node.op_type.removeprefix("Fused").lower()
+    if path and re.sub(r"[_:\d]+$", "", last.lower()) in (operation, "biasadd"):
+        return one_line(next((p for p in path[::-1] if p != "batchnorm"), path[-1]), 80)
+    return one_line(name, 80)
 
 
 def unsupported(node: Any, text: str) -> UnsupportedError:

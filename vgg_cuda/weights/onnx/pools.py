@@ -24,6 +24,7 @@ def averaging_matrix(cells: int, size: int) -> NDArray[np.float32]:
 
 def max_pool(at: Position, a: Attributes) -> None:
     """Translate MaxPool of 2x2 with stride 2."""
+    auto = Attributes(at.node).pop("auto_pad", b"NOTSET")
     kernel, strides, pads, dilations, ceil = _window(at, a)
     a.pop("storage_order")  # concerns the indices only, a second result
     even = at.known is not None and not any(size % 2 for size in at.known)
@@ -33,7 +34,8 @@ def max_pool(at: Position, a: Attributes) -> None:
             f"expected a 2x2 max-pool with stride 2 and no padding, got {kernel} with strides "
             f"{strides}, padding {pads}, dilations {dilations}, ceil_mode {ceil}"
         )
-    at.layers.append(MaxPool2x2(at.name))
+    up = bool(ceil) or auto in (b"SAME_UPPER", b"SAME_LOWER")
+    at.layers.append(MaxPool2x2(at.name, even_only=up))
     for axis in "HW":
         if at.sizes[axis] < 2:
             raise at.error(f"expected an image of 2x2 pixels or more, got {at.shown}")

@@ -14,7 +14,7 @@ from ...text import one_line
 from ..canonical import Array
 from ..chain.layers import Layer, UnsupportedError
 from .graph import Graph
-from .nodes import Attributes, label, unsupported
+from .nodes import Attributes, own_name, unsupported
 from .tensors import listed_dims
 
 PIXELS = ("NCHW", "NHWC")
@@ -56,8 +56,8 @@ class Position:
 
     @property
     def name(self) -> str:
-        """The name of the node that is being translated, for its layers."""
-        return label(self.node)
+        """The name of the layer that is being translated."""
+        return own_name(self.node)
 
     @property
     def pixels(self) -> bool:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..canonical import Array
-from ..chain.layers import Flatten, Linear, Softmax
+from ..chain.layers import Flatten, Linear, LogSoftmax, Sigmoid, Softmax
 from . import pools
 from .convs import as_bias
 from .nodes import Attributes
@@ -104,10 +104,15 @@ def transpose(at: Position, a: Attributes) -> None:
     at.axes = axes
 
 
-def softmax(at: Position, a: Attributes) -> None:
-    """Translate Softmax over the classes."""
+def sigmoid(at: Position, a: Attributes) -> None:
+    """Translate Sigmoid."""
+    at.layers.append(Sigmoid(at.name))
+
+
+def softmax(at: Position, a: Attributes, make: type[Softmax] | type[LogSoftmax] = Softmax) -> None:
+    """Translate Softmax or LogSoftmax over the classes."""
     new = at.graph.opset >= 13
     axis = a.pop("axis", -1 if new else 1)
     if at.pixels or at.axes[axis % len(at.axes)] != "C":
         raise at.error(f"expected a softmax over the classes, got axis {axis} of {at.axes}")
-    at.layers.append(Softmax(at.name))
+    at.layers.append(make(at.name))

@@ -1,0 +1,66 @@
+"""Models as people have them: each agrees with its framework, or is refused with the reason."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.tolerance import assert_close
+from weights.zoo import keras_models, onnx_graphs, state_dicts
+from weights.zoo.case import Case
+
+from vgg_cuda import VGG
+from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
+
+CASES = [*state_dicts.CASES, *keras_models.CASES, *onnx_graphs.CASES]
+
+
+def select(*verdicts: str) -> list[object]:
+    return [pytest.param(c, id=c.id) for c in CASES if c.verdict in verdicts]
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        *select("accepted", "folded"),
+        pytest.param(onnx_graphs.SHIPPED, id=onnx_graphs.SHIPPED.id, marks=pytest.mark.slow),
+    ],
+)
+def test_model_agrees_with_its_framework(case: Case, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the framework
+        source, x, expected = case.make(tmp_path)
+    with warnings.catch_warnings(record=True) as issued:
+        warnings.simplefilter("always")
+        weights = load_weights(source)
+    assert [found.category for found in issued] == [category for category, _ in case.warns]
+    for found, (_, text) in zip(issued, case.warns, strict=True):
+        assert re.search(text, str(found.message))
+        assert found.filename == __file__
+    assert_close(VGG(weights, device="cpu")(x), expected, what=case.id)
+
+
+@pytest.mark.parametrize("case", select("refused"))
+def test_model_is_refused_with_the_reason(case: Case, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source, *_ = case.make(tmp_path)
+    with pytest.raises(WeightsError, match=case.says) as caught:
+        load_weights(source)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    names = [case.id for case in CASES]
+    assert sorted(set(names)) == sorted(names)
+    assert all(case.why for case in CASES if case.verdict == "refused")
+
+
+@pytest.mark.parametrize("save", [save, save_torchvision])
+def test_one_input_channel_is_kept(save: Callable[..., None], tmp_path: Path) -> None:
+    source, x, expected = state_dicts.gray(tmp_path)
+    save(load_weights(source), tmp_path / "w.safetensors")
+    assert_close(VGG.load(tmp_path / "w.safetensors", device="cpu")(x), expected)
