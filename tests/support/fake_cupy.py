@@ -27,7 +27,7 @@ OPS = (
     "conv3x3", "fused_conv1_block", "linear", "maxpool2x2", "avgpool", "adaptive_maxpool", "relu",
     "softmax", "convert",
 )  # fmt: skip
-TESTED = dict.fromkeys(_C.families(), Verdict("ok"))
+TESTED = dict.fromkeys(("portable", *_C.families()), Verdict("ok"))
 
 
 class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import statistics
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from ..backends.switches import switches
 from ..backends.threads import cores
 from . import machine
 from .measure import Measurements
@@ -40,7 +41,7 @@ def empty_report(settings: Settings) -> Report:
             "noise": settings.noise, "timeout_s": settings.timeouts.sampling,
             "budget_s": settings.budget, "peers": list(settings.peers), "threads": cores(),
         },
-        environment={"before": before},
+        environment={"before": before, "switches": asdict(switches())},
     )  # fmt: skip
 
 
