@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..configs import Config
 from .decode import FORMATS, ImageError, open_image
 from .presets import Preset
+from .sources import url_advice
 
 __all__ = [
     "EXTENSIONS", "Batch", "Failure", "ImageError", "as_list", "batches", "find_images",
@@ -44,8 +45,10 @@ class Batch:
 
 
 def as_list(images: Any) -> list[Any]:
-    """Return the images of a sequence, or of one image: a path, a Pillow image, an array."""
-    single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
+    """Return the images of a sequence, or one image, such as a path or bytes, in a list."""
+    single = isinstance(images, (str, bytes, bytearray, memoryview, Path)) or not isinstance(
+        images, (Sequence, np.ndarray)
+    )
     if isinstance(images, np.ndarray):
         single = images.ndim < 4
     return [images] if single else list(images)
@@ -77,10 +80,16 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             elif path.exists():
                 found.append(path)
             else:
-                problems.append(f"no such file or folder: {str(path)!r}")
+                problems.append(_missing(given))
     if problems:
         raise FileNotFoundError("; ".join(problems))
     return found
+
+
+def _missing(path: str | os.PathLike[str]) -> str:
+    if advice := url_advice(path):
+        return f"{os.fspath(path)}: {advice}"
+    return f"no such file or folder: {os.fspath(path)!r}"
 
 
 def _expanded(path: Path) -> list[Path]:
