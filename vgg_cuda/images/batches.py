@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs import Config
+from ..cpus import get_num_threads
 from .decode import FORMATS, ImageError, open_image
 from .presets import Preset
 from .sources import url_advice
@@ -136,7 +137,7 @@ def batches(
 def _prepared(
     sources: Sequence[Any], preset: Preset, config: Config | None
 ) -> Iterator[NDArray[np.float32] | ImageError]:
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, get_num_threads())
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[NDArray[np.float32] | ImageError]] = deque()
         try:
