@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends.switches import switches
-from ..backends.threads import cores
+from ..cpus import get_num_threads
 from . import machine
 from .measure import Measurements
 from .peers import OURS
@@ -39,7 +39,8 @@ def empty_report(settings: Settings) -> Report:
             "batches": list(options.batches), "dtype": settings.job.dtype, "device": device,
             "arch": settings.job.arch, "graph": options.graph and settings.job.on_gpu,
             "noise": settings.noise, "timeout_s": settings.timeouts.sampling,
-            "budget_s": settings.budget, "peers": list(settings.peers), "threads": cores(),
+            "budget_s": settings.budget, "peers": list(settings.peers),
+            "threads": get_num_threads(),
         },
         environment={"before": before, "switches": asdict(switches())},
     )  # fmt: skip

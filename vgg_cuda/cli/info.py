@@ -13,9 +13,10 @@ from msgspec.structs import asdict
 
 from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
 from ..backends.switches import ARCH, DISABLE, PDL, TUNING, SwitchError, switches
-from ..backends.threads import blas_libraries, cores
+from ..backends.threads import blas_libraries
 from ..cache import VARIABLE as CACHE
 from ..cache import CacheError, cache_folder
+from ..cpus import cores, get_num_threads
 from .options import Json
 from .terminal import system_errors, user_errors
 
@@ -49,6 +50,7 @@ def collect() -> dict[str, Any]:
         "driver": device["driver"],
         "devices": [{**gpu, **_kernels(gpu)} for gpu in device["devices"]],
         "cores": cores(),
+        "threads": get_num_threads(),
         "blas": [{field: lib.get(field) for field in BLAS_FIELDS} for lib in blas_libraries()],
     }
 
@@ -86,7 +88,7 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("driver", f"supports CUDA {info['driver']}" if info["driver"] else "none"),
         ("devices", ", ".join(devices) or "none"),
         *((f"kernels of GPU {gpu['index']}", _kernels_text(gpu)) for gpu in info["devices"]),
-        ("cores", str(info["cores"])),
+        ("CPU", f"cores: {info['cores']}, threads: {info['threads']}"),
         ("BLAS", ", ".join(blas) or "unknown"),
     ]
 
