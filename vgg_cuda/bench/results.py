@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import statistics
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from ..backends.switches import switches
 from ..cpus import get_num_threads
 from . import machine
 from .measure import Measurements
@@ -41,7 +42,7 @@ def empty_report(settings: Settings) -> Report:
             "budget_s": settings.budget, "peers": list(settings.peers),
             "threads": get_num_threads(),
         },
-        environment={"before": before},
+        environment={"before": before, "switches": asdict(switches())},
     )  # fmt: skip
 
 
