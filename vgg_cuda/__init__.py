@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
-from typing import TYPE_CHECKING, Any
-
 from . import startup  # noqa: F401 (first: it handles Ctrl-C during the other imports)
 
 # isort: split
+from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
+
 from . import configs, layers, ops
 from .cpus import get_num_threads, set_num_threads
 from .images.batches import ImageError
