@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import startup  # noqa: F401 (first: it handles Ctrl-C during the other imports)
+
+# isort: split
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 

@@ -54,6 +54,8 @@ def from_torch(
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError('from_torch needs PyTorch: pip install "vgg-cuda[torch]"') from None
+        raise ImportError(
+            'from_torch needs PyTorch: pip install ".[torch]" in a clone of vgg_cuda'
+        ) from None
     result: torch.nn.Module = accelerate(module, dtype, arch)
     return result
