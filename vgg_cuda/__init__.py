@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import configs, layers, ops
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
-from .notices import DeviceWarning
+from .notices import DeviceWarning, FallbackWarning
 from .predictions import Prediction
 from .verification import verify
 from .vgg import VGG
@@ -29,6 +29,7 @@ __all__ = [
     "VGG",
     "AssumedWarning",
     "DeviceWarning",
+    "FallbackWarning",
     "ImageError",
     "Prediction",
     "Preset",

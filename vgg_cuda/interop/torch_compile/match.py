@@ -83,7 +83,7 @@ def _read(node: Node | None) -> tuple[str, dict[str, Any]]:
         return "", {}
     bound.apply_defaults()
     given = bound.arguments
-    return (operation.__name__, given) if isinstance(given["x"], Node) else ("", {})
+    return (operation.__name__.rstrip("_"), given) if isinstance(given["x"], Node) else ("", {})
 
 
 def _begin(node: Node) -> Part | None:
