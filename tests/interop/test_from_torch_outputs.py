@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.tolerance import assert_close
 from support.torch_extractors import Collector, FeatureList, LayerGetter, Lpips
-from support.torch_modules import Reader, torchvision_vgg
+from support.torch_modules import Reader, block, sequential, torchvision_vgg
 from torch import nn
 from torch.utils._pytree import tree_leaves, tree_structure
 
@@ -58,6 +58,11 @@ def test_lpips_slices() -> None:
             check(part, torch.randn(2, channels, size, size))
 
 
+def test_pool_before_a_network_of_one_size() -> None:
+    layers = nn.MaxPool2d(2), *block(4, 8), nn.Flatten(), nn.Linear(8 * 6, 5)
+    check(sequential(*layers), torch.randn(2, 4, 8, 12))
+
+
 def test_timm_features_only() -> None:
     layers = torchvision_vgg(batch_norm=True).features
     pools = [n for n, layer in layers.named_children() if isinstance(layer, nn.MaxPool2d)]
@@ -83,11 +88,11 @@ def test_torchvision_feature_extractor() -> None:
     check(graph.eval(), torch.randn(2, 3, 32, 32))
 
 
-@pytest.mark.parametrize("clone", [False, True], ids=["", "clone"])
+@pytest.mark.parametrize("how", ["", "clone", "detach"])
 @pytest.mark.parametrize("inplace", [False, True], ids=["", "in place"])
-def test_style_transfer_loops(inplace: bool, clone: bool) -> None:
+def test_style_transfer_loops(inplace: bool, how: str) -> None:
     """Compare convolutions' results: with ReLUs in place, PyTorch returns those after them."""
-    module = Collector((0, 2, 4, 5, 11), clone=clone)
+    module = Collector((0, 2, 4, 5, 11), how=how)
     for layer in module.model:
         if isinstance(layer, nn.ReLU):
             layer.inplace = inplace

@@ -77,10 +77,10 @@ class LayerGetter(nn.ModuleDict):
 class Collector(nn.Module):
     """The loop over ``vgg.features`` of tutorials on style transfer, with frozen features."""
 
-    def __init__(self, taken: tuple[int, ...], *, clone: bool = False) -> None:
+    def __init__(self, taken: tuple[int, ...], *, how: str = "") -> None:
         super().__init__()
         self.model = torchvision_vgg().features
-        self.taken, self.clone = taken, clone
+        self.taken, self.how = taken, how
         self.eval()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
@@ -88,5 +88,5 @@ class Collector(nn.Module):
         for index, layer in enumerate(self.model):
             x = layer(x)
             if index in self.taken:
-                features.append(x.clone().detach() if self.clone else x)
+                features.append(getattr(x, self.how)() if self.how else x)
         return features

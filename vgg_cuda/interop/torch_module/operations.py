@@ -162,6 +162,11 @@ def contiguous(rec: Recorder, x: Any, *_: Any, **__: Any) -> Any:
     return rec.alias(x)
 
 
+def detach(rec: Recorder, x: Any) -> Any:
+    """Return x without its gradient's history, in the same memory."""
+    return rec.alias(x, same=True)
+
+
 def conv3x3_of(name: str, w: Any, bias: Any) -> Conv3x3:
     """Return the record of a convolution with filters [K,C,3,3]."""
     return Conv3x3(name, w.transpose(0, 2, 3, 1), bias)
@@ -227,7 +232,7 @@ OPERATIONS |= {
     torch.Tensor.log_softmax: log_softmax,
     F.sigmoid: sigmoid, torch.sigmoid: sigmoid, torch.Tensor.sigmoid: sigmoid,
     torch.Tensor.contiguous: contiguous,
-    torch.detach: contiguous, torch.Tensor.detach: contiguous,
+    torch.detach: detach, torch.Tensor.detach: detach,
 }  # fmt: skip
 
 QUERIES |= {

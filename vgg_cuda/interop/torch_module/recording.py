@@ -35,8 +35,8 @@ class Recorded(torch.Tensor):  # type: ignore[misc, unused-ignore] # without tor
     """A tensor [N,C,H,W] or [N,K] without values: the result of ``position`` steps.
 
     ``position`` is ``OVERWRITTEN`` after an in-place step on another tensor of the same
-    ``memory``. ``vector``: the tensor has one value per channel, [N,K] or [N,K,1,1]. ``is_input``:
-    it is the caller's. ``number`` identifies the object.
+    ``memory``, unless it is certainly the ``same``. ``vector``: the tensor has one value per
+    channel, [N,K] or [N,K,1,1]. ``is_input``: it is the caller's. ``number`` identifies the object.
     """
 
     is_input: bool
@@ -44,6 +44,7 @@ class Recorded(torch.Tensor):  # type: ignore[misc, unused-ignore] # without tor
     position: int
     vector: bool
     memory: object
+    same: object
     number: int
 
     @classmethod
@@ -146,6 +147,7 @@ class Recorder:
         )
         made.recorder, made.position, made.vector = self, len(self.steps), vector
         made.is_input, made.number, made.memory = not self._made, len(self._made), object()
+        made.same = made.memory
         self._made.append(weakref.ref(made))
         return made
 
@@ -160,12 +162,13 @@ class Recorder:
         self._versions.append([_version(tensor) for tensor in tensors])
         return self.tensor(shape, vector=vector)
 
-    def alias(self, x: Any, *, copied: bool = False) -> Any:
-        """Return another tensor with x's values: in the same memory, or ``copied``."""
+    def alias(self, x: Any, *, copied: bool = False, same: bool = False) -> Any:
+        """Return another tensor with x's values: ``copied``, in the ``same`` memory, or either."""
         made = self.tensor(shape_of(x), vector=x.vector)
         made.position = x.position
         if not copied:
             made.memory, made.is_input = x.memory, x.is_input
+            made.same = x.same if same else made.same
         return made
 
     def overwrite(self, x: Any, made: Recorded) -> Any:
@@ -173,8 +176,7 @@ class Recorder:
         for each in self._made:
             other = each()
             if other is not None and other.memory is x.memory:
-                other.position = OVERWRITTEN
-        x.position = made.position
+                other.position = made.position if other.same is x.same else OVERWRITTEN
         return x
 
     def counter(self, running_mean: Any) -> Any:
