@@ -8,14 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from support.tolerance import assert_close
-from weights.zoo import keras_models, onnx_graphs, state_dicts
+from weights.zoo import CASES, onnx_graphs, state_dicts
 from weights.zoo.case import Case
 
-from vgg_cuda import VGG
+from vgg_cuda import VGG, from_torch
 from vgg_cuda.weights import WeightsError, load_weights, save, save_torchvision
-
-CASES = [*state_dicts.CASES, *keras_models.CASES, *onnx_graphs.CASES]
 
 
 def select(*verdicts: str) -> list[object]:
@@ -33,6 +32,14 @@ def test_model_agrees_with_its_framework(case: Case, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the framework
         source, x, expected = case.make(tmp_path)
+    if case.framework == "from_torch":
+        module = from_torch(source)
+        with torch.no_grad():
+            y = module(torch.from_numpy(x).permute(0, 3, 1, 2))
+        assert module.why is None
+        y = y.permute(0, 2, 3, 1) if y.ndim == 4 else y
+        assert_close(y, expected, what=case.id)
+        return
     with warnings.catch_warnings(record=True) as issued:
         warnings.simplefilter("always")
         weights = load_weights(source)
@@ -49,7 +56,7 @@ def test_model_is_refused_with_the_reason(case: Case, tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         source, *_ = case.make(tmp_path)
     with pytest.raises(WeightsError, match=case.says) as caught:
-        load_weights(source)
+        (from_torch if case.framework == "from_torch" else load_weights)(source)
     assert "\n" not in str(caught.value)
 
 
