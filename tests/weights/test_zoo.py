@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from support.tolerance import assert_close
-from weights.zoo import CASES, onnx_graphs, state_dicts
+from weights.zoo import CASES, modules, onnx_graphs, state_dicts
 from weights.zoo.case import Case
 
 from vgg_cuda import VGG, from_torch
@@ -71,3 +71,13 @@ def test_one_input_channel_is_kept(save: Callable[..., None], tmp_path: Path) ->
     source, x, expected = state_dicts.gray(tmp_path)
     save(load_weights(source), tmp_path / "w.safetensors")
     assert_close(VGG.load(tmp_path / "w.safetensors", device="cpu")(x), expected)
+
+
+def test_class_to_idx_becomes_labels(tmp_path: Path) -> None:
+    state = modules.small().state_dict()
+    unsorted = {"state_dict": state, "class_to_idx": {"cat": 2, "ant": 0, "bee": 1}}
+    torch.save(unsorted, tmp_path / "w.pth")
+    for source in (tmp_path / "w.pth", unsorted):
+        assert load_weights(source).labels == ("ant", "bee", "cat")
+    for broken in ({"cat": 1}, {"cat": "0"}, {0: 0}, {"ant": 0, "bee": 0, "cat": 1}, "cat"):
+        assert load_weights({"state_dict": state, "class_to_idx": broken}).labels is None

@@ -13,6 +13,8 @@ from weights.zoo.state_dicts import case as state_case
 from weights.zoo.state_dicts import example, replaced, saved, small, with_head
 from weights.zoo.state_dicts import refusal as state_refusal
 
+from vgg_cuda.weights import DroppedWarning
+
 
 def made(make: Callable[[], nn.Module], size: int = 32, channels: int = 3) -> object:
     def of(_: Path) -> Example:
@@ -35,7 +37,25 @@ def headed(*head: nn.Module) -> Callable[[], nn.Module]:
     return lambda: sequential(block(3, 8), nn.Flatten(), nn.Linear(8 * 16, 5), *head)
 
 
+def shared() -> nn.Module:
+    """Return a network that uses one convolution in every block but the first."""
+    conv = nn.Conv2d(32, 32, 3, padding=1)
+    layers = [nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+    for _ in range(4):
+        layers += [conv, nn.ReLU(), nn.MaxPool2d(2)]
+    return sequential(*layers, nn.Flatten(), nn.Linear(32, 3))
+
+
+CLASSES = {"ant": 0, "bee": 1, "cat": 2}
 STATES = [
+    state_case("shared", "layers that share one tensor", saved(shared)),
+    state_case("class-to-idx", "a checkpoint with torchvision's `class_to_idx`",
+               saved(small, lambda state: {"state_dict": state, "class_to_idx": CLASSES}),
+               "its names become the labels"),
+    state_case("class-to-idx-other", "`class_to_idx` of another number of classes",
+               saved(small, lambda state: {"state_dict": state, "class_to_idx": {"ant": 0}}),
+               "the names are not used; a warning says so",
+               warns=((DroppedWarning, "class_to_idx of 1 classes"),)),
     state_case("identity", "an Identity in place of a dropout", saved(with_head(replaced(
         nn.Linear(24 * 49, 6), nn.ReLU(), nn.Identity(), nn.Linear(6, 3))))),
     state_case("other-size", "a dense layer behind Flatten, and images of another size",
