@@ -1,7 +1,8 @@
 """A scale and shift per channel that waits for the dense layer behind it, which takes it over.
 
 An average over pixels, a flattening and, for scales >= 0, a maximum commute with it exactly. A
-convolution does not: its padding adds zeros, which have no shift.
+convolution does not: its padding adds zeros, which have no shift. There, the map stays a layer of
+its own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..canonical import as_float32
 from ..fold import Float64, fold_inputs
 from .layers import AdaptiveAvgPool, Affine, BatchNorm, Flatten, GlobalPool, Layer, MaxPool2x2
 from .parameters import Parameters, misshapen
@@ -34,6 +36,15 @@ class Waiting:
         if isinstance(layer, MaxPool2x2) or (isinstance(layer, GlobalPool) and layer.kind == "max"):
             return bool(self.scale.min() >= 0)
         return isinstance(layer, (AdaptiveAvgPool, GlobalPool, Flatten))
+
+    def then(self, scale: Float64, shift: Float64) -> None:
+        """Append the map ``scale`` and ``shift`` [C]."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.scale, self.shift = self.scale * scale, self.shift * scale + shift
+
+    def parameters(self) -> Parameters:
+        """Return the map as a layer's float32 weight and bias [C]."""
+        return Parameters(self.layer.name, as_float32(self.scale), as_float32(self.shift))
 
     def fold(self, dense: Parameters, order: str) -> None:
         """Fold the map into the dense layer; ``order`` ("HWC", "CHW") is that of its inputs."""
