@@ -40,15 +40,16 @@ __device__ __forceinline__ void affine(const AffineParams& p) {
     const int pack = first + i * THREADS;
     if (pack >= p.packs) break;  // @affine_packs
     int c;
-    divide(pack, p.pixel_packs, c);  // @affine_channel
+    divide(pack, p.pixel_packs, c);
     float scale[SIZE], shift[SIZE];
     load_floats(p.scale + c * SIZE, scale);
-    load_floats(p.shift + c * SIZE, shift);  // @affine_shift
+    load_floats(p.shift + c * SIZE, shift);
 #pragma unroll
     for (int j = 0; j < SIZE; ++j) {
-      packs[i].e[j] = from_float<T>(fmaf(to_float(packs[i].e[j]), scale[j], shift[j]));
+      const float y_j = fmaf(to_float(packs[i].e[j]), scale[j], shift[j]);  // @affine_fma
+      packs[i].e[j] = from_float<T>(y_j);
     }
-    store(y + static_cast<int64_t>(pack) * SIZE, packs[i]);  // @affine_store
+    store(y + static_cast<int64_t>(pack) * SIZE, packs[i]);
   }
 }
 
