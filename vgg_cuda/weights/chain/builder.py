@@ -10,7 +10,7 @@ from ...images.normalization import raw_preset
 from ...images.presets import Preset, fitted
 from ..canonical import Weights, WeightsError, chw_to_hwc, infer_grid
 from ..labels import imagenet_labels
-from .affine import Waiting
+from .affine import SPATIAL, Maps, Waiting
 from .defaults import normalized
 from .inputs import InputLayers
 from .layers import (
@@ -34,8 +34,6 @@ from .layers import (
 )
 from .parameters import Parameters, affine_of, misshapen, named_tensors
 
-SPATIAL = (Conv3x3, MaxPool2x2, GlobalPool)  # layers that a scale and shift may precede
-
 
 class Chain:
     """The network so far; every method refuses a layer that cannot follow."""
@@ -52,8 +50,7 @@ class Chain:
         self.last: Layer | None = None  # except Identity
         self.commutes = False  # whether a ReLU here equals one after the last parameters
         self.waiting: Waiting | None = None
-        self.mapped = False  # whether a scale and shift follows the last parameters and their ReLU
-        self.affines: dict[int, Waiting] = {}  # by the number of ``widths`` before them
+        self.maps = Maps()
         self.exact = False  # whether no other image size is right
 
     def add(self, layer: Layer) -> None:
@@ -69,7 +66,9 @@ class Chain:
             self.refuse(layer, f"nothing after a {self.activation}")
         folds = isinstance(layer, (Linear, BatchNorm, Affine))
         if self.waiting and not folds and not self.waiting.lets_pass(layer):
-            self.settle(f"before {layer.name} ({kind_of(layer)})", isinstance(layer, SPATIAL))
+            self.settle(
+                f"before {layer.name} ({kind_of(layer)})", possible=isinstance(layer, SPATIAL)
+            )
         match layer:
             case Conv3x3():
                 self.conv3x3(layer)
@@ -117,7 +116,7 @@ class Chain:
         if len(shape) != 4 or shape[1:3] != (3, 3) or channels not in (None, shape[3]):
             raise misshapen(f"{layer.name}: kernel", expected, shape)
         self.convs.append(Parameters.of(layer))
-        self.commutes, self.mapped = True, False
+        self.commutes, self.maps.last = True, False
         self.widths.append(shape[0])
 
     def linear(self, layer: Linear) -> None:
@@ -129,7 +128,7 @@ class Chain:
         if len(shape) != 2 or inputs not in (None, shape[1]):
             raise misshapen(f"{layer.name}: weight", ("K", inputs or "C"), shape)
         self.dense.append(Parameters.of(layer))
-        self.commutes, self.mapped = True, False
+        self.commutes, self.maps.last = True, False
         if self.waiting:
             self.waiting.fold(self.dense[-1], "CHW" if self.flattens_channels() else "HWC")
             self.waiting = None
@@ -147,34 +146,19 @@ class Chain:
         if self.waiting and self.waiting.pixels == pixels:
             self.waiting.then(*affine_of(layer, len(self.waiting.scale)))
             return
-        if self.waiting:
-            self.settle(f"before {layer.name} ({kind_of(layer)})", possible=True)
+        self.settle(f"before {layer.name} ({kind_of(layer)})")
         self.waiting = Waiting(layer, *affine_of(layer, channels), pixels, self.after())
 
-    def settle(self, end: str, possible: bool) -> None:
-        """Make the waiting scale and shift a layer after the last convolution or max-pool.
-
-        Raises :class:`UnsupportedError` if it is not ``possible``: vectors have no such layer.
-        """
-        waiting, self.waiting = self.waiting, None
-        assert waiting is not None
-        layer = waiting.layer
-        if not possible or not waiting.pixels:
-            raise UnsupportedError(
-                f"{layer.name}: expected a convolution or dense layer right before, or a "
-                f"convolution, pool or dense layer behind it, got {kind_of(layer)} "
-                f"{waiting.place} and {end}"
-            )
-        before = self.affines.setdefault(len(self.widths), waiting)
-        if before is not waiting:  # a global maximum between the two
-            before.then(waiting.scale, waiting.shift)
-        self.commutes = False
-        self.mapped = True
+    def settle(self, end: str, *, possible: bool = True) -> None:
+        """Make the waiting map a layer after the last convolution or max-pool, if ``possible``."""
+        if self.waiting:
+            self.maps.add(self.waiting, len(self.widths), end, possible=possible)
+            self.waiting, self.commutes = None, False
 
     def relu(self, layer: Relu) -> None:
         """Add a ReLU after a layer with parameters, or after layers that commute with it."""
         before = (self.dense or self.convs)[-1]
-        if self.mapped:
+        if self.maps.last:
             self.refuse(layer, "a convolution between a scale and shift and a ReLU")
         if not before.relu and not self.commutes:
             self.refuse(layer, "a ReLU before the average")
@@ -206,7 +190,7 @@ class Chain:
             raise UnsupportedError("expected 3x3 convolutions, found none")
         if self.waiting:  # before the global pool, if there is one
             commutes = self.pooling != "max" or self.waiting.scale.min() >= 0
-            self.settle("at the end", commutes and not self.dense)
+            self.settle("at the end", possible=commutes and not self.dense)
         normalization = self.inputs.folded(self.convs[0])
         if self.dense:
             input_size = self.check_inputs(input_size)
@@ -229,12 +213,10 @@ class Chain:
         own: list[Conv | Dense] = [*config.convs, *config.dense]
         named = list(zip(own, self.convs + self.dense, strict=True))
         without = tuple(layer.name for layer, found in named if not found.relu)
-        after = tuple(config.features[n - 1].name for n in sorted(self.affines))
+        after = tuple(config.features[n - 1].name for n in self.maps.positions)
         config = normalized(replace(config, without_relu=without, affine_after=after))
-        maps = [self.affines[n].parameters() for n in sorted(self.affines)]
-        named_maps = zip((layer.name for layer in config.affines), maps, strict=True)
-        parameters = [(layer.name, found) for layer, found in named]
-        tensors, names = named_tensors([*parameters, *named_maps], joint)
+        maps = zip(config.affines, self.maps.parameters(), strict=True)
+        tensors, names = named_tensors([(to.name, found) for to, found in (*named, *maps)], joint)
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
         if not preset_stated and self.inputs.name:
