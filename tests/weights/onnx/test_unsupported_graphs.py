@@ -144,8 +144,9 @@ GRAPHS: dict[str, Refused] = {
         r"batchnormalization_1 .*inference",
     ),
     "batch-norm-after-relu": (
-        lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),
-        r"batchnormalization_2: .*got a batch norm after relu_1",
+        lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4)
+        .add("Relu"),
+        r"batchnormalization_2: .*got a batch norm after relu_1 .* before relu_3 ",
     ),
     "training-dropout": (
         lambda n: n.features().add("Dropout", np.float32(0.5), np.array(True)), "training_mode"
