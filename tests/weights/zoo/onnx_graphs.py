@@ -204,9 +204,9 @@ CASES = [
          net(lambda n: scale_and_shift(
              scale_and_shift(n.conv(3, 4), 4, 4).conv(4, 4).maxpool(), 4, 4)
              .conv(4, 4).maxpool().add("Flatten").gemm(16, 3)),
-         "a layer of its own: zeros of the padding have no shift"),
+         "separate layers: zeros of the padding have no shift"),
     case("batch-norm-after-relu", "batch norms after ReLUs, unfolded",
-         export(early_norms, **PRESERVED), "layers of their own before convolutions"),
+         export(early_norms, **PRESERVED), "separate layers before convolutions"),
     case("sub-div", "Sub and Div between a ReLU and a dense layer",
          net(lambda n: n.conv(3, 4).maxpool().add("Flatten").gemm(64, 5).add("Relu")
              .add("Sub", n.random(5)).add("Div", np.float32(0.3)).gemm(5, 3)), verdict="folded"),

@@ -1,8 +1,8 @@
 """A scale and shift per channel that waits for the dense layer behind it, which takes it over.
 
 An average over pixels, a flattening and, for scales >= 0, a maximum commute with it exactly. A
-convolution does not: its padding adds zeros, which have no shift. There, the map stays a layer of
-its own.
+convolution does not: its padding adds zeros, which have no shift. There, the map stays a separate
+layer.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Waiting:
 
 
 class Maps:
-    """The affine maps that are layers of their own, by the number of layers before them."""
+    """The affine maps that are separate layers, by the number of layers before them."""
 
     def __init__(self) -> None:
         self._found: dict[int, Waiting] = {}
