@@ -57,12 +57,12 @@ def _of_file(root: Path) -> str | None:
 
 
 def with_option(commit: str, option: str) -> str:
-    """Add the name of a build option to the commit, before "-dirty"; nothing if it is empty.
+    """Add the name of a build option to the commit, before a final "-dirty"; nothing if empty.
 
     Reports and caches then distinguish builds whose kernels differ.
     """
-    head, dirty, _ = commit.partition("-dirty")
-    return f"{head}-{option}{dirty}" if option else commit
+    dirty = "-dirty" if commit.endswith("-dirty") else ""
+    return f"{commit.removesuffix(dirty)}-{option}{dirty}" if option else commit
 
 
 def write_cpp(commit: str, target: Path) -> None:

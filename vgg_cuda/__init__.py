@@ -6,6 +6,7 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from . import configs, layers, ops
+from .cpus import get_num_threads, set_num_threads
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
 from .notices import DeviceWarning
@@ -37,8 +38,10 @@ __all__ = [
     "WeightsError",
     "__version__",
     "configs",
+    "get_num_threads",
     "layers",
     "ops",
+    "set_num_threads",
     "verify",
 ]
 

@@ -29,7 +29,7 @@ Entry = TypeVar("Entry")
 
 
 class CacheError(OSError):
-    """Raised if a cache file cannot be written, with the reason and what to do."""
+    """Raised if a cache file cannot be written or has no folder, with what to do."""
 
 
 class _Content(msgspec.Struct, Generic[Entry], forbid_unknown_fields=True):
@@ -41,12 +41,17 @@ def cache_folder() -> Path:
     """Return the folder of cache files: ``VGG_CUDA_CACHE``, else one in the user's cache folder.
 
     The default is ``$XDG_CACHE_HOME/vgg_cuda``, by default ``~/.cache/vgg_cuda``. The folder need
-    not exist.
+    not exist. Raises :class:`CacheError` if the user has no home folder.
     """
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path("~/.cache").expanduser()) / "vgg_cuda"
+    named, base = os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME")
+    try:
+        if named:
+            return Path(named).expanduser()
+        return (Path(base) if base else Path("~/.cache").expanduser()) / "vgg_cuda"
+    except RuntimeError:  # as for a user of a container without HOME
+        raise CacheError(
+            f"there is no home folder for cache files; set {VARIABLE} to a folder"
+        ) from None
 
 
 class CacheFile(Generic[Entry]):
@@ -65,7 +70,7 @@ class CacheFile(Generic[Entry]):
 
     @property
     def path(self) -> Path:
-        """The file, which need not exist."""
+        """The file, which need not exist; raises :class:`CacheError` without a folder for it."""
         return cache_folder() / self._name
 
     def read(self) -> dict[str, Entry] | None:
@@ -75,7 +80,7 @@ class CacheFile(Generic[Entry]):
         """
         try:
             return self._read()
-        except FileNotFoundError:
+        except (FileNotFoundError, CacheError):
             return None
         except (OSError, ValueError) as error:
             warn_once(f"cache file {self.path} is ignored: {_reason(error)}")
@@ -87,8 +92,9 @@ class CacheFile(Generic[Entry]):
         A corrupt file is replaced. Raises :class:`CacheError` if the file cannot be written, or if
         it has another header.
         """
+        path = self.path
         try:
-            cache_folder().mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             with self._locked():
                 try:
                     known = self._read()
@@ -98,11 +104,11 @@ class CacheFile(Generic[Entry]):
                     known = {}
                 content = _Content(self._header, {**known, **entries})
                 text = msgspec.json.format(msgspec.json.encode(content), indent=1)
-                with replacing(self.path) as temporary:
+                with replacing(path) as temporary:
                     temporary.write_bytes(text + b"\n")
         except (OSError, ValueError) as error:
             raise CacheError(
-                f"cannot write the cache file {self.path}: {_reason(error)}; set {VARIABLE} to "
+                f"cannot write the cache file {path}: {_reason(error)}; set {VARIABLE} to "
                 "another folder"
             ) from None
 
@@ -119,8 +125,11 @@ class CacheFile(Generic[Entry]):
     def _locked(self) -> Iterator[None]:
         """Hold the file's lock, for which other processes and threads wait."""
         with open(self.path.with_suffix(".lock"), "a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # closing the file releases the lock
-            yield
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                yield
+            finally:  # a process that another thread has forked keeps the file open
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,18 @@ def remove_unfinished() -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Make a temporary folder, which is also removed if a signal ends the program."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:
+        path = Path(name)
+        unfinished.add(path)
+        try:
+            yield path
+        finally:
+            unfinished.discard(path)
 
 
 @contextlib.contextmanager

@@ -154,12 +154,12 @@ class VGG:
     ) -> list[list[Prediction]]:
         """Return the ``top_k`` most probable classes of every image, the best first.
 
-        ``images`` is one image or a sequence of images. An image is a path, a Pillow image, a uint8
-        array [H,W,3] or [H,W], or a float array [H,W,3] in the preset's ``pixel_range``. Images are
-        preprocessed with ``preset`` (as for :meth:`load`), by default the network's; warns once
-        (``AssumedWarning``) if its source does not state that one. Raises ``ImageError`` (a
-        ``ValueError``) for a file that is not a readable image, ``ValueError`` for an unknown
-        preset and for a network without a dense head.
+        ``images`` is one image or a sequence of images. An image is a path, the bytes of a file, a
+        binary file object, a Pillow image, a uint8 array [H,W,3] or [H,W], or a float array [H,W,3]
+        in the preset's ``pixel_range``. Images are preprocessed with ``preset`` (as for
+        :meth:`load`), by default the network's; warns once (``AssumedWarning``) if its source does
+        not state that one. Raises ``ImageError`` (a ``ValueError``) for an unreadable image,
+        ``ValueError`` for an unknown preset and for a network without a dense head.
         """
         check_classifies(self.config, top_k, batch_size)
         results: list[list[Prediction]] = []

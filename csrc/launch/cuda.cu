@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <set>
 #include <string>
@@ -34,52 +35,58 @@ const void* find(const std::string& name) {
   return found->second;
 }
 
-// Errors that are not plain CudaErrors, by the documentation of cudaError_t.
-struct KnownError {
-  cudaError_t error;
-  bool
-      lost;  // "leaves the process in an inconsistent state"; otherwise the launch alone is refused
+// Errors by the documentation of cudaError_t; those in neither list are plain CudaErrors.
+
+// A call or launch alone was refused.
+constexpr cudaError_t REFUSED[] = {
+    cudaErrorInvalidValue,            // an argument that the device does not accept
+    cudaErrorInvalidConfiguration,    // grid, block or shared memory
+    cudaErrorInvalidDeviceFunction,   // not compiled for this device
+    cudaErrorInvalidKernelImage,      // the binary cannot be loaded
+    cudaErrorNoKernelImageForDevice,  // no binary for this device
+    cudaErrorUnsupportedPtxVersion,   // only PTX that is newer than the driver
+    cudaErrorLaunchOutOfResources,    // too many registers or threads
+    cudaErrorNotSupported,            // an attribute that the device lacks
+    cudaErrorInvalidClusterSize,      // no room for a cluster
 };
-constexpr cudaError_t CONTAINED = static_cast<cudaError_t>(226);  // not in the headers of CUDA 12.0
-constexpr KnownError KNOWN_ERRORS[] = {
-    {cudaErrorInvalidValue, false},               // an argument that the device does not accept
-    {cudaErrorInvalidConfiguration, false},       // grid, block or shared memory
-    {cudaErrorInvalidDeviceFunction, false},      // not compiled for this device
-    {cudaErrorInvalidKernelImage, false},         // the binary cannot be loaded
-    {cudaErrorNoKernelImageForDevice, false},     // no binary for this device
-    {cudaErrorUnsupportedPtxVersion, false},      // only PTX that is newer than the driver
-    {cudaErrorLaunchOutOfResources, false},       // too many registers or threads
-    {cudaErrorCooperativeLaunchTooLarge, false},  // more blocks than fit at once
-    {cudaErrorNotSupported, false},               // an attribute that the device lacks
-    {cudaErrorInvalidClusterSize, false},         // no room for a cluster
-    {cudaErrorECCUncorrectable, true},            // broken memory
-    {cudaErrorNvlinkUncorrectable, true},         //
-    {CONTAINED, true},                            // a contained hardware error
-    {cudaErrorIllegalAddress, true},              // errors of a kernel that ran before
-    {cudaErrorLaunchTimeout, true},               //
-    {cudaErrorContextIsDestroyed, true},          //
-    {cudaErrorAssert, true},                      //
-    {cudaErrorHardwareStackError, true},          //
-    {cudaErrorIllegalInstruction, true},          // also trap
-    {cudaErrorMisalignedAddress, true},           //
-    {cudaErrorInvalidAddressSpace, true},         //
-    {cudaErrorInvalidPc, true},                   //
-    {cudaErrorLaunchFailure, true},               //
-    {cudaErrorMpsClientTerminated, true},         // the server ended this process's work
-    {cudaErrorExternalDevice, true},              //
+
+// All later calls of the process fail, too. Asynchronous: a call reports an error of earlier work.
+// vgg_cuda/backends/errors.py has the numbers of these errors.
+constexpr cudaError_t LOST[] = {
+    cudaErrorDeviceUninitialized,  // no context, or a context that was destroyed
+    cudaErrorECCUncorrectable,
+    cudaErrorNvlinkUncorrectable,
+    cudaErrorContained,  // an error of the hardware
+    cudaErrorIllegalAddress,
+    cudaErrorLaunchTimeout,
+    cudaErrorContextIsDestroyed,
+    cudaErrorAssert,
+    cudaErrorHardwareStackError,
+    cudaErrorIllegalInstruction,
+    cudaErrorMisalignedAddress,
+    cudaErrorInvalidAddressSpace,
+    cudaErrorInvalidPc,
+    cudaErrorLaunchFailure,
+    cudaErrorTensorMemoryLeak,
+    cudaErrorMpsClientTerminated,  // the server ended this process's work
+    cudaErrorExternalDevice,
+    cudaErrorUnknown,  // also a GPU that has disappeared
 };
+
+template <size_t SIZE>
+bool is_in(const cudaError_t (&errors)[SIZE], cudaError_t error) {
+  return std::find(std::begin(errors), std::end(errors), error) != std::end(errors);
+}
 
 void check(cudaError_t error, const std::string& kernel) {
   if (error == cudaSuccess) return;
   cudaGetLastError();  // clear the error, or the next checked call would report it
-  const std::string text =
-      kernel + ": " + cudaGetErrorName(error) + ": " + cudaGetErrorString(error);
-  for (const KnownError& known : KNOWN_ERRORS) {
-    if (known.error != error) continue;
-    if (known.lost) throw DeviceLost(text);
-    throw LaunchRefused(text);
+  const std::string text = std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
+  if (is_in(LOST, error)) {
+    throw DeviceLost(kernel + ": not launched, because earlier work failed: " + text);
   }
-  throw CudaError(text);
+  if (is_in(REFUSED, error)) throw LaunchRefused(kernel + ": " + text);
+  throw CudaError(kernel + ": " + text);
 }
 
 void set(const void* entry, cudaFuncAttribute attribute, int value, const Launch& launch) {
@@ -95,7 +102,8 @@ void set_limits(const void* entry, const Launch& launch) {
   const std::lock_guard<std::mutex> lock(mutex);
   if (ready.count({entry, device})) return;
   set(entry, cudaFuncAttributeMaxDynamicSharedMemorySize, launch.smem_bytes, launch);
-  // The driver sets as much apart as one block needs, and the rest is L1 cache.
+  // By default the driver divides an SM's memory into shared memory and L1 cache, and may leave
+  // room for one block only.
   if (launch.blocks_per_sm > 1) {
     int per_sm = 0;
     check(cudaDeviceGetAttribute(&per_sm, cudaDevAttrMaxSharedMemoryPerMultiprocessor, device),

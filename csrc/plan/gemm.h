@@ -16,8 +16,8 @@ namespace vgg {
 void check_fits(const char* op, const char* what, int64_t size);
 uint32_t checked_blocks(const char* op, int64_t count);
 
-// Throws std::invalid_argument with the usable `names` unless `variant` is one. `need` returns what
-// the variant needs and the operation lacks; empty if it has none.
+// Throws std::invalid_argument with the usable `names` unless `variant` is one. `need`: what the
+// variant needs and the operation lacks; empty if that is unknown.
 void check_variant(const char* op, const std::vector<std::string>& names,
                    const std::string& variant, const std::string& need);
 

@@ -21,7 +21,7 @@ struct Launch {
   int smem_bytes = 0;     // dynamic shared memory
   Dim3 cluster = {};      // blocks in a cluster
   bool early = false;     // may begin before the previous launch has ended; the kernel waits itself
-  int blocks_per_sm = 0;  // for which an SM sets shared memory apart; 0: the driver decides
+  int blocks_per_sm = 0;  // that shared memory should have room for; 0: the driver decides
 };
 
 // The order in which GEMM_K is walked: the order of w's columns, (r, s, c); or by block_k channels,

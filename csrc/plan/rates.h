@@ -39,9 +39,9 @@ constexpr double wgmma_read_bytes(int n) { return 64 + 4096.0 / n; }
 // wait for each other at the port, the longer the closer it is to full use. Waits are taken to grow
 // in proportion from a use of `port_free` on, which is a guess. Their size comes from published
 // matrix products on H100 (https://github.com/pranjalssh/fast.cu): tiles of 128 x 256 use the port
-// fully and reach 800 TFLOP/s, 4 to 10 % less than tensor cores would at the 1.6 to 1.7 GHz that
-// such products sustain. Part of that is the epilogue; the waits are taken to be 6 % of the time,
-// 0.3 of the fifth that is not free.
+// fully and reach 800 TFLOP/s on 128 SMs, 5 to 10 % less than tensor cores would at the 1.6 to 1.7
+// GHz that such products are assumed to sustain. Part of that is the epilogue; the waits are taken
+// to be 6 % of the time, 0.3 of the fifth that is not free.
 inline double main_loop_cycles(double math, double port, double l2, const Rates& rates) {
   const double slowest = std::max({math, port, l2});
   return slowest + rates.port_contention * std::max(0.0, port - rates.port_free * slowest);

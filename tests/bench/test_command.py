@@ -75,6 +75,7 @@ def test_programs_side_by_side(tmp_path: Path) -> None:
     assert {*peers, "numpy", "python", "vgg_cuda"} <= set(report.versions)
     assert report.environment["before"]["load_average"]
     assert report.environment["after"]["load_average"]
+    assert report.environment["switches"]["tune"] == "cached"
     assert report.settings["timeout_s"] == 0.3
     found = rows(report)
     assert list(found) == [(peer, batch) for batch in (1, 3) for peer in ["vgg_cuda", *peers]]
@@ -122,7 +123,7 @@ def test_bad_programs_do_not_stop_others(planted: Path) -> None:
     assert said.pop("vgg_cuda") == said.pop("right") == said.pop("prints") == ("ok", None)
     assert said.pop("wrong")[0] == "wrong"
     assert found["wrong"].relative_error == pytest.approx(1)
-    assert said.pop("hangs") == ("timeout", "no answer in 2 s")
+    assert said.pop("hangs") == ("timeout", "no answer in 2.2 s")
     assert said.pop("crashes") == ("failed", "killed by SIGSEGV")
     assert said.pop("raises") == ("failed", "RuntimeError: planted: out of memory")
     status, reason = said.pop("memory")

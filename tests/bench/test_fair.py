@@ -13,28 +13,27 @@ import pytest
 from support.bench_fakes import TINY, tiny_file
 from support.bench_programs import needs, whole
 
-from vgg_cuda.backends.threads import cores
 from vgg_cuda.bench import peers, session
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.work import Job
+from vgg_cuda.cpus import get_num_threads
 
 
 @needs("torch")
-def test_torch_has_every_core() -> None:
-    """Whatever OMP_NUM_THREADS says; the others have as many."""
+def test_torch_has_as_many_threads() -> None:
     import torch
 
     before = torch.get_num_threads()
     try:
-        torch.set_num_threads(cores() + 3)
+        torch.set_num_threads(get_num_threads() + 3)
         peers.start("torch", Job("cpu", "float32"))
-        assert torch.get_num_threads() == cores()
+        assert torch.get_num_threads() == get_num_threads()
     finally:
         torch.set_num_threads(before)
 
 
 @needs("onnxruntime")
-def test_onnxruntime_uses_all_cores_without_spinning(
+def test_onnxruntime_has_as_many_and_never_spins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None of its threads may spin in another program's turn."""
@@ -50,15 +49,15 @@ def test_onnxruntime_uses_all_cores_without_spinning(
     job = Job("cpu", "float32", weights=tiny_file(tmp_path))
     peers.start("onnxruntime", job).prepare(whole(TINY, 1))
     (options,) = [each.get_session_options() for each in started]
-    assert options.intra_op_num_threads == cores()
+    assert options.intra_op_num_threads == get_num_threads()
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 @needs("jax")
-def test_jax_has_every_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jax_has_as_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PJRT_NPROC", "77")
     peers.start("jax", Job("cpu", "float32"))
-    assert os.environ["PJRT_NPROC"] == str(cores())
+    assert os.environ["PJRT_NPROC"] == str(get_num_threads())
 
 
 PRODUCT = """
@@ -72,10 +71,10 @@ print(*{library["num_threads"] for library in blas_libraries()})
 """
 
 
-def test_the_product_has_every_core() -> None:
-    few = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+def test_the_product_has_as_many_threads() -> None:
+    few = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "MKL")}
     made = subprocess.run([sys.executable, "-c", PRODUCT], env=few, capture_output=True, check=True)
-    assert made.stdout.decode().split() == [str(cores())]
+    assert made.stdout.decode().split() == [str(get_num_threads())]
 
 
 def test_first_call_of_a_slice_is_untimed(tmp_path: Path) -> None:

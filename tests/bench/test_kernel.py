@@ -10,7 +10,6 @@ from gpu import one_layer
 from support.bench_fakes import locally, tiny_file
 from typer.testing import CliRunner
 
-from vgg_cuda.backends.threads import cores
 from vgg_cuda.bench import options, suite
 from vgg_cuda.bench.layers import network_layers
 from vgg_cuda.bench.measure import Measurements
@@ -22,6 +21,7 @@ from vgg_cuda.bench.work import Work
 from vgg_cuda.cli import bench as command
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import get_config
+from vgg_cuda.cpus import get_num_threads
 from vgg_cuda.interruption import Interruption
 
 
@@ -73,7 +73,7 @@ def test_layers_by_name(tmp_path: Path) -> None:
 
 def test_settings_contain_threads() -> None:
     asked = resolve(Options("kernel", shapes=("1,8,8,3,4",), device="cpu", peers=()))
-    assert empty_report(asked).settings["threads"] == cores()
+    assert empty_report(asked).settings["threads"] == get_num_threads()
 
 
 def test_all_layers_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,7 @@ def test_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("abc-dirty", "", "abc-dirty"),
         ("abc", "debug-waits", "abc-debug-waits"),
         ("abc-dirty", "debug-waits", "abc-debug-waits-dirty"),
+        ("abc-dirty-2", "debug-waits", "abc-dirty-2-debug-waits"),
     ],
 )
 def test_commit_names_a_build_option(

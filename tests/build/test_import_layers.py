@@ -16,6 +16,7 @@ LAYERS = (
         "activations",
         "arrays",
         "configs",
+        "cpus",
         "layers",
         "summary",
         "notices",

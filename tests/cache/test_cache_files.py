@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vgg_cuda import DeviceWarning, notices
+from vgg_cuda import DeviceWarning, cache, notices
 from vgg_cuda.cache import CacheError, CacheFile, cache_folder
 
 HEADER = {"gpu": "NVIDIA H200", "driver": "580.65", "commit": "abc"}
@@ -46,6 +48,35 @@ def test_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch)
     assert cache_folder() == Path("/somewhere/vgg_cuda")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path("~/.cache/vgg_cuda").expanduser()
+
+
+def test_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VGG_CUDA_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    assert file().read() is None
+    with pytest.raises(CacheError, match="no home folder for cache files; set VGG_CUDA_CACHE to"):
+        file().merge({"a": 1})
+
+
+def test_forked_process_does_not_keep_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is forked during a write inherits the open file, like a duplicate here."""
+    inherited: list[int] = []
+    replacing = cache.replacing
+
+    def forked(path: Path) -> Any:
+        opened = {os.readlink(link): int(link.name) for link in Path("/proc/self/fd").iterdir()
+                  if link.is_symlink()}  # fmt: skip
+        inherited.append(os.dup(opened[str(path.with_suffix(".lock"))]))
+        return replacing(path)
+
+    monkeypatch.setattr(cache, "replacing", forked)
+    file().merge({"a": 1})
+    try:
+        with open(file().path.with_suffix(".lock")) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(inherited[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"header": {}}', b"\xff\x00", b"[" * 100_000])

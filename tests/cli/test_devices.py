@@ -71,6 +71,23 @@ def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
         assert line in text
 
 
+def test_info_names_gpus_that_cannot_run_arch(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_gpus(monkeypatch, (9, 0), (8, 6)):
+        result = run("info", VGG_CUDA_ARCH="sm_90a")
+    assert result.exit_code == 0, result.stderr
+    assert "kernels of GPU 0 sm_90a; on: portable, halo" in result.stdout
+    reason = "none: VGG_CUDA_ARCH: expected one of sm_86 for GPU 1 (sm_86), got 'sm_90a'"
+    assert f"kernels of GPU 1 {reason}" in result.stdout
+
+
+def test_info_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("VGG_CUDA_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    assert json.loads(run("info", "--json").stdout)["cache"]["folder"] is None
+    assert "cache folder     none, set VGG_CUDA_CACHE (default)" in run("info").stdout
+
+
 def test_info_without_a_self_test(monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_gpus(monkeypatch, (9, 0), verdicts=None):
         assert json.loads(run("info", "--json").stdout)["devices"][0]["selftest"] is None
@@ -92,6 +109,20 @@ def test_info_reports_a_bad_variable(variable: str, expected: str, options: Any)
     assert result.stdout == ""
     line = rf"error: {variable}: expected one of {expected}, got 'fast'\n"
     assert re.fullmatch(line, result.stderr)
+
+
+def test_plan_follows_the_switches() -> None:
+    command = ("plan", "vgg16", "--batch", 64)
+    assert "fused_conv1_block" in run(*command).stdout
+    disabled = run(*command, VGG_CUDA_DISABLE="halo,fused_conv1_block").stdout
+    assert "sm_90a" in disabled
+    assert "swap_ab" in disabled
+    assert not re.search("halo|fused_conv1_block", disabled)
+    assert "sm_86" in run(*command, VGG_CUDA_ARCH="sm_86").stdout
+    assert "sm_90a" in run(*command, "--arch", "sm_90a", VGG_CUDA_ARCH="sm_86").stdout
+    result = run(*command, VGG_CUDA_ARCH="fast")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: VGG_CUDA_ARCH: expected one of sm_80, ")
 
 
 def test_failing_gpus_are_reported_on_one_line(

@@ -119,6 +119,7 @@ def test_printed_text_is_limited(capfd: pytest.CaptureFixture[str]) -> None:
         ("%hld", "", "prints with '%hld', which is not modelled"),
         ("%d", "mov.u64 %rd41, 0;", "an argument that is not in its local memory"),
         ("%d", "add.u64 %rd41, %SP, 256;", "an argument that is not in its local memory"),
+        ("%d", "add.u64 %rd41, %SP, -4;", "an argument that is not in its local memory"),
         ("%s", stores(("Q", 64)), "reads 1 bytes at 0x40, which is in no buffer"),
         ("%s", "st.local.u64 [%SPL], %SP;", "prints a string that is not in global memory"),
         ("%d", "mov.u64 %rd40, 0;", "which is in no buffer"),

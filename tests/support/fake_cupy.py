@@ -27,7 +27,7 @@ OPS = (
     "conv3x3", "fused_conv1_block", "linear", "maxpool2x2", "avgpool", "adaptive_maxpool", "relu",
     "affine", "softmax", "convert",
 )  # fmt: skip
-TESTED = dict.fromkeys(_C.families(), Verdict("ok"))
+TESTED = dict.fromkeys(("portable", *_C.families()), Verdict("ok"))
 
 
 class ndarray(np.ndarray):  # noqa: N801 (CuPy's name)
@@ -243,7 +243,9 @@ def enqueued(op: str) -> Callable[..., None]:
 
     def run(plan: _C.Plan, *arguments: Any, **options: Any) -> None:
         if LOG.lost:
-            raise _C.DeviceLost(f"{plan.kernel}: {ILLEGAL_ADDRESS}")
+            raise _C.DeviceLost(
+                f"{plan.kernel}: not launched, because earlier work failed: {ILLEGAL_ADDRESS}"
+            )
         if LOG.refuses(plan):
             LOG.refused.append(plan.kernel)
             written = arguments[-2:-1] if op == "fused_conv1_block" else arguments[3:5]

@@ -9,7 +9,7 @@ import pytest
 from support.fake_cupy import Log, fake_gpus
 from support.tuning import Launches, MadeUpTimer, made_up
 
-from vgg_cuda import _C, notices
+from vgg_cuda import _C, backends, notices
 from vgg_cuda.backends.switches import switches
 
 
@@ -17,9 +17,14 @@ from vgg_cuda.backends.switches import switches
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("VGG_CUDA_CACHE", str(tmp_path / "cache"))
     notices.forget()
-    switches.cache_clear()
+    _forget_switches()
     yield tmp_path / "cache"
+    _forget_switches()
+
+
+def _forget_switches() -> None:
     switches.cache_clear()
+    backends._emulator.cache_clear()
 
 
 @pytest.fixture

@@ -148,6 +148,19 @@ def test_memory_that_is_too_small_keeps_the_estimate(log: Log, timer: MadeUpTime
     )
 
 
+def test_only_batches_that_run_are_measured(log: Log, timer: MadeUpTimer) -> None:
+    """Memory is too small for the whole batch, and to measure its parts' largest layers."""
+    tuned = model("now")
+    memory = model("never").memory((3, SIDE, SIDE, 3), "uint8")
+    log.capacity = log.memory.used + memory.total - memory.weights
+    with pytest.warns(DeviceWarning) as warned:
+        y = tuned(images(4))
+    assert np.isfinite(np.asarray(y)).all()
+    batches = {entry.sizes[0] for entry in entries_of(tuned).values()}
+    failed = {str(w.message).split()[2].partition("x")[0] for w in warned}
+    assert (batches, failed) == ({2}, {"2"})
+
+
 def test_capture_launches_what_was_tuned_before(
     log: Log, timer: MadeUpTimer, launches: Launches
 ) -> None:

@@ -15,6 +15,9 @@ from .verdicts import Verdict, device_header, read_verdicts
 PORTABLE = "portable"
 """Family of the kernels that cannot be switched off."""
 
+VITAL = {PORTABLE: "portable kernels", "forward": "whole forwards"}
+"""Parts of the self-test that nothing replaces, in words."""
+
 LAUNCHES = {"early": "early launches", "graph": "CUDA graphs"}
 """Other parts of the self-test that can be switched off, in words."""
 
@@ -42,10 +45,21 @@ class Families:
     runs: Sequence[str] = ()
 
     def warning(self, gpu: str) -> str | None:
-        """Return a warning for a user of ``gpu``: families that failed, or no self-test.
+        """Return a warning for a user of ``gpu``: parts that failed, or no complete self-test.
 
         Families that the user has switched off are not reported.
         """
+        verdicts = self.verdicts or {}
+        faults = [
+            f"{words} ({_in_words(verdicts[name])})"
+            for name, words in VITAL.items()
+            if name in verdicts and verdicts[name].verdict != "ok"
+        ]
+        if faults:
+            return (
+                f"{gpu}: the self-test found faults that nothing replaces, and results may be "
+                f"wrong: {', '.join(faults)}; `vgg-cuda selftest` tests this build again"
+            )
         failed = [
             f"{LAUNCHES.get(name, name)} ({reason})"
             for name, reason in self.off.items()
@@ -56,8 +70,7 @@ class Families:
                 f"{gpu}: slower kernels or launches replace {', '.join(failed)}; "
                 "`vgg-cuda selftest` tests them again"
             )
-        known = {*(self.verdicts or ()), *self.off}
-        if any(family not in known for family in self.arch.families):
+        if not {PORTABLE, *self.arch.families} <= {*verdicts, *self.off}:
             return (
                 f"{gpu}: its kernels have not been tested with this driver and build; run "
                 "`vgg-cuda selftest` once"
@@ -77,10 +90,13 @@ def families_of(arch: _C.Arch, runs: Sequence[str], device: _C.Device | None = N
     verdicts = None if device is None else read_verdicts(device_header(device, arch.name))
     for name, found in (verdicts or {}).items():
         if found.verdict != "ok":
-            detail = f": {found.detail}" if found.detail else ""
-            off.setdefault(name, f"self-test: {WORDS[found.verdict]}{detail}")
+            off.setdefault(name, f"self-test: {_in_words(found)}")
     known = (*arch.families, *LAUNCHES)
     return Families(arch, {name: off[name] for name in known if name in off}, verdicts, runs)
+
+
+def _in_words(found: Verdict) -> str:
+    return WORDS[found.verdict] + (f": {found.detail}" if found.detail else "")
 
 
 def gpu_families(device: _C.Device, arch: str | None = None) -> Families:

@@ -1,4 +1,6 @@
-"""Worker threads of the CPU backend: one per core, each with BLAS limited to one thread.
+"""Worker threads of the CPU backend, each with BLAS limited to one thread.
+
+Their number is :func:`vgg_cuda.cpus.get_num_threads`.
 
 The threads of BLAS would share a product, but not the copies and transforms around it. They also
 spin for a while after each product and slow other threads down.
@@ -17,15 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from ..cpus import get_num_threads
+
 T = TypeVar("T")
-
-
-@cache
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
 
 
 @cache
@@ -107,11 +103,20 @@ def _limit_this_thread() -> None:
 
 
 def _workers() -> ThreadPoolExecutor:
-    """Return a pool with one worker per core; threads start with the first work."""
-    return ThreadPoolExecutor(cores(), "vgg_cuda", initializer=_limit_this_thread)
+    """Return the pool of workers, new if their number has changed; work starts the threads."""
+    global _pool
+    with _pool_lock:
+        count = get_num_threads()
+        if _pool is None or _pool[0] != count:
+            if _pool is not None:
+                _pool[1].shutdown(wait=False)  # finishes what it has begun
+            _pool = count, ThreadPoolExecutor(count, "vgg_cuda", initializer=_limit_this_thread)
+        return _pool[1]
 
 
-_blas_limit, _pool = _BlasLimit(), _workers()
+_blas_limit = _BlasLimit()
+_pool: tuple[int, ThreadPoolExecutor] | None = None
+_pool_lock = threading.Lock()
 
 
 def one_blas_thread() -> contextlib.AbstractContextManager[None]:
@@ -120,7 +125,7 @@ def one_blas_thread() -> contextlib.AbstractContextManager[None]:
 
 
 def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
-    """Run ``job`` on every block, on one worker per core; re-raise errors of jobs."""
+    """Run ``job`` on every block in the workers; re-raise errors of jobs."""
 
     def quietly(block: T) -> None:
         # as on a GPU, infinities and NaN come without warnings
@@ -129,11 +134,13 @@ def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
 
     with one_blas_thread():
         started = []
-        if len(blocks) > 1 and cores() > 1:
-            # after the main thread has ended, the pool raises, and this thread runs the blocks
+        if len(blocks) > 1 and get_num_threads() > 1:
+            # A pool raises after the main thread has ended, and after set_num_threads has replaced
+            # it: this thread then runs the blocks.
             with contextlib.suppress(RuntimeError):
+                pool = _workers()
                 for block in blocks:
-                    started.append(_pool.submit(quietly, block))  # noqa: PERF401 (kept on errors)
+                    started.append(pool.submit(quietly, block))  # noqa: PERF401 (kept on errors)
         for block in blocks[len(started) :]:
             quietly(block)
         for future in started:
@@ -141,9 +148,9 @@ def run_blocks(job: Callable[[T], None], blocks: Sequence[T]) -> None:
 
 
 def _restart() -> None:
-    global _blas_limit, _pool
+    global _blas_limit, _pool, _pool_lock
     _controller.cache_clear()
-    _blas_limit, _pool = _BlasLimit(_blas_limit.original), _workers()
+    _blas_limit, _pool, _pool_lock = _BlasLimit(_blas_limit.original), None, threading.Lock()
 
 
 # Threads of the parent do not exist in a forked child

@@ -69,7 +69,8 @@ def _build() -> str:
 def _driver_version() -> str:
     """Return the driver's version, such as "580.65.06", else the CUDA version that it supports."""
     try:
-        found = re.search(r"Module\s+(\d[\d.]*)", DRIVER.read_text())
+        # "Kernel Module  535.104.05", or "Open Kernel Module for x86_64  580.65.06"
+        found = re.search(r"Module\s+(?:for\s+\S+\s+)?(\d[\d.]*)", DRIVER.read_text())
     except OSError:
         found = None
     return found[1] if found else _C.device_info()["driver"] or "unknown"

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from ..cpus import get_num_threads
 from .memory import empty, scratch
-from .threads import cores, run_blocks
+from .threads import run_blocks
 
 Float32 = NDArray[np.float32]
 
@@ -123,7 +124,7 @@ def conv3x3(
         tile = product.reshape(OUT, OUT, images, rows, tiles_w, -1)
         _store(tile, bias[block.channels], relu, pool, y, block)
 
-    run_blocks(job, plan_blocks(n, tiles_h, tiles_w, k, cores()))
+    run_blocks(job, plan_blocks(n, tiles_h, tiles_w, k, get_num_threads()))
     return y
 
 

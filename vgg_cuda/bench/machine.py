@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.threads import cores
+from ..cpus import cores
 
 TIMEOUT_S = 8.0
 QUERY = {

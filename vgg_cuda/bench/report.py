@@ -113,7 +113,7 @@ class Report:
     seed: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     driver: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)  # the command's options, resolved
-    environment: dict[str, Any] = field(default_factory=dict)  # clocks, temperature, power
+    environment: dict[str, Any] = field(default_factory=dict)  # clocks, power, switches
     ceilings: dict[str, Ceiling] = field(default_factory=dict)  # "copy", "matmul"
     interrupted: bool = False
     results: list[Result] = field(default_factory=list)

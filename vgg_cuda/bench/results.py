@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import statistics
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from ..backends.threads import cores
+from ..backends.switches import switches
+from ..cpus import get_num_threads
 from . import machine
 from .measure import Measurements
 from .peers import OURS
@@ -38,9 +39,10 @@ def empty_report(settings: Settings) -> Report:
             "batches": list(options.batches), "dtype": settings.job.dtype, "device": device,
             "arch": settings.job.arch, "graph": options.graph and settings.job.on_gpu,
             "noise": settings.noise, "timeout_s": settings.timeouts.sampling,
-            "budget_s": settings.budget, "peers": list(settings.peers), "threads": cores(),
+            "budget_s": settings.budget, "peers": list(settings.peers),
+            "threads": get_num_threads(),
         },
-        environment={"before": before},
+        environment={"before": before, "switches": asdict(switches())},
     )  # fmt: skip
 
 

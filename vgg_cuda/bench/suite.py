@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..files import unfinished
+from ..files import temporary_folder
 from ..interruption import Interrupted, Interruption
 from ..text import plain
 from ..weights import save
@@ -62,7 +60,7 @@ class Suite:
         of memory in this process; ``error`` then holds the system error.
         """
         try:
-            with _folder() as folder:
+            with temporary_folder("vgg-cuda-bench-") as folder:
                 self._measure(folder)
         except Interrupted:
             self.report.interrupted = True
@@ -228,15 +226,3 @@ class Suite:
             timeouts, sampling=min(timeouts.sampling, max(each, 0.05)),
             prepare=min(timeouts.prepare, left + timeouts.grace),
         )  # fmt: skip
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """Make a temporary folder, which is also removed if a signal ends the program."""
-    with tempfile.TemporaryDirectory(prefix="vgg-cuda-bench-") as name:
-        path = Path(name)
-        unfinished.add(path)
-        try:
-            yield path
-        finally:
-            unfinished.discard(path)

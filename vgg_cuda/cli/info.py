@@ -12,10 +12,11 @@ import typer
 from msgspec.structs import asdict
 
 from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
-from ..backends.switches import ARCH, DISABLE, PDL, TUNING, switches
-from ..backends.threads import blas_libraries, cores
+from ..backends.switches import ARCH, DISABLE, PDL, TUNING, SwitchError, switches
+from ..backends.threads import blas_libraries
 from ..cache import VARIABLE as CACHE
-from ..cache import cache_folder
+from ..cache import CacheError, cache_folder
+from ..cpus import cores, get_num_threads
 from .options import Json
 from .terminal import system_errors, user_errors
 
@@ -42,13 +43,14 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "switches": set_switches,
-        "cache": {"folder": str(cache_folder()), "source": _source(CACHE)},
+        "cache": {"folder": _cache_folder(), "source": _source(CACHE)},
         "backends": {name: _backend(name) for name in ("cpu", "cuda", "emulator")},
         "cuda": _C.cuda_version(),
         "architectures": _C.architectures(),
         "driver": device["driver"],
         "devices": [{**gpu, **_kernels(gpu)} for gpu in device["devices"]],
         "cores": cores(),
+        "threads": get_num_threads(),
         "blas": [{field: lib.get(field) for field in BLAS_FIELDS} for lib in blas_libraries()],
     }
 
@@ -73,7 +75,10 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("python", f"{info['python']} on {info['platform']}"),
         ("packages", ", ".join(packages) + (f"; absent: {', '.join(absent)}" if absent else "")),
         *((name, f"{s['value']} ({s['source']})") for name, s in info["switches"].items()),
-        ("cache folder", f"{info['cache']['folder']} ({info['cache']['source']})"),
+        (
+            "cache folder",
+            f"{info['cache']['folder'] or 'none, set ' + CACHE} ({info['cache']['source']})",
+        ),
         *(
             (f"backend {name}", "available" if b["available"] else f"not available: {b['reason']}")
             for name, b in info["backends"].items()
@@ -83,7 +88,7 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("driver", f"supports CUDA {info['driver']}" if info["driver"] else "none"),
         ("devices", ", ".join(devices) or "none"),
         *((f"kernels of GPU {gpu['index']}", _kernels_text(gpu)) for gpu in info["devices"]),
-        ("cores", str(info["cores"])),
+        ("CPU", f"cores: {info['cores']}, threads: {info['threads']}"),
         ("BLAS", ", ".join(blas) or "unknown"),
     ]
 
@@ -104,6 +109,13 @@ def _switches() -> dict[str, dict[str, str]]:
     return {name: {"value": value, "source": _source(name)} for name, value in values.items()}
 
 
+def _cache_folder() -> str | None:
+    try:
+        return str(cache_folder())
+    except CacheError:
+        return None
+
+
 def _source(variable: str) -> str:
     return "environment" if os.environ.get(variable) else "default"
 
@@ -113,9 +125,13 @@ def _kernels(gpu: Any) -> dict[str, Any]:
     from ..backends.cuda import OLDEST_COMPUTE_CAPABILITY
     from ..backends.families import LAUNCHES, gpu_families
 
+    none: dict[str, Any] = {"arch": None, "reason": None, "kernels": {}, "selftest": None}
     if gpu["compute_capability"] < OLDEST_COMPUTE_CAPABILITY:
-        return {"arch": None, "kernels": {}, "selftest": None}
-    found = gpu_families(gpu)
+        return none
+    try:
+        found = gpu_families(gpu)
+    except SwitchError as error:  # a name that other GPUs, or the emulator, can run
+        return {**none, "reason": str(error)}
     kernels = {
         name: {"on": name not in found.off, "reason": found.off.get(name)}
         for name in (*found.arch.families, *LAUNCHES)
@@ -123,14 +139,14 @@ def _kernels(gpu: Any) -> dict[str, Any]:
     verdicts = None
     if found.verdicts is not None:
         verdicts = {family: asdict(verdict) for family, verdict in found.verdicts.items()}
-    return {"arch": found.arch.name, "kernels": kernels, "selftest": verdicts}
+    return {**none, "arch": found.arch.name, "kernels": kernels, "selftest": verdicts}
 
 
 def _kernels_text(gpu: dict[str, Any]) -> str:
     from ..backends.families import LAUNCHES
 
     if gpu["arch"] is None:
-        return "none"
+        return f"none: {gpu['reason']}" if gpu["reason"] else "none"
     kernels = gpu["kernels"]
     words = {name: LAUNCHES.get(name, name) for name in kernels}
     on = ["portable", *(words[name] for name, found in kernels.items() if found["on"])]

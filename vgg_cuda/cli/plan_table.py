@@ -15,6 +15,7 @@ from .terminal import system_errors, user_errors
 from .tuned_plan import Choices
 
 if TYPE_CHECKING:
+    from .. import _C
     from ..planning import LayerPlan, NetworkPlan
 
 HEADINGS = [
@@ -71,7 +72,8 @@ def plan(
     network: NetworkName,
     batch: Annotated[int, typer.Option(min=1, help="Images per forward.")] = 1,
     arch: Annotated[
-        str | None, typer.Option(help="GPU architecture, such as sm_80; default: sm_90a.")
+        str | None,
+        typer.Option(help="GPU architecture, such as sm_80; default: VGG_CUDA_ARCH or sm_90a."),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
     size: Size = None,
@@ -94,7 +96,7 @@ def plan(
         found = plan_network(
             named.config, batch=batch, size=size or named.size, dtype=dtype,
             x_dtype="uint8" if pixels else images,
-            arch=(arch or "sm_90a") if choices is None else choices.arch,
+            arch=_arch(arch) if choices is None else choices.arch,
             planner=None if choices is None else choices.planner,
         )  # fmt: skip
         if as_json:
@@ -104,3 +106,13 @@ def plan(
         typer.echo(table(found))
         if choices is not None:
             typer.echo(f"\n{choices.table()}")
+
+
+def _arch(name: str | None) -> _C.Arch:
+    """Return the architecture, as the environment variables select it and its kernels."""
+    from .. import _C
+    from ..backends.families import arch_named, families_of
+
+    known = _C.arch_names()
+    found = families_of(arch_named(name, known, "this build") or _C.arch("sm_90a"), known)
+    return found.arch.without([each for each in found.arch.families if each in found.off])

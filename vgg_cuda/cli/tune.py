@@ -128,7 +128,7 @@ def _print_fit(backend: Any, as_json: bool) -> None:
     from .tune_table import RANKED, fit_table
 
     entries = Entries(header_of(backend))
-    found = fit(backend.arch, entries)
+    found = fit(backend.families.arch, entries)  # families that are off have times, too
     if as_json:
         typer.echo(json.dumps({**asdict(found), "unit": entries.unit}, indent=2))
         return

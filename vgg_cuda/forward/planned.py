@@ -42,6 +42,13 @@ class PlannedRunner:
         """Return the forward of x to the ``wanted`` taps, by the current planner."""
         return self._forward(self._planner(), x, wanted)
 
+    def _estimated(self, x: Spec, wanted: frozenset[str]) -> Forward:
+        """Return the forward by estimates, for sizes of batches that may never run.
+
+        The current planner would measure the kernels for each of them with ``tune="now"``.
+        """
+        return self._forward(self._on.plan, x, wanted)
+
     def __call__(self, x: Array, layout: str, wanted: Set[str]) -> dict[str, Array]:
         n, taps = x.shape[0], frozenset(wanted)
         if not taps:
@@ -126,7 +133,7 @@ class PlannedRunner:
 
     def _reserve_results(self, x: Array, layout: str, wanted: frozenset[str]) -> dict[str, Array]:
         """Allocate the results of a whole batch that is run in parts."""
-        on, one = self._on, self.plan(self._spec(x, layout, 1), wanted).result_specs()
+        on, one = self._on, self._estimated(self._spec(x, layout, 1), wanted).result_specs()
         specs = {tap: Spec((x.shape[0], *y.shape[1:]), y.dtype) for tap, y in one.items()}
         needed = sum(spec.nbytes for spec in specs.values())
         what = f"a batch of {list(x.shape)}"
@@ -152,7 +159,7 @@ class PlannedRunner:
 
         def needed(part: int) -> int:
             spec = self._spec(x, layout, part)
-            forward = self.plan(spec, wanted)
+            forward = self._estimated(spec, wanted)
             copied = 0 if _is_read_in_place(x, layout, spec.dtype) else spec.nbytes
             if self._network.normalization is not None and is_cupy(x) and x.dtype != np.uint8:
                 copied += 4 * math.prod(spec.shape)  # the normalized images, in float32

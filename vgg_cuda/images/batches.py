@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs import Config
+from ..cpus import get_num_threads
 from .decode import FORMATS, ImageError, open_image
 from .presets import Preset
+from .sources import url_advice
 
 __all__ = [
     "EXTENSIONS", "Batch", "Failure", "ImageError", "as_list", "batches", "find_images",
@@ -44,8 +46,10 @@ class Batch:
 
 
 def as_list(images: Any) -> list[Any]:
-    """Return the images of a sequence, or of one image: a path, a Pillow image, an array."""
-    single = isinstance(images, (str, Path)) or not isinstance(images, (Sequence, np.ndarray))
+    """Return the images of a sequence, or one image, such as a path or bytes, in a list."""
+    single = isinstance(images, (str, bytes, bytearray, memoryview, Path)) or not isinstance(
+        images, (Sequence, np.ndarray)
+    )
     if isinstance(images, np.ndarray):
         single = images.ndim < 4
     return [images] if single else list(images)
@@ -77,10 +81,16 @@ def find_images(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
             elif path.exists():
                 found.append(path)
             else:
-                problems.append(f"no such file or folder: {str(path)!r}")
+                problems.append(_missing(given))
     if problems:
         raise FileNotFoundError("; ".join(problems))
     return found
+
+
+def _missing(path: str | os.PathLike[str]) -> str:
+    if advice := url_advice(path):
+        return f"{os.fspath(path)}: {advice}"
+    return f"no such file or folder: {os.fspath(path)!r}"
 
 
 def _expanded(path: Path) -> list[Path]:
@@ -127,7 +137,7 @@ def batches(
 def _prepared(
     sources: Sequence[Any], preset: Preset, config: Config | None
 ) -> Iterator[NDArray[np.float32] | ImageError]:
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, get_num_threads())
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         ahead: deque[Future[NDArray[np.float32] | ImageError]] = deque()
         try:

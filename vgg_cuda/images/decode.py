@@ -14,10 +14,12 @@ import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .sources import encoded_bytes, encoded_name, is_encoded, lock_of, other_data, url_advice
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,12 +52,13 @@ class ImageError(ValueError):
 def open_image(source: Any) -> Image:
     """Return ``source`` as an 8-bit RGB Pillow image.
 
-    ``source`` is a path, a Pillow image or a uint8 array [H,W], [H,W,3] or [H,W,4]. Files are
-    turned upright by their EXIF orientation; Pillow images and arrays are not. Pillow's warnings
-    about unusual files are suppressed. Thread-safe.
+    ``source`` is a path, the bytes of a file, a file object in binary mode, a Pillow image or a
+    uint8 array [H,W], [H,W,3] or [H,W,4]. Files are turned upright by their EXIF orientation;
+    Pillow images and arrays are not. Pillow's warnings about unusual files are suppressed.
+    Thread-safe, also if several threads pass the same source.
 
-    Raises :class:`ImageError` for unreadable or too large images, and ``TypeError`` for other
-    kinds of sources.
+    Raises :class:`ImageError` for unreadable or too large images and for URLs, and ``TypeError``
+    for other kinds of sources.
     """
     from PIL import Image
 
@@ -63,12 +66,15 @@ def open_image(source: Any) -> Image:
         return _from_array(source)
     read: Callable[[Any], Image.Image]
     if isinstance(source, Image.Image):
-        name, read = getattr(source, "filename", "") or "Pillow image", _rgb
+        name, read = getattr(source, "filename", "") or "Pillow image", _from_pillow
     elif isinstance(source, (str, os.PathLike)):
         name, read = os.fspath(source), _read
+    elif is_encoded(source):
+        name, read = encoded_name(source), lambda source: _decoded(encoded_bytes(source))
     else:
         raise TypeError(
-            f"image: expected a path, a Pillow image or a uint8 array, got {type(source).__name__}"
+            "image: expected a path, bytes, a file object, a Pillow image or a uint8 array, got "
+            f"{type(source).__name__}"
         )
     try:
         with _warnings_suppressed():
@@ -79,8 +85,8 @@ def open_image(source: Any) -> Image:
 
 
 def _read(path: str | os.PathLike[str]) -> Image:
-    from PIL import Image
-
+    if advice := url_advice(path):
+        raise ImageError(advice)
     status = os.stat(path)
     if stat.S_ISDIR(status.st_mode):
         raise ImageError("expected a file, got a folder")
@@ -88,11 +94,25 @@ def _read(path: str | os.PathLike[str]) -> Image:
         raise ImageError("expected a regular file, got a pipe, socket or device")
     if status.st_size == 0:
         raise ImageError("the file is empty (0 bytes)")
-    Image.init()
-    known = [name for name in FORMATS if name in Image.OPEN]
     # Pass a file object: given a path, Pillow maps raw formats into memory, and truncating the file
     # during decoding would then kill the process (SIGBUS).
-    with open(path, "rb") as file, Image.open(file, formats=known) as image:
+    with open(path, "rb") as file:
+        return _decoded(file)
+
+
+def _decoded(file: BinaryIO) -> Image:
+    from PIL import Image, UnidentifiedImageError
+
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    try:
+        opened = Image.open(file, formats=known)
+    except UnidentifiedImageError:
+        file.seek(0)
+        got = other_data(file.read(16)) or "got other data"
+        expected = f"expected an image in one of the formats {', '.join(FORMATS)}"
+        raise ImageError(f"{expected}, {got}") from None
+    with opened as image:
         limit = Image.MAX_IMAGE_PIXELS
         if limit is not None and image.width * image.height > limit:
             raise ImageError(_too_large(f"{image.width} x {image.height}"))
@@ -101,10 +121,8 @@ def _read(path: str | os.PathLike[str]) -> Image:
 
 
 def _reason(error: Exception) -> str:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
-    if isinstance(error, UnidentifiedImageError):
-        return f"expected an image in one of the formats {', '.join(FORMATS)}, got other data"
     if isinstance(error, Image.DecompressionBombError):
         return _too_large("more than twice as many")
     if isinstance(error, FileNotFoundError):
@@ -153,6 +171,11 @@ def _from_array(array: NDArray[Any]) -> Image:
             f"got dtype {array.dtype} and shape {array.shape}"
         )
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _from_pillow(image: Image) -> Image:
+    with lock_of(image):  # reading it may load pixels from its file
+        return _rgb(image)
 
 
 def _rgb(image: Image) -> Image:

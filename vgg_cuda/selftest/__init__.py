@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,6 +16,7 @@ from .. import _C
 from ..backends import get_backend
 from ..backends.switches import switches
 from ..backends.verdicts import device_header
+from ..files import temporary_folder
 from ..interruption import Interruption
 from ..notices import DeviceWarning
 from .report import Part, Report
@@ -56,12 +56,12 @@ def selftest(
         backend: Any = get_backend(device, arch)
     name = backend.arch.name
     gpu = None if emulated else _C.device_info()["devices"][int(device.partition(":")[2] or 0)]
-    with tempfile.TemporaryDirectory(prefix="vgg-cuda-selftest-") as cache:
+    with temporary_folder("vgg-cuda-selftest-") as cache:
         settings = Settings(
             device, name, _C.arch(name).families, switches().disable, switches().pdl,
             _default(limit_s, EMULATOR_LIMIT_S if emulated else GPU_LIMIT_S),
             _default(repeats, EMULATOR_REPEATS if emulated else GPU_REPEATS),
-            _parts(only), cache,
+            _parts(only), str(cache),
         )  # fmt: skip
         run = Sequence(settings, stop or Interruption(), progress)
         run.run()

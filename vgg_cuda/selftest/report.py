@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..backends.families import VITAL
 from ..backends.switches import FAMILIES
 from ..backends.verdicts import Verdict, write_verdicts
 from ..text import aligned, one_line
@@ -21,8 +22,7 @@ GOOD = ("ok", "off", "none")
 MAX_DETAIL = 160  # characters in the table
 PARTS = {
     "maps": "tensor maps and kernels",
-    "portable": "portable kernels",
-    "forward": "whole forwards",
+    **VITAL,
     "early": "early launches",
     "graph": "graphs",
 }
@@ -69,14 +69,18 @@ class Report:
     @property
     def off(self) -> list[str]:
         """Names that are off from now on: kernel families, "early" launches, "graph"."""
-        return [name for name, found in self.verdicts().items() if found.verdict != "ok"]
+        found = self.verdicts().items()
+        return [name for name, each in found if name not in VITAL and each.verdict != "ok"]
 
     def verdicts(self) -> dict[str, Verdict]:
-        """Return the verdicts to keep: those that switch something off or leave it on."""
+        """Return the verdicts to keep: all that were decided, except for that about the maps.
+
+        Families whose maps are refused have verdicts, too.
+        """
         found: dict[str, Verdict] = {}
         for part in self.parts:
             undecided = part.verdict in ("off", "none", "not run")
-            if part.name not in ("maps", "portable", "forward") and not undecided:
+            if part.name != "maps" and not undecided:
                 found[part.name] = msgspec.convert(
                     {"verdict": part.verdict, "detail": part.detail}, Verdict
                 )

@@ -81,7 +81,8 @@ class Printf {
     uint64_t address;
     const Space space = space_of(warp_, arguments_, address);
     const uint64_t begin = address - LOCAL_BASE + offset_;
-    if (space != Space::local || begin + sizeof(T) > warp_.block->kernel().local_bytes) {
+    const uint64_t size = warp_.block->kernel().local_bytes;
+    if (space != Space::local || begin > size || begin + sizeof(T) > size) {
       fail(warp_, in_, lane_, "prints an argument that is not in its local memory");
     }
     T value;

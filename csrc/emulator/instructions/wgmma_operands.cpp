@@ -57,8 +57,7 @@ void begin_operand(Warp** warps, const Instruction& in, Operand from, int rows, 
     fail(*warps[0], in, -1,
          "the descriptor's leading dimension byte offset is " + std::to_string(descriptor.leading) +
              ", which a swizzled operand does not use: expected 0 or 16. Mask the address "
-             "(0x3ffff): "
-             "it holds the block's rank in the cluster, " +
+             "(0x3ffff): it holds the block's rank in the cluster, " +
              std::to_string(block.rank()));
   }
   const uint32_t lines = (1u << descriptor.swizzle_bits) - 1;

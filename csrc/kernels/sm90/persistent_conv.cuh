@@ -207,7 +207,8 @@ __device__ __forceinline__ void load_filters(const ConvParams& p, uint32_t smem,
   }
   if constexpr (Tile::CLUSTER > 1) {
     // Consumers of the other block arrive at this block's barriers: its shared memory lives until
-    // they have released all stages. The block itself waits for everything else that others send.
+    // they have released all stages, and so have received this block's copies. The block's own
+    // consumers wait for everything else that others send.
 #pragma unroll 1
     for (int i = 0; i < Tile::FILTER_STAGES; ++i) {  // @last_stages
       ring.wait_empty();                             // @last_releases

@@ -8,7 +8,7 @@ which imports its library, and raises :class:`Absent` with the reason if it cann
 ``Peer.prepare(work)`` builds a :class:`Program` for one piece of work. All programs use the same
 weights (``work.tensors(job)``) and input (``work.input(job.seed)``), float32, NHWC and KRSC. The
 worker checks the result against float64 before it times anything. On the host, all programs use
-``backends.threads.cores()`` threads, and their threads must not spin between calls, because other
+``cpus.get_num_threads()`` threads, and their threads must not spin between calls, because other
 programs are timed then.
 
 ``--peers`` takes names of :data:`PEERS` and importable modules with a dot (``my_package.trt``). To

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ...backends.threads import blas_libraries, cores, run_blocks
+from ...backends.threads import blas_libraries, run_blocks
+from ...cpus import get_num_threads
 from ..clock import Clock, HostClock, cupy_clock, torch_clock
 from ..work import Job, Work
 from . import Absent, Program
@@ -40,14 +41,14 @@ class OnCpu:
 
     def __init__(self) -> None:
         self.versions = {"numpy": np.__version__}
-        if any(each["num_threads"] != cores() for each in blas_libraries()):  # OMP_NUM_THREADS
-            threadpool_limits(cores(), "blas")
+        if any(each["num_threads"] != get_num_threads() for each in blas_libraries()):
+            threadpool_limits(get_num_threads(), "blas")
 
     def prepare(self, work: Work) -> Program:
         """Build a program for ``work``."""
         if work.name == "copy":
             source, target = np.ones(work.shape, np.uint8), np.ones(work.shape, np.uint8)
-            step = -(-len(source) // (cores() * CHUNKS_PER_CORE))
+            step = -(-len(source) // (get_num_threads() * CHUNKS_PER_CORE))
             blocks = [slice(i, i + step) for i in range(0, len(source), step)]
 
             def copy(_: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.threads import cores
+from ...cpus import get_num_threads
 from ..clock import HostClock
 from ..inputs import cache_clearer_bytes, copies
 from ..layers import Layer
@@ -25,7 +25,7 @@ class Jax:
     """JAX, timed by the host's clock, because a call waits for its result."""
 
     def __init__(self, job: Job) -> None:
-        os.environ["PJRT_NPROC"] = str(cores())  # XLA's threads
+        os.environ["PJRT_NPROC"] = str(get_num_threads())  # XLA's threads
         # leave memory on the GPU for the other programs
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.threads import cores
+from ...cpus import get_num_threads
 from ..clock import HostClock
 from ..inputs import cache_clearer_bytes, copies, in_turn
 from ..layers import Layer, Shape
@@ -64,7 +64,7 @@ class OnnxRuntime:
         """Return a session of an ONNX model on the job's device."""
         options = self.runtime.SessionOptions()
         options.log_severity_level = 3
-        options.intra_op_num_threads, options.inter_op_num_threads = cores(), 1
+        options.intra_op_num_threads, options.inter_op_num_threads = get_num_threads(), 1
         # spinning threads would slow the program that is timed next
         options.add_session_config_entry("session.force_spinning_stop", "1")
         providers: list[Any] = ["CPUExecutionProvider"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backends.threads import cores
+from ...cpus import get_num_threads
 from ..clock import Clock, HostClock, torch_clock
 from ..inputs import cache_clearer_bytes, copies
 from ..layers import Layer
@@ -43,7 +43,7 @@ class Torch:
         if job.on_gpu and not torch.cuda.is_available():
             raise Absent(f"PyTorch {torch.__version__} finds no GPU")
         self.dtype = getattr(torch, "float32" if job.dtype == "tf32" else job.dtype)
-        torch.set_num_threads(cores())
+        torch.set_num_threads(get_num_threads())
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = job.dtype == "tf32"
         torch.backends.cuda.matmul.allow_tf32 = job.dtype == "tf32"
