@@ -12,7 +12,7 @@ from . import configs, layers, ops
 from .cpus import get_num_threads, set_num_threads
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
-from .notices import DeviceWarning
+from .notices import DeviceWarning, FallbackWarning
 from .predictions import Prediction
 from .verification import verify
 from .vgg import VGG
@@ -33,6 +33,7 @@ __all__ = [
     "VGG",
     "AssumedWarning",
     "DeviceWarning",
+    "FallbackWarning",
     "ImageError",
     "Prediction",
     "Preset",
