@@ -15,7 +15,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_sample_image
+
+try:
+    from sklearn.datasets import load_sample_image
+except ImportError as error:
+    raise SystemExit(
+        f"this example needs scikit-learn: pip install '.[demo]' in a clone of vgg_cuda ({error})"
+    ) from None
 
 from vgg_cuda import VGG
 

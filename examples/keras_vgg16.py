@@ -17,8 +17,13 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
-from keras import Sequential
-from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
+try:
+    from keras import Sequential
+    from keras.layers import Conv2D, Dense, Flatten, MaxPooling2D
+except ImportError as error:
+    raise SystemExit(
+        f"this example needs Keras 3 and its backend: pip install keras torch ({error})"
+    ) from None
 
 import vgg_cuda
 

@@ -10,9 +10,17 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
-import torch
-from torch import nn
+
+try:
+    import onnx  # noqa: F401 (vgg_cuda and PyTorch need it)
+    import onnxruntime
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise SystemExit(
+        "this example needs onnxruntime, onnx and PyTorch: pip install '.[bench]' in a clone of "
+        f"vgg_cuda ({error})"
+    ) from None
 
 import vgg_cuda
 from vgg_cuda.weights import load_weights, save_onnx

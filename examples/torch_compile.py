@@ -13,9 +13,14 @@ import argparse
 import time
 from collections.abc import Callable
 
-import torch
-from torch import nn
-from torch._dynamo.utils import counters
+try:
+    import torch
+    from torch import nn
+    from torch._dynamo.utils import counters
+except ImportError as error:
+    raise SystemExit(
+        f"this example needs PyTorch: pip install '.[torch]' in a clone of vgg_cuda ({error})"
+    ) from None
 
 VGG16 = "64 64 M 128 128 M 256 256 256 M 512 512 512 M 512 512 512 M"
 

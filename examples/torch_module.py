@@ -10,8 +10,13 @@ import argparse
 import time
 from collections.abc import Callable
 
-import torch
-from torch import nn
+try:
+    import torch
+    from torch import nn
+except ImportError as error:
+    raise SystemExit(
+        f"this example needs PyTorch: pip install '.[torch]' in a clone of vgg_cuda ({error})"
+    ) from None
 
 import vgg_cuda
 

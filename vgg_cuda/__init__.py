@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from . import startup  # noqa: F401 (first: it handles Ctrl-C during the other imports)
+
+# isort: split
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +12,7 @@ from . import configs, layers, ops
 from .cpus import get_num_threads, set_num_threads
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
-from .notices import DeviceWarning
+from .notices import DeviceWarning, FallbackWarning
 from .predictions import Prediction
 from .verification import verify
 from .vgg import VGG
@@ -30,6 +33,7 @@ __all__ = [
     "VGG",
     "AssumedWarning",
     "DeviceWarning",
+    "FallbackWarning",
     "ImageError",
     "Prediction",
     "Preset",

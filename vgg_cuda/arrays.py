@@ -159,7 +159,8 @@ def import_cupy(what: str) -> Any:
         return importlib.import_module("cupy")
     except ImportError:
         raise TypeError(
-            f'{what}: arrays on a CUDA device need CuPy: pip install "vgg-cuda[cuda13]"'
+            f"{what}: arrays on a CUDA device need CuPy: "
+            'pip install ".[cuda13]" in a clone of vgg_cuda'
         ) from None
 
 

@@ -21,6 +21,10 @@ class DeviceWarning(UserWarning):
     """
 
 
+class FallbackWarning(UserWarning):
+    """Warning that PyTorch runs a call of a module of ``from_torch``; says why, and what to do."""
+
+
 def warn_once(message: str, category: type[Warning] = DeviceWarning) -> None:
     """Show ``message`` at the line of the package's caller, once per process."""
     with _lock:
@@ -30,15 +34,21 @@ def warn_once(message: str, category: type[Warning] = DeviceWarning) -> None:
     warnings.warn(message, category, stacklevel=_caller())
 
 
+def warn(message: str, category: type[Warning], passing: tuple[str, ...] = ()) -> None:
+    """Show ``message`` at the caller's line; folders in ``passing`` count as the package's own."""
+    warnings.warn(message, category, stacklevel=_caller(passing))
+
+
 def forget() -> None:
     """Forget which warnings were shown, so that they are shown again; for tests."""
     with _lock:
         _shown.clear()
 
 
-def _caller() -> int:
+def _caller(passing: tuple[str, ...] = ()) -> int:
     """Return the ``stacklevel``, for the caller of this function, of code outside the package."""
+    own = (PACKAGE, *passing)
     level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(own):
         level, frame = level + 1, frame.f_back
     return level

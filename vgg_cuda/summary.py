@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from .configs import Affine, Config, Conv
 from .text import aligned
@@ -71,6 +72,19 @@ def rows(
         k, c = dense.out_features, dense.in_features
         table.append(Row(dense.name, str(k), str(k), "-", "-", "-", after, (c + 1) * k, 2 * c * k))
     return table
+
+
+def as_dict(
+    config: Config, size: int | tuple[int, int] | None = None, activation: str | None = None
+) -> dict[str, Any]:
+    """Return :func:`rows` and their totals as values that JSON can hold."""
+    table = rows(config, size, activation)
+    return {
+        "network": config.name,
+        "layers": [asdict(row) for row in table],
+        "parameters": sum(row.parameters for row in table),
+        "flops": sum(row.flops for row in table),
+    }
 
 
 def summary_table(

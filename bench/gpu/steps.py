@@ -186,7 +186,7 @@ def all_steps(build: str) -> list[Step]:
         Step("bench", 90, benchmark, needs),
         Step("memcheck", 40, partial(sanitizer, tool="memcheck"), needs),
         Step("racecheck", 40, partial(sanitizer, tool="racecheck"), needs),
-        Step("tune", 60, tune, needs, optional=True),
+        Step("tune", 60, tune, (*needs, "bench"), optional=True),
         Step("ncu", 60, profile, (*needs, "bench"), optional=True),
         Step("synccheck", 30, partial(sanitizer, tool="synccheck"), needs, optional=True),
         Step("initcheck", 30, partial(sanitizer, tool="initcheck"), needs, optional=True),

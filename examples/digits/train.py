@@ -8,12 +8,19 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
-from data import held_out, training
-from model import CONFIG, PRESET, DigitsNet, export
-from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+try:
+    import torch
+    from data import held_out, training
+    from model import CONFIG, PRESET, DigitsNet, export
+    from sklearn.model_selection import train_test_split
+    from torch import Tensor, nn
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+except ImportError as error:
+    raise SystemExit(
+        "this example needs scikit-learn and PyTorch: pip install '.[demo,torch]' in a clone of "
+        f"vgg_cuda ({error})"
+    ) from None
 
 from vgg_cuda import VGG
 from vgg_cuda.images.batches import open_image

@@ -49,8 +49,10 @@ def test_layers_by_name(tmp_path: Path) -> None:
     weights = tiny_file(tmp_path)
     output = tmp_path / "r.json"
     given = ["--network", weights, "--size", 32, "--batch", "1,2", "--device", "cpu"]
-    ended = run(*given, "--layer", "fc6,conv2_1", "--peers", "", "--output", output)
+    quietly = ["--output", output, "--json", "--quiet"]
+    ended = run(*given, "--layer", "fc6,conv2_1", "--peers", "", *quietly)
     assert ended.exit_code == 0, ended.output
+    assert (ended.stdout, ended.stderr) == (output.read_text(encoding="utf-8"), "")
     report = read(output)
     assert report.kind == "kernel"
     found = [(each.name, each.batch) for each in report.results]

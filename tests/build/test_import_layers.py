@@ -12,6 +12,7 @@ LAYERS = (
     {
         "_C",
         "files",
+        "startup",
         "text",
         "activations",
         "arrays",

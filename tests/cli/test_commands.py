@@ -75,7 +75,7 @@ def test_classify_prints_a_line_per_image(pictures: Path) -> None:
 
 def test_classify_writes_json(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
-    options = ("--weights", "digits", "--output", out, "--batch-size", 2)
+    options = ("--weights", "digits", "--output", out, "--batch", 2)
     assert run("classify", pictures, *options).exit_code == 0
     text = out.read_text(encoding="utf-8")
     assert "ü.png" in text
@@ -126,7 +126,7 @@ BAD = {
         ["a.png", "--weights", "gone.safetensors"],
         "expected the path of a weights file",
     ),
-    "not weights": (["a.png", "--weights", "a.png"], "a.png: not a readable safetensors file"),
+    "not weights": (["a.png", "--weights", "a.png"], "a.png: expected a weights file"),
     "device": (["a.png", "--weights", "digits", "--device", "tpu"], 'expected "auto", "cpu"'),
     "dtype": (
         ["a.png", "--weights", "digits", "--device", "cpu", "--dtype", "int8"],

@@ -61,7 +61,7 @@ def test_every_bad_path_is_named(tmp_path: Path, pictures: list[Path]) -> None:
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_features_equal_the_model(tmp_path: Path, pictures: list[Path], suffix: str) -> None:
     out = tmp_path / f"f{suffix}"
-    options = ("--weights", "digits", "--layers", "relu3_2, fc1,bn1_1", "--batch-size", 2)
+    options = ("--weights", "digits", "--layers", "relu3_2, fc1,bn1_1", "--batch", 2)
     result = run("features", *pictures, *options, "--output", out)
     assert result.exit_code == 0, result.output
     model = VGG.load("digits", device="cpu")
@@ -169,7 +169,7 @@ def test_interrupted_run_leaves_no_partial_file(
 ) -> None:
     for i in range(20):
         picture(tmp_path / "in" / f"{i}.png", i)
-    options = ("--weights", "digits", "--batch-size", "1", "--layers", "relu1_1")
+    options = ("--weights", "digits", "--batch", "1", "--layers", "relu1_1")
     # 20,000 images: the run must not end before the signal
     command = [COMMAND, "features", *[str(tmp_path / "in")] * 1000, *options]
     command += ["--output", str(tmp_path / "f.npz")]

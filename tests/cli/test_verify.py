@@ -31,7 +31,7 @@ def test_command_passes_correct_network() -> None:
     first, *_, last = result.stdout.splitlines()
     assert first == "digits: float32 on cpu; 1 image of 32x32, float32"
     assert last == "all 15 layers are within their bounds"
-    result = run("--device", "cpu", "--size", 40, "--batch-size", 3, "--uint8")
+    result = run("--device", "cpu", "--size", 40, "--batch", 3, "--uint8")
     assert result.stdout.splitlines()[0].endswith("3 images of 40x40, uint8")
 
 
@@ -101,7 +101,7 @@ def test_command_takes_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for i, (h, w) in enumerate([(40, 50), (33, 90), (64, 64)]):
         Image.fromarray(pixels(1, h, w, i)[0]).save(f"{i}.png")
     for options in ((), ("--uint8",)):
-        result = run(*options, "--device", "cpu", "--batch-size", 2, "0.png", ".")
+        result = run(*options, "--device", "cpu", "--batch", 2, "0.png", ".")
         assert result.exit_code == 0, result.output
         assert "4 images of 32x32" in result.stdout
     # this preset keeps sizes, so each batch has images of one size
@@ -142,7 +142,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no file": (["gone.png"], "no such file or folder: 'gone.png'"),
     "weights": (["--weights", "gone"], "expected the path of a weights file, 'digits'"),
     "seed": (["--seed", "-1"], "--seed"),
-    "batch size": (["--batch-size", "0"], "--batch-size"),
+    "batch size": (["--batch", "0"], "--batch"),
 }
 
 

@@ -94,8 +94,10 @@ def test_compilation_reports_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_from_torch_passes_arch_on_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
     monkeypatch.setattr(runtime, "make_weights", lambda *_: None)
-    monkeypatch.setattr(runtime, "VGG", lambda weights, **options: given.append(options))
+    monkeypatch.setattr(
+        runtime, "VGG", lambda _, **options: given.append(options) or SimpleNamespace(config=None)
+    )
     like = SimpleNamespace(device=torch.device("cuda:0"), dtype=torch.float16, is_cuda=True)
-    recorder: Any = SimpleNamespace(steps=[], one_size=False, module=None)
+    recorder: Any = SimpleNamespace(steps=[], outputs=[], one_size=False, module=None)
     runtime.Runtime("tf32", "sm_80").network(recorder, like, (32, 32))
     assert given == [{"device": "cuda:0", "dtype": "tf32", "arch": "sm_80"}]

@@ -26,6 +26,8 @@ from torch import nn
 from vgg_cuda import VGG
 from vgg_cuda.interop.torch_module import from_torch, runtime
 
+pytestmark = pytest.mark.filterwarnings("ignore::vgg_cuda.FallbackWarning")
+
 
 @pytest.fixture(autouse=True)
 def _no_grad() -> Iterator[None]:

@@ -15,6 +15,8 @@ from vgg_cuda.interop.torch_module import from_torch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+pytestmark = pytest.mark.filterwarnings("ignore::vgg_cuda.FallbackWarning")
+
 
 class Start(nn.Module):
     """A network after ``start(self, x)``."""

@@ -20,6 +20,8 @@ from vgg_cuda.interop.torch_module import from_torch
 
 # ---- Gradients ----
 
+pytestmark = pytest.mark.filterwarnings("ignore::vgg_cuda.FallbackWarning")
+
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 def test_gradients(training: bool) -> None:

@@ -24,6 +24,8 @@ from vgg_cuda.interop.torch_module import from_torch
 
 # ---- Weights ----
 
+pytestmark = pytest.mark.filterwarnings("ignore::vgg_cuda.FallbackWarning")
+
 
 def changes() -> dict[str, Callable[[Any], Any]]:
     def optimizer(m: Any) -> None:

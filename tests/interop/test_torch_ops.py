@@ -292,4 +292,4 @@ def test_error_without_pytorch_names_the_extra(module: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert 'pip install "vgg-cuda[torch]"' in done.stderr
+    assert 'pip install ".[torch]" in a clone of vgg_cuda' in done.stderr

@@ -324,7 +324,10 @@ def test_unsuitable_gpu_is_reported_second(monkeypatch: pytest.MonkeyPatch, cupy
 def test_missing_cupy_is_reported_last(monkeypatch: pytest.MonkeyPatch) -> None:
     info = {"available": True, "reason": None, "devices": [device("A100", 8, 0)]}
     machine(monkeypatch, cupy=False, **info)
-    assert cuda.why_unavailable() == 'CuPy is not installed: pip install "vgg-cuda[cuda13]"'
+    assert (
+        cuda.why_unavailable()
+        == 'CuPy is not installed: pip install ".[cuda13]" in a clone of vgg_cuda'
+    )
     machine(monkeypatch, cupy=True, **info)
     assert cuda.why_unavailable() is None
 

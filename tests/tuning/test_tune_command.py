@@ -101,13 +101,13 @@ def test_plan_says_what_is_not_tuned(network: str) -> None:
         ((), "network: expected a network to tune, or --fit without a network"),
         (("vgg16", "--fit"), "network: expected a network to tune, or --fit without a network"),
         (("vgg99", *EMULATED), "network: expected one of vgg11"),
-        (("vgg16", "--device", "cpu"), "device: expected cuda or emulator, got cpu"),
+        (("vgg16", "--device", "cpu"), "--device: expected cuda or emulator, got cpu"),
         (("vgg16", "--batch", "1,x", *EMULATED), "--batch: expected numbers of 1 or more"),
         (("vgg16", "--size", "8", *EMULATED), "--size: expected"),
-        (("vgg16", "--dtype", "int8", *EMULATED), "dtype: expected float16"),
+        (("vgg16", "--dtype", "int8", *EMULATED), "--dtype: expected float16"),
         (("vgg16", "--batch", "99999", *EMULATED), "--batch: expected less than 2^31 pixels"),
         (("--fit", *EMULATED), "--fit: expected at least"),
-        pytest.param(("vgg16",), "device: expected a GPU to tune for, got none", marks=NO_GPU),
+        pytest.param(("vgg16",), "--device: expected a GPU to tune for, got none", marks=NO_GPU),
     ],
 )
 def test_bad_arguments(arguments: tuple[str, ...], error: str) -> None:

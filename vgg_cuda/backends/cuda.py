@@ -66,7 +66,7 @@ def why_unavailable(index: int = 0) -> str | None:
     try:
         import cupy  # noqa: F401
     except ImportError:
-        return 'CuPy is not installed: pip install "vgg-cuda[cuda13]"'
+        return 'CuPy is not installed: pip install ".[cuda13]" in a clone of vgg_cuda'
     return None
 
 

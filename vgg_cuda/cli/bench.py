@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..text import plain
-from .options import Arch, Dtype, Json
-from .terminal import BAD_RESULT, status, system_errors, user_errors
+from .options import Arch, Dtype, Json, Quiet
+from .terminal import BAD_RESULT, Command, status, system_errors, user_errors
 
 if TYPE_CHECKING:
     from ..bench.report import Kind, Report
@@ -67,19 +67,19 @@ Output = Annotated[Path | None, typer.Option(help="Write to this .json, .csv or 
 Plot = Annotated[Path | None, typer.Option(help="Draw into this .png or .svg file.")]
 
 
-@app.command()
+@app.command(cls=Command)
 def model(
     network: Network, batch: Batches = "1", size: Size = None, dtype: Dtype = None,
     device: Device = "auto", arch: Arch = None, graph: Graph = True, peers: Peers = None,
     timeout: Timeout = None, noise: Noise = None, budget: Budget = None,
     prepare_timeout: PrepareTimeout = 300.0, seed: Seed = 0, output: Output = None,
-    plot: Plot = None,
+    plot: Plot = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure a whole network: time per batch and images/s, beside other programs."""
     _run("model", **locals())
 
 
-@app.command()
+@app.command(cls=Command)
 def kernel(
     layer: Annotated[
         list[str] | None,
@@ -97,7 +97,8 @@ def kernel(
     batch: Batches = "1", size: Size = None, dtype: Dtype = None, device: Device = "auto",
     arch: Arch = None, graph: Graph = True, peers: Peers = None, timeout: Timeout = None,
     noise: Noise = None, budget: Budget = None, prepare_timeout: PrepareTimeout = 300.0,
-    seed: Seed = 0, output: Output = None, plot: Plot = None,
+    seed: Seed = 0, output: Output = None, plot: Plot = None, as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Measure single layers: time, rates, and fraction of the machine's measured ceilings."""
     _run("kernel", **locals())
@@ -107,13 +108,13 @@ def profile(
     network: Network, batch: Batches = "1", size: Size = None, dtype: Dtype = None,
     device: Device = "auto", arch: Arch = None, timeout: Timeout = None, noise: Noise = None,
     prepare_timeout: PrepareTimeout = 300.0, seed: Seed = 0, output: Output = None,
-    plot: Plot = None,
+    plot: Plot = None, as_json: Json = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Profile a forward: every layer's time, share, rates and fraction of its floor."""
     _run("profile", **locals())
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     old: Annotated[Path, typer.Argument(help="A report written by --output r.json.")],
     new: Annotated[Path, typer.Argument(help="The report to compare with it.")],
@@ -134,7 +135,8 @@ def compare(
 
 def _run(
     kind: Kind, *, batch: str, output: Path | None, plot: Path | None, peers: str | None = None,
-    layer: list[str] | None = None, shape: list[str] | None = None, **options: Any,
+    layer: list[str] | None = None, shape: list[str] | None = None, as_json: bool = False,
+    quiet: bool = False, **options: Any,
 ) -> None:  # fmt: skip
     """Run a benchmark; the arguments are the options of its subcommand.
 
@@ -165,7 +167,7 @@ def _run(
                 with user_errors():
                     runner = suite.Suite(settings, stop, say)
                 report = runner.run()
-            messages = _write(report, output, plot)
+            messages = _write(report, output, plot, as_json)
         if stop.number is not None:
             kept = "the measurements until then are reported"
             if not _has_figures(report):
@@ -174,7 +176,8 @@ def _run(
             typer.echo(plain(f"interrupted: {kept}"), err=True)
             raise typer.Exit(128 + stop.number)
         for message in messages:
-            typer.echo(plain(message), err=True)
+            if not (quiet and message.startswith("wrote ")):
+                typer.echo(plain(message), err=True)
         if runner.error is not None:
             raise runner.error
     ours_failed = any(r.peer == OURS and r.status in ("failed", "timeout") for r in report.results)
@@ -194,7 +197,7 @@ def _names(texts: list[str]) -> tuple[str, ...]:
     return tuple(name.strip() for text in texts for name in text.split(","))
 
 
-def _write(report: Report, output: Path | None, plot: Path | None) -> list[str]:
+def _write(report: Report, output: Path | None, plot: Path | None, as_json: bool) -> list[str]:
     """Write and print ``report``, and return messages about the files.
 
     An interrupted run without figures leaves older files as they are.
@@ -218,7 +221,9 @@ def _write(report: Report, output: Path | None, plot: Path | None) -> list[str]:
             elif plot is not None:
                 messages.append(f"{plot} is not written: no result has a time to plot")
     finally:  # also if the disk is full
-        if report.results:
+        if report.results and as_json:
+            typer.echo(report.to_json(), nl=False)
+        elif report.results:
             print_report(report)
     return messages
 

@@ -10,13 +10,24 @@ import typer
 
 from ..configs import IN_CHANNELS
 from ..files import replacing
-from ..images.batches import find_images
 from ..images.presets import Preset
 from ..layers import resolve_layer
 from ..vgg import VGG
 from .batch_jobs import FeatureSink, SizeError, check_format, classify_files, extract_files
-from .options import Arch, BatchSize, Device, Dtype, LabelsFile, Paths, Strict, WeightsName
-from .predictions import FORMATS, write
+from .inputs import images_named
+from .options import (
+    Arch,
+    BatchSize,
+    Device,
+    Dtype,
+    Json,
+    LabelsFile,
+    Paths,
+    Quiet,
+    Strict,
+    WeightsName,
+)  # fmt: skip
+from .predictions import FORMATS, json_text, write
 from .preset_options import (
     Channels,
     ImageSize,
@@ -29,7 +40,7 @@ from .preset_options import (
     Std,
     resolve,
 )
-from .terminal import fail, finish, line, progress, skip, system_errors, user_errors
+from .terminal import fail, finish, line, notice, progress, skip, system_errors, user_errors
 
 
 def classify(
@@ -50,13 +61,15 @@ def classify(
     channels: Channels = None,
     labels: LabelsFile = None,
     output: Annotated[Path | None, typer.Option(help="Write to this .json or .csv file.")] = None,
+    as_json: Json = False,
     strict: Strict = False,
+    quiet: Quiet = False,
 ) -> None:
     """Print the most probable classes of every image."""
     options = PresetOptions(preset, mean, std, scale, size, resize, resize_to, channels)
     with system_errors(), contextlib.ExitStack() as stack:
         with user_errors():
-            found = find_images(paths)
+            found = images_named(paths)
             target = None
             if output is not None:
                 check_format(output, FORMATS)
@@ -69,12 +82,14 @@ def classify(
             records.append(record)
             if "error" in record:
                 skip(record, strict)
-            elif target is None:
+            elif target is None and not as_json:
                 typer.echo(line(record))
         if target is not None and output is not None:
             write(records, target, output.suffix)
+        if as_json:
+            typer.echo(json_text(records), nl=False)
     if output is not None:
-        typer.echo(f"wrote {len(records)} results to {output}", err=True)
+        notice(f"wrote {len(records)} results to {output}")
     finish(sum("error" in record for record in records), len(found))
 
 
@@ -96,13 +111,14 @@ def features(
     resize_to: ResizeTo = None,
     channels: Channels = None,
     strict: Strict = False,
+    quiet: Quiet = False,
 ) -> None:
     """Save the tensors of some layers for every image."""
     names = list(dict.fromkeys(name.strip() for name in layers.split(",") if name.strip()))
     options = PresetOptions(preset, mean, std, scale, size, resize, resize_to, channels)
     with system_errors(), contextlib.ExitStack() as stack:
         with user_errors():
-            found = find_images(paths)
+            found = images_named(paths)
             check_format(output, FeatureSink.FORMATS)
             target = stack.enter_context(replacing(output))
             if not names:
@@ -119,7 +135,7 @@ def features(
         except SizeError as error:
             fail(str(error))
         sink.write(target, output.suffix)
-    typer.echo(f"wrote {', '.join(names)} of {len(sink.paths)} images to {output}", err=True)
+    notice(f"wrote {', '.join(names)} of {len(sink.paths)} images to {output}")
     finish(skipped, len(found))
 
 

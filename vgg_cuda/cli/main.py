@@ -7,30 +7,47 @@ skipped.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from ..files import check_writable, remove_unfinished
-from ..summary import summary_table
+from ..summary import as_dict, summary_table
 from ..weights.convert import convert as convert_weights
 from .bench import app as bench
 from .bench import profile
 from .image_commands import classify, features
 from .info import info
-from .options import NetworkName, Size, network_named
+from .options import Json, NetworkName, Quiet, Size, network_named
 from .plan_table import plan
 from .selftest import selftest
-from .terminal import system_errors, user_errors
+from .terminal import Command, notice, system_errors, user_errors
 from .tune import tune
 from .verify import verify
 
+ORDER = (  # as a newcomer needs them
+    *("classify", "features", "convert", "summary", "info", "verify", "bench", "profile"),
+    *("plan", "tune", "selftest"),
+)
+
+
+class Group(TyperGroup):
+    """The subcommands, listed in :data:`ORDER`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the subcommands."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
+    cls=Group,
     help="VGG inference on hand-written CUDA kernels, with a CPU backend.",
     no_args_is_help=True,
     add_completion=False,
@@ -80,19 +97,21 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(cls=Command)
 def summary(
     network: NetworkName,
     size: Size = None,
     num_classes: Annotated[int, typer.Option(min=1, help="Outputs of fc8.")] = 1000,
+    as_json: Json = False,
 ) -> None:
     """Print a network's layers: shapes, parameters, FLOPs."""
     with system_errors(), user_errors():
         named = network_named(network, num_classes)
-        typer.echo(summary_table(named.config, size or named.size, named.activation))
+        of = (named.config, size or named.size, named.activation)
+        typer.echo(json.dumps(as_dict(*of), indent=2) if as_json else summary_table(*of))
 
 
-@app.command()
+@app.command(cls=Command)
 def convert(
     source: Annotated[str, typer.Argument(help="digits, imagenet or a weights file.")],
     output: Annotated[Path, typer.Argument(help="The file to write.")],
@@ -104,6 +123,7 @@ def convert(
     labels: Annotated[
         Path | None, typer.Option(help="Class names to write into the file: .txt or .json.")
     ] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Convert weights to another format.
 
@@ -112,10 +132,10 @@ def convert(
     with system_errors(), user_errors():
         check_writable(output)
         found = convert_weights(source, output, to, preset=preset, labels=labels)
-    typer.echo(f"wrote {output}: {found.config.name} in the format {to}", err=True)
+    notice(f"wrote {output}: {found.config.name} in the format {to}")
 
 
 for command in (classify, features, info, selftest, verify, plan, tune):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(bench, name="bench")
-app.command()(profile)
+app.command(cls=Command)(profile)

@@ -12,13 +12,22 @@ from .terminal import fail
 if TYPE_CHECKING:
     from ..configs import Config
 
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print no progress and notices, but warnings and errors."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Paths = Annotated[list[str], typer.Argument(help="Image files, folders and glob patterns.")]
+Paths = Annotated[
+    list[str],
+    typer.Argument(help="Image files, folders and glob patterns; -: paths on standard input."),
+]
 NetworkName = Annotated[
     str, typer.Argument(help="vgg11, vgg13, vgg16, vgg19, digits, imagenet or a weights file.")
 ]
-WeightsName = Annotated[str, typer.Option(help="digits, imagenet or a weights file.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward.")]
+WeightsName = Annotated[
+    str, typer.Option(help="digits, imagenet, random:vgg16 (untrained) or a weights file.")
+]
+BatchSize = Annotated[int, typer.Option("--batch", min=1, help="Images per forward.")]
 Size = Annotated[
     int | None,
     typer.Option(min=1, help="Side of the input images; default: the network's or preset's."),
@@ -63,7 +72,7 @@ def network_named(name: str, num_classes: int) -> Named:
     if name in CONFIGS:
         config = get_config(name, num_classes=num_classes)
         return Named(config, None, config.natural_size)
-    is_shipped = name == "digits" or name.partition(":")[0] == "imagenet"
+    is_shipped = name == "digits" or name.partition(":")[0] in ("imagenet", "random")
     if not is_shipped and not Path(name).exists():
         fail(
             f"network: expected one of {', '.join(CONFIGS)}, digits, imagenet, or the path of a "

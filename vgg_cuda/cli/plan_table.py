@@ -10,7 +10,7 @@ import typer
 
 from ..backends import WITHOUT_EXTENSION, DeviceError
 from ..text import aligned
-from .options import Device, Json, NetworkName, Size, Uint8, network_named
+from .options import BatchSize, Device, Json, NetworkName, Size, Uint8, network_named
 from .terminal import system_errors, user_errors
 from .tuned_plan import Choices
 
@@ -70,7 +70,7 @@ def _notes(plan: NetworkPlan) -> list[str]:
 
 def plan(
     network: NetworkName,
-    batch: Annotated[int, typer.Option(min=1, help="Images per forward.")] = 1,
+    batch: BatchSize = 1,
     arch: Annotated[
         str | None,
         typer.Option(help="GPU architecture, such as sm_80; default: VGG_CUDA_ARCH or sm_90a."),

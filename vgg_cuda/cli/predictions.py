@@ -11,6 +11,11 @@ from typing import Any
 FORMATS = (".json", ".csv")
 
 
+def json_text(records: Sequence[dict[str, Any]]) -> str:
+    """Return ``records`` as a JSON list; see :func:`write`."""
+    return json.dumps(list(records), indent=1, ensure_ascii=False) + "\n"
+
+
 def write(records: Sequence[dict[str, Any]], path: Path, suffix: str) -> None:
     """Write ``records`` to ``path`` as JSON or CSV, by ``suffix``.
 
@@ -19,8 +24,7 @@ def write(records: Sequence[dict[str, Any]], path: Path, suffix: str) -> None:
     prediction: path, rank (from 1), label, index, probability, error.
     """
     if suffix.lower() == ".json":
-        text = json.dumps(list(records), indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_text(json_text(records), encoding="utf-8")
         return
     with path.open("w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)

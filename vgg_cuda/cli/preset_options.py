@@ -9,6 +9,7 @@ import typer
 
 from ..images.adjust import Adjustments
 from ..images.presets import PRESETS, Preset, as_preset
+from ..text import plain
 from ..vgg import VGG
 from ..weights.stated import normalized_twice, preset_size
 from .terminal import notice
@@ -118,7 +119,7 @@ def resolve(model: VGG, options: PresetOptions, weights: str) -> Preset:
     preset, assumed = options.chosen(model.weights)
     announce(assumed, weights, preset)
     if twice := normalized_twice(model.weights, preset):
-        notice(f"warning: {twice}")
+        typer.echo(plain(f"warning: {twice}"), err=True)
     return preset
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ..cache import CacheError
 from ..text import plain
-from .options import Json
+from .options import Json, Quiet
 from .terminal import BAD_RESULT, status, system_errors, user_errors
 
 
@@ -33,6 +33,7 @@ def selftest(
         ),
     ] = None,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Test every kernel family on a GPU, in processes that may hang or crash.
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from ..text import plain
 
@@ -16,10 +18,41 @@ BAD_INPUT = 2
 SOME_SKIPPED = 3
 
 
+_context: ContextVar[Any] = ContextVar("context", default=None)
+
+
+class Command(TyperCommand):
+    """A subcommand whose options the functions of this module know."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand."""
+        token = _context.set(ctx)
+        try:
+            return super().invoke(ctx)
+        finally:
+            _context.reset(token)
+
+
+def is_quiet() -> bool:
+    """Return whether the subcommand that runs was given ``--quiet``."""
+    context = _context.get()
+    return context is not None and bool(context.params.get("quiet"))
+
+
 def fail(message: str) -> NoReturn:
     """Print an error on one line and exit with code 2."""
-    typer.echo(f"error: {plain(message)}", err=True)
+    typer.echo(f"error: {plain(_with_option(message))}", err=True)
     raise typer.Exit(BAD_INPUT)
+
+
+def _with_option(message: str) -> str:
+    """Return ``message`` with the option's name if it begins with a name of Python's argument."""
+    name, colon, rest = message.partition(": ")
+    for parameter in [] if _context.get() is None else _context.get().command.params:
+        option = next((o for o in parameter.opts if o.startswith("--")), None)
+        if colon and option and name in (parameter.name, option[2:].replace("-", "_")):
+            return f"{option}: {rest}"
+    return message
 
 
 @contextlib.contextmanager
@@ -42,15 +75,20 @@ def system_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise  # the reader of a pipe has exited: typer ends without a message
-    except (OSError, KernelError) as error:
+    except OSError as error:
+        if error.strerror is None or error.filename is None:
+            fail(str(error))
+        fail(f"{error.filename}: {error.strerror.lower()}")  # without "[Errno 2]"
+    except KernelError as error:
         fail(str(error))
     except MemoryError as error:
         fail(f"not enough memory: {error}")
 
 
 def notice(message: str) -> None:
-    """Print a message on one line of standard error."""
-    typer.echo(plain(message), err=True)
+    """Print a message on one line of standard error, unless the subcommand is quiet."""
+    if not is_quiet():
+        typer.echo(plain(message), err=True)
 
 
 def skip(record: dict[str, Any], strict: bool) -> None:
@@ -68,14 +106,20 @@ def finish(skipped: int, total: int) -> None:
 
 
 def progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
-    """Yield ``batches``, and show a progress bar if standard error is a terminal."""
-    if not sys.stderr.isatty():
+    """Yield ``batches``, and show counts and rate if standard error is a terminal."""
+    if is_quiet() or not sys.stderr.isatty():
         yield from batches
         return
+    from rich import progress as rich
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.text import Text
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    class Rate(rich.ProgressColumn):
+        def render(self, task: rich.Task) -> Text:
+            return Text(f"{task.completed / (task.elapsed or 1):.1f} images/s")
+
+    columns = [rich.BarColumn(), rich.MofNCompleteColumn(), Rate(), rich.TimeRemainingColumn()]
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("images", total=total)
         for batch in batches:
             yield batch
@@ -85,7 +129,8 @@ def progress(batches: Iterator[Any], total: int) -> Iterator[Any]:
 @contextlib.contextmanager
 def status() -> Iterator[Callable[[str], None]]:
     """Show progress messages in one changing line if standard error is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():  # None: standard error is closed
+    is_closed = sys.stderr is None
+    if is_quiet() or is_closed or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

@@ -15,8 +15,8 @@ from ..backends import get_backend, why_missing
 from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
 from ..weights import Weights, he_weights, load_weights
-from .options import Arch, Device, Dtype, Json, Size, Uint8, network_named
-from .terminal import fail, system_errors, user_errors
+from .options import Arch, Device, Dtype, Json, Quiet, Size, Uint8, network_named
+from .terminal import fail, notice, system_errors, user_errors
 
 if TYPE_CHECKING:
     from ..backends.kernels import KernelBackend
@@ -42,6 +42,7 @@ def tune(
     pixels: Uint8 = False,
     fit: FitOption = False,
     as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure the kernels of every layer, and keep the fastest for later models."""
     with system_errors(), user_errors():
@@ -114,7 +115,7 @@ def _rows(
     def report(problem: Any, entry: Any) -> None:
         rows(problem, entry)
         if sys.stderr.isatty():
-            typer.echo(f"batch {n}: {rows.rows[-1].layer}", err=True)
+            notice(f"batch {n}: {rows.rows[-1].layer}")
 
     planner = TunedPlanner(backend.arch, entries, Tuner(backend, meter_for(backend)), report)
     tap = config.last if config.num_classes is None else "prob"

@@ -19,12 +19,13 @@ from .. import verification
 from ..backends import get_backend
 from ..configs import IN_CHANNELS, Config, get_config
 from ..forward.inputs import check_dtype
-from ..images.batches import ImageError, find_images, open_image
+from ..images.batches import ImageError, open_image
 from ..images.presets import Preset
 from ..text import plain
 from ..verification.report import Verification
 from ..vgg import VGG
 from ..weights import he_weights, load_weights
+from .inputs import images_named
 from .options import Arch, Device, Dtype, Json, Uint8
 from .terminal import BAD_RESULT, system_errors, user_errors
 
@@ -42,7 +43,7 @@ def run(
     if paths and size is not None:
         raise ValueError(f"--size: expected none for images, which the preset resizes, got {size}")
     config = None if network is None else get_config(network)
-    found = find_images(paths)
+    found = images_named(paths)
     check_dtype(get_backend(device, arch), dtype)  # before weights are read, which takes time
     source = load_weights(weights or "digits") if config is None else he_weights(config, seed)
     config, preset = source.config, source.preset
@@ -131,10 +132,13 @@ def _commit() -> str | None:
 def verify(
     images: Annotated[
         list[str] | None,
-        typer.Argument(help="Image files, folders and glob patterns; default: random images."),
+        typer.Argument(
+            help="Image files, folders and glob patterns; -: paths on standard input; default: "
+            "random images."
+        ),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="digits (default), imagenet or a weights file.")
+        str | None, typer.Option(help="digits (default), imagenet, random:vgg16 or a weights file.")
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="Random weights of vgg11, vgg13, vgg16 or vgg19 instead.")
@@ -145,7 +149,7 @@ def verify(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of random images and weights.")] = 0,
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Images per forward; the number of random images.")
+        int, typer.Option("--batch", min=1, help="Images per forward; the number of random images.")
     ] = 1,
     device: Device = "auto",
     dtype: Dtype = None,

@@ -32,7 +32,9 @@ from typing import Any, NamedTuple, TypeVar
 try:
     import torch
 except ImportError as error:
-    raise ImportError('PyTorch is not installed: pip install "vgg-cuda[torch]"') from error
+    raise ImportError(
+        'PyTorch is not installed: pip install ".[torch]" in a clone of vgg_cuda'
+    ) from error
 
 from ..arrays import dtype_name
 from ..backends import Backend

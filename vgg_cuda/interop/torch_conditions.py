@@ -15,7 +15,16 @@ PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 # PyTorch has no type hints for these functions.
 _is_tracing: Any = getattr(torch.jit, "is_tracing")  # noqa: B009
 _function_modes: Any = overrides._get_current_function_mode_stack
-_has_global_hooks: Any = modules._has_any_global_hook
+_has_global_hooks: Any = getattr(modules, "_has_any_global_hook", None)
+if _has_global_hooks is None:  # PyTorch 2.6
+    _GLOBAL_HOOKS: Any = [
+        getattr(modules, f"_global_{name}_hooks")
+        for name in ("forward", "forward_pre", "backward", "backward_pre")
+    ]
+
+    def _has_global_hooks() -> bool:
+        return any(_GLOBAL_HOOKS)
+
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 

@@ -22,7 +22,9 @@ from typing import Any
 try:
     import torch
 except ImportError as error:
-    raise ImportError('PyTorch is not installed: pip install "vgg-cuda[torch]"') from error
+    raise ImportError(
+        'PyTorch is not installed: pip install ".[torch]" in a clone of vgg_cuda'
+    ) from error
 
 from .. import ops
 from ..arrays import dtype_name

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ..configs import CONFIGS, get_config
 from ..images.preset_files import timm_preset_beside
-from ..text import listed
+from ..text import listed, one_line
 from . import hub, native, pth, safetensors_file, state_dict
 from .canonical import (
     Array,
@@ -24,7 +25,7 @@ from .canonical import (
     prefixed,
     shapes,
 )
-from .checkpoint import unwrap, warn_dropped
+from .checkpoint import labels_in, unwrap, warn_dropped, with_labels
 from .he import he_weights
 from .keras import files as keras_files
 from .metadata import Stated, parse
@@ -49,6 +50,7 @@ __all__ = [
     "shapes",
 ]
 
+RANDOM = "random:"
 Source = str | os.PathLike[str] | Mapping[str, Any]
 
 FORMATS = {
@@ -76,6 +78,7 @@ def load_weights(source: Source) -> Weights:
     - "digits", which is part of the package;
     - "imagenet" (VGG-16) or "imagenet:<variant>", such as "imagenet:vgg11_bn", downloaded once
       through ``huggingface_hub``;
+    - "random:vgg16", or another published network: the weights of :func:`he_weights` from seed 0;
     - the path of a file in one of :data:`FORMATS`, detected from its content, not its name;
     - a mapping of tensors' names to arrays.
 
@@ -100,7 +103,7 @@ def load_weights(source: Source) -> Weights:
             tensors = {str(name): _host(name, value) for name, value in values.items()}
         warn_dropped(others, "weights")
         with prefixed("arrays"):
-            return _from_tensors(tensors, "arrays", Stated())
+            return with_labels(_from_tensors(tensors, "arrays", Stated()), labels_in(source))
     if isinstance(source, Weights):
         return source
     if not isinstance(source, (str, os.PathLike)):
@@ -115,6 +118,8 @@ def load_weights(source: Source) -> Weights:
         with prefixed(source):
             path = hub.download(source)
         return replace(_from_file(path, source), preset_stated=True)  # by definition of the name
+    if isinstance(source, str) and source.startswith(RANDOM):
+        return _random(source)
     if not os.fspath(source):
         raise WeightsError("weights: expected a path or a name, got an empty string")
     path = Path(source)
@@ -122,12 +127,20 @@ def load_weights(source: Source) -> Weights:
         raise WeightsError(f"{path}: expected a weights file, got a folder")
     if not path.exists():
         raise FileNotFoundError(
-            f"no weights at {str(path)!r}: expected the path of a weights file, 'digits' or "
-            "'imagenet'"
+            f"no weights at {str(path)!r}: expected the path of a weights file, 'digits', "
+            "'imagenet' or 'random:vgg16'"
         )
     if not path.is_file():  # opening a pipe would block
         raise WeightsError(f"{path}: expected a regular file")
     return _from_file(path, str(path))
+
+
+def _random(source: str) -> Weights:
+    name = source.removeprefix(RANDOM)
+    if name not in CONFIGS:
+        expected = ", ".join(f"{RANDOM}{known}" for known in CONFIGS)
+        raise WeightsError(f"weights: expected one of {expected}, got {one_line(source, 40)!r}")
+    return replace(he_weights(get_config(name), 0), source=source)
 
 
 def _from_file(path: Path, source: str) -> Weights:
@@ -140,11 +153,16 @@ def _from_file(path: Path, source: str) -> Weights:
             if keras_files.matches(path, head):
                 return keras_files.read(path, source)
             if pth.matches(head) and not safetensors_file.matches(head):
-                tensors, others = pth.read(path, _layout)
+                tensors, others, labels = pth.read(path, _layout)
                 warn_dropped(others, source)
-                return _from_tensors(tensors, source, _stated_beside(path))
+                return with_labels(_from_tensors(tensors, source, _stated_beside(path)), labels)
             if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
                 return onnx_file.read(path, source)
+            if not safetensors_file.matches(head):
+                raise WeightsError(
+                    "expected a weights file (safetensors, .pth, .keras, .h5 or .onnx), got other "
+                    "data"
+                )
             tensors, metadata = safetensors_file.read(path, _layout)
         except OSError as error:
             raise WeightsError(f"cannot be read: {error.strerror or error}") from error

@@ -222,4 +222,6 @@ def import_extra(name: str, extra: str, purpose: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise WeightsError(f'{purpose} needs {name}: pip install "vgg-cuda[{extra}]"') from None
+        raise WeightsError(
+            f'{purpose} needs {name}: pip install ".[{extra}]" in a clone of vgg_cuda'
+        ) from None

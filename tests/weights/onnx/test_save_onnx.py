@@ -209,7 +209,10 @@ def test_error_without_onnx_names_the_extra(tmp_path: Path) -> None:
         [sys.executable, "-c", WITHOUT, str(path)],
         capture_output=True, text=True, check=True, cwd=tmp_path,
     )  # fmt: skip
-    assert run.stdout.count('an ONNX file needs onnx: pip install "vgg-cuda[onnx]"') == 3
+    assert (
+        run.stdout.count('an ONNX file needs onnx: pip install ".[onnx]" in a clone of vgg_cuda')
+        == 3
+    )
 
 
 def test_weights_are_not_held_twice(tmp_path: Path) -> None:

@@ -246,5 +246,5 @@ def test_missing_package_is_named(tmp_path: Path, module: str, source: str, extr
         text=True,
         check=True,
     )
-    assert f'pip install "vgg-cuda[{extra}]"' in done.stdout
+    assert f'pip install ".[{extra}]" in a clone of vgg_cuda' in done.stdout
     assert done.stderr == ""

@@ -95,7 +95,7 @@ def stored(entries: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes
 
 ODD = {
     "empty": (b"", "the file is empty"),
-    "text": (b"hello, I am a text file", "not a readable safetensors file"),
+    "text": (b"hello, I am a text file", "expected a weights file"),
     "zip-of-something": (stored({"a.txt": b"a"}), "expected a zip file of torch.save"),
     "zip-magic-alone": (b"PK\x03\x04" + bytes(40), "not a readable zip file"),
     "list": (zipped([1, 2]), "expected a state dict"),

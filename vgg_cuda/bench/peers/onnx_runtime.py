@@ -31,7 +31,8 @@ class OnnxRuntime:
             import onnxruntime
         except ImportError as error:
             raise Absent(
-                f'onnxruntime is not installed: pip install "vgg-cuda[bench]" ({error})'
+                "onnxruntime is not installed: "
+                f'pip install ".[bench]" in a clone of vgg_cuda ({error})'
             ) from None
         self.onnx: Any = onnx
         self.runtime: Any = onnxruntime

@@ -34,7 +34,7 @@ class Torch:
             import torch as any_torch
         except ImportError as error:
             raise Absent(
-                f'PyTorch is not installed: pip install "vgg-cuda[bench]" ({error})'
+                f'PyTorch is not installed: pip install ".[bench]" in a clone of vgg_cuda ({error})'
             ) from None
         torch: Any = any_torch
         self.torch = torch

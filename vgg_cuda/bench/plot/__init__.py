@@ -56,13 +56,13 @@ def check_plot(path: str | Path) -> None:
     broken, and ``OSError`` if the file cannot be written.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ValueError('plots need matplotlib: pip install "vgg-cuda[plot]"')
+        raise ValueError('plots need matplotlib: pip install ".[plot]" in a clone of vgg_cuda')
     try:
         importlib.import_module("matplotlib.figure")
     except Exception as error:  # a broken installation can raise anything
         raise ValueError(
             f"plots need matplotlib, and matplotlib cannot be imported ({type(error).__name__}: "
-            f'{one_line(str(error))}): pip install "vgg-cuda[plot]"'
+            f'{one_line(str(error))}): pip install ".[plot]" in a clone of vgg_cuda'
         ) from None
     check_path(path, FORMATS, "plot")
 

@@ -21,6 +21,9 @@ when they change; see ``torch_cache.py``, whose ``refresh()`` is necessary after
   one part, a separate pool or dense layer another;
 - ``fallback``: calls of a compiled graph in which PyTorch ran at least one part, and compiled
   graphs without any match. ``counters["vgg_cuda_fallback"]`` counts the reasons.
+
+``counters["vgg_cuda_unmatched"]`` counts the operations of compiled graphs that stayed with
+PyTorch, each with the reason, such as ``"avg_pool2d: no kernel"``.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -36,7 +39,9 @@ from typing import Any
 try:
     import torch
 except ImportError as error:
-    raise ImportError('PyTorch is not installed: pip install "vgg-cuda[torch]"') from error
+    raise ImportError(
+        'PyTorch is not installed: pip install ".[torch]" in a clone of vgg_cuda'
+    ) from error
 
 from torch import fx
 from torch._dynamo.utils import counters
@@ -63,7 +68,8 @@ def backend(
     """
     arch = _arch(options, example_inputs)
     fused = fx.GraphModule(gm, copy.deepcopy(gm.graph))
-    stages = find_stages(fused.graph)
+    stages, unmatched = find_stages(fused.graph)
+    _count(unmatched=unmatched)
     if not stages:
         _count(fallback=1, reasons={"nothing matched"})
         return gm.forward
@@ -114,12 +120,17 @@ def _fell_back(reason: str) -> None:
         reasons.add(reason)
 
 
-def _count(matched: int = 0, fallback: int = 0, reasons: Sequence[str] | set[str] = ()) -> None:
+def _count(
+    matched: int = 0, fallback: int = 0, reasons: Collection[str] = (),
+    unmatched: Sequence[str] = (),
+) -> None:  # fmt: skip
     with _lock:
         counters["vgg_cuda"]["matched"] += matched
         counters["vgg_cuda"]["fallback"] += fallback
         for reason in reasons:
             counters["vgg_cuda_fallback"][reason] += 1
+        for reason in unmatched:
+            counters["vgg_cuda_unmatched"][reason] += 1
 
 
 def _replace(graph: fx.Graph, parts: list[Part], arch: str | None) -> None:

@@ -26,6 +26,10 @@ from ..torch_module.pools import is_maxpool2x2
 from ..torch_module.recording import OPERATIONS
 from .stage import Step
 
+CONV = ("stride", "padding", "dilation", "groups")
+POOL = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+FREE = {"flatten", "view", "dropout", "contiguous", "size", "getitem", "getattr"}
+
 
 @dataclass
 class Part:
@@ -36,15 +40,22 @@ class Part:
     x: Node
 
 
-def find_stages(graph: Graph) -> list[list[Part]]:
-    """Return all stages in the graph: convolutions and pools, or one dense layer each."""
+def find_stages(graph: Graph) -> tuple[list[list[Part]], list[str]]:
+    """Return all stages in the graph: convolutions and pools, or one dense layer each.
+
+    The texts name the other operations, and say why no kernel runs them.
+    """
     calls = [node for node in graph.nodes if node.op not in ("placeholder", "get_attr")]
     following = dict(pairwise(calls))
     stages: list[list[Part]] = []
     taken: set[Node] = set()
+    unmatched: list[str] = []
     for node in calls:
-        part = None if node in taken else _begin(node)
-        if part is None:
+        if node in taken:
+            continue
+        part = _begin(node)
+        if isinstance(part, str):
+            unmatched += [part] if part else []
             continue
         while _extend(part, _only_user(part.nodes[-1], following)):
             pass
@@ -55,7 +66,7 @@ def find_stages(graph: Graph) -> list[list[Part]]:
             stages[-1].append(part)
         else:
             stages.append([part])
-    return stages
+    return stages, unmatched
 
 
 def _only_user(node: Node, following: dict[Node, Node]) -> Node | None:
@@ -83,26 +94,42 @@ def _read(node: Node | None) -> tuple[str, dict[str, Any]]:
         return "", {}
     bound.apply_defaults()
     given = bound.arguments
-    return (operation.__name__, given) if isinstance(given["x"], Node) else ("", {})
+    return (operation.__name__.rstrip("_"), given) if isinstance(given["x"], Node) else ("", {})
 
 
-def _begin(node: Node) -> Part | None:
-    """Return a part that starts with ``node``."""
+def _begin(node: Node) -> Part | str:
+    """Return a part that starts with ``node``, or why none does; "" if ``node`` costs nothing."""
     layer, given = _read(node)
-    if layer == "max_pool2d" and _is_pool(given):
-        return Part(Step("maxpool2x2"), [node], given["x"])
+    if layer == "max_pool2d":
+        if _is_pool(given):
+            return Part(Step("maxpool2x2"), [node], given["x"])
+        return f"max_pool2d: expected 2x2, stride 2, got {_said(given, POOL)}"
     if layer not in ("conv2d", "linear"):
-        return None
+        return _why_alone(node, layer)
     params = given["weight"], given["bias"]
     if not _are_parameters(params[:1], params[1:]):
-        return None
+        return f"{layer}: its weights are computed in the graph"
     if layer == "conv2d":
         shape = _shape_of(params[0]) or ()
-        how = (given[name] for name in ("stride", "padding", "dilation", "groups"))
-        if not is_conv3x3(shape[2:], *how):
-            return None
+        if not is_conv3x3(shape[2:], *(given[name] for name in CONV)):
+            window = "x".join(map(str, shape[2:])) or "an unknown window"
+            expected = "expected 3x3, stride 1, padding 1, dilation 1 and groups 1"
+            return f"conv2d: {expected}, got {window}, {_said(given, CONV)}"
     kind = "linear" if layer == "linear" else "conv3x3"
     return Part(Step(kind, params), [node], given["x"])
+
+
+def _why_alone(node: Node, layer: str) -> str:
+    """Return why no kernel runs a ``node`` that follows no matched part."""
+    if layer in ("relu", "batch_norm"):
+        before = "a convolution" if layer == "batch_norm" else "a matched layer"
+        return f"{layer}: expected it right after {before} whose result nothing else uses"
+    name = str(getattr(node.target, "__name__", node.target))
+    return "" if node.op == "output" or {layer, name} & FREE else f"{name}: no kernel"
+
+
+def _said(given: dict[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name} {given[name]}" for name in names)
 
 
 def _extend(part: Part, node: Node | None) -> bool:

@@ -15,10 +15,11 @@ def from_torch(
 
     ``module`` is a VGG: 3x3 convolutions, batch norms after them, ReLUs, 2x2 max-pools, an average
     pool, dense layers, a softmax. Before the first convolution, the images may be normalized per
-    channel (``(x - mean) / std``) and their channels reversed. The layers may be nested, and
-    ``forward`` may be any code that calls them one after the other: torchvision's, timm's, an
-    ``nn.Sequential``, a slice such as ``vgg.features[:16]``. The result's class is a subclass of
-    ``module``'s class. Both share layers and parameters, so ``state_dict()``,
+    channel (``(x - mean) / std``) and their channels reversed. A slice may begin with max-pools.
+    The layers may be nested, and ``forward`` may be any code that calls them one after the other:
+    torchvision's, timm's, an ``nn.Sequential``, a slice such as ``vgg.features[4:16]``. It may
+    return results of several layers, in lists, tuples, dicts and named tuples. The result's class
+    is a subclass of ``module``'s class. Both share layers and parameters, so ``state_dict()``,
     ``load_state_dict()``, ``to()`` and ``eval()`` work as before. Tensors are [N,C,H,W] in any
     memory format; spatial results are channels_last views.
 
@@ -34,6 +35,8 @@ def from_torch(
     does this function. Side effects of that code (counts, prints, writes to buffers) happen at that
     time: once here, and twice in a call that then runs the original. ``result.calls`` counts both
     kinds of calls. ``result.why`` says why the last call ran the original, None if kernels ran.
+    Each reason is also a ``FallbackWarning``, once for each module, with advice.
+    ``print(result.report())`` lists all kinds of calls: what kernels computed, or the reason.
 
     ``dtype`` is the kernels' precision, by default the parameters' own: float32 on the CPU;
     float32, tf32, float16 or bfloat16 on GPUs. ``arch``, such as "sm_80", is the architecture that
@@ -54,6 +57,8 @@ def from_torch(
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise ImportError('from_torch needs PyTorch: pip install "vgg-cuda[torch]"') from None
+        raise ImportError(
+            'from_torch needs PyTorch: pip install ".[torch]" in a clone of vgg_cuda'
+        ) from None
     result: torch.nn.Module = accelerate(module, dtype, arch)
     return result

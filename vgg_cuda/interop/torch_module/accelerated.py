@@ -10,11 +10,13 @@ import torch
 from ...arrays import dtype_name, kind
 from ...backends import check_known_arch
 from ...weights.chain.layers import UnsupportedError
-from .runtime import Calls, Runtime
+from .report import Calls, Report
+from .runtime import Runtime
+from .trial import PARALLEL
 
 DTYPES = ("float32", "tf32", "float16", "bfloat16")
 RUNTIME = "_vgg_cuda_runtime"
-OWN = ("calls", "why", "refresh", RUNTIME)
+OWN = ("calls", "why", "report", "refresh", RUNTIME)
 
 
 class Accelerated:
@@ -23,12 +25,19 @@ class Accelerated:
     @property
     def calls(self) -> Calls:
         """Numbers of calls on this package's kernels and by the original forward."""
-        return _runtime(self).calls
+        return _runtime(self).log.calls
 
     @property
     def why(self) -> str | None:
         """The reason for the original forward in the last call; None if kernels ran."""
-        return _runtime(self).why
+        return _runtime(self).log.why
+
+    def report(self) -> Report:
+        """Return what ran where: calls by kind of input, with kernels' layers or PyTorch's reason.
+
+        ``print(module.report())`` shows a line for each kind.
+        """
+        return _runtime(self).log.report()
 
     def refresh(self) -> None:
         """Forget the packed weights: the next call reads the parameters again.
@@ -97,6 +106,9 @@ def _subclass(base: Any) -> Any:
             return base.forward(self, *args, **kwargs)
         return _runtime(self).call(self, functools.partial(base.forward, self), args, kwargs)
 
+    # torch.compile compiles a code object eight times at most, then no more: one for every class.
+    own: Any = forward
+    own.__code__ = own.__code__.replace()
     namespace = {"forward": forward, "__module__": base.__module__, "__doc__": base.__doc__}
     return type(base)(f"Accelerated{base.__name__}", (Accelerated, base), namespace)
 
@@ -111,6 +123,11 @@ def _check_class(module: Any) -> None:
     if "forward" in module.__dict__:
         raise UnsupportedError(
             f"{source}: its forward was replaced on the object; define it in a class"
+        )
+    if isinstance(module, PARALLEL) and len(module.device_ids) > 1:
+        raise UnsupportedError(
+            f"{source}: expected one device, got {len(module.device_ids)}; pass module.module, and "
+            "run one process for each GPU"
         )
     for name in OWN:
         if hasattr(module, name):

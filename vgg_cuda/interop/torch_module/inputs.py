@@ -11,7 +11,8 @@ import torch
 from ...weights.chain.inputs import arithmetic, reversal
 from ...weights.chain.layers import Affine
 from .operations import batch_norm_of
-from .recording import OPERATIONS, Recorded, Recorder, Unrecorded, shape_of
+from .recording import OPERATIONS, Recorded, Recorder, shape_of
+from .records import Unrecorded
 
 PLAIN = (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer)
 
@@ -56,7 +57,7 @@ def _in_place(kind: str) -> Callable[..., Any]:
     def record(rec: Recorder, x: Any, other: Any, *, rounding_mode: Any = None) -> Any:
         if type(x) is not Recorded or x.is_input:
             raise Unrecorded("expected an unchanged input; clone it first")
-        return _arithmetic(kind)(rec, x, other, rounding_mode=rounding_mode)
+        return rec.overwrite(x, _arithmetic(kind)(rec, x, other, rounding_mode=rounding_mode))
 
     return record
 
@@ -69,8 +70,7 @@ def negative(rec: Recorder, x: Any) -> Any:
 
 def clone(rec: Recorder, x: Any, *, memory_format: Any = None) -> Any:
     """Return a copy of x, which in-place operations may write."""
-    rec.expect_last(x)
-    return rec.tensor(shape_of(x), vector=x.vector)
+    return rec.alias(x, copied=True)
 
 
 def flip(rec: Recorder, x: Any, *dims: Any) -> Any:

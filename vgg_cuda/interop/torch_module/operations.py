@@ -23,7 +23,8 @@ from ...weights.chain.layers import (
     Softmax,
 )
 from .pools import average, images, pair
-from .recording import OPERATIONS, QUERIES, Recorder, Unrecorded, shape_of
+from .recording import OPERATIONS, QUERIES, Recorder, shape_of
+from .records import Unrecorded
 
 CONV = "expected a 3x3 convolution of stride 1, padding 1, dilation 1 and one group, got {module}"
 
@@ -78,8 +79,14 @@ def batch_norm(
 
 
 def relu(rec: Recorder, x: Any, inplace: bool = False) -> Any:
-    """Record a ReLU, in place or not: no other step reads x."""
-    return rec.step(x, Relu, shape_of(x), vector=x.vector)
+    """Record a ReLU."""
+    made = rec.step(x, Relu, shape_of(x), vector=x.vector)
+    return rec.overwrite(x, made) if inplace else made
+
+
+def relu_(rec: Recorder, x: Any) -> Any:
+    """Record a ReLU in place."""
+    return relu(rec, x, inplace=True)
 
 
 def dropout(
@@ -151,8 +158,13 @@ def sigmoid(rec: Recorder, x: Any) -> Any:
 
 
 def contiguous(rec: Recorder, x: Any, *_: Any, **__: Any) -> Any:
-    """Return x: its values do not change."""
-    return x
+    """Return a tensor with x's values, which may be x's memory."""
+    return rec.alias(x)
+
+
+def detach(rec: Recorder, x: Any) -> Any:
+    """Return x without its gradient's history, in the same memory."""
+    return rec.alias(x, same=True)
 
 
 def conv3x3_of(name: str, w: Any, bias: Any) -> Conv3x3:
@@ -183,13 +195,18 @@ def _flat(rec: Recorder, x: Any) -> Any:
     N, *rest = shape_of(x)
     if x.vector:
         rec.expect_last(x)
-        return rec.tensor((N, math.prod(rest)), vector=True)
+        made = rec.tensor((N, math.prod(rest)), vector=True)
+        made.memory = x.memory
+        return made
     C, H, W = rest
+    memory = x.memory
     if not rec.pooled and H == W:
         x = average(rec, x, H)
     rec.one_size = not rec.pooled
     rec.channels = C
-    return rec.step(x, Flatten, (N, C * H * W), options=("CHW",), vector=True)
+    made = rec.step(x, Flatten, (N, C * H * W), options=("CHW",), vector=True)
+    made.memory = memory
+    return made
 
 
 def _misfit(rec: Recorder, text: str, features: int, channels: int) -> Unrecorded:
@@ -204,7 +221,7 @@ OPERATIONS |= {
     torch.conv2d: conv2d, _aten.conv2d.default: conv2d, _aten.conv2d.padding: conv2d,
     F.batch_norm: batch_norm,
     F.relu: relu, torch.relu: relu, torch.Tensor.relu: relu, _aten.relu.default: relu,
-    torch.relu_: relu, torch.Tensor.relu_: relu, _aten.relu_.default: relu,
+    torch.relu_: relu_, torch.Tensor.relu_: relu_, _aten.relu_.default: relu_,
     F.dropout: dropout, F.dropout1d: dropout, F.dropout2d: dropout, F.dropout3d: dropout,
     F.alpha_dropout: dropout, F.feature_alpha_dropout: dropout,
     torch.flatten: flatten, torch.Tensor.flatten: flatten,
@@ -215,6 +232,7 @@ OPERATIONS |= {
     torch.Tensor.log_softmax: log_softmax,
     F.sigmoid: sigmoid, torch.sigmoid: sigmoid, torch.Tensor.sigmoid: sigmoid,
     torch.Tensor.contiguous: contiguous,
+    torch.detach: detach, torch.Tensor.detach: detach,
 }  # fmt: skip
 
 QUERIES |= {

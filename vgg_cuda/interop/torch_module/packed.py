@@ -15,7 +15,8 @@ from ...weights.chain.layers import Flatten, Layer
 from ..fork import fork_lock
 from ..torch_state import state_of
 from .operations import batch_norm_of
-from .recording import Step
+from .records import Step
+from .taps import leading_pools
 
 Packable = VGG | Exception
 """A network, or the reason for its absence."""
@@ -64,15 +65,17 @@ class Packed:
 
 
 def make_weights(steps: Sequence[Step], source: str, size: tuple[int, int] | None) -> Weights:
-    """Return the weights of the recorded network; ``size``: of its images if it takes one only.
+    """Return the weights of the recorded network behind its leading max-pools.
 
-    Raises the errors of ``to_weights``.
+    ``size`` is the images' if the network takes one only. Raises the errors of ``to_weights``.
     """
+    pools = leading_pools(steps)
     with torch.no_grad():
-        layers = [_layer(step, position) for position, step in enumerate(steps)]
+        layers = [_layer(step, position) for position, step in enumerate(steps)][pools:]
     if layers and isinstance(layers[-1], Flatten):
         layers.pop()  # the result is flattened in PyTorch's order
-    return to_weights(layers, source=source, input_size=size)
+    inner = None if size is None else (size[0] >> pools, size[1] >> pools)
+    return to_weights(layers, source=source, input_size=inner)
 
 
 def _layer(step: Step, position: int) -> Layer:

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from ...weights.chain.layers import AdaptiveAvgPool, GlobalPool, MaxPool2x2
-from .recording import OPERATIONS, Recorder, Unrecorded, shape_of
+from .recording import OPERATIONS, Recorder, shape_of
+from .records import Unrecorded
 
 POOL = "expected a 2x2 max-pool of stride 2 without padding, got {module}"
 
@@ -39,7 +40,7 @@ def adaptive_avg_pool2d(rec: Recorder, x: Any, output_size: Any) -> Any:
     """Record an average pool to a square grid; a pool of single values changes nothing."""
     rows, columns = _grid(x, output_size)
     if x.vector and rows == columns == 1:
-        return x
+        return rec.alias(x, copied=True)
     if x.vector or rows != columns or rec.pooled:
         raise Unrecorded("expected an average pool to a square grid, got {module}")
     rec.adaptive = True

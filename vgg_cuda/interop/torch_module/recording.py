@@ -12,14 +12,14 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
 from torch import overrides
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves
 
 from ...weights.chain.layers import Layer
+from .records import CONSTANTS, Output, Result, Step, Unrecorded
 
 OPERATIONS: dict[Any, Callable[..., Any]] = {}
 """Functions that record PyTorch's operations: f(recorder, *args, **kwargs)."""
@@ -28,33 +28,24 @@ QUERIES: set[Any] = set()
 """Operations that need no values, such as ``x.shape``."""
 
 
-class Unrecorded(Exception):  # noqa: N818 - not an error: the module's own forward runs
-    """A forward that this package cannot run; the text names the module."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One layer: ``make(name, *tensors, *options)`` returns its record.
-
-    ``name`` is that of its module if the recorder was asked for names.
-    """
-
-    make: Callable[..., Layer]
-    tensors: tuple[Any, ...] = ()
-    options: tuple[Any, ...] = ()
-    name: str = ""
+OVERWRITTEN = -1
 
 
 class Recorded(torch.Tensor):  # type: ignore[misc, unused-ignore] # without torch it is Any
     """A tensor [N,C,H,W] or [N,K] without values: the result of ``position`` steps.
 
-    ``vector``: it has one value per channel, [N,K] or [N,K,1,1]. ``is_input``: it is the caller's.
+    ``position`` is ``OVERWRITTEN`` after an in-place step on another tensor of the same
+    ``memory``, unless it is certainly the ``same``. ``vector``: the tensor has one value per
+    channel, [N,K] or [N,K,1,1]. ``is_input``: it is the caller's. ``number`` identifies the object.
     """
 
     is_input: bool
     recorder: Recorder
     position: int
     vector: bool
+    memory: object
+    same: object
+    number: int
 
     @classmethod
     def __torch_function__(
@@ -90,7 +81,8 @@ class Recorder:
     ``pools`` counts the halvings. ``pooled``: the grid has a fixed size; ``adaptive``: by the
     forward's own pool. ``one_size``: the steps hold for images of this size only. ``channels`` is
     the number of flattened channels. ``cells`` is the number of pixels that the first dense layer
-    reads if it does not fit; ``convolution``: that layer is a convolution.
+    reads if it does not fit; ``convolution``: that layer is a convolution. ``outputs`` are the
+    tensors that the forward returned.
     """
 
     def __init__(self, module: Any, *, named: bool = False) -> None:
@@ -100,13 +92,14 @@ class Recorder:
         self.failure: Unrecorded | None = None
         self.pools = self.channels = self.cells = 0
         self.pooled = self.adaptive = self.one_size = self.convolution = False
+        self.outputs: list[Output] = []
         self._made: list[weakref.ref[Any]] = []
         self._versions: list[list[Any]] = []  # of each step's tensors
         self._like: Any = None
         self._counters: dict[int, Any] | None = None
 
-    def record(self, forward: Callable[[Any], Any], shape: Any, like: Any) -> tuple[int, ...]:
-        """Return the result's shape of ``forward`` for an input of ``shape``.
+    def record(self, forward: Callable[[Any], Any], shape: Any, like: Any) -> Result:
+        """Return what ``forward`` returns for an input of ``shape``; drop steps behind it.
 
         The input has ``like``'s dtype and device. Raises :class:`Unrecorded`, also if the forward
         keeps a tensor.
@@ -120,18 +113,32 @@ class Recorder:
             raise self.failure or Unrecorded(f"forward: {error}") from error
         if self.failure is not None:  # the forward caught it
             raise self.failure
-        if type(result) is not Recorded or result.recorder is not self:
-            raise Unrecorded(f"forward: expected one tensor as its result, got {type(result)}")
-        self.expect_last(result)
+        given, spec = tree_flatten(result)
+        found = Result([self._leaf(each) for each in given], spec)
+        self.outputs = found.outputs
         for step, versions in zip(self.steps, self._versions, strict=True):
             if versions != [_version(tensor) for tensor in step.tensors]:
                 name = step.name or "a layer"
                 raise Unrecorded(f"forward: a tensor of {name} is written after it was used")
-        found = shape_of(result)
-        del result
+        del result, given, self.steps[max((o.position for o in self.outputs), default=0) :]
         if any(made() is not None for made in self._made):  # it would never get values
             raise Unrecorded("forward: keeps a tensor beyond the call")
         return found
+
+    def _leaf(self, leaf: Any) -> Any:
+        """Return the record of one leaf of a forward's result."""
+        if type(leaf) in CONSTANTS:
+            return leaf
+        if type(leaf) is not Recorded or leaf.recorder is not self:
+            raise Unrecorded(
+                "forward: expected tensors computed from the input, in lists, tuples and dicts, as "
+                f"its result, got {type(leaf)}"
+            )
+        if leaf.position == OVERWRITTEN:
+            raise Unrecorded("forward: returns a tensor that is overwritten in place")
+        if leaf.position == 0 and not leaf.is_input:
+            raise Unrecorded("forward: returns a copy of its input")
+        return Output(leaf.position, shape_of(leaf), leaf.number)
 
     def tensor(self, shape: tuple[int, ...], *, vector: bool = False) -> Recorded:
         """Return the result of the steps so far."""
@@ -139,7 +146,8 @@ class Recorder:
             Recorded, shape, dtype=self._like.dtype, device=self._like.device
         )
         made.recorder, made.position, made.vector = self, len(self.steps), vector
-        made.is_input = not self._made
+        made.is_input, made.number, made.memory = not self._made, len(self._made), object()
+        made.same = made.memory
         self._made.append(weakref.ref(made))
         return made
 
@@ -153,6 +161,23 @@ class Recorder:
         self.steps.append(Step(make, tensors, options, name))
         self._versions.append([_version(tensor) for tensor in tensors])
         return self.tensor(shape, vector=vector)
+
+    def alias(self, x: Any, *, copied: bool = False, same: bool = False) -> Any:
+        """Return another tensor with x's values: ``copied``, in the ``same`` memory, or either."""
+        made = self.tensor(shape_of(x), vector=x.vector)
+        made.position = x.position
+        if not copied:
+            made.memory, made.is_input = x.memory, x.is_input
+            made.same = x.same if same else made.same
+        return made
+
+    def overwrite(self, x: Any, made: Recorded) -> Any:
+        """Return x, which an in-place step has turned into ``made``."""
+        for each in self._made:
+            other = each()
+            if other is not None and other.memory is x.memory:
+                other.position = made.position if other.same is x.same else OVERWRITTEN
+        return x
 
     def counter(self, running_mean: Any) -> Any:
         """Return the ``num_batches_tracked`` beside ``running_mean``, None without one."""

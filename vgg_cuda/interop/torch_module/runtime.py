@@ -7,7 +7,7 @@ forward runs on the input after it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -19,8 +19,12 @@ from ..torch_conditions import why_original
 from . import inputs as inputs  # registers the operations that can be recorded
 from . import operations as operations
 from .packed import Packable, Packed, make_weights
-from .recording import Recorder, Unrecorded
-from .trial import trial
+from .recording import Recorder
+from .records import Unrecorded
+from .report import Log, layers_text, warn_of
+from .results import computed
+from .taps import check_outputs, leading_pools, taps_of
+from .trial import recordable, trial
 
 PRECISIONS = {
     torch.float32: "float32",
@@ -29,21 +33,13 @@ PRECISIONS = {
 }
 
 
-class Calls(NamedTuple):
-    """Numbers of calls on this package's kernels and by the module's own forward."""
-
-    kernels: int
-    original: int
-
-
 class Runtime:
     """The state that ``from_torch`` adds to a module: counts and packed weights."""
 
     def __init__(self, dtype: str | None = None, arch: str | None = None) -> None:
         self.dtype, self.arch = dtype, arch
         self.packed = Packed()
-        self.calls = Calls(0, 0)
-        self.why: str | None = None
+        self.log = Log()
         self._lock = fork_lock()
 
     def call(self, module: Any, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -52,29 +48,32 @@ class Runtime:
         why = "expected one argument" if len(given) != 1 else why_original(module, given[0])
         if why is None:
             x = given[0]
+            recorded = recordable(module, forward)
 
             def called(other: Any) -> Any:
-                return forward(other) if args else forward(**dict.fromkeys(kwargs, other))
+                return recorded(other) if args else recorded(**dict.fromkeys(kwargs, other))
 
             recorder = Recorder(module)
             try:
-                shape = recorder.record(called, x.shape, x)
+                result = recorder.record(called, x.shape, x)
                 network = self.network(recorder, x, x.shape[2:])
             except (Unrecorded, WeightsError, DeviceError) as error:
                 why = str(error)
             else:
-                y = run(network, x, shape)
-                self.count(None)
+                names = taps_of(recorder.steps, network.config)
+                names[-1] = network._result
+                y = computed(network, recorder.steps, names, x, result)
+                self.count(module, given, None, layers_of(recorder, network, names))
                 return y
-        self.count(why)
+        self.count(module, given, why)
         return forward(*args, **kwargs)
 
-    def count(self, why: str | None) -> None:
+    def count(self, module: Any, given: Any, why: str | None, layers: str = "") -> None:
         """Count a call; ``why`` is the reason for the original forward, None for kernels."""
         with self._lock:
-            kernels, original = self.calls
-            self.calls = Calls(kernels + (why is None), original + (why is not None))
-            self.why = why
+            new = self.log.count(given, layers, why)
+        if new and why is not None:
+            warn_of(type(module).__name__.removeprefix("Accelerated"), why)
 
     def prepare(self, module: Any) -> None:
         """Pack the weights of ``module`` before its first call.
@@ -92,7 +91,8 @@ class Runtime:
         try:
             self.network(recorder, like, size)
         except Unrecorded:  # on this device or in this dtype; later calls may use others
-            make_weights(recorder.steps, source, size if recorder.one_size else None)
+            made = make_weights(recorder.steps, source, size if recorder.one_size else None)
+            check_outputs(recorder, made.config)
 
     def network(self, recorder: Recorder, like: Any, size: Any) -> VGG:
         """Return the packed network for images of ``size``, with ``like``'s dtype and device.
@@ -122,6 +122,7 @@ class Runtime:
         found = self.packed.get((device, precision, one_size), recorder.steps, pack)
         if isinstance(found, Exception):
             raise found.with_traceback(None)
+        check_outputs(recorder, found.config)
         return found
 
     def precision(self, like: Any) -> str:
@@ -134,15 +135,7 @@ class Runtime:
         return precision
 
 
-def run(network: VGG, x: Any, shape: tuple[int, ...]) -> Any:
-    """Return the network's result for x [N,C,H,W], of ``shape`` and x's dtype."""
-    given = x.detach().float() if network.device == "cpu" else x.detach()
-    if given.is_contiguous(memory_format=torch.channels_last):
-        given, layout = given.permute(0, 2, 3, 1), "NHWC"
-    else:
-        given, layout = given.contiguous() if given.is_cuda else given, "NCHW"
-    tap = network._result
-    y = network._activated(network._taps(given, [tap], layout, check_range=False)[tap])
-    if y.ndim == 4:
-        y = y.permute(0, 3, 1, 2)
-    return y.reshape(shape).to(x.dtype)
+def layers_of(recorder: Recorder, network: VGG, names: list[str | None]) -> str:
+    """Return what kernels computed in a call, for the report."""
+    returned = [names[output.position] or "input" for output in recorder.outputs]
+    return layers_text(network.config, leading_pools(recorder.steps), returned)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 
 from ...weights.chain.layers import UnsupportedError
 from ..torch_conditions import why_changed, why_watched
-from .recording import Recorder, Unrecorded
+from .recording import Recorder
+from .records import Unrecorded
 
+PARALLEL = torch.nn.DataParallel
 USUAL_SIZE = (224, 224)
 
 
@@ -39,9 +42,10 @@ def _record(
     module: Any, forward: Callable[..., Any], like: Any
 ) -> tuple[Recorder, Any, tuple[int, int]]:
     """Record images of the usual size; if a dense layer does not fit, of the size that it reads."""
+    recorded = recordable(module, partial(forward, module))
 
     def attempt(recorder: Recorder, size: tuple[int, int]) -> tuple[Recorder, Any, tuple[int, int]]:
-        recorder.record(lambda x: forward(module, x), (1, like.shape[1], *size), like)
+        recorder.record(recorded, (1, like.shape[1], *size), like)
         return recorder, like, size
 
     first, second = (Recorder(module, named=True) for _ in range(2))
@@ -56,6 +60,15 @@ def _record(
             return attempt(second, (rows << first.pools, cells // rows << first.pools))
         except Unrecorded as other:
             raise (error if first.convolution or second.cells else other) from None
+
+
+def recordable(module: Any, forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the part of ``module``'s ``forward`` that computes: ``DataParallel``'s inner module.
+
+    DataParallel copies inputs to its device first; an input on another device is not accelerated.
+    """
+    inner: Callable[..., Any] = module.module if isinstance(module, PARALLEL) else forward
+    return inner
 
 
 @contextmanager
