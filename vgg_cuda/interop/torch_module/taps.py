@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...configs import Config, Conv, Dense, Pool
+from ...configs import Affine, Config, Conv, Dense, Pool
 from ...weights.chain.layers import (
     AdaptiveAvgPool,
     Flatten,
@@ -45,7 +45,7 @@ def taps_of(steps: Sequence[Step], config: Config) -> list[str | None]:
     None stands for a result without a tap: before a batch norm that is folded, for example. Results
     of leading max-pools are in ``pool0``.
     """
-    features = iter(config.features)
+    features = iter([layer for layer in config.features if not isinstance(layer, Affine)])
     dense = iter(config.dense)
     owner: Conv | Dense | None = None
     began = 0  # the position of its result before the activation
