@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from typer.testing import CliRunner, Result
 from vgg_cuda import backends
 from vgg_cuda.backends import why_missing
 from vgg_cuda.backends.switches import switches
+from vgg_cuda.cache import CacheError, CacheFile
 from vgg_cuda.cli.main import app
 from vgg_cuda.weights import save
 
@@ -124,3 +128,41 @@ def test_cache_that_cannot_be_written(network: str, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 2
     assert "cannot write the cache file" in result.stderr
     assert "set VGG_CUDA_CACHE to another folder" in result.stderr
+
+
+def test_disk_that_fills_up(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge, calls = CacheFile.merge, iter(range(99))
+
+    def fails(file: CacheFile[Any], entries: Any) -> None:
+        if next(calls) == 2:  # after the test whether the file is writable, and one entry
+            raise CacheError("cannot write the cache file: No space left on device")
+        merge(file, entries)
+
+    monkeypatch.setattr(CacheFile, "merge", fails)
+    result = run("tune", network, "--size", 16, *EMULATED)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: cannot write the cache file")
+    assert result.stderr.endswith("(1 entries were kept)\n")
+
+
+INTERRUPTED = """
+import os, signal
+from vgg_cuda.cli.main import main
+from vgg_cuda.tuning import Entries
+
+def add(entries, key, entry, add=Entries.add):
+    add(entries, key, entry)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+Entries.add = add
+main()
+"""
+
+
+def test_interrupted_run_says_what_is_kept(network: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "tune", network, "--size", "16", *EMULATED]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("interrupted: 1 entries are kept in ")

@@ -14,6 +14,7 @@ from ..arrays import numpy_dtype
 from ..backends import get_backend, why_missing
 from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
+from ..interruption import last_words
 from ..weights import Weights, he_weights, load_weights
 from .options import Arch, Device, Dtype, Json, Quiet, Size, Uint8, network_named
 from .terminal import fail, notice, system_errors, user_errors
@@ -55,45 +56,53 @@ def tune(
             dtype = check_dtype(backend, dtype)
             batches = _batches(batch)
             weights = _weights(network, size, max(batches), pixels)
-            _tune(backend, weights, batches, size, dtype, pixels, as_json)
+            _tune(backend, network, weights, batches, size, dtype, pixels, as_json)
 
 
 def _tune(
-    backend: Any, weights: Weights, batches: list[int], size: int | None, dtype: str, pixels: bool,
-    as_json: bool,
+    backend: Any, name: str, weights: Weights, batches: list[int], size: int | None, dtype: str,
+    pixels: bool, as_json: bool,
 ) -> None:  # fmt: skip
     from ..forward.graph import pack
     from ..tuning import Entries, header_of
     from .tune_table import RANKED, as_dict, table
 
-    entries = Entries(header_of(backend))
+    entries = Entries(header_of(backend), required=True)
     entries.require_writable()
     network = pack(weights, backend, dtype)
     backend.synchronize()
     found = []
+    known = 0
     sides = weights.natural_size if size is None else (size, size)
-    for n in batches:
-        rows = _rows(backend, network, entries, n, sides, pixels)
-        if as_json:
-            found.append({"batch": n, "layers": as_dict(rows)})
-        else:
-            typer.echo(f"{weights.config.name}, batch {n}, {dtype}, on {_name(backend)}")
-            typer.echo(f"{table(rows, entries.unit)}\n")
+    with last_words(
+        lambda: f"interrupted: {entries.written} entries are kept in {entries.file.path}"
+    ):
+        for n in batches:
+            rows = _rows(backend, network, entries, n, sides, pixels)
+            known += sum(not entries.is_new(row.entry) for row in rows if row.entry is not None)
+            if as_json:
+                found.append({"batch": n, "layers": as_dict(rows)})
+            else:
+                typer.echo(f"{name}, batch {n}, {dtype}, on {_name(backend)}")
+                typer.echo(f"{table(rows, entries.unit)}\n")
     ranked = entries.unit == "cycles"
     if as_json:
         about = {
-            "network": weights.config.name,
+            "network": name,
             "device": _name(backend),
             "dtype": dtype,
             "unit": entries.unit,
             "measured": not ranked,
             "file": str(entries.file.path),
+            "from_file": known,
             "batches": found,
         }
         typer.echo(json.dumps(about, indent=2))
         return
     if ranked:
         typer.echo(RANKED)
+    if known:
+        typer.echo(f"{known} results came from the file, measured before")
     typer.echo(f"kept in {entries.file.path}")
 
 
