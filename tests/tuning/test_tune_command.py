@@ -105,7 +105,14 @@ def test_plan_says_what_is_not_tuned(network: str) -> None:
         ((), "network: expected a network to tune, or --fit without a network"),
         (("vgg16", "--fit"), "network: expected a network to tune, or --fit without a network"),
         (("vgg99", *EMULATED), "network: expected one of vgg11"),
-        (("vgg16", "--device", "cpu"), "--device: expected cuda or emulator, got cpu"),
+        (
+            ("vgg16", "--device", "cpu"),
+            "--device: expected auto, cuda, cuda:N or emulator, got",
+        ),
+        (
+            ("vgg16", "--device", "cuda:-1"),
+            "--device: expected auto, cuda, cuda:N or emulator, got",
+        ),
         (("vgg16", "--batch", "1,x", *EMULATED), "--batch: expected numbers of 1 or more"),
         (("vgg16", "--size", "8", *EMULATED), "--size: expected"),
         (("vgg16", "--dtype", "int8", *EMULATED), "--dtype: expected float16"),
@@ -144,6 +151,20 @@ def test_disk_that_fills_up(network: str, monkeypatch: pytest.MonkeyPatch) -> No
     assert result.stdout == ""
     assert result.stderr.startswith("error: cannot write the cache file")
     assert result.stderr.endswith("(1 entries were kept)\n")
+
+
+def test_default_arch_of_the_emulator(network: str) -> None:
+    tuned = run("tune", network, "--size", 16, "--device", "emulator")
+    assert "on the emulator (sm_90a)" in tuned.stdout
+    plan = run("plan", network, "--size", 16, "--tuned", "--device", "emulator")
+    assert "not tuned" not in plan.stdout
+    assert "sm_90a" in plan.stdout
+
+
+def test_plan_refuses_a_device_without_tuned(network: str) -> None:
+    result = run("plan", network, "--device", "emulator")
+    assert result.exit_code == 2
+    assert "--device: expected --tuned" in result.stderr
 
 
 INTERRUPTED = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,12 +17,14 @@ from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
 from ..interruption import last_words
 from ..weights import Weights, he_weights, load_weights
-from .options import Arch, Device, Dtype, Json, Quiet, Size, Uint8, network_named
+from .options import Dtype, Json, Quiet, Size, Uint8, network_named
 from .terminal import fail, notice, system_errors, user_errors
 
 if TYPE_CHECKING:
     from ..backends.kernels import KernelBackend
     from ..tuning.report import Row
+
+DEVICES = "auto, cuda, cuda:N or emulator"
 
 Network = Annotated[
     str | None,
@@ -38,8 +41,14 @@ def tune(
     batch: Batches = "1",
     size: Size = None,
     dtype: Dtype = None,
-    device: Device = "auto",
-    arch: Arch = None,
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "auto",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU whose kernels are measured, such as sm_80; default: VGG_CUDA_ARCH, the "
+            "device's, or on the emulator sm_90a."
+        ),
+    ] = None,
     pixels: Uint8 = False,
     fit: FitOption = False,
     as_json: Json = False,
@@ -158,12 +167,17 @@ def kernel_backend(device: str, arch: str | None) -> KernelBackend:
 
     Fails with a message for other devices.
     """
+    if device == "cpu":
+        fail(f"device: expected {DEVICES}, got cpu, which has no kernels to choose from")
+    if not re.fullmatch(r"auto|cuda(:\d+)?|emulator", device):
+        fail(f"device: expected {DEVICES}, got {device!r}")
     if device == "auto" and (reason := why_missing("cuda")) is not None:
         fail(f"device: expected a GPU to tune for, got none: {reason}")
-    backend: Any = get_backend("cuda" if device == "auto" else device, arch)
-    if backend.name == "cpu":
-        fail("device: expected cuda or emulator, got cpu, which has no kernels to choose from")
-    return cast("KernelBackend", backend)
+    if device == "emulator" and why_missing(device) is None:
+        from ..backends.families import kernels_arch
+
+        arch = kernels_arch(device, arch)
+    return cast("KernelBackend", get_backend("cuda" if device == "auto" else device, arch))
 
 
 def _weights(network: str, size: int | None, n: int, pixels: bool) -> Weights:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Choices:
-    """Choices of tuning on ``device`` for the kernels of ``arch``, by default the device's own."""
+    """Choices of tuning on ``device`` for the kernels of ``arch``, by default as ``tune``."""
 
     def __init__(self, device: str, arch: str | None) -> None:
         from ..tuning import Entries, header_of
