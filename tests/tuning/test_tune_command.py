@@ -90,6 +90,7 @@ def test_emulator_ranks_by_counters(network: str, monkeypatch: pytest.MonkeyPatc
     fit = run("tune", "--fit", *EMULATED)
     assert fit.exit_code == 0, fit.stderr
     assert "nothing was changed" in fit.stdout
+    assert fit.stdout.startswith("constants of the emulator (sm_90a), from ")
     assert "ranked by the emulator's counters" in fit.stdout
 
 
@@ -103,7 +104,11 @@ def test_plan_says_what_is_not_tuned(network: str) -> None:
     ("arguments", "error"),
     [
         ((), "network: expected a network to tune, or --fit without a network"),
-        (("vgg16", "--fit"), "network: expected a network to tune, or --fit without a network"),
+        (("vgg16", "--fit"), "--fit: expected no network, batch, size or dtype, got a network"),
+        (
+            ("--fit", "--batch", "1"),
+            "--fit: expected no network, batch, size or dtype, got",
+        ),
         (("vgg99", *EMULATED), "network: expected one of vgg11"),
         (
             ("vgg16", "--device", "cpu"),

@@ -30,7 +30,10 @@ Network = Annotated[
     str | None,
     typer.Argument(help="vgg11, vgg13, vgg16, vgg19, digits, imagenet or a weights file."),
 ]
-Batches = Annotated[str, typer.Option("--batch", help="Images per forward, separated by commas.")]
+Batches = Annotated[
+    str | None,
+    typer.Option("--batch", help="Images per forward, separated by commas; default: 1."),
+]
 FitOption = Annotated[
     bool, typer.Option("--fit", help="Print constants of estimates that fit what was measured.")
 ]
@@ -38,7 +41,7 @@ FitOption = Annotated[
 
 def tune(
     network: Network = None,
-    batch: Batches = "1",
+    batch: Batches = None,
     size: Size = None,
     dtype: Dtype = None,
     device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "auto",
@@ -56,14 +59,24 @@ def tune(
 ) -> None:
     """Measure the kernels of every layer, and keep the fastest for later models."""
     with system_errors(), user_errors():
-        if (network is None) != fit:
-            fail("network: expected a network to tune, or --fit without a network")
+        if network is None and not fit:
+            fail("network: expected a network to tune, or --fit without a network, got none")
+        if fit:
+            given = {
+                "a network": network, "--batch": batch, "--size": size, "--dtype": dtype,
+                "--uint8": pixels or None,
+            }  # fmt: skip
+            if refused := [name for name, value in given.items() if value is not None]:
+                fail(
+                    f"fit: expected no network, batch, size or dtype, got {', '.join(refused)}; "
+                    'type "vgg-cuda tune --fit", which uses all that was measured on the device'
+                )
         backend = kernel_backend(device, arch)
         if network is None:
             _print_fit(backend, as_json)
         else:
             dtype = check_dtype(backend, dtype)
-            batches = _batches(batch)
+            batches = _batches(batch or "1")
             weights = _weights(network, size, max(batches), pixels)
             _tune(backend, network, weights, batches, size, dtype, pixels, as_json)
 
@@ -149,8 +162,10 @@ def _print_fit(backend: Any, as_json: bool) -> None:
     entries = Entries(header_of(backend))
     found = fit(backend.families.arch, entries)  # families that are off have times, too
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "unit": entries.unit}, indent=2))
+        about = {"device": _name(backend), "file": str(entries.file.path), "unit": entries.unit}
+        typer.echo(json.dumps({**about, **asdict(found)}, indent=2))
         return
+    typer.echo(f"constants of {_name(backend)}, from {entries.file.path}\n")
     typer.echo(fit_table(found, entries.unit))
     if entries.unit == "cycles":
         typer.echo(RANKED)

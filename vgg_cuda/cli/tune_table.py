@@ -9,6 +9,7 @@ from ..text import aligned
 from ..tuning.fit import Fit
 from ..tuning.report import Row, clock_rate, totals
 
+LIMITED = "at the limit of the search"
 RANKED = "ranked by the emulator's counters, not measured"
 
 
@@ -74,13 +75,21 @@ def as_dict(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def _number(value: float) -> str:
+    """Return a constant with four significant digits, without an exponent."""
+    return f"{float(f'{value:.4g}'):.10g}"
+
+
 def fit_table(fit: Fit, unit: str) -> str:
     """Return the constants before and after a fit as aligned text."""
     cells = [
-        [name, f"{fit.before[name]:.6g}", f"{value:.4g}", f"{value / fit.before[name]:.2f}"]
+        [
+            *(name, _number(fit.before[name]), _number(value), f"{value / fit.before[name]:.2f}"),
+            LIMITED if name in fit.limited else "",
+        ]
         for name, value in fit.after.items()
     ]
-    text = aligned([["constant", "now", "fits best", "ratio"], *cells], left=(0,))
+    text = aligned([["constant", "now", "fits best", "ratio", ""], *cells], left=(0, 4))
     before, after = (f"{100 * error:.1f}%" for error in fit.errors)
     clock = "" if unit == "cycles" else f", at {fit.clock / 1e3:.3g} GHz"
     return "\n".join(
