@@ -56,6 +56,8 @@ def test_table_of_a_gpu(network: str, timer: MadeUpTimer) -> None:
     again = run("tune", network, "--batch", "1,2", "--size", 16, "--uint8", "--json")
     report = json.loads(again.stdout)
     assert report["measured"]
+    assert report["network"] == network
+    assert report["from_file"] == sum(len(batch["layers"]) for batch in report["batches"])
     assert [batch["batch"] for batch in report["batches"]] == [1, 2]
     assert Path(report["file"]).exists()
     tuned = run("plan", network, "--batch", 2, "--size", 16, "--uint8", "--tuned")
@@ -63,6 +65,8 @@ def test_table_of_a_gpu(network: str, timer: MadeUpTimer) -> None:
     assert "conv3x3_f16_m64n64_pool" in tuned.stdout
     assert lines(tuned)["conv2_1"][:2] == ["m64n64", "1.0"]
     assert "not tuned" not in tuned.stdout
+    row = ["fc6", *lines(tuned)["fc6"]]  # with the same error of the estimate
+    assert row in [line.split() for line in result.stdout.splitlines()]
 
 
 def test_dropped_kernels_are_listed(network: str, timer: MadeUpTimer, log: Any) -> None:
@@ -97,7 +101,11 @@ def test_emulator_ranks_by_counters(network: str, monkeypatch: pytest.MonkeyPatc
 def test_plan_says_what_is_not_tuned(network: str) -> None:
     result = run("plan", network, "--size", 16, "--tuned", *EMULATED)
     assert result.exit_code == 0
-    assert '5 layers are not tuned: run "vgg-cuda tune"' in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("nothing is tuned for this network, batch and device: run `vgg-cuda ")
+    command = last.split("`")[1].split()[1:]
+    assert run(*command).exit_code == 0  # the command that plan names
+    assert "nothing is tuned" not in run("plan", *command[1:], "--tuned").stdout
 
 
 @pytest.mark.parametrize(

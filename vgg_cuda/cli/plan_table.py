@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -97,7 +98,11 @@ def plan(
         named = network_named(network, 1000)
         if not tuned and device != "auto":
             fail(f"device: expected --tuned, because other plans need no device, got {device!r}")
-        choices = Choices(device, arch) if tuned else None
+        given = [network, "--batch", str(batch), "--dtype", dtype, "--device", device]
+        given += [] if size is None else ["--size", str(size)]
+        given += [] if arch is None else ["--arch", arch]
+        command = shlex.join(["vgg-cuda", "tune", *given, *(["--uint8"] if pixels else [])])
+        choices = Choices(device, arch, command) if tuned else None
         images = "float32" if choices is None else choices.image_dtype(dtype)
         found = plan_network(
             named.config, batch=batch, size=size or named.size, dtype=dtype,

@@ -93,20 +93,15 @@ def _tune(
     entries.require_writable()
     network = pack(weights, backend, dtype)
     backend.synchronize()
-    found = []
-    known = 0
+    found: dict[int, list[Row]] = {}
     sides = weights.natural_size if size is None else (size, size)
     with last_words(
         lambda: f"interrupted: {entries.written} entries are kept in {entries.file.path}"
     ):
         for n in batches:
-            rows = _rows(backend, network, entries, n, sides, pixels)
-            known += sum(not entries.is_new(row.entry) for row in rows if row.entry is not None)
-            if as_json:
-                found.append({"batch": n, "layers": as_dict(rows)})
-            else:
-                typer.echo(f"{name}, batch {n}, {dtype}, on {_name(backend)}")
-                typer.echo(f"{table(rows, entries.unit)}\n")
+            found[n] = _rows(backend, network, entries, n, sides, pixels)
+    used = [row.entry for rows in found.values() for row in rows if row.entry is not None]
+    known = sum(not entries.is_new(entry) for entry in used)
     ranked = entries.unit == "cycles"
     if as_json:
         about = {
@@ -117,14 +112,19 @@ def _tune(
             "measured": not ranked,
             "file": str(entries.file.path),
             "from_file": known,
-            "batches": found,
+            "batches": [
+                {"batch": n, "layers": as_dict(rows, entries)} for n, rows in found.items()
+            ],
         }
         typer.echo(json.dumps(about, indent=2))
         return
+    for n, rows in found.items():
+        typer.echo(f"{name}, batch {n}, {dtype}, on {_name(backend)}")
+        typer.echo(f"{table(rows, entries)}\n")
     if ranked:
         typer.echo(RANKED)
     if known:
-        typer.echo(f"{known} results came from the file, measured before")
+        typer.echo(f"{known} of {len(used)} results came from the file, measured before")
     typer.echo(f"kept in {entries.file.path}")
 
 
