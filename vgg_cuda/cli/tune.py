@@ -17,7 +17,7 @@ from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
 from ..interruption import last_words
 from ..weights import Weights, he_weights, load_weights
-from .options import Dtype, Json, Quiet, Size, Uint8, network_named
+from .options import Json, Quiet, Size, Uint8, network_named
 from .terminal import fail, notice, system_errors, user_errors
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ def tune(
     network: Network = None,
     batch: Batches = None,
     size: Size = None,
-    dtype: Dtype = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float16 (default), bfloat16, tf32 or float32.")
+    ] = None,
     device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "auto",
     arch: Annotated[
         str | None,
