@@ -32,6 +32,10 @@ class CacheError(OSError):
     """Raised if a cache file cannot be written or has no folder, with what to do."""
 
 
+class _ForeignError(ValueError):
+    """Raised for a file with another header."""
+
+
 class _Content(msgspec.Struct, Generic[Entry], forbid_unknown_fields=True):
     header: dict[str, str | int]
     entries: dict[str, Entry]
@@ -107,16 +111,17 @@ class CacheFile(Generic[Entry]):
                 with replacing(path) as temporary:
                     temporary.write_bytes(text + b"\n")
         except (OSError, ValueError) as error:
+            foreign = isinstance(error, _ForeignError)
             raise CacheError(
-                f"cannot write the cache file {path}: {_reason(error)}; set {VARIABLE} to "
-                "another folder"
+                f"cannot write the cache file {path}: {_reason(error)}; "
+                f"{'delete that file, or ' if foreign else ''}set {VARIABLE} to another folder"
             ) from None
 
     def _read(self) -> dict[str, Entry]:
         content: _Content[Entry] = self._decoder.decode(self.path.read_bytes())
         differing = [key for key in self._header if content.header.get(key) != self._header[key]]
         if differing or len(content.header) != len(self._header):
-            raise ValueError(
+            raise _ForeignError(
                 f"it was written for another {', '.join(differing) or 'version of the program'}"
             )
         return content.entries

@@ -13,6 +13,31 @@ from .files import remove_unfinished
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+@contextmanager
+def last_words(message: Callable[[], str]) -> Iterator[None]:
+    """Print ``message()`` to standard error if a signal ends the program inside the block."""
+
+    def stop(number: int, _: Any) -> None:
+        remove_unfinished()
+        os.write(2, f"{message()}\n".encode())
+        os._exit(128 + number)
+
+    with _handling(stop):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Handle signals inside the block, except ignored ones (as by ``nohup``)."""
+    handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
 class Interrupted(Exception):  # noqa: N818 (not an error)
     """A signal asked the run to end."""
 
@@ -40,13 +65,8 @@ class Interruption:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Record signals inside the block, except ignored ones (as by ``nohup``)."""
-        handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, self._record) for number in handled}
-        try:
+        with _handling(self._record):
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _record(self, number: int, _: Any) -> None:
         if self.number is None:

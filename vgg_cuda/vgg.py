@@ -81,7 +81,8 @@ class VGG:
         first GPU, else the CPU), "cpu", "cuda", "cuda:N" or "emulator" (the GPU kernels executed on
         the CPU, for tests). ``dtype`` is float32 on the CPU; on other devices float16 (default),
         float32, tf32 or bfloat16. ``arch`` is the GPU architecture that kernels are planned for, by
-        default that of the device. ``tune`` selects kernels by estimates ("never"), by what tuning
+        default that of the device; it has no effect if "auto" is the CPU, and is an error for
+        "cpu". ``tune`` selects kernels by estimates ("never"), by what tuning
         measured before ("cached", the default) or measures now ("now"); the CPU ignores it. See
         docs/tuning.md. ``preset`` (a name, a .json file or a :class:`Preset`) and ``labels``
         (names, or a .txt or .json file) replace the source's own. Raises ``FileNotFoundError``;

@@ -104,7 +104,9 @@ def test_file_with_another_header_is_kept() -> None:
     file().path.write_text(foreign)
     with pytest.warns(DeviceWarning, match="written for another driver"):
         assert file().read() is None
-    with pytest.raises(CacheError, match=r"written for another driver; set VGG_CUDA_CACHE to"):
+    with pytest.raises(
+        CacheError, match=r"another driver; delete that file, or set VGG_CUDA_CACHE"
+    ):
         file().merge({"b": 2})
     assert file().path.read_text() == foreign
 

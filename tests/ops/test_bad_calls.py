@@ -88,6 +88,8 @@ def test_bad_devices_are_rejected() -> None:
         ops.relu(X, device="tpu")
     with pytest.raises(ValueError, match=r"arch: expected None on the cpu, .* got 'sm_80'"):
         ops.relu(X, arch="sm_80")
+    with pytest.raises(ValueError, match=r"arch: expected None on the cpu, .* got 'sm_80'"):
+        get_backend("cpu", "sm_80")
     with pytest.raises(ValueError, match="stream: expected None on the cpu"):
         ops.relu(X, stream=0)
     np.testing.assert_array_equal(ops.relu(X, device="auto"), np.maximum(X, 0))
@@ -97,6 +99,14 @@ def test_bad_devices_are_rejected() -> None:
     else:
         with pytest.raises(DeviceError, match="'cuda' is not available"):
             ops.relu(X, device="cuda")
+
+
+@pytest.mark.skipif(why_missing("cuda") is None, reason="a GPU is present")
+def test_auto_device_without_gpu_ignores_arch() -> None:
+    np.testing.assert_array_equal(ops.relu(X, device="auto", arch="sm_80"), np.maximum(X, 0))
+    assert VGG.load("digits", arch="sm_80").device == "cpu"
+    with pytest.raises(ValueError, match=r"arch: expected one of sm_80, .* got 'sm_75'"):
+        VGG.load("digits", arch="sm_75")
 
 
 @pytest.mark.emulator

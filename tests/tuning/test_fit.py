@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vgg_cuda import _C
+from vgg_cuda.cli.tune_table import LIMITED, fit_table
 from vgg_cuda.tuning import Entry
 from vgg_cuda.tuning.fit import fit
 
@@ -51,3 +52,12 @@ def test_too_few_measurements() -> None:
     arch = _C.arch("sm_90a")
     with pytest.raises(ValueError, match=r"--fit: expected at least \d+ measured kernels, got 0"):
         fit(arch, [])
+
+
+def test_constant_at_the_limit_is_marked() -> None:
+    arch = _C.arch("sm_90a")
+    found = fit(arch, made_up(arch.with_rates(l2_bytes=arch.rates["l2_bytes"] / 20)))
+    assert "l2_bytes" in found.limited
+    assert found.after["l2_bytes"] == arch.rates["l2_bytes"] / 4
+    [line] = [line for line in fit_table(found, "us").splitlines() if "l2_bytes" in line]
+    assert line.split()[3:] == ["0.25", *LIMITED.split()]

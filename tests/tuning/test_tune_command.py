@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from typer.testing import CliRunner, Result
 from vgg_cuda import backends
 from vgg_cuda.backends import why_missing
 from vgg_cuda.backends.switches import switches
+from vgg_cuda.cache import CacheError, CacheFile
 from vgg_cuda.cli.main import app
 from vgg_cuda.weights import save
 
@@ -52,6 +56,8 @@ def test_table_of_a_gpu(network: str, timer: MadeUpTimer) -> None:
     again = run("tune", network, "--batch", "1,2", "--size", 16, "--uint8", "--json")
     report = json.loads(again.stdout)
     assert report["measured"]
+    assert report["network"] == network
+    assert report["from_file"] == sum(len(batch["layers"]) for batch in report["batches"])
     assert [batch["batch"] for batch in report["batches"]] == [1, 2]
     assert Path(report["file"]).exists()
     tuned = run("plan", network, "--batch", 2, "--size", 16, "--uint8", "--tuned")
@@ -59,6 +65,8 @@ def test_table_of_a_gpu(network: str, timer: MadeUpTimer) -> None:
     assert "conv3x3_f16_m64n64_pool" in tuned.stdout
     assert lines(tuned)["conv2_1"][:2] == ["m64n64", "1.0"]
     assert "not tuned" not in tuned.stdout
+    row = ["fc6", *lines(tuned)["fc6"]]  # with the same error of the estimate
+    assert row in [line.split() for line in result.stdout.splitlines()]
 
 
 def test_dropped_kernels_are_listed(network: str, timer: MadeUpTimer, log: Any) -> None:
@@ -86,22 +94,38 @@ def test_emulator_ranks_by_counters(network: str, monkeypatch: pytest.MonkeyPatc
     fit = run("tune", "--fit", *EMULATED)
     assert fit.exit_code == 0, fit.stderr
     assert "nothing was changed" in fit.stdout
+    assert fit.stdout.startswith("constants of the emulator (sm_90a), from ")
     assert "ranked by the emulator's counters" in fit.stdout
 
 
 def test_plan_says_what_is_not_tuned(network: str) -> None:
     result = run("plan", network, "--size", 16, "--tuned", *EMULATED)
     assert result.exit_code == 0
-    assert '5 layers are not tuned: run "vgg-cuda tune"' in result.stdout
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("nothing is tuned for this network, batch and device: run `vgg-cuda ")
+    command = last.split("`")[1].split()[1:]
+    assert run(*command).exit_code == 0  # the command that plan names
+    assert "nothing is tuned" not in run("plan", *command[1:], "--tuned").stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
         ((), "network: expected a network to tune, or --fit without a network"),
-        (("vgg16", "--fit"), "network: expected a network to tune, or --fit without a network"),
+        (("vgg16", "--fit"), "--fit: expected no network, batch, size or dtype, got a network"),
+        (
+            ("--fit", "--batch", "1"),
+            "--fit: expected no network, batch, size or dtype, got",
+        ),
         (("vgg99", *EMULATED), "network: expected one of vgg11"),
-        (("vgg16", "--device", "cpu"), "--device: expected cuda or emulator, got cpu"),
+        (
+            ("vgg16", "--device", "cpu"),
+            "--device: expected auto, cuda, cuda:N or emulator, got",
+        ),
+        (
+            ("vgg16", "--device", "cuda:-1"),
+            "--device: expected auto, cuda, cuda:N or emulator, got",
+        ),
         (("vgg16", "--batch", "1,x", *EMULATED), "--batch: expected numbers of 1 or more"),
         (("vgg16", "--size", "8", *EMULATED), "--size: expected"),
         (("vgg16", "--dtype", "int8", *EMULATED), "--dtype: expected float16"),
@@ -124,3 +148,55 @@ def test_cache_that_cannot_be_written(network: str, monkeypatch: pytest.MonkeyPa
     assert result.exit_code == 2
     assert "cannot write the cache file" in result.stderr
     assert "set VGG_CUDA_CACHE to another folder" in result.stderr
+
+
+def test_disk_that_fills_up(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    merge, calls = CacheFile.merge, iter(range(99))
+
+    def fails(file: CacheFile[Any], entries: Any) -> None:
+        if next(calls) == 2:  # after the test whether the file is writable, and one entry
+            raise CacheError("cannot write the cache file: No space left on device")
+        merge(file, entries)
+
+    monkeypatch.setattr(CacheFile, "merge", fails)
+    result = run("tune", network, "--size", 16, *EMULATED)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: cannot write the cache file")
+    assert result.stderr.endswith("(1 entries were kept)\n")
+
+
+def test_default_arch_of_the_emulator(network: str) -> None:
+    tuned = run("tune", network, "--size", 16, "--device", "emulator")
+    assert "on the emulator (sm_90a)" in tuned.stdout
+    plan = run("plan", network, "--size", 16, "--tuned", "--device", "emulator")
+    assert "not tuned" not in plan.stdout
+    assert "sm_90a" in plan.stdout
+
+
+def test_plan_refuses_a_device_without_tuned(network: str) -> None:
+    result = run("plan", network, "--device", "emulator")
+    assert result.exit_code == 2
+    assert "--device: expected --tuned" in result.stderr
+
+
+INTERRUPTED = """
+import os, signal
+from vgg_cuda.cli.main import main
+from vgg_cuda.tuning import Entries
+
+def add(entries, key, entry, add=Entries.add):
+    add(entries, key, entry)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+Entries.add = add
+main()
+"""
+
+
+def test_interrupted_run_says_what_is_kept(network: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "tune", network, "--size", "16", *EMULATED]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("interrupted: 1 entries are kept in ")

@@ -51,10 +51,11 @@ def get_backend(device: Any = "auto", arch: str | None = None) -> Backend:
 
     "auto" is the first GPU if it can be used, else the CPU; never the emulator. ``device`` may
     also be a ``torch.device``. ``arch``, such as "sm_80", is the GPU architecture whose kernels are
-    launched: by default ``VGG_CUDA_ARCH``, else that of the device, on the emulator "sm_80". Raises
-    ``ValueError`` for an unknown device, for an ``arch`` that the device cannot run, and (as
-    :class:`SwitchError`) for an environment variable with an unknown value; ``TypeError`` for
-    objects that are not names; :class:`DeviceError` with the reason for an unavailable device.
+    launched: by default ``VGG_CUDA_ARCH``, else that of the device, on the emulator "sm_80". If
+    "auto" is the CPU, a known ``arch`` has no effect. Raises ``ValueError`` for an unknown device,
+    for an ``arch`` that the device cannot run, and (as :class:`SwitchError`) for an environment
+    variable with an unknown value; ``TypeError`` for objects that are not names;
+    :class:`DeviceError` with the reason for an unavailable device.
     """
     device = _device_name(device)
     if not isinstance(device, str):
@@ -64,6 +65,9 @@ def get_backend(device: Any = "auto", arch: str | None = None) -> Backend:
         raise ValueError(f"device: expected {DEVICES}, got {device!r}")
     if device == "auto":
         device = "cuda" if why_missing("cuda") is None else "cpu"
+        if device == "cpu":  # a script for GPUs also runs on a laptop
+            check_known_arch(arch)
+            arch = None
     if device == "cpu":
         if arch is not None:
             raise ValueError(
@@ -112,7 +116,12 @@ def of_array(x: Any, device: Any = None, arch: str | None = None) -> Backend:
     place = f"cuda:{int(x.device.id)}" if on_gpu else "cpu"
     if device is None or device == "auto" or (device == "cuda" and on_gpu):
         # without get_backend: the GPU of an array is available
-        return _cuda(int(x.device.id), arch) if on_gpu else get_backend("cpu", arch)
+        if on_gpu:
+            return _cuda(int(x.device.id), arch)
+        if device == "auto":
+            check_known_arch(arch)
+            arch = None
+        return get_backend("cpu", arch)
     backend = get_backend(device, arch)
     if backend.name == "cuda" and not on_gpu:
         raise ValueError(

@@ -113,6 +113,17 @@ def gpu_families(device: _C.Device, arch: str | None = None) -> Families:
     return families_of(chosen, runs, device)
 
 
+def kernels_arch(device: str, arch: str | None) -> str | None:
+    """Return ``arch``, by default on the emulator the architecture with kernel families.
+
+    ``VGG_CUDA_ARCH`` comes before that default. None leaves the choice to the backend.
+    """
+    if device != "emulator" or arch is not None or switches().arch is not None:
+        return arch
+    known = (_C.arch(name) for name in _C.architectures() if name in _C.arch_names())
+    return next((each.name for each in known if each.families), None)
+
+
 def arch_named(name: str | None, runs: Sequence[str], device: str) -> _C.Arch | None:
     """Return the architecture ``name``, by default that of ``VGG_CUDA_ARCH``; None without both.
 

@@ -87,7 +87,8 @@ def resolve(options: Options) -> Settings:
     backend = get_backend(options.device, options.arch)
     dtype = check_dtype(backend, options.dtype)
     on_gpu = backend.name == "cuda"
-    job = Job(backend.device, dtype, arch=options.arch, graph=options.graph, seed=options.seed)
+    arch = None if backend.name == "cpu" else options.arch
+    job = Job(backend.device, dtype, arch=arch, graph=options.graph, seed=options.seed)
     weights = size = None
     if options.shapes:
         works = _shape_works(options)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..backends import WITHOUT_EXTENSION, DeviceError
 from ..text import aligned
-from .options import BatchSize, Device, Json, NetworkName, Size, Uint8, network_named
-from .terminal import system_errors, user_errors
+from .options import BatchSize, Json, NetworkName, Size, Uint8, network_named
+from .terminal import fail, system_errors, user_errors
+from .tune import DEVICES
 from .tuned_plan import Choices
 
 if TYPE_CHECKING:
@@ -73,7 +75,10 @@ def plan(
     batch: BatchSize = 1,
     arch: Annotated[
         str | None,
-        typer.Option(help="GPU architecture, such as sm_80; default: VGG_CUDA_ARCH or sm_90a."),
+        typer.Option(
+            help="GPU architecture, such as sm_80; default: VGG_CUDA_ARCH or sm_90a; "
+            "with --tuned on a GPU that of the GPU."
+        ),
     ] = None,
     dtype: Annotated[str, typer.Option(help="float16, bfloat16, tf32 or float32.")] = "float16",
     size: Size = None,
@@ -81,7 +86,7 @@ def plan(
     tuned: Annotated[
         bool, typer.Option("--tuned", help="Use what vgg-cuda tune found on --device.")
     ] = False,
-    device: Device = "auto",
+    device: Annotated[str, typer.Option(help=f"With --tuned: {DEVICES}.")] = "auto",
     as_json: Json = False,
 ) -> None:
     """Print a forward's GPU kernels and roofline; needs no GPU without --tuned."""
@@ -91,7 +96,13 @@ def plan(
         except ImportError:
             raise DeviceError(WITHOUT_EXTENSION) from None
         named = network_named(network, 1000)
-        choices = Choices(device, arch) if tuned else None
+        if not tuned and device != "auto":
+            fail(f"device: expected --tuned, because other plans need no device, got {device!r}")
+        given = [network, "--batch", str(batch), "--dtype", dtype, "--device", device]
+        given += [] if size is None else ["--size", str(size)]
+        given += [] if arch is None else ["--arch", arch]
+        command = shlex.join(["vgg-cuda", "tune", *given, *(["--uint8"] if pixels else [])])
+        choices = Choices(device, arch, command) if tuned else None
         images = "float32" if choices is None else choices.image_dtype(dtype)
         found = plan_network(
             named.config, batch=batch, size=size or named.size, dtype=dtype,

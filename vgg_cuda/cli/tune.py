@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -14,19 +15,25 @@ from ..arrays import numpy_dtype
 from ..backends import get_backend, why_missing
 from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
+from ..interruption import last_words
 from ..weights import Weights, he_weights, load_weights
-from .options import Arch, Device, Dtype, Json, Quiet, Size, Uint8, network_named
+from .options import Json, Quiet, Size, Uint8, network_named
 from .terminal import fail, notice, system_errors, user_errors
 
 if TYPE_CHECKING:
     from ..backends.kernels import KernelBackend
     from ..tuning.report import Row
 
+DEVICES = "auto, cuda, cuda:N or emulator"
+
 Network = Annotated[
     str | None,
     typer.Argument(help="vgg11, vgg13, vgg16, vgg19, digits, imagenet or a weights file."),
 ]
-Batches = Annotated[str, typer.Option("--batch", help="Images per forward, separated by commas.")]
+Batches = Annotated[
+    str | None,
+    typer.Option("--batch", help="Images per forward, separated by commas; default: 1."),
+]
 FitOption = Annotated[
     bool, typer.Option("--fit", help="Print constants of estimates that fit what was measured.")
 ]
@@ -34,11 +41,19 @@ FitOption = Annotated[
 
 def tune(
     network: Network = None,
-    batch: Batches = "1",
+    batch: Batches = None,
     size: Size = None,
-    dtype: Dtype = None,
-    device: Device = "auto",
-    arch: Arch = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float16 (default), bfloat16, tf32 or float32.")
+    ] = None,
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "auto",
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            help="GPU whose kernels are measured, such as sm_80; default: VGG_CUDA_ARCH, the "
+            "device's, or on the emulator sm_90a."
+        ),
+    ] = None,
     pixels: Uint8 = False,
     fit: FitOption = False,
     as_json: Json = False,
@@ -46,54 +61,72 @@ def tune(
 ) -> None:
     """Measure the kernels of every layer, and keep the fastest for later models."""
     with system_errors(), user_errors():
-        if (network is None) != fit:
-            fail("network: expected a network to tune, or --fit without a network")
+        if network is None and not fit:
+            fail("network: expected a network to tune, or --fit without a network, got none")
+        if fit:
+            given = {
+                "a network": network, "--batch": batch, "--size": size, "--dtype": dtype,
+                "--uint8": pixels or None,
+            }  # fmt: skip
+            if refused := [name for name, value in given.items() if value is not None]:
+                fail(
+                    f"fit: expected no network, batch, size or dtype, got {', '.join(refused)}; "
+                    'type "vgg-cuda tune --fit", which uses all that was measured on the device'
+                )
         backend = kernel_backend(device, arch)
         if network is None:
             _print_fit(backend, as_json)
         else:
             dtype = check_dtype(backend, dtype)
-            batches = _batches(batch)
+            batches = _batches(batch or "1")
             weights = _weights(network, size, max(batches), pixels)
-            _tune(backend, weights, batches, size, dtype, pixels, as_json)
+            _tune(backend, network, weights, batches, size, dtype, pixels, as_json)
 
 
 def _tune(
-    backend: Any, weights: Weights, batches: list[int], size: int | None, dtype: str, pixels: bool,
-    as_json: bool,
+    backend: Any, name: str, weights: Weights, batches: list[int], size: int | None, dtype: str,
+    pixels: bool, as_json: bool,
 ) -> None:  # fmt: skip
     from ..forward.graph import pack
     from ..tuning import Entries, header_of
     from .tune_table import RANKED, as_dict, table
 
-    entries = Entries(header_of(backend))
+    entries = Entries(header_of(backend), required=True)
     entries.require_writable()
     network = pack(weights, backend, dtype)
     backend.synchronize()
-    found = []
+    found: dict[int, list[Row]] = {}
     sides = weights.natural_size if size is None else (size, size)
-    for n in batches:
-        rows = _rows(backend, network, entries, n, sides, pixels)
-        if as_json:
-            found.append({"batch": n, "layers": as_dict(rows)})
-        else:
-            typer.echo(f"{weights.config.name}, batch {n}, {dtype}, on {_name(backend)}")
-            typer.echo(f"{table(rows, entries.unit)}\n")
+    with last_words(
+        lambda: f"interrupted: {entries.written} entries are kept in {entries.file.path}"
+    ):
+        for n in batches:
+            found[n] = _rows(backend, network, entries, n, sides, pixels)
+    used = [row.entry for rows in found.values() for row in rows if row.entry is not None]
+    known = sum(not entries.is_new(entry) for entry in used)
     ranked = entries.unit == "cycles"
     if as_json:
         about = {
-            "network": weights.config.name,
+            "network": name,
             "device": _name(backend),
             "dtype": dtype,
             "unit": entries.unit,
             "measured": not ranked,
             "file": str(entries.file.path),
-            "batches": found,
+            "from_file": known,
+            "batches": [
+                {"batch": n, "layers": as_dict(rows, entries)} for n, rows in found.items()
+            ],
         }
         typer.echo(json.dumps(about, indent=2))
         return
+    for n, rows in found.items():
+        typer.echo(f"{name}, batch {n}, {dtype}, on {_name(backend)}")
+        typer.echo(f"{table(rows, entries)}\n")
     if ranked:
         typer.echo(RANKED)
+    if known:
+        typer.echo(f"{known} of {len(used)} results came from the file, measured before")
     typer.echo(f"kept in {entries.file.path}")
 
 
@@ -131,8 +164,10 @@ def _print_fit(backend: Any, as_json: bool) -> None:
     entries = Entries(header_of(backend))
     found = fit(backend.families.arch, entries)  # families that are off have times, too
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "unit": entries.unit}, indent=2))
+        about = {"device": _name(backend), "file": str(entries.file.path), "unit": entries.unit}
+        typer.echo(json.dumps({**about, **asdict(found)}, indent=2))
         return
+    typer.echo(f"constants of {_name(backend)}, from {entries.file.path}\n")
     typer.echo(fit_table(found, entries.unit))
     if entries.unit == "cycles":
         typer.echo(RANKED)
@@ -149,12 +184,17 @@ def kernel_backend(device: str, arch: str | None) -> KernelBackend:
 
     Fails with a message for other devices.
     """
+    if device == "cpu":
+        fail(f"device: expected {DEVICES}, got cpu, which has no kernels to choose from")
+    if not re.fullmatch(r"auto|cuda(:\d+)?|emulator", device):
+        fail(f"device: expected {DEVICES}, got {device!r}")
     if device == "auto" and (reason := why_missing("cuda")) is not None:
         fail(f"device: expected a GPU to tune for, got none: {reason}")
-    backend: Any = get_backend("cuda" if device == "auto" else device, arch)
-    if backend.name == "cpu":
-        fail("device: expected cuda or emulator, got cpu, which has no kernels to choose from")
-    return cast("KernelBackend", backend)
+    if device == "emulator" and why_missing(device) is None:
+        from ..backends.families import kernels_arch
+
+        arch = kernels_arch(device, arch)
+    return cast("KernelBackend", get_backend("cuda" if device == "auto" else device, arch))
 
 
 def _weights(network: str, size: int | None, n: int, pixels: bool) -> Weights:

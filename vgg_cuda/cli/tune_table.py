@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..text import aligned
+from ..tuning.entries import Entries
 from ..tuning.fit import Fit
 from ..tuning.report import Row, clock_rate, totals
 
+LIMITED = "at the limit of the search"
 RANKED = "ranked by the emulator's counters, not measured"
 
 
-def table(rows: Sequence[Row], unit: str) -> str:
-    """Return the rows as aligned text, with totals and what was dropped."""
-    rate = clock_rate(rows)
+def table(rows: Sequence[Row], entries: Entries) -> str:
+    """Return the rows, which are of ``entries``, as aligned text, with totals and drops."""
+    unit, rate = entries.unit, clock_rate(entries)
     headings = ["layer", "variant", unit, "plan's choice", unit, "gain", "estimate"]
     cells = [_cells(row, rate) for row in rows]
     time, planned = totals(rows)
@@ -22,10 +24,13 @@ def table(rows: Sequence[Row], unit: str) -> str:
     total = ["total", "", f"{time:.1f}", "", f"{planned:.1f}", gain, ""]
     text = aligned([headings, *cells, total], left=(0, 1, 3))
     lines = [*text[:-1], text[1], text[-1], ""]
-    clock = "" if unit == "cycles" else f", at the clock that fits best, {rate / 1e3:.3g} GHz"
-    lines.append(f"estimate: relative error of the estimated time{clock}")
-    entries = [row.entry for row in rows if row.entry is not None]
-    kept, known = sum(len(e.times) for e in entries), sum(e.candidates for e in entries)
+    scale = f"{rate:.3g}" if unit == "cycles" else f"a clock of {rate / 1e3:.3g} GHz"
+    lines.append(
+        f"estimate: error of the estimated time, after division by {scale}, which fits all "
+        "results in the file best"
+    )
+    found = [row.entry for row in rows if row.entry is not None]
+    kept, known = sum(len(e.times) for e in found), sum(e.candidates for e in found)
     if kept:
         lines.append(f"{kept} of {known} kernels were compared; estimates rule out most others")
     for row in rows:
@@ -54,9 +59,9 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.1f}%"
 
 
-def as_dict(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the rows as JSON-ready values."""
-    rate = clock_rate(rows)
+def as_dict(rows: Sequence[Row], entries: Entries) -> list[dict[str, Any]]:
+    """Return the rows, which are of ``entries``, as JSON-ready values."""
+    rate = clock_rate(entries)
     return [
         {
             "layer": row.layer,
@@ -74,13 +79,21 @@ def as_dict(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+def _number(value: float) -> str:
+    """Return a constant with four significant digits, without an exponent."""
+    return f"{float(f'{value:.4g}'):.10g}"
+
+
 def fit_table(fit: Fit, unit: str) -> str:
     """Return the constants before and after a fit as aligned text."""
     cells = [
-        [name, f"{fit.before[name]:.6g}", f"{value:.4g}", f"{value / fit.before[name]:.2f}"]
+        [
+            *(name, _number(fit.before[name]), _number(value), f"{value / fit.before[name]:.2f}"),
+            LIMITED if name in fit.limited else "",
+        ]
         for name, value in fit.after.items()
     ]
-    text = aligned([["constant", "now", "fits best", "ratio"], *cells], left=(0,))
+    text = aligned([["constant", "now", "fits best", "ratio", ""], *cells], left=(0, 4))
     before, after = (f"{100 * error:.1f}%" for error in fit.errors)
     clock = "" if unit == "cycles" else f", at {fit.clock / 1e3:.3g} GHz"
     return "\n".join(

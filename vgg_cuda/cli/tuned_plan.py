@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 
 class Choices:
-    """Choices of tuning on ``device`` for the kernels of ``arch``, by default the device's own."""
+    """Choices of tuning on ``device`` for the kernels of ``arch``, by default as ``tune``.
 
-    def __init__(self, device: str, arch: str | None) -> None:
+    ``command`` is the command that measures what is missing.
+    """
+
+    def __init__(self, device: str, arch: str | None, command: str) -> None:
         from ..tuning import Entries, header_of
 
+        self._command = command
         self._on: Any = kernel_backend(device, arch)
         self.arch: _C.Arch = self._on.arch
         self._entries = Entries(header_of(self._on))
@@ -40,19 +44,22 @@ class Choices:
         from .tune_table import RANKED, table
 
         missing = sum(row.entry is None for row in self._rows)
-        lines = [table(self._rows.rows, self._entries.unit)]
+        if missing == len(self._rows.rows):
+            return f"nothing is tuned for this network, batch and device: run `{self._command}`"
+        lines = [table(self._rows.rows, self._entries)]
         if self._entries.unit == "cycles":
             lines.append(RANKED)
         if missing:
-            lines.append(f'{missing} layers are not tuned: run "vgg-cuda tune" with these options')
+            lines.append(f"{missing} layers are not tuned: run `{self._command}`")
         return "\n".join([*lines, f"from {self._entries.file.path}"])
 
     def as_dict(self) -> dict[str, Any]:
         """Return the choices as JSON-ready values."""
         from .tune_table import as_dict
 
+        path = self._entries.file.path
         return {
-            "file": str(self._entries.file.path),
+            "file": str(path) if path.exists() else None,
             "unit": self._entries.unit,
-            "layers": as_dict(self._rows.rows),
+            "layers": as_dict(self._rows.rows, self._entries),
         }

@@ -8,12 +8,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import _C
 from ..backends import get_backend
+from ..backends.families import kernels_arch
 from ..backends.switches import switches
 from ..backends.verdicts import device_header
 from ..files import temporary_folder
@@ -46,14 +48,12 @@ def selftest(
     Raises ``ValueError`` for unknown names, ``DeviceError`` for an unavailable device and
     ``Interrupted`` after a signal.
     """
-    if not isinstance(device, str) or device.partition(":")[0] not in ("cuda", "emulator"):
+    if not isinstance(device, str) or not re.fullmatch(r"cuda(:\d+)?|emulator", device):
         raise ValueError(f"device: expected {DEVICES}, got {device!r}")
     emulated = device == "emulator"
-    if emulated and arch is None and switches().arch is None:
-        arch = _newest_arch()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeviceWarning)  # of earlier verdicts
-        backend: Any = get_backend(device, arch)
+        backend: Any = get_backend(device, kernels_arch(device, arch))
     name = backend.arch.name
     gpu = None if emulated else _C.device_info()["devices"][int(device.partition(":")[2] or 0)]
     with temporary_folder("vgg-cuda-selftest-") as cache:
@@ -68,12 +68,6 @@ def selftest(
     header = None if gpu is None else device_header(gpu, name)
     where = "the emulator" if gpu is None else gpu["name"]
     return Report(device, where, name, run.parts, header, run.stopped)
-
-
-def _newest_arch() -> str | None:
-    """Return the architecture with kernel families; None if this build has none."""
-    known = (_C.arch(name) for name in _C.architectures() if name in _C.arch_names())
-    return next((arch.name for arch in known if arch.families), None)
 
 
 def _parts(only: Iterable[str]) -> frozenset[str]:

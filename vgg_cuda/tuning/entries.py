@@ -47,13 +47,15 @@ class Entries:
     """The entries of one device, by key, from its cache file and since.
 
     ``header`` is the result of :func:`header_of` or :func:`~vgg_cuda.backends.verdicts.
-    device_header`.
+    device_header`. If ``required``, an entry that cannot be written is an error, not a warning.
     """
 
-    def __init__(self, header: dict[str, str | int]) -> None:
+    def __init__(self, header: dict[str, str | int], *, required: bool = False) -> None:
         self.file = CacheFile("tuning", header, Entry)
         self.unit = "cycles" if header["gpu"] == EMULATOR else "us"
         self._known = self.file.read() or {}
+        self._required = required
+        self._written: dict[str, Entry] = {}
 
     def __iter__(self) -> Any:
         return iter(self._known.values())
@@ -64,12 +66,28 @@ class Entries:
         return entry if entry is not None and entry.variant in entry.times else None
 
     def add(self, key: str, entry: Entry) -> None:
-        """Keep an entry, also in the file; warn once if the file cannot be written."""
+        """Keep an entry, also in the file.
+
+        If the file cannot be written, warn once, or raise :class:`~vgg_cuda.cache.CacheError` if
+        the file is ``required``.
+        """
         self._known[key] = entry
         try:
             self.file.merge({key: entry})
+            self._written[key] = entry
         except CacheError as error:
+            if self._required:
+                raise CacheError(f"{error} ({self.written} entries were kept)") from None
             warn_once(f"tuning lasts only as long as this process: {error}")
+
+    @property
+    def written(self) -> int:
+        """Number of entries that were measured and written to the file since."""
+        return len(self._written)
+
+    def is_new(self, entry: Entry) -> bool:
+        """Return whether ``entry`` was measured and written since, not read from the file."""
+        return any(entry is each for each in self._written.values())
 
     def require_writable(self) -> None:
         """Raise :class:`~vgg_cuda.cache.CacheError` if the file cannot be written."""

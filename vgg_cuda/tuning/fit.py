@@ -31,7 +31,8 @@ class Fit:
     """Constants before and after a fit, without those on which no estimate depends.
 
     ``errors`` are root mean squares of log(estimate / time) before and after; ``clock`` is the
-    number of cycles per unit of time after, ``count`` the number of times.
+    number of cycles per unit of time after, ``count`` the number of times. ``limited`` names the
+    constants that end at the limit of the search.
     """
 
     before: dict[str, float]
@@ -39,6 +40,7 @@ class Fit:
     errors: tuple[float, float]
     clock: float
     count: int
+    limited: tuple[str, ...]
 
 
 def fit(arch: _C.Arch, entries: Iterable[Entry]) -> Fit:
@@ -80,7 +82,11 @@ def fit(arch: _C.Arch, entries: Iterable[Entry]) -> Fit:
     last = residuals(found)
     errors = float(residuals(start).std()), float(last.std())
     clock = float(np.exp(last.mean()))
-    return Fit(rates_at(start), rates_at(found), errors, clock, len(samples))
+    ends = np.isclose(found, low) | np.isclose(found, high)
+    limited = tuple(name for name, is_end in zip(names, ends, strict=True) if is_end)
+    before = {name: arch.rates[name] for name in names}
+    after = {name: float(f"{value:.6g}") for name, value in rates_at(found).items()}
+    return Fit(before, after, errors, clock, len(samples), limited)
 
 
 def _cycles(entry: Entry, variant: str, arch: _C.Arch) -> float:

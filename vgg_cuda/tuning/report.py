@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,8 +57,9 @@ class Rows:
         return iter(self.rows)
 
 
-def clock_rate(rows: Sequence[Row]) -> float:
+def clock_rate(entries: Iterable[Entry]) -> float:
     """Return the cycles per unit of time for which the estimates fit the measurements best."""
+    rows = [Row("", entry) for entry in entries if entry.variant in entry.times]
     ratios = [math.log(error + 1) for row in rows if (error := row.error(1.0)) is not None]
     return math.exp(sum(ratios) / len(ratios)) if ratios else 1.0
 

@@ -101,8 +101,8 @@ def _arch(given: dict[str, Any], example_inputs: Sequence[Any]) -> str | None:
     unknown = sorted({*options, *(set(given) - {"mode", "options"})})
     if unknown:
         raise ValueError(
-            "torch.compile: options: expected none but arch for backend vgg_cuda, got "
-            f"{', '.join(unknown)}"
+            "torch.compile: options: expected only arch for backend vgg_cuda, got "
+            f"{', '.join(map(repr, unknown))}"
         )
     tensors = [each for each in example_inputs if isinstance(each, torch.Tensor)]
     try:
