@@ -51,9 +51,10 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/vgg-cuda profile vgg16 --device cpu --output bench/results/$(TODAY)-cpu-profile.json
 	$(BIN)/python bench/render.py
 
-results: $(VENV)/.installed-bench
+results: $(VENV)/.installed-test
 	$(BIN)/python bench/render.py
 	$(BIN)/python docs/render_network.py
+	$(BIN)/python docs/render_models.py
 
 # Uses PYTHON if the command line or the environment sets it, else .venv if it exists, else python3.
 # Installs and downloads nothing.

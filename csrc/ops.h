@@ -141,6 +141,22 @@ struct Relu {
 Plan plan(const Relu& op, const ArchSpec& arch);
 void run(const Relu& op, const Plan& plan, const void* x, void* y, Executor& executor);
 
+// y = x scale + shift by channel, one rounding after the product and the sum. y may be x.
+struct Affine {
+  DType dtype;
+  int64_t pixels;  // N H W
+  int C;
+  bool aligned;
+};
+struct AffineArrays {
+  const void* x;       // [pixels, C]
+  const float* scale;  // [packed_bias(C)]
+  const float* shift;  // [packed_bias(C)]
+  void* y;             // [pixels, C]
+};
+Plan plan(const Affine& op, const ArchSpec& arch);
+void run(const Affine& op, const Plan& plan, const AffineArrays& arrays, Executor& executor);
+
 // y[n, j, i] = x[n, i, j] in another dtype: NCHW <-> NHWC (rows and columns are C and H W). If
 // rows == 1, only the dtype changes. x may be uint8; y has a floating dtype.
 struct Convert {

@@ -211,6 +211,9 @@ def plan_adaptive_maxpool(
 ) -> Plan: ...
 def plan_softmax(rows: int, n: int, *, dtype: str, aligned: bool, arch: Arch) -> Plan: ...
 def plan_relu(size: int, *, dtype: str, aligned: bool, arch: Arch) -> Plan: ...
+def plan_affine(
+    N: int, H: int, W: int, C: int, *, dtype: str, aligned: bool, arch: Arch
+) -> Plan: ...
 def plan_convert(
     N: int, rows: int, columns: int, *, x_dtype: str, dtype: str, arch: Arch
 ) -> Plan: ...
@@ -392,6 +395,12 @@ def softmax(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
 
 def relu(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
     """Compute max(x, 0) for arrays of any shape. ``out`` may be ``x``."""
+
+def affine(plan: Plan, x: Any, scale: Any, shift: Any, out: Any, executor: Executor) -> None:
+    """Compute x * scale + shift per channel: x [N,H,W,C] -> out [N,H,W,C]. ``out`` may be ``x``.
+
+    scale and shift are float32 [packed_bias(C)].
+    """
 
 def convert(plan: Plan, x: Any, out: Any, executor: Executor) -> None:
     """Transpose and convert x [N,rows,columns] (any shape of that size) to out [N,columns,rows]."""

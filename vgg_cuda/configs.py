@@ -51,6 +51,14 @@ class Pool:
 
 
 @dataclass(frozen=True)
+class Affine:
+    """A scale and shift per channel, x * weight + bias, such as a batch norm after a ReLU."""
+
+    name: str
+    channels: int
+
+
+@dataclass(frozen=True)
 class Dense:
     """A fully connected layer, followed by ``relu{i}`` if ``relu`` is set."""
 
@@ -85,6 +93,8 @@ class Config:
     - ``exact_size``: whether ``input_size`` is the only size, since the source's pools keep an odd
       last row and column.
     - ``without_relu``: layers that no ReLU follows; None stands for the last dense layer.
+    - ``affine_after``: convolutions (with their ReLUs) and pools that a scale and shift per channel
+      follows: ``affine1_2`` after ``conv1_2``, ``affine1`` after ``pool1``.
     """
 
     name: str
@@ -98,6 +108,7 @@ class Config:
     input_size: tuple[int, int] | None = None
     exact_size: bool = False
     without_relu: tuple[str, ...] | None = None
+    affine_after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not any(isinstance(width, int) for width in self.widths) or self.widths[0] == "M":
@@ -109,11 +120,16 @@ class Config:
                 f"{self.name}: input_size: expected (H, W) for a dense layer without a global "
                 "pool, got None"
             )
+        if len(self.features) != len(self.widths) + len(self.affine_after):
+            raise ValueError(
+                f"{self.name}: affine_after: expected different names of convolutions and pools, "
+                f"got {', '.join(self.affine_after)}"
+            )
 
     @cached_property
-    def features(self) -> tuple[Conv | Pool, ...]:
-        """The convolutions and pools, in order."""
-        layers: list[Conv | Pool] = []
+    def features(self) -> tuple[Conv | Pool | Affine, ...]:
+        """The convolutions, pools, and scales and shifts, in order."""
+        layers: list[Conv | Pool | Affine] = []
         channels, block, index = self.in_channels, 1, 1
         for width in self.widths:
             if isinstance(width, int):
@@ -121,8 +137,12 @@ class Config:
                 layers.append(Conv(name, channels, width, self._has_relu(name)))
                 channels, index = width, index + 1
             else:
-                layers.append(Pool(f"pool{block}"))
+                name = f"pool{block}"
+                layers.append(Pool(name))
                 block, index = block + 1, 1
+            if name in self.affine_after:
+                number = name.removeprefix("conv").removeprefix("pool")
+                layers.append(Affine(f"affine{number}", channels))
         return tuple(layers)
 
     @cached_property
@@ -208,6 +228,11 @@ class Config:
     def convs(self) -> tuple[Conv, ...]:
         """The convolutions, in order."""
         return tuple(layer for layer in self.features if isinstance(layer, Conv))
+
+    @property
+    def affines(self) -> tuple[Affine, ...]:
+        """The scales and shifts per channel, in order."""
+        return tuple(layer for layer in self.features if isinstance(layer, Affine))
 
     @property
     def out_channels(self) -> int:

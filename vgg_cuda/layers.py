@@ -7,6 +7,8 @@ Canonical taps, in order: ``conv1_1`` (before the activation), ``relu1_1``, …,
   ``fc1`` is ``relu6``, ``predictions`` is ``prob``.
 - torchvision names stand for the output of the module with that index in the same network:
   ``features.3`` of VGG-16 is ``relu1_2``; ``classifier.0`` is ``fc6``.
+- A scale and shift per channel behind a ReLU or pool, such as a batch norm that no layer can take
+  over, is ``affine1_2`` after ``relu1_2``, and ``affine1`` after ``pool1``.
 - If batch norms were folded into the convolutions, ``conv1_1`` no longer exists; ``bn1_1`` is the
   output of the batch norm.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 
 import difflib
 
-from .configs import Config, Conv
+from .configs import Affine, Config, Conv
 
 
 class FoldedError(ValueError):
@@ -61,6 +63,9 @@ def aliases(config: Config) -> dict[str, str]:
             if layer.relu:
                 table[f"features.{index + 1}"] = layer.relu_name
             index += 1 + layer.relu
+        elif isinstance(layer, Affine):
+            table[f"features.{index}"] = layer.name
+            index += 1
         else:
             table[f"block{layer.name.removeprefix('pool')}_pool"] = layer.name
             table[f"features.{index}"] = layer.name

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .configs import Conv
+from .configs import Affine, Conv
 from .weights import Weights
 
 Float64 = NDArray[np.float64]
@@ -77,6 +77,12 @@ def linear(
     return np.maximum(y, 0) if relu else y
 
 
+def affine(x: ArrayLike, scale: ArrayLike, shift: ArrayLike) -> Float64:
+    """Return x * scale + shift, for x [N,H,W,C], scale [C] and shift [C]."""
+    y = np.asarray(x, np.float64) * np.asarray(scale, np.float64) + np.asarray(shift, np.float64)
+    return np.asarray(y)
+
+
 def softmax(x: ArrayLike) -> Float64:
     """Return the softmax over the last axis of x [N,C]."""
     x = np.asarray(x, np.float64)
@@ -97,6 +103,9 @@ def forward(weights: Weights, x: ArrayLike) -> dict[str, Float64]:
             y = taps[layer.name] = conv3x3(y, w, bias)
             if layer.relu:
                 y = taps[layer.relu_name] = np.maximum(y, 0)
+        elif isinstance(layer, Affine):
+            scale, shift = tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
+            y = taps[layer.name] = affine(y, scale, shift)
         else:
             y = taps[layer.name] = maxpool2x2(y)
     if config.reduces != "none":

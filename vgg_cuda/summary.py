@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
-from .configs import Config, Conv
+from .configs import Affine, Config, Conv
 from .text import aligned
 
 
@@ -57,6 +57,9 @@ def rows(
             parameters, flops = (taps + 1) * channels, 2 * h * w * taps * channels
             after = "relu" if layer.relu else "-"
             row = (size_text, str(channels), "3x3", "1", "1", after, parameters, flops)
+        elif isinstance(layer, Affine):
+            numbers = 2 * channels
+            row = (f"{h}x{w}x{channels}", "-", "-", "-", "-", "-", numbers, h * w * numbers)
         else:
             h, w = h // 2, w // 2
             row = (f"{h}x{w}x{channels}", "-", "2x2", "2", "0", "-", 0, 0)

@@ -36,7 +36,7 @@ class PyExecutor {
 // A plan and its operation.
 struct PyPlan {
   std::variant<Conv3x3, FusedConv1Block, Linear, MaxPool2x2, AvgPool, AdaptiveMaxPool, Softmax,
-               Relu, Convert>
+               Relu, Affine, Convert>
       op;
   Plan plan;
 };

@@ -207,6 +207,28 @@ void relu(const PyPlan& plan, const py::object& x, const py::object& out, PyExec
   run_simple(op, plan, input.data, output, on);
 }
 
+void affine(const PyPlan& plan, const py::object& x, const py::object& scale,
+            const py::object& shift, const py::object& out, PyExecutor& on) {
+  const auto& op = op_of<Affine>(plan, "affine");
+  const Arrays arrays{"affine", on.in_gpu_memory()};
+  const int64_t size = op.pixels * op.C;
+  const Array input = sized(arrays, "x", x, op.dtype, size);
+  void* output = sized_output(arrays, out, op.dtype, size);
+  if (op.aligned) {
+    check_aligned(input, 16);
+    check_aligned(sized(arrays, "out", out, op.dtype, size), 16);
+  }
+  const auto channels = [&](const char* name, const py::object& object) {
+    return static_cast<const float*>(
+        arrays.packed(name, object, DType::float32, {packed_bias(op.C)}));
+  };
+  const AffineArrays pointers{input.data, channels("scale", scale), channels("shift", shift),
+                              output};
+  Executor& executor = on.executor();
+  py::gil_scoped_release release;
+  run(op, plan.plan, pointers, executor);
+}
+
 void convert(const PyPlan& plan, const py::object& x, const py::object& out, PyExecutor& on) {
   const auto& op = op_of<Convert>(plan, "convert");
   const Arrays arrays{"convert", on.in_gpu_memory()};
@@ -234,6 +256,8 @@ void bind_operations(py::module_& m) {
         "x [N,H,W,C] -> out [N,grid,grid,C].");
   m.def("softmax", &softmax, plan, x, out, executor, "x [rows,n] -> out [rows,n].");
   m.def("relu", &relu, plan, x, out, executor, "x -> out, both of any shape.");
+  m.def("affine", &affine, plan, x, "scale"_a, "shift"_a, out, executor,
+        "x [N,H,W,C] -> out [N,H,W,C].");
   m.def("convert", &convert, plan, x, out, executor, "x [N,rows,columns] -> out [N,columns,rows].");
 }
 

@@ -148,6 +148,16 @@ PyPlan plan_relu(int64_t elements, const std::string& dtype, bool aligned, const
   return make(Relu{float_dtype("relu", dtype), elements, aligned}, arch);
 }
 
+PyPlan plan_affine(int64_t N, int64_t H, int64_t W, int64_t C, const std::string& dtype,
+                   bool aligned, const ArchSpec& arch) {
+  const std::string op = "affine";
+  const int64_t pixels = int64_t{size(op, "N", N)} * size(op, "H", H);
+  if (size(op, "W", W) > std::numeric_limits<int64_t>::max() / pixels) {
+    throw std::invalid_argument("affine: expected N*H*W < 2^63");
+  }
+  return make(Affine{float_dtype(op, dtype), pixels * W, size(op, "C", C), aligned}, arch);
+}
+
 PyPlan plan_convert(int64_t N, int64_t rows, int64_t columns, const std::string& x_dtype,
                     const std::string& dtype, const ArchSpec& arch) {
   const std::string op = "convert";
@@ -194,6 +204,8 @@ void bind_plans(py::module_& m) {
         py::kw_only(), dtype, aligned, arch);
   m.def("plan_softmax", &plan_softmax, "rows"_a, "n"_a, py::kw_only(), dtype, aligned, arch);
   m.def("plan_relu", &plan_relu, "size"_a, py::kw_only(), dtype, aligned, arch);
+  m.def("plan_affine", &plan_affine, "N"_a, "H"_a, "W"_a, "C"_a, py::kw_only(), dtype, aligned,
+        arch);
   m.def("plan_convert", &plan_convert, "N"_a, "rows"_a, "columns"_a, py::kw_only(), "x_dtype"_a,
         dtype, arch);
   m.def(

@@ -166,6 +166,18 @@ struct ReluParams {
   int64_t size;
 };
 
+// y[m, c] = x[m, c] scale[c] + shift[c]
+struct AffineParams {
+  static constexpr int THREADS = 256;
+  static constexpr int PACKS = 4;  // per thread
+  const void* x;                   // [pixels, C]
+  const float* scale;              // [C, rounded up to 8]
+  const float* shift;              // [C, rounded up to 8]
+  void* y;                         // [pixels, C]; may be x
+  int packs;                       // of SIZE channels in y; below 2^31
+  FastDivmod pixel_packs;          // C / SIZE
+};
+
 // y[n, j, i] = x[n, i, j], in the dtype of y
 struct ConvertParams {
   static constexpr int THREADS = 256;

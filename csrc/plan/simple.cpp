@@ -1,4 +1,4 @@
-// Plans and launches of softmax, relu and convert: one kernel of kernels/smxx/ each.
+// Plans and launches of softmax, relu, affine and convert: one kernel of kernels/smxx/ each.
 
 #include <stdexcept>
 #include <string>
@@ -74,6 +74,50 @@ void run(const Relu& op, const Plan& plan, const void* x, void* y, Executor& exe
   p.size = op.size;
   const int64_t bytes = size_bytes(op.dtype) * op.size;
   executor(plan.launches[0], p, {{"x", x, bytes, false}, {"y", y, bytes, true}});
+}
+
+// ---- Scale and shift per channel ----
+
+namespace {
+
+struct Packs {
+  int size;  // channels in a pack
+  int64_t count;
+};
+Packs packs_of(const Affine& op) {
+  const int size = pack_size(op.dtype, op.C, op.aligned);
+  // a thread's index of a pack that is beyond the last one is below 2^31, too
+  constexpr int64_t PER_BLOCK = int64_t{AffineParams::THREADS} * AffineParams::PACKS;
+  return {size, checked_product("affine", {{"N*H*W", op.pixels}, {"C/pack", op.C / size}},
+                                MAX_INT - PER_BLOCK, "packs are counted in int32")};
+}
+
+}  // namespace
+
+Plan plan(const Affine& op, const ArchSpec& arch) {
+  const Packs packs = packs_of(op);
+  constexpr int64_t PER_BLOCK = int64_t{AffineParams::THREADS} * AffineParams::PACKS;
+  const int64_t bytes = size_bytes(op.dtype) * op.pixels * op.C;
+  return one_launch("affine", arch, kernel_name("affine", op.dtype, packs.size),
+                    ceil_div(packs.count, PER_BLOCK), AffineParams::THREADS, bytes, bytes);
+}
+
+void run(const Affine& op, const Plan& plan, const AffineArrays& arrays, Executor& executor) {
+  const Packs packs = packs_of(op);
+  AffineParams p{};
+  p.x = arrays.x;
+  p.scale = arrays.scale;
+  p.shift = arrays.shift;
+  p.y = arrays.y;
+  p.packs = static_cast<int>(packs.count);
+  p.pixel_packs = divmod(op.C / packs.size);
+  const int64_t bytes = size_bytes(op.dtype) * op.pixels * op.C;
+  const int64_t of_channels = int64_t{sizeof(float)} * packed_bias(op.C);
+  executor(plan.launches[0], p,
+           {{"x", arrays.x, bytes, false},
+            {"scale", arrays.scale, of_channels, false},
+            {"shift", arrays.shift, of_channels, false},
+            {"y", arrays.y, bytes, true}});
 }
 
 // ---- Conversion of layout and dtype ----

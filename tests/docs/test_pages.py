@@ -92,6 +92,14 @@ def test_picture_matches_plan() -> None:
     assert script("docs/render_network.py").render() == picture, "run `make results`"
 
 
+def test_accepted_models_are_those_of_the_zoo() -> None:
+    for module in ("support.keras_models", "support.onnx_graphs"):
+        pytest.importorskip(module)
+    assert script("docs/render_models.py").render() == PAGES["docs/accepted-models.md"], (
+        "run `make results`"
+    )
+
+
 def test_note_code_is_printed_unchanged() -> None:
     note = pytest.importorskip("support.keras_models").NOTE
     plain = [re.sub(r"#.*|\s", "", code) for code in (note, PAGES["docs/keras.md"])]

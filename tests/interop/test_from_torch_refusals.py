@@ -173,7 +173,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "leaky": (layers(CONV, nn.LeakyReLU()), "1: cannot run .*leaky_relu"),
     "group norm": (layers(CONV, nn.GroupNorm(2, 8)), "1: cannot run .*group_norm"),
-    "norm last": (layers(CONV, nn.ReLU(), nn.BatchNorm2d(8)), "2: .*got a batch norm after 1"),
+    "norm before a ReLU": (
+        layers(CONV, nn.ReLU(), nn.BatchNorm2d(8), nn.ReLU()),
+        "2: .*got a batch norm after 1 .* and before 3 ",
+    ),
     "norm without statistics": (
         layers(CONV, nn.BatchNorm2d(8, track_running_stats=False)),
         "1: expected batch norms that use running statistics",

@@ -112,6 +112,20 @@ def test_maxima_of_infinities(dtype: str, c: int) -> None:
     assert np.isnan(y).sum() == 1
 
 
+@pytest.mark.parametrize("c", [3, 16])
+def test_affine_of_nan_and_infinity(dtype: str, c: int) -> None:
+    x, scale, shift = draw((1, 4, 4, c), dtype), np.ones(c), np.full(c, 0.5)
+    x[0, 0, 0], x[0, 1, 1], x[0, 2, 2] = np.nan, np.inf, -np.inf
+    scale[0], scale[1] = 0, -2
+    with np.errstate(invalid="ignore"):
+        expected = x.astype(np.float32) * scale.astype(np.float32) + np.float32(0.5)
+    y = ops.affine(x, scale, shift, **ON).astype(np.float32)
+    for kind in (np.isnan, np.isposinf, np.isneginf):
+        np.testing.assert_array_equal(kind(y), kind(expected))
+    assert np.isnan(y[0, 1, 1, 0])
+    assert np.isneginf(y[0, 1, 1, 1])
+
+
 def test_nan_through_linear_split(precision: str) -> None:
     x, w = draw((2, 2048), precision), draw((8, 2048), precision, seed=1)
     x[0, 2047] = np.nan

@@ -135,6 +135,7 @@ def deterministic_cases() -> Iterator[Case]:
             yield SimpleCase(op, shape, dtype)
         yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7)
         yield SimpleCase("adaptive_maxpool", (1, 9, 9, 16), dtype, argument=7)
+        yield SimpleCase("affine", (1, 9, 9, 16), dtype)
         yield SimpleCase("convert", (1, 9, 9, 40), dtype, "uint8", "NHWC")
 
 

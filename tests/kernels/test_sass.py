@@ -38,7 +38,7 @@ REGISTERS: Limits = {
     "first_f32": (r"conv3x3_first_f32(_pool)?", 168),
     "reduce": (r"reduce_.*", 64),
     "softmax_of_a_warp": (r"softmax_.*_t32", 96),
-    "simple": (r"(maxpool2x2|avgpool|adaptive_maxpool|softmax|relu|convert|cast)_.*", 64),
+    "simple": (r"(maxpool2x2|avgpool|adaptive_maxpool|softmax|relu|affine|convert|cast)_.*", 64),
 }
 REGISTERS_PER_SM = 65536
 

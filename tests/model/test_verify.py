@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,14 @@ def test_digits_pass(device: str, dtype: str, h: int, w: int, uint8: bool) -> No
 
 @pytest.mark.parametrize(("device", "dtype"), DEVICES_AND_DTYPES)
 def test_random_weights_pass(device: str, dtype: str) -> None:
-    weights = he_weights(SMALL, 3)
-    found = verify(
-        VGG(weights, device=device, dtype=dtype), weights, network_input(weights, 47, 35)
-    )
+    weights = he_weights(replace(SMALL, affine_after=("conv1_1", "conv1_2", "pool2")), 3)
+    model, x = VGG(weights, device=device, dtype=dtype), network_input(weights, 47, 35)
+    found = verify(model, weights, x)
     assert found.ok, found.table()
+    shift = weights.tensors["affine1_2.bias"]
+    found = verify(model, changed(weights, affine1_2_bias=shift * np.float32(1.01)), x)
+    assert found.first_bad
+    assert (found.first_bad.name, found.first_bad.verdict) == ("affine1_2", "wrong")
 
 
 @pytest.mark.slow

@@ -69,6 +69,8 @@ BAD_SHAPES = [
     (lambda **k: ops.avgpool(X, 0, **k), "grid: expected an integer >= 1, got 0"),
     (lambda **k: ops.adaptive_maxpool(X, -1, **k), "grid: expected an integer >= 1, got -1"),
     (lambda **k: ops.adaptive_maxpool(X[:, :, :0], **k), "H, W >= 1"),
+    (lambda **k: ops.affine(X, draw(7), draw(8), **k), r"affine: scale: expected \[8\], got \(7,"),
+    (lambda **k: ops.affine(X, draw(8), draw(1, 8), **k), r"affine: shift: expected \[8\], got"),
     (lambda **k: ops.linear(draw(1, 4), draw(3, 5), **k), r"w: expected \[K, 4\]"),
     (lambda **k: ops.linear(draw(1, 4), draw(3, 4), draw(2), **k), r"bias: expected \[3\]"),
     (lambda **k: ops.softmax(draw(1, 0), **k), "C >= 1"),

@@ -248,6 +248,11 @@ def test_other_operations_reject_bad_arrays() -> None:
     plan = _C.plan_relu(210, **known)
     with pytest.raises(ValueError, match="relu: out: expected 210 elements, got"):
         _C.relu(plan, x, FakeArray(2, 7, 14), on)
+    plan, part = _C.plan_affine(2, 7, 5, 3, **known), FakeArray(8)
+    with pytest.raises(ValueError, match="affine: out: expected 210 elements, got"):
+        _C.affine(plan, x, part, part, FakeArray(2, 7, 14), on)
+    with pytest.raises(ValueError, match=r"affine: shift: expected \[8\] \(packed\), got \(3,\)"):
+        _C.affine(plan, x, part, FakeArray(3), x, on)
     plan = _C.plan_convert(2, 3, 35, x_dtype="uint8", dtype="float32", arch=SM80)
     with pytest.raises(TypeError, match="convert: x: expected uint8, got float32"):
         _C.convert(plan, x, x, on)

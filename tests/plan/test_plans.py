@@ -140,6 +140,7 @@ def test_plans_of_other_operations_fit(name: str, dtype: str) -> None:
             plan = _C.plan_adaptive_maxpool(n, 7, 7, 512, 1, aligned=aligned, **known)
             check_launches(plan, arch)
             check_launches(_C.plan_softmax(n, 1000, aligned=aligned, **known), arch)
+            check_launches(_C.plan_affine(n, 224, 224, 64, aligned=aligned, **known), arch)
             check_launches(_C.plan_relu(n * 224 * 224 * 64, aligned=aligned, **known), arch)
         check_launches(_C.plan_convert(n, 3, 224 * 224, x_dtype="uint8", **known), arch)
 
@@ -226,6 +227,7 @@ def test_tf32_is_refused_outside_matrix_products() -> None:
         lambda: _C.plan_avgpool(1, 4, 4, 8, 7, aligned=True, **known),
         lambda: _C.plan_adaptive_maxpool(1, 4, 4, 8, 7, aligned=True, **known),
         lambda: _C.plan_softmax(1, 8, aligned=True, **known),
+        lambda: _C.plan_affine(1, 4, 4, 8, aligned=True, **known),
         lambda: _C.plan_relu(8, aligned=True, **known),
         lambda: _C.plan_convert(1, 3, 8, x_dtype="float32", **known),
     ):

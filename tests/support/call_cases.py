@@ -27,6 +27,7 @@ OPS: dict[str, tuple[Op, Any]] = {
     "avgpool": (lambda x, **k: ops.avgpool(x, 3, **k), X),
     "adaptive_maxpool": (lambda x, **k: ops.adaptive_maxpool(x, 3, **k), X),
     "relu": (ops.relu, X),
+    "affine": (lambda x, **k: ops.affine(x, W[0, 0, 0], W[0, 0, 1], **k), X),
     "softmax": (ops.softmax, draw(3, 7)),
     "convert": (lambda x, **k: ops.convert(x, source="NHWC", target="NCHW", **k), X),
 }

@@ -25,7 +25,7 @@ from vgg_cuda.backends.verdicts import Verdict
 
 OPS = (
     "conv3x3", "fused_conv1_block", "linear", "maxpool2x2", "avgpool", "adaptive_maxpool", "relu",
-    "softmax", "convert",
+    "affine", "softmax", "convert",
 )  # fmt: skip
 TESTED = dict.fromkeys(("portable", *_C.families()), Verdict("ok"))
 

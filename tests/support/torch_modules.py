@@ -78,6 +78,19 @@ SEQUENTIALS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (3, 3, 8, 8),
     ),
+    "batch norms before convolutions": (
+        lambda: sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.BatchNorm2d(8),
+            block(8, 8),
+            nn.BatchNorm2d(8),
+            nn.Conv2d(8, 4, 3, padding=1),
+            nn.ReLU(),
+            nn.BatchNorm2d(4),
+        ),
+        (2, 3, 9, 8),
+    ),
     "flatten, not square": (
         lambda: sequential(
             block(3, 8), nn.Flatten(), nn.Linear(8 * 24, 9), nn.ReLU(), nn.Linear(9, 4)

@@ -80,6 +80,7 @@ def run(layers: list[Layer], x: np.ndarray) -> np.ndarray:
     return np.asarray(y)
 
 
+SIGNED = np.array([1, -1, 0.5, -2, 0, 1, -1, 1.5])
 BASE: list[Layer] = [conv("a", 3, 8), Relu("ra"), MaxPool2x2("pa")]
 DEEP: list[Layer] = [*BASE, conv("b", 8, 16), Relu("rb"), MaxPool2x2("pb")]
 NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]] = {
@@ -118,7 +119,25 @@ NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]]
                            None, (21, 17)),
     "dense-without-relu": (
         [*DEEP, GlobalPool("g", "avg"), linear("d", 16, 8), linear("e", 8, 4)], None, (21, 17)),
+    "norm-before-convs": (
+        [conv("a", 3, 8), Relu("ra"), norm("na", 8), conv("b", 8, 8), Relu("rb"), norm("nb", 8),
+         MaxPool2x2("pb"), conv("c", 8, 6), Relu("rc"), norm("nc", 6), GlobalPool("g", "avg"),
+         linear("d", 6, 4)], None, (9, 8)),
+    "negative-norm-before-pools": (
+        [conv("a", 3, 8), Relu("ra"), norm("na", 8, gamma=SIGNED), MaxPool2x2("pa"),
+         norm("nb", 8), norm("nc", 8, gamma=SIGNED), conv("b", 8, 8), Relu("rb"),
+         norm("nd", 8, gamma=SIGNED), GlobalPool("g", "max"), norm("ne", 8)], None, (9, 8)),
+    "norm-last": ([*BASE, norm("n", 8), Flatten("f", "HWC")], None, (9, 8)),
+    "norms-around-flatten": (
+        [*BASE, norm("n", 8), Flatten("f", "CHW"), norm("m", 96), linear("d", 96, 4)],
+        (8, 6), (8, 6)),
 }  # fmt: skip
+MAPS = {  # convolutions and pools that a scale and shift follows
+    "norm-before-convs": ("conv1_1", "pool1"),  # the last one is part of the dense layer
+    "negative-norm-before-pools": ("conv1_1", "pool1", "conv2_1"),
+    "norm-last": ("pool1",),
+    "norms-around-flatten": ("pool1",),
+}
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("emulator", marks=pytest.mark.emulator)])
@@ -132,6 +151,7 @@ def test_networks_compute_their_layers(name: str, device: str, tmp_path: Path) -
     y = model(x)
     assert y.shape == expected.shape
     assert relative_l2(y, expected) < LOGITS
+    assert weights.config.affine_after == MAPS.get(name, ())
     taps = model.features(x, weights.config.last)[weights.config.last]
     if not weights.activation:
         assert np.array_equal(taps.reshape(y.shape), y)
@@ -143,6 +163,9 @@ def test_networks_compute_their_layers(name: str, device: str, tmp_path: Path) -
     assert again.config == weights.config
     assert again.activation == weights.activation
     assert np.array_equal(VGG(again, device=device, dtype="float32")(x), y)
+    if device == "emulator" and name in MAPS:  # every step within its bounds
+        found = verify(VGG(weights, device=device, dtype="float16"), weights, x)
+        assert found.ok, found.table()
 
 
 def test_taps_of_an_unusual_network() -> None:
@@ -235,9 +258,19 @@ REFUSED = {
     "flatten-first": (refuse([Flatten("f", "HWC"), *DEEP]), "f: expected a 3x3 convolution first"),
     "dense-without-flatten": (
         refuse([*DEEP, linear("d", 16, 4)]), "d: expected Flatten or a global pool before"),
-    "norm-after-relu": (
-        refuse([conv("a", 3, 8), Relu("r"), norm("n", 8)]),
+    "norm-after-last-relu": (
+        refuse([*DEEP, *HEAD, Relu("r"), norm("n", 4)]),
         r"n: expected a convolution or .* right before.*, got a batch norm after r \(a ReLU\)"),
+    "norm-before-softmax": (
+        refuse([*DEEP, *HEAD, Relu("r"), norm("n", 4), Softmax("s")]), r"n: expected .* before s"),
+    "norm-before-relu": (
+        refuse([*BASE, norm("n", 8), Relu("late")]), r"n: expected .* and before late \(a ReLU\)"),
+    "norm-pool-relu": (
+        refuse([*BASE[:2], norm("n", 8, gamma=SIGNED), MaxPool2x2("p"), Relu("late")]),
+        "late: expected a convolution between a scale and shift and a ReLU, got a ReLU after p"),
+    "negative-norm-after-maximum": (
+        refuse([*BASE, GlobalPool("g", "max"), norm("n", 8, gamma=SIGNED)]),
+        r"n: expected .* got a batch norm after g \(a global max pool\) and at the end"),
     "conv-after-global-pool": (refuse([*DEEP, *HEAD[:1], conv("c", 16, 4)]), "c: expected dense"),
     "conv-after-dense": (refuse([*DEEP, *HEAD, conv("c", 4, 4)]), "c: expected dense layers"),
     "two-global-pools": (refuse([*DEEP, HEAD[0], GlobalPool("h", "max")]), "h: expected dense"),

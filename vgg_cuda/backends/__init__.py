@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..arrays import is_cupy, kind
-from .base import Array, Backend, PackedConv3x3, PackedLinear
+from .base import Array, Backend, PackedAffine, PackedConv3x3, PackedLinear
 from .errors import DeviceError, DeviceLostError, KernelError
 from .stats import Stats, recording
 from .switches import SwitchError, switches
@@ -21,6 +21,7 @@ __all__ = [
     "DeviceError",
     "DeviceLostError",
     "KernelError",
+    "PackedAffine",
     "PackedConv3x3",
     "PackedLinear",
     "Stats",

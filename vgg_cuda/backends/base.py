@@ -47,6 +47,13 @@ class PackedLinear(Packed, Protocol):
     def out_features(self) -> int: ...
 
 
+class PackedAffine(Packed, Protocol):
+    """Scale and shift per channel on a device."""
+
+    @property
+    def channels(self) -> int: ...
+
+
 class Backend(Protocol):
     """The operations of a VGG on one device.
 
@@ -118,6 +125,13 @@ class Backend(Protocol):
         """Pack w [K,C] and bias [K] for ``linear``; arrays as in ``pack_conv3x3``."""
         ...
 
+    def pack_affine(self, scale: Array, shift: Array, dtype: str) -> PackedAffine:
+        """Pack scale and shift [C] for ``affine``; arrays as in ``pack_conv3x3``.
+
+        Both stay float32 for every ``dtype``.
+        """
+        ...
+
     def conv3x3(
         self, x: Array, packed: Any, *, relu: bool, pool: bool, preset: Preset | None = None,
         out: Array | None = None,
@@ -159,6 +173,13 @@ class Backend(Protocol):
 
     def relu(self, x: Array, *, out: Array | None = None) -> Array:
         """Return max(x, 0) for any shape; NaN propagates; ``out`` may be x."""
+        ...
+
+    def affine(self, x: Array, packed: Any, *, out: Array | None = None) -> Array:
+        """Return x * scale + shift for x [N,H,W,C]; ``packed`` is a result of ``pack_affine``.
+
+        The computation is in float32; NaN and infinities are as in NumPy; ``out`` may be x.
+        """
         ...
 
     def softmax(self, x: Array, *, out: Array | None = None) -> Array:

@@ -51,6 +51,17 @@ class CpuLinear:
     device: str = "cpu"
 
 
+@dataclass(frozen=True)
+class CpuAffine:
+    """Scale [C] and shift [C]."""
+
+    channels: int
+    scale: Float32
+    shift: Float32
+    dtype: str = "float32"
+    device: str = "cpu"
+
+
 class CpuBackend:
     """Implementation of :class:`~vgg_cuda.backends.base.Backend` with NumPy."""
 
@@ -94,6 +105,9 @@ class CpuBackend:
 
     def pack_linear(self, w: Float32, bias: Float32, dtype: str) -> CpuLinear:
         return CpuLinear(w.shape[1], w.shape[0], w, bias)
+
+    def pack_affine(self, scale: Float32, shift: Float32, dtype: str) -> CpuAffine:
+        return CpuAffine(len(scale), scale, shift)
 
     def conv3x3(
         self, x: NDArray[Any], packed: CpuConv3x3, *, relu: bool, pool: bool,
@@ -151,6 +165,13 @@ class CpuBackend:
     def relu(self, x: Float32, *, out: Float32 | None = None) -> Float32:
         record("cpu_relu")
         return np.maximum(x, 0, out=_result(out, *x.shape))
+
+    def affine(self, x: Float32, packed: CpuAffine, *, out: Float32 | None = None) -> Float32:
+        record("cpu_affine")
+        with np.errstate(invalid="ignore", over="ignore"):  # zero times infinity, as on a GPU
+            y: Float32 = np.multiply(x, packed.scale, out=_result(out, *x.shape))
+            y += packed.shift
+        return y
 
     def softmax(self, x: Float32, *, out: Float32 | None = None) -> Float32:
         record("cpu_softmax")

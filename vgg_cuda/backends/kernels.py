@@ -48,6 +48,17 @@ class PackedLinear:
     device: str
 
 
+@dataclass(frozen=True)
+class PackedAffine:
+    """float32 scale and shift [C], padded with zeros."""
+
+    scale: Array
+    shift: Array
+    channels: int
+    dtype: str
+    device: str
+
+
 class KernelBackend(KernelDevice):
     """The operations of a VGG, planned for ``arch``; ``base.Backend`` documents the methods.
 
@@ -105,6 +116,10 @@ class KernelBackend(KernelDevice):
         K, C = w.shape
         return PackedLinear(self._pack(w, dtype), self._pack_bias(bias), C, K, dtype, self.device)
 
+    def pack_affine(self, scale: Array, shift: Array, dtype: str) -> PackedAffine:
+        packed = self._pack_bias(scale), self._pack_bias(shift)
+        return PackedAffine(*packed, scale.shape[0], dtype, self.device)
+
     def _pack(self, w: Array, dtype: str) -> Array:
         K, gemm_k = w.shape
         return self._padded(w, (K, _C.packed_columns(gemm_k, dtype)), dtype)
@@ -154,6 +169,9 @@ class KernelBackend(KernelDevice):
 
     def relu(self, x: Array, *, out: Array | None = None) -> Array:
         return self._run("relu", x, out=out)
+
+    def affine(self, x: Array, packed: Any, *, out: Array | None = None) -> Array:
+        return self._run("affine", x, packed, out=out)
 
     def softmax(self, x: Array, *, out: Array | None = None) -> Array:
         return self._run("softmax", x, out=out)

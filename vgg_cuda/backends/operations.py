@@ -134,6 +134,13 @@ class Planner:
         y = x._replace(aligned=aligned)
         return self._simple("relu", _C.relu, (math.prod(x.shape),), x, y)
 
+    def affine(self, x: Spec, packed: Any, *, aligned: bool = True) -> Operation:
+        def launch(plan: _C.Plan, x: Array, y: Array, workspace: Array, on: _C.Executor) -> None:
+            _C.affine(plan, x, packed.scale, packed.shift, y, on)
+
+        y = x._replace(aligned=aligned)
+        return self._operation("affine", x.shape, {"dtype": x.dtype}, launch, x, y)
+
     def softmax(self, x: Spec, *, aligned: bool = True) -> Operation:
         return self._simple("softmax", _C.softmax, x.shape, x, x._replace(aligned=aligned))
 

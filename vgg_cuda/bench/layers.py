@@ -71,7 +71,15 @@ class Layer:
 
 
 def network_layers(config: Config) -> list[Layer]:
-    """Return the layers of a network in order."""
+    """Return the layers of a network in order.
+
+    Raises ``ValueError`` for a network with scales and shifts, which the other programs lack.
+    """
+    if config.affines:
+        raise ValueError(
+            f"{config.name}: expected a network whose batch norms are folded into other layers, "
+            f"got {config.affines[0].name}, a scale and shift: the benchmark has no such layer"
+        )
     found: list[Layer] = []
     fused = False
     for layer, following in zip_longest(config.features, config.features[1:]):

@@ -73,6 +73,9 @@ class _Timed(Eager):
     def conv3x3(self, x: Any, layer: str, *, relu: bool, pool: bool) -> Any:
         return self._time(layer, super().conv3x3, x, layer, relu=relu, pool=pool)
 
+    def affine(self, x: Any, layer: str) -> Any:
+        return self._time(layer, super().affine, x, layer)
+
     def linear(self, x: Any, layer: str, *, relu: bool) -> Any:
         return self._time(layer, super().linear, x, layer, relu=relu)
 

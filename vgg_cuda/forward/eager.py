@@ -29,6 +29,9 @@ class Eager:
     def fused_conv1_block(self, x: Array, first: str, second: str) -> None:
         return None  # the CPU has no fused kernel
 
+    def affine(self, x: Array, layer: str) -> Array:
+        return self._on.affine(x, self._network.affines[layer])
+
     def flatten(self, x: Array) -> Array:
         n, h, w, c = x.shape
         return x.reshape(n, h * w * c)

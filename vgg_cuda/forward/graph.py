@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Protocol
 
-from ..backends import Backend, PackedConv3x3, PackedLinear
-from ..configs import IN_CHANNELS, Config, Conv, Dense, Pool
+from ..backends import Backend, PackedAffine, PackedConv3x3, PackedLinear
+from ..configs import IN_CHANNELS, Affine, Config, Conv, Dense, Pool
 from ..images.normalization import Normalization
 from ..images.presets import Preset
-from ..ops.packing import pack_conv3x3, pack_linear
+from ..ops.packing import pack_affine, pack_conv3x3, pack_linear
 from ..weights import Weights
 
 
@@ -29,19 +29,21 @@ class Network:
     dense: dict[str, PackedLinear]
     preset: Preset
     normalization: Normalization | None = None
+    affines: dict[str, PackedAffine] = field(default_factory=dict)
 
 
 def pack(weights: Weights, backend: Backend, dtype: str) -> Network:
     """Check the weights and pack them for ``backend``, for a computation in ``dtype``."""
     config, tensors = weights.config, weights.tensors
 
-    def parameters(layer: Conv | Dense) -> tuple[Any, Any]:
+    def parameters(layer: Conv | Dense | Affine) -> tuple[Any, Any]:
         return tensors[f"{layer.name}.weight"], tensors[f"{layer.name}.bias"]
 
     convs = {c.name: pack_conv3x3(backend, *parameters(c), dtype=dtype) for c in config.convs}
     dense = {d.name: pack_linear(backend, *parameters(d), dtype=dtype) for d in config.dense}
+    affines = {a.name: pack_affine(backend, *parameters(a), dtype=dtype) for a in config.affines}
     preset, normalization = weights.pixel_preset, weights.normalization
-    return Network(config, backend, dtype, convs, dense, preset, normalization)
+    return Network(config, backend, dtype, convs, dense, preset, normalization, affines)
 
 
 class Tensor(Protocol):
@@ -65,6 +67,8 @@ class Operations(Protocol):
     def avgpool(self, x: Any, grid: int) -> Any: ...
 
     def adaptive_maxpool(self, x: Any, grid: int) -> Any: ...
+
+    def affine(self, x: Any, layer: str) -> Any: ...
 
     def flatten(self, x: Any) -> Any:
         """Reshape x [N,H,W,C] to [N,H*W*C]."""
@@ -101,6 +105,9 @@ def forward(
             if layer.relu and not pooled:
                 x = run.relu(x) if raw else x
                 yield layer.relu_name, x
+        elif isinstance(layer, Affine):
+            x = run.affine(x, layer.name)
+            yield layer.name, x
         else:
             if not pooled:
                 x = run.maxpool2x2(x)

@@ -69,6 +69,10 @@ class Recorder:
     def adaptive_maxpool(self, x: Value, grid: int) -> Value:
         return self._record(x, self._plan.adaptive_maxpool(x.spec, grid))
 
+    def affine(self, x: Value, layer: str) -> Value:
+        packed = self._network.affines[layer]
+        return self._record(x, self._plan.affine(x.spec, packed), layer)
+
     def flatten(self, x: Value) -> Value:
         n, h, w, c = x.shape
         return Value(x.source, x.spec._replace(shape=(n, h * w * c)))
@@ -187,4 +191,6 @@ def memory(network: Network, x: Spec, forward: Forward) -> Memory:
     """Return the memory that ``forward`` needs, for x in host memory."""
     layers: list[Any] = [*network.convs.values(), *network.dense.values()]
     weights = sum(int(layer.w.nbytes) + int(layer.bias.nbytes) for layer in layers)
+    affines: list[Any] = list(network.affines.values())
+    weights += sum(int(layer.scale.nbytes) + int(layer.shift.nbytes) for layer in affines)
     return Memory(weights, x.nbytes, forward.arena_bytes, forward.result_bytes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -92,7 +93,10 @@ def _config(model: Any, source: str) -> Any:
     """Return the model's config as in a file, with lists instead of tuples."""
     stated = {"class_name": type(model).__name__}
     try:
-        return json.loads(json.dumps(stated | {"config": model.get_config()}, default=_plain))
+        with warnings.catch_warnings():  # Keras on PyTorch converts constants with NumPy 2
+            warnings.simplefilter("ignore", DeprecationWarning)
+            config = model.get_config()
+        return json.loads(json.dumps(stated | {"config": config}, default=_plain))
     except Exception as error:  # a layer's get_config may raise anything
         detail = one_line(f"{type(error).__name__}: {error}", 160)
         raise UnsupportedError(

@@ -5,7 +5,7 @@ x is a NumPy, CuPy, PyTorch or JAX array, or another that supports DLPack or
 All operations take these keywords:
 
 - ``out``: array for the result, which is then returned: of the same kind as x, C-contiguous, not
-  overlapping the inputs (``relu`` and ``softmax`` accept x itself).
+  overlapping the inputs (``relu``, ``affine`` and ``softmax`` accept x itself).
 - ``stream``: CUDA stream of the work, by default the current stream of CuPy or PyTorch.
 - ``device``: device of the computation, by default that of x. No data moves between host and GPU;
   ``device="emulator"`` runs the GPU kernels on the CPU, for arrays in host memory.
@@ -29,10 +29,19 @@ from ..backends import Array, PackedLinear
 from ..backends.options import options as emulator_options
 from ..images.presets import Preset
 from .arguments import Call, Device, compute_precision, conv_filters, pixels_preset
-from .packing import check_linear, check_packed, is_packed, memory_of, pack_conv3x3, pack_linear
+from .packing import (
+    check_affine,
+    check_linear,
+    check_packed,
+    is_packed,
+    memory_of,
+    pack_conv3x3,
+    pack_linear,
+)
 
 __all__ = [
     "adaptive_maxpool",
+    "affine",
     "avgpool",
     "conv3x3",
     "convert",
@@ -189,6 +198,26 @@ def relu(
     """Return max(x, 0) for x of any shape; NaN propagates."""
     with Call("relu", x, out, stream, device, arch, return_stats, rank=None) as call:
         return call.run(call.x.shape, call.backend.relu, in_place=True)
+
+
+def affine(
+    x: Any, scale: Any, shift: Any, *, out: Any = None, stream: Any = None, device: Device = None,
+    arch: str | None = None, return_stats: bool = False,
+) -> Any:  # fmt: skip
+    """Return x * scale + shift per channel, such as a batch norm in inference.
+
+    x is [N,H,W,C] with H, W, C >= 1; scale [C] and shift [C] are floating point, in host memory or
+    on the device of x. The computation is in float32, and NaN and infinities are as in NumPy.
+    """
+    with Call("affine", x, out, stream, device, arch, return_stats, rank=4) as call:
+        call.check_size(1)
+        backend = call.backend
+        scale, shift, sources = check_affine(scale, shift, call.x.shape[3], backend.device)
+
+        def compute(x: Array, *, out: Array | None) -> Array:
+            return backend.affine(x, backend.pack_affine(scale, shift, x.dtype.name), out=out)
+
+        return call.run(call.x.shape, compute, must_not_alias=sources, in_place=True)
 
 
 def softmax(

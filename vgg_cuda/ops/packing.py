@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import as_float32, describe, dtype_name, is_cupy, require_float, unwrap
-from ..backends import Array, Backend, PackedConv3x3, PackedLinear, is_backend, of_array
+from ..backends import (
+    Array,
+    Backend,
+    PackedAffine,
+    PackedConv3x3,
+    PackedLinear,
+    is_backend,
+    of_array,
+)
 
 
 def pack_conv3x3(
@@ -31,6 +39,12 @@ def pack_linear(
     _check_backend(backend, "pack_linear")
     raw = check_linear(w, bias, in_features, backend.device)
     return backend.pack_linear(raw.w, raw.bias, _precision(backend, dtype, "linear"))
+
+
+def pack_affine(backend: Backend, scale: Any, shift: Any, *, dtype: str) -> PackedAffine:
+    """Pack scale [C] and shift [C] for a network's forwards in ``dtype``."""
+    scale, shift, _ = check_affine(scale, shift, len(scale), backend.device)
+    return backend.pack_affine(scale, shift, dtype)
 
 
 class Parameters(NamedTuple):
@@ -65,6 +79,19 @@ def check_linear(w: Any, bias: Any, in_features: int | None, device: str) -> Par
         raise ValueError(f"linear: w: expected [K, {expected_c or 'C'}], got {w.shape}")
     bias, bias_source = _bias(bias, w.shape[0], "linear", device)
     return Parameters(w, bias, {"w": source, "bias": bias_source})
+
+
+def check_affine(
+    scale: Any, shift: Any, channels: int, device: str
+) -> tuple[Array, Array, dict[str, Array]]:
+    """Check scale [C] and shift [C]; return them, and the caller's arrays by name."""
+    found, sources = [], {}
+    for name, given in (("scale", scale), ("shift", shift)):
+        array, sources[name] = _parameter(given, f"affine: {name}", device)
+        if array.shape != (channels,):
+            raise ValueError(f"affine: {name}: expected [{channels}], got {array.shape}")
+        found.append(array)
+    return found[0], found[1], sources
 
 
 def is_packed(w: Any, op: str, what: str = "") -> bool:

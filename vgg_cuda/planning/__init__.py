@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import _C
 from ..arrays import numpy_dtype
-from ..backends.kernels import PackedConv3x3, PackedLinear
+from ..backends.kernels import PackedAffine, PackedConv3x3, PackedLinear
 from ..backends.operations import Planner, Spec
 from ..configs import IN_CHANNELS, Config, Conv, Pool
 from ..forward.graph import Network
@@ -181,8 +181,12 @@ def _network_of_shapes(config: Config, arch: _C.Arch, dtype: str) -> Network:
         d.name: PackedLinear(None, None, d.in_features, d.out_features, dtype, arch.name)
         for d in config.dense
     }
+    affines: dict[str, Any] = {
+        a.name: PackedAffine(None, None, a.channels, dtype, arch.name) for a in config.affines
+    }
     backend: Any = None
-    return Network(config, backend, dtype, convs, dense, get_preset("torchvision"))
+    preset = get_preset("torchvision")
+    return Network(config, backend, dtype, convs, dense, preset, affines=affines)
 
 
 def _layer(
@@ -243,6 +247,9 @@ def _load(estimate: dict[str, float], part: str) -> float | None:
 def _weight_bytes(config: Config, layer: str, dtype: str) -> int:
     shapes = {c.name: (9 * c.in_channels, c.out_channels) for c in config.convs}
     shapes |= {d.name: (d.in_features, d.out_features) for d in config.dense}
+    for affine in config.affines:
+        if affine.name == layer:
+            return 8 * int(_C.packed_bias(affine.channels))  # scale and shift in float32
     gemm_k, K = shapes[layer]
     bias = 4 * int(_C.packed_bias(K))
     return K * int(_C.packed_columns(gemm_k, dtype)) * numpy_dtype(dtype).itemsize + bias

@@ -127,6 +127,7 @@ def _simple_cases(dtype: str, dtypes: Sequence[str]) -> Iterator[Case]:
     for shape in ((2, 7, 5, 3), (1, 8, 9, 64)):
         yield Case("maxpool2x2", shape, dtype)
         yield Case("relu", shape, dtype)
+        yield Case("affine", shape, dtype)
         yield Case("avgpool", shape, dtype, argument=4)
         yield Case("adaptive_maxpool", shape, dtype, argument=4)
     for rows in ((3, 10), (2, 1000)):
@@ -144,6 +145,7 @@ def vgg16_cases(arch: _C.Arch, dtypes: Sequence[str]) -> Iterator[Case]:
             if isinstance(layer, Pool):
                 side //= 2
                 continue
+            assert isinstance(layer, Conv)
             yield from _layer_cases(layer, isinstance(following, Pool), n, side, dtype, arch)
         for dense in config.dense:
             case = Case("linear", (n, dense.in_features), dtype, dense.out_features)

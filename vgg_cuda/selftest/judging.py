@@ -65,8 +65,9 @@ def _exact(step: Step, case: Case, operands: Operands, plan: dict[str, Any]) -> 
         return
     if case.preset is not None:
         x = normalized(x, PRESETS[case.preset])
-    layers = [Filters(as_operand(w, case.dtype), bias) for w, bias in operands.layers]
-    if layers:
+    layers = list(operands.layers)
+    if layers and case.op != "affine":  # which has float32 operands
+        layers = [Filters(as_operand(w, case.dtype), bias) for w, bias in layers]
         x = as_operand(x, case.dtype)
     stats = Stats(kernel="", plan=plan, counters={})
     first = layers[0] if len(layers) == 2 else None

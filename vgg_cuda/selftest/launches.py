@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import _C
 from ..arrays import numpy_dtype
 from ..backends import get_backend
-from ..backends.kernels import KernelBackend, PackedConv3x3, PackedLinear
+from ..backends.kernels import KernelBackend, PackedAffine, PackedConv3x3, PackedLinear
 from ..backends.operations import Array, Operation, Planner, Spec
 from ..images.presets import PRESETS, Preset
 from ..verification.convolutions import Filters
@@ -105,6 +105,9 @@ class Target:
     def _unwritten(self, case: Case, columns: int) -> Any:
         """Return packed weights [K,columns] of any values."""
         dtype = numpy_dtype(case.dtype).name
+        if case.op == "affine":
+            part = self._view(Spec((_C.packed_bias(case.shape[-1]),), "float32"))
+            return PackedAffine(part, part, case.shape[-1], dtype, self.backend.device)
         w = self._view(Spec((case.k, _C.packed_columns(columns, case.dtype)), dtype))
         bias = self._view(Spec((_C.packed_bias(case.k),), "float32"))
         kind = PackedLinear if case.op == "linear" else PackedConv3x3
@@ -133,6 +136,8 @@ def _with_few_sms(arch: _C.Arch) -> _C.Arch:
 
 
 def _packed(on: KernelBackend, filters: Filters, dtype: str) -> Any:
+    if filters.w.ndim == 1:
+        return on.pack_affine(filters.w, filters.bias, dtype)
     pack = on.pack_conv3x3 if filters.w.ndim == 4 else on.pack_linear
     return pack(filters.w, filters.bias, dtype)
 
@@ -167,6 +172,8 @@ def _operation(
         )
     if case.op == "linear":
         return planner.linear(x, *layers, relu=case.relu, variant=case.variant)
+    if case.op == "affine":
+        return planner.affine(x, *layers)
     if case.op == "convert":
         source = case.argument or "NHWC"
         target = {"NHWC": "NCHW", "NCHW": "NHWC"}.get(case.argument, "NHWC")

@@ -44,6 +44,8 @@ def _shapes(case: Case) -> list[tuple[int, ...]]:
         return [(k, 3, 3, c)]
     if case.op == "linear":
         return [(k, c)]
+    if case.op == "affine":
+        return [(c,)]
     return [(k, 3, 3, c), (k, 3, 3, k)] if case.op == "fused_conv1_block" else []
 
 

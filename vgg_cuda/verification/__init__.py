@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..arrays import require_float
 from ..backends import Stats, recording
-from ..configs import Conv, Dense
+from ..configs import Affine, Conv, Dense
 from ..vgg import VGG
 from ..weights import Source, Weights, load_weights
 from .compare import Row, Worst
@@ -120,7 +120,7 @@ def _row(
 ) -> Row:
     row = Row(step.name, step.tap, y.shape, kernels(group), y.dtype.name)
     filters, first = _filters(weights, step.layer), _filters(weights, step.first)
-    if filters is not None:
+    if filters is not None and step.op != "affine":  # which has float32 operands
         x = as_operand(x, model.dtype)
         filters = _as_operands(filters, model.dtype, row)
     if first is not None:
@@ -147,7 +147,7 @@ def _since_input(
     return result
 
 
-def _filters(weights: Weights, layer: Conv | Dense | None) -> Filters | None:
+def _filters(weights: Weights, layer: Conv | Dense | Affine | None) -> Filters | None:
     if layer is None:
         return None
     return Filters(*(weights.tensors[f"{layer.name}.{part}"] for part in ("weight", "bias")))

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from .. import reference
 from ..backends import Stats
 from ..backends.threads import run_blocks
-from ..configs import Config, Conv, Dense, Pool
+from ..configs import Affine, Config, Conv, Dense, Pool
 from .convolutions import BLOCK, Filters, conv_error, fused_conv1_block, with_bias
-from .sums import TINY, Order, U, any_order, in_order
+from .sums import TINY, U64, Order, U, any_order, in_order
 
 Float64 = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class Step:
     op: str
     tap: str
     name: str
-    layer: Conv | Dense | None = None
+    layer: Conv | Dense | Affine | None = None
     relu: bool = False
     pool: bool = False
     first: Conv | None = None
@@ -60,6 +60,8 @@ def steps(config: Config, fuse_conv1_block: bool = False) -> list[Step]:
             names = [layer.name, *[layer.relu_name] * layer.relu]
             names += [following.name] if isinstance(following, Pool) else []
             found.append(Step("conv3x3", names[-1], " ".join(names), layer, layer.relu, fused))
+        elif isinstance(layer, Affine):
+            found.append(Step("affine", layer.name, layer.name, layer))
         elif not fused:
             found.append(Step("maxpool2x2", layer.name, layer.name))
         else:
@@ -162,6 +164,9 @@ def exactly(
             assert first is not None
             y, error, finite = fused_conv1_block(x64, first, filters, stats, tensor_cores)
             yield replace(_pooled(_exact(image, everything, y, error), step.pool), finite=finite)
+        elif step.op == "affine":
+            assert filters is not None
+            yield _affine(image, x64, filters, stats)
         elif step.op == "maxpool2x2":
             yield _exact(image, everything, reference.maxpool2x2(x64), 0.0)
         elif step.op == "adaptive_maxpool":
@@ -206,6 +211,18 @@ def _matrix_error(x: Float64, w: Float64, y: Float64, stats: Stats, tensor_cores
 
     run_blocks(job, list(range(0, len(w), columns)))
     return with_bias(error, y)
+
+
+def _affine(images: slice, x: Float64, filters: Filters, stats: Stats | None) -> Exact:
+    """Return x [1,H,W,C] * scale + shift, with the bound of one fma or of a product and a sum."""
+    product = x * filters.w.astype(np.float64)  # exact: 24 + 24 bits
+    y = product + filters.bias
+    if stats is None:
+        return _exact(images, slice(None), y, 0.0)
+    error = np.abs(y) * (U + 2 * U64) + TINY
+    if not stats["plan"]:  # the CPU rounds the product, too
+        error += np.abs(product) * U * (1 + U) + TINY
+    return _exact(images, slice(None), y, error)
 
 
 def _softmax(images: slice, x: Float64) -> Exact:

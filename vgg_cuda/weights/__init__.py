@@ -25,7 +25,7 @@ from .canonical import (
     prefixed,
     shapes,
 )
-from .checkpoint import unwrap, warn_dropped
+from .checkpoint import labels_in, unwrap, warn_dropped, with_labels
 from .he import he_weights
 from .keras import files as keras_files
 from .metadata import Stated, parse
@@ -103,7 +103,7 @@ def load_weights(source: Source) -> Weights:
             tensors = {str(name): _host(name, value) for name, value in values.items()}
         warn_dropped(others, "weights")
         with prefixed("arrays"):
-            return _from_tensors(tensors, "arrays", Stated())
+            return with_labels(_from_tensors(tensors, "arrays", Stated()), labels_in(source))
     if isinstance(source, Weights):
         return source
     if not isinstance(source, (str, os.PathLike)):
@@ -153,9 +153,9 @@ def _from_file(path: Path, source: str) -> Weights:
             if keras_files.matches(path, head):
                 return keras_files.read(path, source)
             if pth.matches(head) and not safetensors_file.matches(head):
-                tensors, others = pth.read(path, _layout)
+                tensors, others, labels = pth.read(path, _layout)
                 warn_dropped(others, source)
-                return _from_tensors(tensors, source, _stated_beside(path))
+                return with_labels(_from_tensors(tensors, source, _stated_beside(path)), labels)
             if not safetensors_file.matches(head) and onnx_file.matches(head, path.suffix):
                 return onnx_file.read(path, source)
             if not safetensors_file.matches(head):

@@ -123,6 +123,9 @@ def shapes(config: Config) -> Iterator[tuple[str, tuple[int, ...]]]:
     for conv in config.convs:
         yield f"{conv.name}.weight", (conv.out_channels, 3, 3, conv.in_channels)
         yield f"{conv.name}.bias", (conv.out_channels,)
+    for affine in config.affines:
+        yield f"{affine.name}.weight", (affine.channels,)
+        yield f"{affine.name}.bias", (affine.channels,)
     for dense in config.dense:
         yield f"{dense.name}.weight", (dense.out_features, dense.in_features)
         yield f"{dense.name}.bias", (dense.out_features,)

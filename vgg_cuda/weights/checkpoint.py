@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..text import listed
-from .canonical import DroppedWarning, WeightsError, warn_caller
+from .canonical import DroppedWarning, Weights, WeightsError, warn_caller
 
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema")
 """Keys of exponential moving averages, which timm's ``load_checkpoint`` prefers, too."""
 
 KEYS = (*AVERAGED, "state_dict", "model_state_dict", "model", "net", "network", "params", "weights")
 MAX_NESTED = 4
+
+Labels = tuple[str, ...]
 
 _TRAINING = re.compile("criterion|loss|metric")  # parts of a program that trains
 
@@ -42,6 +45,28 @@ def unwrap(values: Mapping[Any, Any]) -> tuple[Mapping[Any, Any], list[str]]:
                 others.append(str(key))
         values = inner[chosen]
     return values, others
+
+
+def labels_in(checkpoint: Mapping[Any, Any]) -> Labels | None:
+    """Return the class names that a checkpoint states, class 0 first; None without any.
+
+    ``class_to_idx`` maps names to indices, as torchvision's ``ImageFolder`` does.
+    """
+    found = checkpoint.get("class_to_idx")
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        return None
+    if any(type(index) is not int for index in found.values()):
+        return None
+    names = sorted(found, key=lambda name: found[name])
+    return tuple(names) if [found[name] for name in names] == list(range(len(names))) else None
+
+
+def with_labels(weights: Weights, labels: Labels | None) -> Weights:
+    """Return ``weights`` with the labels of a checkpoint; warn if their number is another."""
+    if labels is None or len(labels) == weights.config.num_classes:
+        return weights if labels is None else replace(weights, labels=labels)
+    warn_dropped([f"class_to_idx of {len(labels)} classes"], weights.source)
+    return weights
 
 
 def is_training(module: str) -> bool:

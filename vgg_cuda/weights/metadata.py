@@ -47,6 +47,7 @@ class ConfigFields(msgspec.Struct, forbid_unknown_fields=True):
     input_size: tuple[Side, Side] | None
     without_relu: Annotated[tuple[str, ...], Layers] | None
     exact_size: bool = False
+    affine_after: Annotated[tuple[str, ...], Layers] = ()
 
     def __post_init__(self) -> None:
         if not self.name.isprintable() or any(w != "M" for w in self.widths if isinstance(w, str)):

@@ -61,7 +61,10 @@ def from_tensors(tensors: Mapping[str, Array], source: str, stated: Stated) -> W
         warn_head_dropped(source)
         tensors = {name: t for name, t in tensors.items() if not name.startswith("fc")}
         channels, norm = config.in_channels, config.batch_norm
-        config = Config(config.name, config.widths, (), batch_norm=norm, in_channels=channels)
+        config = Config(
+            config.name, config.widths, (), batch_norm=norm, in_channels=channels,
+            affine_after=config.affine_after,
+        )  # fmt: skip
         labels = activation = None
     converted = {name: as_float32(tensor) for name, tensor in tensors.items()}
     return Weights(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..files import replacing
 from ..text import listed, one_line
 from .canonical import Array, WeightsError, import_extra, prefixed
-from .checkpoint import unwrap
+from .checkpoint import Labels, labels_in, unwrap
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # torch.serialization.MAGIC_NUMBER, pickled
@@ -33,8 +33,10 @@ def matches(head: bytes) -> bool:
     return head.startswith(ZIP_MAGIC) or (head[:1] == b"\x80" and head[1:2] in b"\2\3\4\5")
 
 
-def read(path: Path, accept: Callable[[list[str]], Any]) -> tuple[dict[str, Array], list[str]]:
-    """Return the state dict in the file, and the keys of other tensors beside it.
+def read(
+    path: Path, accept: Callable[[list[str]], Any]
+) -> tuple[dict[str, Array], list[str], Labels | None]:
+    """Return the state dict in the file, the keys of other tensors beside it, and its labels.
 
     ``accept`` checks the names before any tensor is copied.
 
@@ -71,16 +73,31 @@ def read(path: Path, accept: Callable[[list[str]], Any]) -> tuple[dict[str, Arra
     if unknown:
         raise WeightsError(f"expected names of tensors, got {type(unknown[0]).__name__}")
     accept(list(values))
-    claimed = 0
+    places: dict[str, tuple[Any, ...]] = {}
+    claimed: dict[tuple[Any, ...], int] = {}  # a tensor that is listed twice counts once
     for name, value in values.items():
         if type(value) not in (torch.Tensor, torch.nn.Parameter):
             raise WeightsError(f"{listed([name])}: expected a tensor, got {type(value).__name__}")
-        claimed += value.numel() * value.element_size()
-    if claimed > size:  # strides of 0 turn a few bytes into terabytes
+        places[name] = _place(name, value)
+        claimed[places[name]] = value.numel() * value.element_size()
+    total = sum(claimed.values())
+    if total > size:  # strides of 0 turn a few bytes into terabytes
         raise WeightsError(
-            f"expected tensors of at most the file's {size} bytes, got {claimed} bytes"
+            f"expected tensors of at most the file's {size} bytes, got {total} bytes: if they are "
+            "views of one another, save clones of them"
         )
-    return {name: to_array(name, value) for name, value in values.items()}, others
+    arrays: dict[tuple[Any, ...], Array] = {}
+    for name, value in values.items():
+        if places[name] not in arrays:
+            arrays[places[name]] = to_array(name, value)
+    return {name: arrays[place] for name, place in places.items()}, others, labels_in(loaded)
+
+
+def _place(name: str, tensor: Any) -> tuple[Any, ...]:
+    """Return what identical tensors have in common: memory, type, shape and strides."""
+    if tensor.layout != _torch().strided or tensor.device.type != "cpu" or not tensor.numel():
+        return (name,)
+    return (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
 
 
 def to_array(name: str, tensor: Any) -> Array:

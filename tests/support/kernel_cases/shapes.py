@@ -161,6 +161,8 @@ def simple_cases() -> Iterator[SimpleCase]:
         for shape in ((1, 2, 2, 1), (2, 7, 5, 3), (1, 8, 8, 64), (2, 15, 3, 40), (1, 4, 300, 8)):
             yield SimpleCase("maxpool2x2", shape, dtype)
             yield SimpleCase("relu", shape, dtype)
+            yield SimpleCase("affine", shape, dtype)
+        yield SimpleCase("affine", (2, 13, 15, 24), dtype)  # two blocks, and pixels across them
         for shape, grid in (((1, 7, 7, 64), 7), ((2, 5, 9, 3), 7), ((1, 14, 14, 16), 7)):
             yield SimpleCase("avgpool", shape, dtype, argument=grid)
         yield SimpleCase("avgpool", (1, 1, 1, 5), dtype, argument=3)
@@ -176,6 +178,7 @@ def simple_cases() -> Iterator[SimpleCase]:
         ):  # fmt: skip
             yield SimpleCase(op, shape, dtype, offset=1)
         yield SimpleCase("avgpool", (1, 9, 9, 16), dtype, argument=7, offset=1)
+        yield SimpleCase("affine", (1, 3, 5, 16), dtype, offset=1)
         yield SimpleCase("adaptive_maxpool", (1, 9, 9, 16), dtype, argument=2, offset=1)
         for x_dtype in (*dtypes(), "uint8"):
             yield SimpleCase("convert", (3, 5, 7), dtype, x_dtype)

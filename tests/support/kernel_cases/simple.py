@@ -69,7 +69,7 @@ class LinearCase:
 
 @dataclass(frozen=True)
 class SimpleCase:
-    """A pool, ReLU, softmax or conversion; ``argument`` is a pool's grid or a layout."""
+    """An operation on one array; ``argument`` is a pool's grid or a layout."""
 
     op: str
     shape: tuple[int, ...]
@@ -90,6 +90,11 @@ class SimpleCase:
     def x(self) -> np.ndarray:
         return draw(self.shape, self.x_dtype or self.dtype, 4.0)
 
+    @property
+    def affine(self) -> list[np.ndarray]:
+        """Scale and shift of every channel."""
+        return [draw(self.shape[-1:], "float32", seed=seed) for seed in (1, 2)]
+
     def plan(self, arch: str | None = None) -> _C.Plan:
         known: dict[str, Any] = {"dtype": self.dtype, "arch": _C.arch(arch or self.arch)}
         if self.op == "convert":
@@ -105,6 +110,8 @@ class SimpleCase:
             return _C.plan_relu(int(np.prod(self.shape)), **known)
         if self.op == "softmax":
             return _C.plan_softmax(self.shape[0], self.shape[1], **known)
+        if self.op == "affine":
+            return _C.plan_affine(*self.shape, **known)
         n, h, w, c = self.shape
         if self.op in ("avgpool", "adaptive_maxpool"):
             return getattr(_C, f"plan_{self.op}")(n, h, w, c, self.argument, **known)
@@ -112,6 +119,8 @@ class SimpleCase:
 
     def run(self, place: Place, **where: Any) -> Any:
         x = place_at(place, self.x, self.offset)
+        if self.op == "affine":
+            return ops.affine(x, *self.affine, **where)
         if self.op in ("avgpool", "adaptive_maxpool"):
             return getattr(ops, self.op)(x, self.argument, **where)
         if self.op == "convert":
@@ -126,6 +135,8 @@ class SimpleCase:
             return (self.x.transpose(axes) if axes else self.x).astype(np.float64)
         if self.op == "relu":
             return np.maximum(self.x.astype(np.float64), 0)
+        if self.op == "affine":
+            return reference.affine(self.x, *self.affine)
         if self.op in ("avgpool", "adaptive_maxpool"):
             return getattr(reference, self.op)(self.x, self.argument)
         return getattr(reference, self.op)(self.x)
@@ -135,4 +146,6 @@ class SimpleCase:
             return rounded(avgpool32(self.x, self.argument), self.dtype)
         if self.op == "softmax":
             return rounded(softmax32(self.x), self.dtype)
+        if self.op == "affine":  # one fma
+            return rounded(self.expected().astype(np.float32), self.dtype)
         return rounded(self.expected(), self.dtype)

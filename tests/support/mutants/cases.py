@@ -16,8 +16,10 @@ from vgg_cuda import _C, reference
 class Case:
     """One operation at one size, and its result in float64 with a bound of the rounding errors."""
 
-    op: Literal["conv3x3", "linear", "softmax", "convert", "fused_conv1_block", "adaptive_maxpool"]
-    shape: tuple[int, ...]  # N, H, W, C, K or grid; N, C, K; rows, n; N, rows, columns
+    op: Literal[
+        "conv3x3", "linear", "softmax", "convert", "fused_conv1_block", "adaptive_maxpool", "affine"
+    ]  # fmt: skip
+    shape: tuple[int, ...]  # N, H, W, C; K or grid; N, C, K; rows, n; N, rows, columns
     dtype: str = "float16"
     pool: bool = False
     relu: bool = True
@@ -42,6 +44,8 @@ class Case:
             return _C.plan_softmax(*self.shape, **options)
         if self.op == "adaptive_maxpool":
             return _C.plan_adaptive_maxpool(*self.shape, **options)
+        if self.op == "affine":
+            return _C.plan_affine(*self.shape, **options)
         options["relu"] = self.relu
         if self.op == "linear":
             return _C.plan_linear(*self.shape, **options)
@@ -51,7 +55,7 @@ class Case:
 
     @property
     def x(self) -> np.ndarray:
-        shape = self.shape if self.op in ("softmax", "convert") else self.shape[:-1]
+        shape = self.shape if self.op in ("softmax", "convert", "affine") else self.shape[:-1]
         dtype = "float32" if self.op == "convert" else self.dtype
         x = np.random.default_rng(0).standard_normal(shape)
         if self.op == "softmax":
@@ -69,6 +73,12 @@ class Case:
         w = factors(w.astype(numpy_dtype(self.dtype)), self.dtype)
         return w, rng.standard_normal(self.shape[-1]).astype(np.float32)
 
+    @property
+    def affine(self) -> np.ndarray:
+        """Scale and shift, packed."""
+        size = 2, _C.packed_bias(self.shape[-1])
+        return np.random.default_rng(2).standard_normal(size).astype(np.float32)
+
     def run(self, executor: _C.Emulator) -> np.ndarray:
         plan, x = self.plan, self.x
         if self.op in ("softmax", "convert"):
@@ -79,6 +89,10 @@ class Case:
         if self.op == "adaptive_maxpool":
             out = np.empty(self.expected[0].shape, self.dtype)
             _C.adaptive_maxpool(plan, x, out, executor)
+            return out
+        if self.op == "affine":
+            out = np.empty_like(x)
+            _C.affine(plan, x, *self.affine, out, executor)
             return out
         w, bias = self.weights
         K, columns = w.shape
@@ -105,6 +119,9 @@ class Case:
         if self.op == "adaptive_maxpool":
             y = reference.adaptive_maxpool(x, self.shape[-1])
             return y, np.zeros_like(y)
+        if self.op == "affine":
+            y = reference.affine(x, *self.affine[:, : self.shape[-1]])
+            return y, (unit + 2.0**-24) * np.abs(y) + 2.0**-25
         w, bias = (array.astype(np.float64) for array in self.weights)
         x = factors(self.x, self.dtype).astype(np.float64)
         rows = x if self.op == "linear" else _im2col(x)

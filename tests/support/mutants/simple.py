@@ -1,4 +1,4 @@
-"""Faults planted in the kernels that are no matrix products: softmax, convert, adaptive pooling."""
+"""Faults planted in kernels that are no matrix products: softmax, convert, pools, affine maps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from support.mutants.ptx_text import Text
 SOFTMAX = Case("softmax", (2, 1000))
 CONVERT = Case("convert", (1, 40, 70))
 BINS = Case("adaptive_maxpool", (1, 9, 5, 40, 4))  # 80 packs, a block of 128 threads
+AFFINE = Case("affine", (1, 9, 5, 40))  # 225 packs, a block of 1024
 
 
 def bins_without_their_last_pixel(text: Text) -> None:
@@ -16,6 +17,11 @@ def bins_without_their_last_pixel(text: Text) -> None:
     for end in text.find("add.s32", "bin_end"):
         if end.operands[-1] == "-1":
             text.replace(end, end.text.replace("-1", "-4"))  # grid - 1 less
+
+
+def without_shift(text: Text) -> None:
+    for fma in text.find("fma.rn.f32", "affine_fma"):
+        text.replace(fma, f"mul.rn.f32 {', '.join(fma.operands[:3])};")
 
 
 def mutant(name: str, module: str, case: Case, edit: Edit, *found: str) -> Mutant:
@@ -58,6 +64,14 @@ MUTANTS = [
         bins_without_their_last_pixel,
         WRONG,
     ),
+    mutant(
+        "affine-beyond-the-last-pack",
+        "affine",
+        AFFINE,
+        deletes("bra", "affine_packs"),
+        *OUTSIDE,
+    ),
+    mutant("affine-without-shift", "affine", AFFINE, without_shift, WRONG),
 ]
 
 HARMLESS = [

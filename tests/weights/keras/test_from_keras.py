@@ -302,7 +302,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "n: .*renorm",
     ),
     "norm-after-relu": (
-        lambda: sequential(conv(), L.BatchNormalization(name="n"), conv()),
+        lambda: sequential(conv(), L.BatchNormalization(name="n"), L.ReLU()),
         "n: .*a convolution .*right before",
     ),
     "layer-norm": (lambda: sequential(conv(), L.LayerNormalization(name="n")), "n: .*LayerNorm"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import warnings
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -99,6 +100,16 @@ def test_models_that_normalize_match_keras(name: str, tmp_path: Path) -> None:
     for form in ("keras", *["h5"] * (name in LEGACY)):
         write(model, path := tmp_path / f"model.{form}", form)
         assert_close(VGG.load(path, device="cpu")(x), expected, what=form)
+
+
+def test_tensors_in_a_model_cause_no_warning() -> None:
+    scale = keras.ops.convert_to_tensor(np.float32([1, 2, 3]))
+    model = model_of(lambda x: x * scale)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vgg = from_keras(model, device="cpu")
+    x = PIXELS.astype(np.float32) / 127.5 - 1
+    assert_close(vgg(x), predict(model, x))
 
 
 def test_normalizing_twice_warns() -> None:

@@ -52,6 +52,10 @@ NETWORKS: dict[str, tuple[Config, Any, Any]] = {
     "features-of-dense-layers": (
         Config("vgg", WIDTHS, (12, 5), pool_grid=1, without_relu=()), None, (None, None)
     ),
+    "scales-and-shifts": (
+        Config("vgg", WIDTHS, (12, 5), pool_grid=1, affine_after=("conv1_1", "pool2", "conv5_2")),
+        None, (None, None),
+    ),
     "two-blocks-of-grey": (Config("vgg", (4, "M", 8), (3,), in_channels=1, pool_grid=2), 16,
                            (16, 16)),
 }  # fmt: skip

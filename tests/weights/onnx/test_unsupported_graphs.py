@@ -144,8 +144,9 @@ GRAPHS: dict[str, Refused] = {
         r"batchnormalization_1 .*inference",
     ),
     "batch-norm-after-relu": (
-        lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4),
-        r"batchnormalization_2: .*got a batch norm after relu_1",
+        lambda n: n.conv(3, 4).add("BatchNormalization", *(np.ones(4, np.float32),) * 4)
+        .add("Relu"),
+        r"batchnormalization_2: .*got a batch norm after relu_1 .* before relu_3 ",
     ),
     "training-dropout": (
         lambda n: n.features().add("Dropout", np.float32(0.5), np.array(True)), "training_mode"
@@ -179,8 +180,8 @@ GRAPHS: dict[str, Refused] = {
         lambda n: n.features().add("Flatten").add("MatMul", n.random(4, 24), left=True), "right"
     ),
     "bias-after-relu": (
-        lambda n: n.conv(3, 4).add("Add", n.random(4, 1, 1)),
-        r"add_2: .*got a scale and shift after",
+        lambda n: n.conv(3, 4).add("Add", n.random(4, 1, 1)).add("Relu"),
+        r"add_2: .*got a scale and shift after .* and before relu_3 ",
     ),
     "reshape-into-the-batch": (
         lambda n: n.features().add("Reshape", np.array([-1, 12])).gemm(12, 3), r"got \[-1, 12\]"

@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Example(NamedTuple):
-    """A source of weights, images x [N,H,W,C], and the framework's result for them."""
+    """A source of weights or a module, images x [N,H,W,C], and the framework's result for them."""
 
     source: Any
     x: np.ndarray
@@ -26,7 +26,7 @@ class Case:
     accepted model issues exactly the warnings ``warns``, by class and text.
     """
 
-    framework: Literal["PyTorch", "Keras", "ONNX"]
+    framework: Literal["PyTorch", "from_torch", "Keras", "ONNX"]
     name: str
     what: str
     verdict: Literal["accepted", "folded", "refused"]
@@ -37,4 +37,4 @@ class Case:
 
     @property
     def id(self) -> str:
-        return f"{self.framework.lower()}-{self.name}"
+        return f"{self.framework.lower()}-{self.name}".replace("_", "-")

@@ -12,15 +12,21 @@ from support.keras_models import L, chained, conv, functional, keras, predict, r
 from weights.zoo.case import Case, Example
 
 
-def saved(make: Callable[[], Any], *, first: bool = False, refused: bool = False) -> Any:
+def saved(
+    make: Callable[[], Any], *, first: bool = False, refused: bool = False, negative: bool = False
+) -> Any:
     """Return a maker of a case: the model with random weights, saved as .keras.
 
     ``first``: the model takes channels first. Refused models need not compute anything.
+    ``negative``: some scales of batch norms are negative.
     """
 
     def of(folder: Path) -> Example:
         model = make()
         randomize(model)
+        for variable in model.weights if negative else ():
+            if variable.name == "gamma":
+                variable.assign(variable * np.where(np.arange(variable.shape[0]) % 3, 1, -1))
         model.save(folder / "w.keras")
         if refused:
             return Example(folder / "w.keras", np.zeros(0), np.zeros(0))
@@ -105,6 +111,18 @@ CASES = [
     case("norm-before-pool", "ReLU, batch norm with scales >= 0, max-pool, Flatten, dense layer",
          saved(lambda: sequential(conv(), NORM(), L.MaxPooling2D(), *head())),
          "into the dense layer: a scale >= 0 commutes with the maximum", verdict="folded"),
+    case("norm-before-conv", "ReLU, batch norm, convolution",
+         saved(lambda: sequential(conv(), NORM(), conv(), *head())),
+         "a separate layer: zeros of the padding have no shift"),
+    case("norm-tutorial", "blocks of a convolution with ReLU, batch norm, max-pool and dropout",
+         saved(lambda: sequential(
+             conv(), NORM(), conv(), NORM(), L.MaxPooling2D(), L.Dropout(0.2), conv(), NORM(),
+             L.MaxPooling2D(), *head(L.Dense(7, "relu"), NORM())), negative=True),
+         "a separate layer before a convolution, and before a max-pool if a scale is negative"),
+    case("norm-after-pool", "max-pool, batch norm, convolution, batch norm, global maximum",
+         saved(lambda: sequential(
+             *blocks(NORM()), NORM(), L.GlobalMaxPooling2D(), L.Dense(5)), negative=True),
+         "a separate layer before a maximum with negative scales"),
     case("norm-of-features", "a batch norm of all features behind Flatten",
          saved(lambda: sequential(*blocks(), *head(NORM()))), verdict="folded"),
     case("norm-in-head", "dense layer, ReLU, batch norm, dense layer",
@@ -132,8 +150,4 @@ CASES = [
         L.RandomCrop(16, 16, name="crop"), *blocks(), L.GlobalMaxPooling2D()),
         "`predict` may resize",
         "crop: expected a crop as large as the image, 32 x 32, got 16 x 16"),
-    refusal("norm-before-conv", "ReLU, batch norm, convolution",
-            lambda: sequential(conv(), NORM(name="n"), conv(), *head()),
-            "padding with zeros does not add the shift",
-            r"n: expected a convolution .*got a batch norm after .*\(a ReLU\) and before"),
 ]  # fmt: skip

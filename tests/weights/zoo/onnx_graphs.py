@@ -166,6 +166,20 @@ def late_norm(*, norm_last: bool = False) -> nn.Module:
     return Headed(*head) if norm_last else Headed(*head, nn.Linear(5, 3))
 
 
+def early_norms() -> nn.Module:
+    """Return a network whose batch norms follow ReLUs; some scales are negative."""
+    torch.manual_seed(5)
+    made = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(4), nn.MaxPool2d(2),
+        nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(6), nn.Conv2d(6, 6, 3, padding=1),
+        nn.ReLU(), nn.BatchNorm2d(6), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(24, 3),
+    )  # fmt: skip
+    randomized(made)
+    with torch.no_grad():
+        made[2].weight.mul_(torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    return made
+
+
 SHIPPED = Case("ONNX", "light-vgg19", "onnx's own example of VGG-19", "accepted", shipped)
 PRESERVED = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
 NAMED = r"classifier\.2: expected a convolution .*got a batch norm after classifier\.1 \(a ReLU\)"
@@ -186,6 +200,13 @@ CASES = [
          net(lambda n: scale_and_shift(
              scale_and_shift(n.conv(3, 4), 4, 4).maxpool().add("Flatten").gemm(64, 5).add("Relu"),
              5, 2).gemm(5, 3)), "into the dense layer behind it", verdict="folded"),
+    case("mul-add-before-conv", "Mul and Add between a ReLU or a pool and a convolution",
+         net(lambda n: scale_and_shift(
+             scale_and_shift(n.conv(3, 4), 4, 4).conv(4, 4).maxpool(), 4, 4)
+             .conv(4, 4).maxpool().add("Flatten").gemm(16, 3)),
+         "separate layers: zeros of the padding have no shift"),
+    case("batch-norm-after-relu", "batch norms after ReLUs, unfolded",
+         export(early_norms, **PRESERVED), "separate layers before convolutions"),
     case("sub-div", "Sub and Div between a ReLU and a dense layer",
          net(lambda n: n.conv(3, 4).maxpool().add("Flatten").gemm(64, 5).add("Relu")
              .add("Sub", n.random(5)).add("Div", np.float32(0.3)).gemm(5, 3)), verdict="folded"),

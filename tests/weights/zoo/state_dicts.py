@@ -220,7 +220,7 @@ CASES = [
     case("no-last-layer", "`classifier[:-1]` of a published head", saved(lambda: Cut(1)),
          "the ReLU at the end is assumed; a warning says so",
          warns=((AssumedWarning, r"a ReLU after classifier\.3, and no"),)),
-    case("timm-no-classes", "timm's `num_classes=0`",
+    case("timm-no-classes", "a network of timm with `num_classes=0`",
          saved(lambda: TimmVGG(SMALL, hidden=8, num_classes=0), size=224),
          "it ends in the ReLU of pre_logits"),
     case("features", "`features` alone", saved(lambda: small().features),

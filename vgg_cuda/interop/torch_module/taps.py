@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
-from ...configs import Config, Conv, Dense, Pool
+from ...configs import Affine, Config, Conv, Dense
 from ...weights.chain.layers import (
     AdaptiveAvgPool,
     Flatten,
@@ -45,22 +46,34 @@ def taps_of(steps: Sequence[Step], config: Config) -> list[str | None]:
     None stands for a result without a tap: before a batch norm that is folded, for example. Results
     of leading max-pools are in ``pool0``.
     """
-    features = iter(config.features)
-    dense = iter(config.dense)
+    features, dense = deque(config.features), deque(config.dense)
+
+    def affine_name() -> str | None:
+        """Return the name of the affine map that comes next in ``features``, if there is one."""
+        following = isinstance(features[0], Affine) if features else False
+        return features.popleft().name if following else None
+
     owner: Conv | Dense | None = None
     began = 0  # the position of its result before the activation
+    folding = False  # whether only affine maps have followed `owner`
+    mapped = 0  # the position of the first of the affine maps that become one layer; 0: none
     tap: str | None = None
     active = False  # whether a ReLU has followed `owner`
     names: list[str | None] = [None]
     for position, step in enumerate(steps, 1):
+        folding = folding and step.make in AT_INPUT
         if step.make in (conv3x3_of, linear_of):
-            found = next(features if step.make is conv3x3_of else dense)
-            assert not isinstance(found, Pool)
+            found = features.popleft() if step.make is conv3x3_of else dense.popleft()
+            assert isinstance(found, (Conv, Dense))
             owner, began, tap, active = found, position, found.name, False
+            folding, mapped = True, 0
         elif step.make in AT_INPUT and owner is not None:
-            folds = began == position - 1
-            names[-1] = None if folds else names[-1]
-            tap = owner.name if folds else None
+            if folding:
+                names[-1] = None
+            elif mapped:
+                names[mapped:] = [None] * (position - mapped)
+            else:
+                mapped, tap = position, affine_name()  # None: a layer behind it may take it over
         elif step.make is Relu and owner is not None and not active:
             if tap == owner.name:
                 tap = owner.relu_name
@@ -70,8 +83,11 @@ def taps_of(steps: Sequence[Step], config: Config) -> list[str | None]:
         elif step.make is MaxPool2x2 and owner is None:
             tap = "pool0"
         elif step.make is MaxPool2x2:
-            pool = next(features).name
-            tap = tap and pool
+            pool = features.popleft().name
+            if mapped and tap is None:
+                tap = affine_name()  # computed behind the pool
+            else:
+                tap, mapped = tap and pool, 0
         elif step.make in (AdaptiveAvgPool, GlobalPool):
             tap = tap and f"{config.reduces}pool"
         elif step.make not in (Relu, Flatten):

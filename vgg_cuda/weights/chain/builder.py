@@ -10,7 +10,7 @@ from ...images.normalization import raw_preset
 from ...images.presets import Preset, fitted
 from ..canonical import Weights, WeightsError, chw_to_hwc, infer_grid
 from ..labels import imagenet_labels
-from .affine import Waiting
+from .affine import SPATIAL, Maps, Waiting
 from .defaults import normalized
 from .inputs import InputLayers
 from .layers import (
@@ -50,6 +50,7 @@ class Chain:
         self.last: Layer | None = None  # except Identity
         self.commutes = False  # whether a ReLU here equals one after the last parameters
         self.waiting: Waiting | None = None
+        self.maps = Maps()
         self.exact = False  # whether no other image size is right
 
     def add(self, layer: Layer) -> None:
@@ -63,8 +64,11 @@ class Chain:
             self.refuse(layer, "a 3x3 convolution first")
         if self.activation:
             self.refuse(layer, f"nothing after a {self.activation}")
-        if self.waiting and not isinstance(layer, Linear) and not self.waiting.lets_pass(layer):
-            self.refuse_waiting(f"before {layer.name} ({kind_of(layer)})")
+        folds = isinstance(layer, (Linear, BatchNorm, Affine))
+        if self.waiting and not folds and not self.waiting.lets_pass(layer):
+            self.settle(
+                f"before {layer.name} ({kind_of(layer)})", possible=isinstance(layer, SPATIAL)
+            )
         match layer:
             case Conv3x3():
                 self.conv3x3(layer)
@@ -112,7 +116,7 @@ class Chain:
         if len(shape) != 4 or shape[1:3] != (3, 3) or channels not in (None, shape[3]):
             raise misshapen(f"{layer.name}: kernel", expected, shape)
         self.convs.append(Parameters.of(layer))
-        self.commutes = True
+        self.commutes, self.maps.last = True, False
         self.widths.append(shape[0])
 
     def linear(self, layer: Linear) -> None:
@@ -124,7 +128,7 @@ class Chain:
         if len(shape) != 2 or inputs not in (None, shape[1]):
             raise misshapen(f"{layer.name}: weight", ("K", inputs or "C"), shape)
         self.dense.append(Parameters.of(layer))
-        self.commutes = True
+        self.commutes, self.maps.last = True, False
         if self.waiting:
             self.waiting.fold(self.dense[-1], "CHW" if self.flattens_channels() else "HWC")
             self.waiting = None
@@ -139,20 +143,23 @@ class Chain:
             return
         pixels = not self.dense and not isinstance(self.flattened, Flatten)
         channels = before.w.shape[0] if pixels or self.dense else None
+        if self.waiting and self.waiting.pixels == pixels:
+            self.waiting.then(*affine_of(layer, len(self.waiting.scale)))
+            return
+        self.settle(f"before {layer.name} ({kind_of(layer)})")
         self.waiting = Waiting(layer, *affine_of(layer, channels), pixels, self.after())
 
-    def refuse_waiting(self, end: str) -> NoReturn:
-        """Raise for a scale and shift that no layer can take over."""
-        assert self.waiting is not None
-        layer = self.waiting.layer
-        raise UnsupportedError(
-            f"{layer.name}: expected a convolution or dense layer right before, or a dense layer "
-            f"behind it, got {kind_of(layer)} {self.waiting.place} and {end}"
-        )
+    def settle(self, end: str, *, possible: bool = True) -> None:
+        """Make the waiting map a layer after the last convolution or max-pool, if ``possible``."""
+        if self.waiting:
+            self.maps.add(self.waiting, len(self.widths), end, possible=possible)
+            self.waiting, self.commutes = None, False
 
     def relu(self, layer: Relu) -> None:
         """Add a ReLU after a layer with parameters, or after layers that commute with it."""
         before = (self.dense or self.convs)[-1]
+        if self.maps.last:
+            self.refuse(layer, "a convolution between a scale and shift and a ReLU")
         if not before.relu and not self.commutes:
             self.refuse(layer, "a ReLU before the average")
         before.relu = True  # a maximum of ReLUs is the ReLU of the maximum
@@ -181,8 +188,9 @@ class Chain:
         """Return the weights of all layers; see ``to_weights``."""
         if not self.convs:
             raise UnsupportedError("expected 3x3 convolutions, found none")
-        if self.waiting:
-            self.refuse_waiting("at the end")
+        if self.waiting:  # before the global pool, if there is one
+            commutes = self.pooling != "max" or self.waiting.scale.min() >= 0
+            self.settle("at the end", possible=commutes and not self.dense)
         normalization = self.inputs.folded(self.convs[0])
         if self.dense:
             input_size = self.check_inputs(input_size)
@@ -205,8 +213,10 @@ class Chain:
         own: list[Conv | Dense] = [*config.convs, *config.dense]
         named = list(zip(own, self.convs + self.dense, strict=True))
         without = tuple(layer.name for layer, found in named if not found.relu)
-        config = normalized(replace(config, without_relu=without))
-        tensors, names = named_tensors([(layer.name, found) for layer, found in named], joint)
+        after = tuple(config.features[n - 1].name for n in self.maps.positions)
+        config = normalized(replace(config, without_relu=without, affine_after=after))
+        maps = zip(config.affines, self.maps.parameters(), strict=True)
+        tensors, names = named_tensors([(to.name, found) for to, found in (*named, *maps)], joint)
         if labels is None and name in CONFIGS and head == (*HIDDEN, 1000):
             labels = imagenet_labels() if config.num_classes else None
         if not preset_stated and self.inputs.name:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...configs import Config, Conv
+from ...configs import Affine, Config, Conv
 from ...files import replacing
 from ..canonical import Weights, prefixed
 from ..metadata import to_metadata
@@ -130,14 +130,18 @@ class _Builder:
         own = self.weights.normalization
         if own is not None:
             step = -1 if own.reverse else 1
-            for kind, numbers in (("Mul", own.scale), ("Add", own.offset)):
-                name = f"input_{kind.lower()}"
-                values = np.array(numbers[::step], np.float32)
-                self.tensor(f"{name}.value", values, (1, len(values), 1, 1))
-                self.node(kind, name, f"{name}.value")
+            scale, offset = (np.array(part[::step], np.float32) for part in (own.scale, own.offset))
+            self.affine("input", scale, offset)
+
+    def affine(self, name: str, scale: NDArray[np.float32], offset: NDArray[np.float32]) -> None:
+        """Add a scale and shift per channel [C]."""
+        for kind, values in (("Mul", scale), ("Add", offset)):
+            node = f"{name}_{kind.lower()}"
+            self.tensor(f"{node}.value", values, (1, len(values), 1, 1))
+            self.node(kind, node, f"{node}.value")
 
     def features(self) -> None:
-        """Add the convolutions with their ReLUs, and the max-pools."""
+        """Add the convolutions with their ReLUs, the scales and shifts, and the max-pools."""
         own = self.weights.normalization
         for layer in self.config.features:
             if isinstance(layer, Conv):
@@ -150,6 +154,9 @@ class _Builder:
                 self.node("Conv", layer.name, w, bias, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
                 if layer.relu:
                     self.node("Relu", layer.relu_name)
+            elif isinstance(layer, Affine):
+                parts = (self.weights.tensors[f"{layer.name}.{p}"] for p in ("weight", "bias"))
+                self.affine(layer.name, *parts)
             else:
                 up: dict[str, Any] = {"ceil_mode": 1} if self.config.exact_size else {}
                 self.node("MaxPool", layer.name, kernel_shape=[2, 2], strides=[2, 2], **up)
