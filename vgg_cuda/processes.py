@@ -138,7 +138,7 @@ class Child:
 
 
 def _kernel_line(output: IO[bytes]) -> str:
-    """Return the first line of a build with debug waits: see csrc's mbarriers."""
+    """Return the first line that a kernel of a build with debug waits printed, or ""."""
     output.seek(0)
     found = next((line for line in output if line.startswith(b"kernel ")), b"")
     return one_line(found.decode(errors="replace"), MAX_REASON)
