@@ -47,7 +47,8 @@ def classify_digits() -> None:
     command += ["--weights", "digits", "--top-k", "1", "--output", str(output)]
     print("$", " ".join(["vgg-cuda", *command[1:]]), flush=True)
     start = time.perf_counter()
-    subprocess.run(command, check=True)
+    if code := subprocess.run(command, check=False).returncode:  # the command has printed why
+        raise SystemExit(code)
     seconds = time.perf_counter() - start
 
     confusion = np.zeros((10, 10), int)

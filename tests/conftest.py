@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 
 import pytest
@@ -15,6 +16,10 @@ BACKENDS = {"emulator": "emulator", "gpu": "cuda"}  # by mark
 if "PYTEST_XDIST_WORKER" in os.environ:
     workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
+# A shell starts background jobs with SIGINT ignored, which the children of tests would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests neither read nor write the caches of whoever runs them, unless a folder is named.
 _cache = tempfile.TemporaryDirectory(prefix="vgg-cuda-tests-")

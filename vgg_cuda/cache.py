@@ -45,17 +45,41 @@ def cache_folder() -> Path:
     """Return the folder of cache files: ``VGG_CUDA_CACHE``, else one in the user's cache folder.
 
     The default is ``$XDG_CACHE_HOME/vgg_cuda``, by default ``~/.cache/vgg_cuda``. The folder need
-    not exist. Raises :class:`CacheError` if the user has no home folder.
+    not exist. Raises :class:`CacheError` if a home folder is unknown, or if the variable names a
+    file.
     """
     named, base = os.environ.get(VARIABLE), os.environ.get("XDG_CACHE_HOME")
     try:
         if named:
-            return Path(named).expanduser()
+            return _named_folder(named)
         return (Path(base) if base else Path("~/.cache").expanduser()) / "vgg_cuda"
     except RuntimeError:  # as for a user of a container without HOME
         raise CacheError(
             f"there is no home folder for cache files; set {VARIABLE} to a folder"
         ) from None
+
+
+def _named_folder(named: str) -> Path:
+    expected = f"{VARIABLE}: expected a folder, got {named!r}"
+    try:
+        folder = Path(named).expanduser()
+    except RuntimeError:  # "~user/..." without such a user
+        raise CacheError(f"{expected}, whose home folder is unknown") from None
+    if folder.is_file():
+        raise CacheError(f"{expected}, which is a file")
+    return folder
+
+
+def unusable(folder: Path) -> str | None:
+    """Return why cache files cannot be written to ``folder``, which need not exist, or None."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        return f"{existing} is a file"
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return f"{existing} is not writable"
+    return None
 
 
 class CacheFile(Generic[Entry]):
@@ -112,8 +136,10 @@ class CacheFile(Generic[Entry]):
                     temporary.write_bytes(text + b"\n")
         except (OSError, ValueError) as error:
             foreign = isinstance(error, _ForeignError)
+            at = getattr(error, "filename", None)
+            failed = at if isinstance(at, str) and at.endswith(".lock") else path
             raise CacheError(
-                f"cannot write the cache file {path}: {_reason(error)}; "
+                f"cannot write the cache file {failed}: {_reason(error)}; "
                 f"{'delete that file, or ' if foreign else ''}set {VARIABLE} to another folder"
             ) from None
 

@@ -31,12 +31,16 @@ MAX_REASON = 300  # characters
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 COMMAND = """
-import importlib, json, sys
-sys.path[:] = json.loads(sys.argv[1])
+import sys
+module, descriptor, parent, *sys.path[:] = sys.argv[1:]
+import importlib
 from vgg_cuda.processes import connected
-importlib.import_module(sys.argv[2]).serve(connected(int(sys.argv[3]), int(sys.argv[4])))
+importlib.import_module(module).serve(connected(int(descriptor), int(parent)))
 """
-"""The child's program. It imports from the parent's ``sys.path``."""
+"""The child's program. It imports from the parent's ``sys.path``.
+
+The path is set before any import from a file, because it begins with the current folder.
+"""
 
 
 class ChildEnded(Exception):  # noqa: N818 (not always an error)
@@ -63,11 +67,12 @@ class Child:
         self.alive, self._stop = True, stop
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed in close())
         self._last_line = ""
+        self.kernel_line = ""  # the first line that a kernel printed, known after close()
         self._pipe, theirs = multiprocessing.Pipe()
-        path = json.dumps([str(Path(entry or ".").absolute()) for entry in sys.path])
-        command = [sys.executable, "-c", COMMAND, path, module]
+        path = [str(Path(entry or ".").absolute()) for entry in sys.path]
+        command = [sys.executable, "-c", COMMAND, module, str(theirs.fileno()), str(os.getpid())]
         self._process = subprocess.Popen(
-            [*command, str(theirs.fileno()), str(os.getpid())], env={**os.environ, **(env or {})},
+            [*command, *path], env={**os.environ, **(env or {})},
             stdin=subprocess.DEVNULL, stdout=self._errors, stderr=subprocess.STDOUT,
             pass_fds=[theirs.fileno()], start_new_session=True,
         )  # fmt: skip
@@ -118,6 +123,7 @@ class Child:
         self.alive = False
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE_S)
+        self.kernel_line = _kernel_line(self._errors)
         self._last_line = _last_line(self._errors)
         self._errors.close()
 
@@ -129,6 +135,13 @@ class Child:
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+
+def _kernel_line(output: IO[bytes]) -> str:
+    """Return the first line that a kernel of a build with debug waits printed, or ""."""
+    output.seek(0)
+    found = next((line for line in output if line.startswith(b"kernel ")), b"")
+    return one_line(found.decode(errors="replace"), MAX_REASON)
 
 
 def _last_line(output: IO[bytes]) -> str:

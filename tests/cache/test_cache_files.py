@@ -121,6 +121,22 @@ def test_unwritable_folder_is_one_clear_error(
     assert folder.parent.joinpath("file").read_text() == ""
 
 
+def test_variable_that_names_no_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.touch()
+    for value, reason in ((str(folder), "which is a file"), ("~nosuchuser/x", "whose home folder")):
+        monkeypatch.setenv("VGG_CUDA_CACHE", value)
+        assert file().read() is None
+        with pytest.raises(CacheError, match=f"VGG_CUDA_CACHE: expected a folder, got .*{reason}"):
+            file().merge({"a": 1})
+
+
+def test_folder_at_the_lock_is_named() -> None:
+    lock = file().path.with_suffix(".lock")
+    lock.mkdir(parents=True)
+    with pytest.raises(CacheError, match=rf"{lock}: Is a directory; set"):
+        file().merge({"a": 1})
+
+
 def test_files_have_the_users_default_mode(folder: Path) -> None:
     mask = os.umask(0o022)
     try:

@@ -42,12 +42,14 @@ def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
         found = json.loads(run("info", "--json", **variables).stdout)
         text = run("info", **variables).stdout
     assert found["switches"] == {
-        "VGG_CUDA_ARCH": {"value": "none", "source": "default"},
+        "VGG_CUDA_ARCH": {"value": None, "source": "default"},
         "VGG_CUDA_DISABLE": {"value": "swap_ab", "source": "environment"},
         "VGG_CUDA_PDL": {"value": "0", "source": "environment"},
         "VGG_CUDA_TUNE": {"value": "cached", "source": "default"},
     }
-    assert found["cache"] == {"folder": "/tmp/elsewhere", "source": "environment"}
+    assert found["cache"] == {
+        "folder": "/tmp/elsewhere", "reason": None, "source": "environment",
+    }  # fmt: skip
     hopper, ampere, volta = found["devices"]
     assert (hopper["arch"], ampere["arch"], volta["arch"]) == ("sm_90a", "sm_86", None)
     assert hopper["kernels"] == {
@@ -85,7 +87,10 @@ def test_info_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
     assert json.loads(run("info", "--json").stdout)["cache"]["folder"] is None
-    assert "cache folder     none, set VGG_CUDA_CACHE (default)" in run("info").stdout
+    assert (
+        "cache folder     not usable: there is no home folder for cache files; set"
+        in run("info").stdout
+    )
 
 
 def test_info_without_a_self_test(monkeypatch: pytest.MonkeyPatch) -> None:

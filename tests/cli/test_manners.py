@@ -127,6 +127,24 @@ def test_garbage_is_no_safetensors_file(tmp_path: Path, name: str) -> None:
     assert "not a readable safetensors file" not in result.stderr
 
 
+def test_full_standard_output_is_named() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [COMMAND, "summary", "vgg16"], stdout=full, stderr=-1, text=True, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: standard output: no space left on device\n"
+
+
+def test_info_says_why_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VGG_CUDA_CACHE", "~nosuchuser/x")
+    lines = run("info").stdout.splitlines()
+    assert any(
+        line.startswith("cache folder     not usable: VGG_CUDA_CACHE: expected a folder, got ")
+        for line in lines
+    )
+
+
 def test_help_lists_commands_for_newcomers() -> None:
     lines = run("--help").stdout.partition("Commands:")[2].splitlines()
     assert [line.split()[0] for line in lines if line.strip()] == list(ORDER)

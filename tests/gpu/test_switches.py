@@ -107,7 +107,7 @@ def test_bad_arch_is_reported_where_it_counts(
 # ---- Early launches ----
 
 
-@pytest.mark.parametrize(("value", "early"), [("0", False), ("1", True)])
+@pytest.mark.parametrize(("value", "early"), [(" 0", False), ("1", True)])
 def test_early_launches(
     value: str, early: bool, switch: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from vgg_cuda.interruption import Interruption
 from vgg_cuda.selftest import NAMES, Report, selftest
+from vgg_cuda.selftest.outcome import Job
+from vgg_cuda.selftest.part import run_part
 
 pytestmark = pytest.mark.emulator
 
@@ -83,6 +86,38 @@ def test_a_child_that_cannot_start_decides_nothing(plant: Plant) -> None:
     report = selftest("emulator", only=["dense"])
     assert parts(report)["dense"][0] == "not run"
     assert "planted" in report.sentence()
+
+
+def test_broken_children_do_not_blame_the_device(plant: Plant) -> None:
+    plant("import vgg_cuda.selftest.worker as worker\ndel worker.serve\n")
+    report = selftest("emulator", only=["dense", "halo"])
+    assert [part.verdict for part in report.parts] == ["not run", "not run"]
+    assert report.sentence().startswith("a child process could not start: exit status 1: Attribute")
+    assert "reset" not in report.sentence()
+
+
+def test_modules_in_the_folder_do_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Children do not import them, as the command does not."""
+    for name in ("json", "importlib", "socket", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise ImportError('shadow')")
+    monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    outcome = run_part(Job("check", "emulator", "sm_80"), 60, Interruption(), {})
+    assert (outcome.verdict, outcome.detail) == ("ok", "")
+
+
+def test_kernel_lines_begin_the_detail(plant: Plant) -> None:
+    plant(
+        "def planted(*_, **__):\n"
+        "    print('hello\\nkernel k: has waited 2 s\\nkernel k: warp 1', flush=True)\n"
+        "    raise RuntimeError('planted')\n"
+        "Target.run = planted\n"
+    )
+    report = selftest("emulator", only="dense")
+    assert report.parts[0].detail.startswith("kernel k: has waited 2 s; linear dense_")
+    assert "RuntimeError: planted" in report.parts[0].detail
 
 
 def test_interruption_leaves_nothing(plant: Plant, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_everything_ok(tested: Callable[..., Report]) -> None:
     )
     lines = report.table().splitlines()
     assert lines[0].split() == ["part", "verdict", "seconds", "cases", "of", "bound", "detail"]
-    assert lines[3].split() == ["portable", "kernels", "ok", "0.0", "3", "0.250"]
+    assert lines[3].split() == ["portable", "ok", "0.0", "3", "0.250"]
 
 
 @pytest.mark.usefixtures("gpu")
@@ -253,7 +253,7 @@ def test_switches_of_the_user(
 def test_bad_arguments_are_reported() -> None:
     with pytest.raises(ValueError, match='device: expected "cuda", "cuda:N" or "emulator"'):
         selftest("cpu")
-    with pytest.raises(ValueError, match=r"only: expected some of maps, .* got hal"):
+    with pytest.raises(ValueError, match=r"only: expected some of maps, .* got .hal."):
         selftest("emulator", only=["hal"])
     if not _C.device_info()["available"]:
         with pytest.raises(DeviceError, match="'cuda' is not available"):
@@ -264,6 +264,33 @@ def test_bad_arguments_are_reported() -> None:
 
 
 @pytest.mark.usefixtures("gpu")
+def test_parts_that_are_not_tested(
+    tested: Callable[..., Report], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vgg_cuda.backends.switches import Switches
+
+    monkeypatch.setattr("vgg_cuda.selftest.switches", lambda: Switches(disable=("halo",)))
+    report = tested(lambda *_: OK, only="halo")
+    assert report.sentence() == "nothing was tested on GPU 0; not tested: halo (VGG_CUDA_DISABLE)"
+    assert not report.ok
+    report = tested(lambda *_: OK, only=["halo", "dense"])
+    assert report.sentence() == "ok on GPU 0: dense; not tested: halo (VGG_CUDA_DISABLE)"
+    assert report.ok
+    monkeypatch.setattr("sys.stdout", None)  # closed
+    code = app(["selftest", "--only", "halo", "--only", "dense"], standalone_mode=False)
+    assert not code
+
+
+@pytest.mark.usefixtures("gpu")
+def test_refused_portable_maps_are_serious(tested: Callable[..., Report]) -> None:
+    """Also if a family is off."""
+    refused = Outcome("refused", "planted", families={"halo": "refused", "portable": "refused"})
+    report = tested(lambda job, _: refused if job.part == "maps" else OK)
+    assert report.off == ["halo"]
+    assert report.sentence().startswith("do not use this build on GPU 0: portable kernels failed")
+
+
+@pytest.mark.usefixtures("gpu")
 def test_table_survives_an_unwritable_cache(
     tested: Callable[..., Report], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -271,9 +298,9 @@ def test_table_survives_an_unwritable_cache(
     (tmp_path / "cache").write_text("a file in the way")
     result = CliRunner().invoke(app, ["selftest"])
     assert result.exit_code == 1
-    assert "portable kernels" in result.stdout
+    assert "portable  " in result.stdout
     (line,) = result.stderr.splitlines()
-    assert line.startswith("error: cannot write the cache file")
+    assert line.startswith("error: VGG_CUDA_CACHE: expected a folder, got ")
     (tmp_path / "cache").unlink()
     result = CliRunner().invoke(app, ["selftest"])
     assert result.exit_code == 0

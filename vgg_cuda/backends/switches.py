@@ -49,9 +49,9 @@ def switches() -> Switches:
     disable = tuple(dict.fromkeys(name for name in named if name))
     for name in disable:
         _check(DISABLE, name, FAMILIES)
-    pdl = os.environ.get(PDL) or "1"
+    pdl = os.environ.get(PDL, "").strip() or "1"
     _check(PDL, pdl, ("0", "1"))
-    tune = os.environ.get(TUNING) or "cached"
+    tune = os.environ.get(TUNING, "").strip() or "cached"
     _check(TUNING, tune, TUNE)
     return Switches(
         arch=os.environ.get(ARCH, "").strip() or None,

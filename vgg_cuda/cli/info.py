@@ -15,7 +15,7 @@ from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
 from ..backends.switches import ARCH, DISABLE, PDL, TUNING, SwitchError, switches
 from ..backends.threads import blas_libraries
 from ..cache import VARIABLE as CACHE
-from ..cache import CacheError, cache_folder
+from ..cache import CacheError, cache_folder, unusable
 from ..cpus import cores, get_num_threads
 from .options import Json
 from .terminal import system_errors, user_errors
@@ -43,7 +43,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in PACKAGES},
         "switches": set_switches,
-        "cache": {"folder": _cache_folder(), "source": _source(CACHE)},
+        "cache": {**_cache(), "source": _source(CACHE)},
         "backends": {name: _backend(name) for name in ("cpu", "cuda", "emulator")},
         "cuda": _C.cuda_version(),
         "architectures": _C.architectures(),
@@ -74,10 +74,12 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
         ("vgg_cuda", f"{info['vgg_cuda']} (commit {info['commit']})"),
         ("python", f"{info['python']} on {info['platform']}"),
         ("packages", ", ".join(packages) + (f"; absent: {', '.join(absent)}" if absent else "")),
-        *((name, f"{s['value']} ({s['source']})") for name, s in info["switches"].items()),
+        *((name, f"{s['value'] or '-'} ({s['source']})") for name, s in info["switches"].items()),
         (
             "cache folder",
-            f"{info['cache']['folder'] or 'none, set ' + CACHE} ({info['cache']['source']})",
+            f"not usable: {info['cache']['reason']}"
+            if info["cache"]["reason"]
+            else f"{info['cache']['folder']} ({info['cache']['source']})",
         ),
         *(
             (f"backend {name}", "available" if b["available"] else f"not available: {b['reason']}")
@@ -93,27 +95,29 @@ def lines(info: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _switches() -> dict[str, dict[str, str]]:
+def _switches() -> dict[str, dict[str, str | None]]:
     """Return the value and the source of every environment variable that selects kernels."""
     from .. import _C
     from ..backends.families import arch_named
 
     found = switches()
     arch_named(None, _C.arch_names(), "this build")  # report an unknown name
-    values = {
-        ARCH: found.arch or "none",
-        DISABLE: ",".join(found.disable) or "none",
+    values: dict[str, str | None] = {
+        ARCH: found.arch,
+        DISABLE: ",".join(found.disable) or None,
         PDL: "1" if found.pdl else "0",
         TUNING: found.tune,
     }
     return {name: {"value": value, "source": _source(name)} for name, value in values.items()}
 
 
-def _cache_folder() -> str | None:
+def _cache() -> dict[str, str | None]:
+    """Return the folder of cache files, and the reason if it cannot be used."""
     try:
-        return str(cache_folder())
-    except CacheError:
-        return None
+        folder = cache_folder()
+    except CacheError as error:
+        return {"folder": None, "reason": str(error)}
+    return {"folder": str(folder), "reason": unusable(folder)}
 
 
 def _source(variable: str) -> str:

@@ -24,12 +24,14 @@ def selftest(
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Parts separated by commas, such as halo,early.")
+        list[str] | None, typer.Option(help="Parts separated by commas, such as halo,early.")
     ] = None,
-    limit: Annotated[
+    limit_s: Annotated[
         float | None,
         typer.Option(
-            min=0.1, help="Seconds until a kernel counts as hung; default: 10, emulator: 120."
+            "--limit",
+            min=0.1,
+            help="Seconds until a kernel counts as hung; default: 10, emulator: 120.",
         ),
     ] = None,
     as_json: Json = False,
@@ -38,25 +40,22 @@ def selftest(
     """Test every kernel family on a GPU, in processes that may hang or crash.
 
     Families that fail are off from then on, and slower kernels replace them. The exit code is 1 if
-    a part failed.
+    a part failed or nothing was tested.
     """
     from ..interruption import Interrupted, Interruption
     from ..selftest import selftest as test
-    from ..selftest.report import PARTS
 
     stop = Interruption()
     with system_errors():
-        with stop.watching(), status() as say, user_errors():
-            try:
-                parts = [name.strip() for name in (only or "").split(",") if name.strip()]
+        try:
+            with stop.watching(), user_errors(), status() as say:
                 report = test(
-                    device, arch, only=parts, limit_s=limit, stop=stop,
-                    progress=lambda name: say(PARTS.get(name, name)),
-                )  # fmt: skip
-            except Interrupted:
-                assert stop.number is not None
-                typer.echo("interrupted: no verdict was kept", err=True)
-                raise typer.Exit(128 + stop.number) from None
+                    device, arch, only=_names(only), limit_s=limit_s, stop=stop, progress=say
+                )
+        except Interrupted:  # the progress display has ended
+            assert stop.number is not None
+            typer.echo("interrupted: no verdict was kept", err=True)
+            raise typer.Exit(128 + stop.number) from None
         kept, error = None, None
         try:
             kept = report.keep()
@@ -69,8 +68,15 @@ def selftest(
             typer.echo(report.table())
             if kept is not None:
                 typer.echo(plain(f"verdicts are kept in {kept}"))
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed
+            sys.stdout.flush()
     if error is not None:
         typer.echo(plain(f"error: {error}"), err=True)
     if error is not None or not report.ok:
         raise typer.Exit(BAD_RESULT)
+
+
+def _names(only: list[str] | None) -> list[str] | None:
+    if not only:
+        return None
+    return [name.strip() for name in ",".join(only).split(",") if name.strip()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NoReturn
@@ -76,6 +77,8 @@ def system_errors() -> Iterator[None]:
     except BrokenPipeError:
         raise  # the reader of a pipe has exited: typer ends without a message
     except OSError as error:
+        if error.strerror is not None and error.filename is None and _is_printing(error):
+            fail(f"standard output: {error.strerror.lower()}")
         if error.strerror is None or error.filename is None:
             fail(str(error))
         fail(f"{error.filename}: {error.strerror.lower()}")  # without "[Errno 2]"
@@ -83,6 +86,13 @@ def system_errors() -> Iterator[None]:
         fail(str(error))
     except MemoryError as error:
         fail(f"not enough memory: {error}")
+
+
+def _is_printing(error: OSError) -> bool:
+    """Return whether ``typer.echo`` raised ``error``."""
+    echo: Any = typer.echo
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_code is echo.__code__ for frame, _ in frames)
 
 
 def notice(message: str) -> None:

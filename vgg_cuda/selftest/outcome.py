@@ -31,6 +31,7 @@ class Outcome(msgspec.Struct, frozen=True):
     - ``cases``: number of comparisons; ``worst``: their largest error as a fraction of its bound.
     - ``families``: the verdicts of kernel families, "portable" included, with failures.
     - ``digests``: digests of the results of forwards.
+    - ``started``: whether the child process got as far as opening the device.
     """
 
     verdict: Kind
@@ -39,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     worst: float = 0.0
     families: dict[str, Kind] = {}
     digests: dict[str, str] = {}
+    started: bool = True
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

@@ -63,8 +63,9 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether no part failed and none is undecided."""
-        return not self.stopped and all(part.verdict in GOOD for part in self.parts)
+        """Whether some part is ok, no part failed and none is undecided."""
+        verdicts = [part.verdict for part in self.parts]
+        return not self.stopped and "ok" in verdicts and all(each in GOOD for each in verdicts)
 
     @property
     def off(self) -> list[str]:
@@ -104,7 +105,12 @@ class Report:
         bad = [part for part in self.parts if part.verdict not in GOOD]
         named = {part.name: part.verdict for part in bad}
         if not bad and len(self.parts) < len(PARTS) + len(FAMILIES):
-            return f"ok on {self.gpu}: {', '.join(part.name for part in self.parts)}"
+            right = ", ".join(part.name for part in self.parts if part.verdict == "ok")
+            skipped = [
+                f"{part.name} ({part.detail})" for part in self.parts if part.verdict != "ok"
+            ]
+            found = f"ok on {self.gpu}: {right}" if right else f"nothing was tested on {self.gpu}"
+            return f"{found}; not tested: {', '.join(skipped)}" if skipped else found
         if not bad:
             return f"all kernels for {self.arch} that are on give right results on {self.gpu}"
         vital = ("portable", "forward") if self.off else ("maps", "portable", "forward")
@@ -126,7 +132,7 @@ class Report:
         """Return the parts as aligned text, with the sentence."""
         cells = [
             (
-                PARTS.get(part.name, part.name),
+                part.name,
                 part.verdict,
                 f"{part.seconds:.1f}",
                 str(part.cases or "-"),

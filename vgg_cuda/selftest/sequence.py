@@ -12,6 +12,7 @@ from ..interruption import Interruption
 from .outcome import Job, Outcome
 from .part import run_part
 from .report import PARTS, Part, Result
+from .tally import PORTABLE
 
 EARLY = "early"
 NAMES = ("maps", "portable", *FAMILIES, "forward", EARLY, "graph")
@@ -63,7 +64,9 @@ class Sequence:
     def run(self) -> None:
         """Run the parts. Raises ``Interrupted`` after a signal."""
         maps = self._run("maps")
-        self._run("portable")
+        portable = self._run(PORTABLE)
+        if portable.verdict in ("ok", "not run") and PORTABLE in maps.families:
+            self._fail(PORTABLE, Outcome(maps.families[PORTABLE], maps.detail), "maps")
         for family in FAMILIES:
             self._family(family, maps)
         digests = self._forward().digests
@@ -146,8 +149,10 @@ class Sequence:
 
     def _check(self, name: str, failed: Outcome) -> None:
         """Stop the run if the device no longer works after a part failed."""
-        found = self._launch(CHECK, {})
-        if found.verdict != "ok":
+        found = self._launch(CHECK, {}) if failed.started else failed
+        if not found.started:
+            self.stopped = f"{found.detail}; this says nothing about {self._settings.device}"
+        elif found.verdict != "ok":
             self.stopped = (
                 f"{self._settings.device} does not work after the part {name} ({failed.verdict}): "
                 f"{found.detail}; reset it or restart the machine, then run the self-test again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import traceback
 import warnings
 from collections.abc import Callable
@@ -26,7 +27,9 @@ def serve(pipe: Connection) -> None:
     def send(event: Event) -> None:
         pipe.send_bytes(pipe_encoder.encode(event))
 
-    send(Done(tested(job, send)))
+    outcome = tested(job, send)
+    ctypes.CDLL(None).fflush(None)  # lines that kernels printed; the parent ends this process
+    send(Done(outcome))
 
 
 def tested(job: Job, send: Callable[[Event], None]) -> Outcome:
