@@ -270,7 +270,7 @@ def test_full_disk_is_reported(words: str, tmp_path: Path) -> None:
             check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert "No space left" in done.stderr
+    assert done.stderr == "error: standard output: no space left on device\n"
     assert "Traceback" not in done.stderr
 
 
