@@ -9,11 +9,11 @@ from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from . import configs, layers, ops
-from .cpus import get_num_threads, set_num_threads
 from .images.batches import ImageError
 from .images.presets import PRESETS, Preset, RangeWarning
-from .notices import DeviceWarning, FallbackWarning
 from .predictions import Prediction
+from .system.cpus import get_num_threads, set_num_threads
+from .system.notices import DeviceWarning, FallbackWarning
 from .verification import verify
 from .vgg import VGG
 from .weights import AssumedWarning, WeightsError

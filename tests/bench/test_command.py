@@ -19,7 +19,7 @@ from vgg_cuda.bench import options, suite
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report, read
 from vgg_cuda.bench.suite import Suite
-from vgg_cuda.interruption import Interrupted, Interruption
+from vgg_cuda.system.interruption import Interrupted, Interruption
 
 pytestmark = pytest.mark.usefixtures("_small_ceilings")
 
@@ -312,7 +312,7 @@ def test_interruption_anywhere_gives_a_report(
 def test_second_signal_ends_the_process(tmp_path: Path) -> None:
     script = (
         "import os, signal, sys\n"
-        "from vgg_cuda.interruption import Interruption, Interrupted\n"
+        "from vgg_cuda.system.interruption import Interruption, Interrupted\n"
         "stop = Interruption(); stop.on_second_signal(lambda: print('killed', flush=True))\n"
         "before = signal.getsignal(signal.SIGTERM)\n"
         "with stop.watching():\n"

@@ -16,7 +16,7 @@ from support.bench_programs import needs, whole
 from vgg_cuda.bench import peers, session
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.work import Job
-from vgg_cuda.cpus import get_num_threads
+from vgg_cuda.system.cpus import get_num_threads
 
 
 @needs("torch")

@@ -25,7 +25,7 @@ from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.bench.work import Job, Work
-from vgg_cuda.interruption import Interruption
+from vgg_cuda.system.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

@@ -21,8 +21,8 @@ from vgg_cuda.bench.work import Work
 from vgg_cuda.cli import bench as command
 from vgg_cuda.cli.main import app
 from vgg_cuda.configs import get_config
-from vgg_cuda.cpus import get_num_threads
-from vgg_cuda.interruption import Interruption
+from vgg_cuda.system.cpus import get_num_threads
+from vgg_cuda.system.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

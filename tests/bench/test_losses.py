@@ -27,7 +27,7 @@ from vgg_cuda.bench.workers import WorkerDied
 from vgg_cuda.cli import bench as command
 from vgg_cuda.cli import bench_table as table
 from vgg_cuda.cli.main import app
-from vgg_cuda.interruption import Interrupted, Interruption
+from vgg_cuda.system.interruption import Interrupted, Interruption
 
 SHAPES = ["--shape", "1,8,8,3,4", "--shape", "1,8,8,3,5"]
 WORDS = ["bench", "kernel", *SHAPES, "--peers", "torch", "--device", "cpu", "--noise", "1e-6"]
@@ -283,7 +283,7 @@ def test_ignored_signals_stay_ignored(name: str) -> None:
     script = (
         "import os, signal\n"
         "from vgg_cuda.cli import main as cli\n"
-        "from vgg_cuda.interruption import Interruption\n"
+        "from vgg_cuda.system.interruption import Interruption\n"
         "def run():\n"
         "    stop = Interruption()\n"
         "    with stop.watching():\n"

@@ -18,7 +18,7 @@ from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.suite import Suite
 from vgg_cuda.configs import Config
-from vgg_cuda.interruption import Interruption
+from vgg_cuda.system.interruption import Interruption
 
 
 @pytest.fixture(autouse=True)

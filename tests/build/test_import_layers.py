@@ -9,22 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "vgg_cuda"
 LAYERS = (
-    {
-        "_C",
-        "files",
-        "startup",
-        "text",
-        "activations",
-        "arrays",
-        "configs",
-        "cpus",
-        "layers",
-        "summary",
-        "notices",
-        "cache",
-        "interruption",
-        "processes",
-    },
+    {"_C", "startup", "text", "activations", "arrays", "configs", "layers", "summary", "system"},
     {"images", "weights"},
     {"reference", "backends"},
     {"ops", "forward", "tuning"},

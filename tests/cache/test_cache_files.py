@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from vgg_cuda import DeviceWarning, cache, notices
-from vgg_cuda.cache import CacheError, CacheFile, cache_folder
+from vgg_cuda import DeviceWarning
+from vgg_cuda.system import cache, notices
+from vgg_cuda.system.cache import CacheError, CacheFile, cache_folder
 
 HEADER = {"gpu": "NVIDIA H200", "driver": "580.65", "commit": "abc"}
 
@@ -149,7 +150,7 @@ def test_files_have_the_users_default_mode(folder: Path) -> None:
 
 def test_processes_that_write_at_once_lose_nothing() -> None:
     program = (
-        "import sys; from vgg_cuda.cache import CacheFile\n"
+        "import sys; from vgg_cuda.system.cache import CacheFile\n"
         f"file = CacheFile('times', {HEADER!r}, int)\n"
         "for i in range(40): file.merge({f'{sys.argv[1]}{i}': i})"
     )

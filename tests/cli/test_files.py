@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vgg_cuda.files import check_writable, replacing
+from vgg_cuda.system.files import check_writable, replacing
 
 
 def test_replacing_follows_links_and_keeps_modes(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from support.bench_fakes import TINY, locally, tiny_file
 from vgg_cuda.bench.options import Options, resolve
 from vgg_cuda.bench.report import Report
 from vgg_cuda.bench.suite import Suite
-from vgg_cuda.interruption import Interruption
+from vgg_cuda.system.interruption import Interruption
 
 pytestmark = pytest.mark.gpu
 

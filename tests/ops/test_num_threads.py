@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import vgg_cuda
-from vgg_cuda import cpus
 from vgg_cuda.backends.threads import run_blocks
 from vgg_cuda.images.batches import batches
 from vgg_cuda.images.presets import Preset
+from vgg_cuda.system import cpus
 
 
 @pytest.fixture(autouse=True)

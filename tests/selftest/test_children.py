@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from vgg_cuda.interruption import Interruption
 from vgg_cuda.selftest import NAMES, Report, selftest
 from vgg_cuda.selftest.outcome import Job
 from vgg_cuda.selftest.part import run_part
+from vgg_cuda.system.interruption import Interruption
 
 pytestmark = pytest.mark.emulator
 

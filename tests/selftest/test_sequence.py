@@ -14,9 +14,9 @@ from vgg_cuda import _C, backends
 from vgg_cuda.backends import DeviceError, families
 from vgg_cuda.backends.verdicts import read_verdicts
 from vgg_cuda.cli.main import app
-from vgg_cuda.interruption import Interruption
 from vgg_cuda.selftest import NAMES, Report, selftest, sequence
 from vgg_cuda.selftest.outcome import Job, Outcome
+from vgg_cuda.system.interruption import Interruption
 
 OK = Outcome("ok", cases=3, worst=0.25, digests={"a forward": "0123"})
 Answer = Callable[[Job, dict[str, str]], Outcome]

@@ -9,7 +9,7 @@ from typing import Any
 from vgg_cuda.bench.session import Session
 from vgg_cuda.bench.workers import Message, WorkerDied
 from vgg_cuda.configs import Config
-from vgg_cuda.interruption import Interruption
+from vgg_cuda.system.interruption import Interruption
 from vgg_cuda.weights import he_weights, save
 
 TINY = Config("tiny", (8, "M", 16, "M", 16, "M", 16, "M", 16, "M"), (16, 10), pool_grid=1)

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vgg_cuda import _C, backends, notices
+from vgg_cuda import _C, backends
 from vgg_cuda.backends import families
 from vgg_cuda.backends import verdicts as selftest
 from vgg_cuda.backends.verdicts import Verdict
+from vgg_cuda.system import notices
 
 OPS = (
     "conv3x3", "fused_conv1_block", "linear", "maxpool2x2", "avgpool", "adaptive_maxpool", "relu",

@@ -9,8 +9,9 @@ import pytest
 from support.fake_cupy import Log, fake_gpus
 from support.tuning import Launches, MadeUpTimer, made_up
 
-from vgg_cuda import _C, backends, notices
+from vgg_cuda import _C, backends
 from vgg_cuda.backends.switches import switches
+from vgg_cuda.system import notices
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from vgg_cuda import VGG, AssumedWarning, notices
+from vgg_cuda import VGG, AssumedWarning
 from vgg_cuda.configs import Config
 from vgg_cuda.images.normalization import Normalization
 from vgg_cuda.images.presets import PRESETS
+from vgg_cuda.system import notices
 from vgg_cuda.weights import WeightsError, he_weights, load_weights, save, save_torchvision
 from vgg_cuda.weights.convert import convert
 from vgg_cuda.weights.labels import read_labels

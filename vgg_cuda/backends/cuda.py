@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import _C
 from ..arrays import is_cupy, numpy_dtype
-from ..notices import warn_once
+from ..system.notices import warn_once
 from . import streams
 from .errors import device_lost, is_lost
 from .families import gpu_families

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _C
-from ..notices import warn_once
+from ..system.notices import warn_once
 from .errors import KernelError, KernelRefusedError, device_lost
 from .families import PORTABLE, refusals
 from .switches import ARCH, DISABLE, PDL, switches

@@ -1,6 +1,6 @@
 """Worker threads of the CPU backend, each with BLAS limited to one thread.
 
-Their number is :func:`vgg_cuda.cpus.get_num_threads`.
+Their number is :func:`vgg_cuda.system.cpus.get_num_threads`.
 
 The threads of BLAS would share a product, but not the copies and transforms around it. They also
 spin for a while after each product and slow other threads down.
@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ..cpus import get_num_threads
+from ..system.cpus import get_num_threads
 
 T = TypeVar("T")
 

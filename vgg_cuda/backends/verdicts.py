@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from .. import _C
-from ..cache import CacheFile
+from ..system.cache import CacheFile
 
 DRIVER = Path("/proc/driver/nvidia/version")
 EMULATOR = "emulator"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from ..cpus import get_num_threads
+from ..system.cpus import get_num_threads
 from .memory import empty, scratch
 from .threads import run_blocks
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..cpus import cores
+from ..system.cpus import cores
 
 TIMEOUT_S = 8.0
 QUERY = {

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..files import check_writable, replacing
+from ..system.files import check_writable, replacing
 from .columns import Cells, cells
 from .report import Report, Result
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ..backends.switches import switches
-from ..cpus import get_num_threads
+from ..system.cpus import get_num_threads
 from . import machine
 from .measure import Measurements
 from .peers import OURS

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files import temporary_folder
-from ..interruption import Interrupted, Interruption
+from ..system.files import temporary_folder
+from ..system.interruption import Interrupted, Interruption
 from ..text import plain
 from ..weights import save
 from . import machine, results

@@ -7,8 +7,8 @@ import traceback
 import warnings
 from multiprocessing.connection import Connection
 
-from ..interruption import Interruption
-from ..processes import Child, ChildEnded, ChildSilent, Message
+from ..system.interruption import Interruption
+from ..system.processes import Child, ChildEnded, ChildSilent, Message
 
 __all__ = ["Message", "PeerFailed", "Worker", "WorkerDied"]
 

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import unfinished
 from ..images.batches import Batch, batches
 from ..images.presets import Preset
+from ..system.files import unfinished
 from ..vgg import VGG
 
 Record = dict[str, Any]

@@ -147,7 +147,7 @@ def _run(
     from ..bench import suite
     from ..bench.options import Options, resolve
     from ..bench.peers import OURS
-    from ..interruption import Interruption
+    from ..system.interruption import Interruption
 
     with system_errors():
         with user_errors():

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from ..configs import IN_CHANNELS
-from ..files import replacing
 from ..images.presets import Preset
 from ..layers import resolve_layer
+from ..system.files import replacing
 from ..vgg import VGG
 from .batch_jobs import FeatureSink, SizeError, check_format, classify_files, extract_files
 from .inputs import images_named

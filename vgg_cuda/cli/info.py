@@ -14,9 +14,9 @@ from msgspec.structs import asdict
 from ..backends import WITHOUT_EXTENSION, DeviceError, why_missing
 from ..backends.switches import ARCH, DISABLE, PDL, TUNING, SwitchError, switches
 from ..backends.threads import blas_libraries
-from ..cache import VARIABLE as CACHE
-from ..cache import CacheError, cache_folder, unusable
-from ..cpus import cores, get_num_threads
+from ..system.cache import VARIABLE as CACHE
+from ..system.cache import CacheError, cache_folder, unusable
+from ..system.cpus import cores, get_num_threads
 from .options import Json
 from .terminal import system_errors, user_errors
 

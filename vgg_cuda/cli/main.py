@@ -18,8 +18,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from ..files import check_writable, remove_unfinished
 from ..summary import as_dict, summary_table
+from ..system.files import check_writable, remove_unfinished
 from ..weights.convert import convert as convert_weights
 from .bench import app as bench
 from .bench import profile

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..cache import CacheError
+from ..system.cache import CacheError
 from ..text import plain
 from .options import Json, Quiet
 from .terminal import BAD_RESULT, status, system_errors, user_errors
@@ -42,8 +42,8 @@ def selftest(
     Families that fail are off from then on, and slower kernels replace them. The exit code is 1 if
     a part failed or nothing was tested.
     """
-    from ..interruption import Interrupted, Interruption
     from ..selftest import selftest as test
+    from ..system.interruption import Interrupted, Interruption
 
     stop = Interruption()
     with system_errors():

@@ -15,7 +15,7 @@ from ..arrays import numpy_dtype
 from ..backends import get_backend, why_missing
 from ..configs import CONFIGS, IN_CHANNELS, get_config
 from ..forward.inputs import MAX_PIXELS, check_dtype
-from ..interruption import last_words
+from ..system.interruption import last_words
 from ..weights import Weights, he_weights, load_weights
 from .options import Json, Quiet, Size, Uint8, network_named
 from .terminal import fail, notice, system_errors, user_errors

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..configs import Config
-from ..cpus import get_num_threads
+from ..system.cpus import get_num_threads
 from .decode import FORMATS, ImageError, open_image
 from .presets import Preset
 from .sources import url_advice

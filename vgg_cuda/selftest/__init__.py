@@ -19,9 +19,9 @@ from ..backends import get_backend
 from ..backends.families import kernels_arch
 from ..backends.switches import switches
 from ..backends.verdicts import device_header
-from ..files import temporary_folder
-from ..interruption import Interruption
-from ..notices import DeviceWarning
+from ..system.files import temporary_folder
+from ..system.interruption import Interruption
+from ..system.notices import DeviceWarning
 from .report import Part, Report
 from .sequence import EARLY, NAMES, Sequence, Settings
 

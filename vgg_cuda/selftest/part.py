@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ..interruption import Interruption
-from ..processes import Child, ChildEnded, ChildSilent
+from ..system.interruption import Interruption
+from ..system.processes import Child, ChildEnded, ChildSilent
 from .outcome import Done, Event, Job, Outcome, Ready
 
 WORKER = "vgg_cuda.selftest.worker"

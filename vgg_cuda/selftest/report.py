@@ -91,7 +91,7 @@ class Report:
         """Write the verdicts of a GPU to the cache, and return the file; None if there are none.
 
         Programs that start later use them.
-        Raises :class:`~vgg_cuda.cache.CacheError` if the file cannot be written.
+        Raises :class:`~vgg_cuda.system.cache.CacheError` if the file cannot be written.
         """
         if self.header is None or not (found := self.verdicts()):
             return None

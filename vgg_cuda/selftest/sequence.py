@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..backends.switches import ARCH, DISABLE, FAMILIES, PDL, TUNING
-from ..cache import VARIABLE as CACHE
-from ..interruption import Interruption
+from ..system.cache import VARIABLE as CACHE
+from ..system.interruption import Interruption
 from .outcome import Job, Outcome
 from .part import run_part
 from .report import PARTS, Part, Result

@@ -8,8 +8,8 @@ import msgspec
 
 from ..backends.kernels import KernelBackend
 from ..backends.verdicts import EMULATOR, device_header
-from ..cache import CacheError, CacheFile
-from ..notices import warn_once
+from ..system.cache import CacheError, CacheFile
+from ..system.notices import warn_once
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,8 +68,8 @@ class Entries:
     def add(self, key: str, entry: Entry) -> None:
         """Keep an entry, also in the file.
 
-        If the file cannot be written, warn once, or raise :class:`~vgg_cuda.cache.CacheError` if
-        the file is ``required``.
+        If the file cannot be written, warn once, or raise
+        :class:`~vgg_cuda.system.cache.CacheError` if the file is ``required``.
         """
         self._known[key] = entry
         try:
@@ -90,7 +90,7 @@ class Entries:
         return any(entry is each for each in self._written.values())
 
     def require_writable(self) -> None:
-        """Raise :class:`~vgg_cuda.cache.CacheError` if the file cannot be written."""
+        """Raise :class:`~vgg_cuda.system.cache.CacheError` if the file cannot be written."""
         self.file.merge({})
 
 

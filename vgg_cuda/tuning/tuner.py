@@ -9,7 +9,7 @@ from .. import _C
 from ..backends.families import PORTABLE
 from ..backends.kernels import KernelBackend
 from ..backends.operations import Planner
-from ..notices import warn_once
+from ..system.notices import warn_once
 from ..text import one_line
 from . import operands
 from .entries import Entry

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import replacing
+from ..system.files import replacing
 from ..text import listed, one_line
 from .canonical import Array, WeightsError, import_extra, prefixed
 from .checkpoint import Labels, labels_in, unwrap

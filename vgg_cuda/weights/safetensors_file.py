@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..files import replacing
+from ..system.files import replacing
 from ..text import one_line
 from .canonical import Array, WeightsError, from_bfloat16
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..images.presets import Preset, RangeWarning, as_preset
-from ..notices import warn_once
+from ..system.notices import warn_once
 from .canonical import AssumedWarning, Weights
 from .labels import read_labels
 

@@ -15,9 +15,10 @@ import pytest
 from support.keras_models import L, conv, functional, keras, predict, randomize, write
 from support.tolerance import assert_close
 
-from vgg_cuda import VGG, RangeWarning, notices, verify
+from vgg_cuda import VGG, RangeWarning, verify
 from vgg_cuda.interop.keras import Live, from_keras
 from vgg_cuda.reference import forward
+from vgg_cuda.system import notices
 from vgg_cuda.weights import WeightsError
 from vgg_cuda.weights.keras.chain import translate
 from vgg_cuda.weights.keras.graph import input_shape_of, layers_of

@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...backends.threads import blas_libraries, run_blocks
-from ...cpus import get_num_threads
+from ...system.cpus import get_num_threads
 from ..clock import Clock, HostClock, cupy_clock, torch_clock
 from ..work import Job, Work
 from . import Absent, Program

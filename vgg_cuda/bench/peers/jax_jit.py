@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cpus import get_num_threads
+from ...system.cpus import get_num_threads
 from ..clock import HostClock
 from ..inputs import cache_clearer_bytes, copies
 from ..layers import Layer

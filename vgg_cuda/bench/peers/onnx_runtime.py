@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...cpus import get_num_threads
+from ...system.cpus import get_num_threads
 from ..clock import HostClock
 from ..inputs import cache_clearer_bytes, copies, in_turn
 from ..layers import Layer, Shape

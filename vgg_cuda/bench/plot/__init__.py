@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...files import replacing
+from ...system.files import replacing
 from ...text import one_line
 from ..output import check_path
 from ..report import Report

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ...configs import Config, Conv
-from ...notices import FallbackWarning, warn
+from ...system.notices import FallbackWarning, warn
 from ..torch_conditions import PLAIN_TENSORS
 
 MAX_ROWS = 64

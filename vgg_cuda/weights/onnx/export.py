@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...configs import Affine, Config, Conv
-from ...files import replacing
+from ...system.files import replacing
 from ..canonical import Weights, prefixed
 from ..metadata import to_metadata
 from .file import import_onnx

@@ -21,8 +21,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
+from ..text import one_line
 from .interruption import Interruption
-from .text import one_line
 
 Message = dict[str, Any]
 TICK_S = 0.1  # between checks for an interruption
@@ -34,7 +34,7 @@ COMMAND = """
 import sys
 module, descriptor, parent, *sys.path[:] = sys.argv[1:]
 import importlib
-from vgg_cuda.processes import connected
+from vgg_cuda.system.processes import connected
 importlib.import_module(module).serve(connected(int(descriptor), int(parent)))
 """
 """The child's program. It imports from the parent's ``sys.path``.

@@ -17,9 +17,9 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from ..text import one_line
 from .files import replacing
 from .notices import warn_once
-from .text import one_line
 
 VARIABLE = "VGG_CUDA_CACHE"
 FORMAT = 1

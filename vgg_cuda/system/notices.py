@@ -8,7 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
-PACKAGE = str(Path(__file__).parent) + os.sep
+PACKAGE = str(Path(__file__).parents[1]) + os.sep
 
 _lock = threading.Lock()
 _shown: set[str] = set()

@@ -1,0 +1,1 @@
+"""Files, caches, child processes, CPU threads and warnings: what the operating system provides."""
