@@ -126,7 +126,7 @@ NETWORKS: dict[str, tuple[list[Layer], tuple[int, int] | None, tuple[int, int]]]
     "negative-norm-before-pools": (
         [conv("a", 3, 8), Relu("ra"), norm("na", 8, gamma=SIGNED), MaxPool2x2("pa"),
          norm("nb", 8), norm("nc", 8, gamma=SIGNED), conv("b", 8, 8), Relu("rb"),
-         norm("nd", 8, gamma=SIGNED), GlobalPool("g", "max"), norm("ne", 8)], None, (9, 8)),
+         norm("nx", 8, gamma=SIGNED), GlobalPool("g", "max"), norm("ny", 8)], None, (9, 8)),
     "norm-last": ([*BASE, norm("n", 8), Flatten("f", "HWC")], None, (9, 8)),
     "norms-around-flatten": (
         [*BASE, norm("n", 8), Flatten("f", "CHW"), norm("m", 96), linear("d", 96, 4)],
