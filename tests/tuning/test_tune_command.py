@@ -195,7 +195,8 @@ main()
 
 def test_interrupted_run_says_what_is_kept(network: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED, "tune", network, "--size", "16", *EMULATED]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    folder = Path(network).parent  # not that of the sources, which have no extension
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ended.returncode == 128 + signal.SIGTERM
     assert ended.stdout == ""
     assert ended.stderr.startswith("interrupted: 1 entries are kept in ")
