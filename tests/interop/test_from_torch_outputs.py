@@ -174,6 +174,77 @@ def test_data_parallel() -> None:
         from_torch(one)
 
 
+# ---- Batch norms that no convolution takes over ----
+
+
+class Taken(nn.Module):
+    """Layers in order, and the results of those at two positions."""
+
+    def __init__(self, layers: list[nn.Module], position: int) -> None:
+        super().__init__()
+        self.layers, self.position = nn.ModuleList(layers), position
+        self.eval()
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        taken = []
+        for position, layer in enumerate(self.layers):
+            x = layer(x)
+            if position in (self.position, len(self.layers) - 1):
+                taken.append(x)
+        return taken
+
+
+def norm(smallest: float = 0.3) -> nn.Module:
+    """Return a batch norm of 8 channels with scales from ``smallest`` to 1, and its numbers."""
+    layer = nn.BatchNorm2d(8)
+    for values, low, high in (
+        (layer.running_mean, -1, 1), (layer.running_var, 0.5, 2), (layer.weight, smallest, 1),
+        (layer.bias, -1, 1),
+    ):  # fmt: skip
+        assert values is not None
+        values.detach().uniform_(low, high)
+    return layer
+
+
+def conv(channels: int = 8) -> nn.Module:
+    return nn.Conv2d(channels, 8, 3, padding=1)
+
+
+NORMS: dict[str, tuple[Callable[[], list[nn.Module]], set[int]]] = {
+    # the positions are those whose results no kernel stores
+    "before-a-convolution": (lambda: [conv(3), nn.ReLU(), norm(), conv(), nn.ReLU()], set()),
+    "two": (lambda: [conv(3), nn.ReLU(), norm(), norm(), conv(), nn.ReLU()], {2}),
+    "before-a-pool": (
+        lambda: [conv(3), nn.ReLU(), norm(), nn.MaxPool2d(2), conv(), nn.ReLU()], {2},
+    ),
+    "negative-before-a-pool": (
+        lambda: [conv(3), nn.ReLU(), norm(-1), nn.MaxPool2d(2), conv(), nn.ReLU()], set(),
+    ),
+    "around-a-pool": (
+        lambda: [conv(3), nn.ReLU(), norm(), nn.MaxPool2d(2), norm(), conv(), nn.ReLU()], {2, 3},
+    ),
+    "negative-around-a-pool": (
+        lambda: [conv(3), nn.ReLU(), norm(-1), nn.MaxPool2d(2), norm(), conv(), nn.ReLU()], set(),
+    ),
+    "folded-twice": (lambda: [conv(3), norm(), norm(), nn.ReLU(), norm(), conv()], {0, 1}),
+    "folded-twice-without-relu": (lambda: [conv(3), norm(), norm(), conv(), nn.ReLU()], {0, 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_results_around_batch_norms(name: str) -> None:
+    make, missing = NORMS[name]
+    torch.manual_seed(3)
+    layers = make()
+    for position in range(len(layers) - 1):
+        module = Taken(layers, position)
+        if position in missing:
+            with pytest.raises(ValueError, match=f"cannot return the result of layers.{position}"):
+                from_torch(module)
+        else:
+            check(module)
+
+
 # ---- Warning and report ----
 
 

@@ -48,6 +48,7 @@ class Chain:
         self.flattened: Flatten | GlobalPool | None = None
         self.activation: str | None = None
         self.last: Layer | None = None  # except Identity
+        self.folds = False  # whether only maps have followed the last parameters
         self.commutes = False  # whether a ReLU here equals one after the last parameters
         self.waiting: Waiting | None = None
         self.maps = Maps()
@@ -64,8 +65,8 @@ class Chain:
             self.refuse(layer, "a 3x3 convolution first")
         if self.activation:
             self.refuse(layer, f"nothing after a {self.activation}")
-        folds = isinstance(layer, (Linear, BatchNorm, Affine))
-        if self.waiting and not folds and not self.waiting.lets_pass(layer):
+        takes_over = isinstance(layer, (Linear, BatchNorm, Affine))
+        if self.waiting and not takes_over and not self.waiting.lets_pass(layer):
             self.settle(
                 f"before {layer.name} ({kind_of(layer)})", possible=isinstance(layer, SPATIAL)
             )
@@ -90,6 +91,8 @@ class Chain:
                 if not self.dense or self.dense[-1].relu:
                     self.refuse(layer, f"{kind_of(layer)} right after a dense layer")
                 self.activation = ACTIVATIONS[type(layer)]
+        new = isinstance(layer, (Conv3x3, Linear))
+        self.folds = new or (self.folds and isinstance(layer, (BatchNorm, Affine)))
         self.last = layer
 
     def refuse(self, layer: Layer, expected: str) -> NoReturn:
@@ -138,7 +141,7 @@ class Chain:
         before = (self.dense or self.convs)[-1]
         if isinstance(layer, Affine) and layer.reverse:
             self.refuse(layer, "a reversal of channels before the first convolution")
-        if isinstance(self.last, (Conv3x3, Linear)):
+        if self.folds:
             before.fold(layer)
             return
         pixels = not self.dense and not isinstance(self.flattened, Flatten)
