@@ -16,7 +16,7 @@ from .system.cpus import get_num_threads, set_num_threads
 from .system.notices import DeviceWarning, FallbackWarning
 from .verification import verify
 from .vgg import VGG
-from .weights import AssumedWarning, WeightsError
+from .weights import AssumedWarning, DroppedWarning, WeightsError
 from .weights.chain.layers import UnsupportedError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ __all__ = [
     "VGG",
     "AssumedWarning",
     "DeviceWarning",
+    "DroppedWarning",
     "FallbackWarning",
     "ImageError",
     "Prediction",

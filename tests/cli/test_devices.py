@@ -33,10 +33,10 @@ def run(*arguments: object, **variables: str) -> Any:
     return CliRunner().invoke(app, [str(each) for each in arguments], env=variables)
 
 
-def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_info_lists_switches_and_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = {"halo": Verdict("wrong", "differs"), "dense": Verdict("ok")}
     variables = {
-        "VGG_CUDA_DISABLE": "swap_ab", "VGG_CUDA_PDL": "0", "VGG_CUDA_CACHE": "/tmp/elsewhere",
+        "VGG_CUDA_DISABLE": "swap_ab", "VGG_CUDA_PDL": "0", "VGG_CUDA_CACHE": str(tmp_path),
     }  # fmt: skip
     with fake_gpus(monkeypatch, (9, 0), (8, 6), (7, 0), verdicts=verdicts):
         found = json.loads(run("info", "--json", **variables).stdout)
@@ -48,7 +48,7 @@ def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
         "VGG_CUDA_TUNE": {"value": "cached", "source": "default"},
     }
     assert found["cache"] == {
-        "folder": "/tmp/elsewhere", "reason": None, "source": "environment",
+        "folder": str(tmp_path), "reason": None, "source": "environment",
     }  # fmt: skip
     hopper, ampere, volta = found["devices"]
     assert (hopper["arch"], ampere["arch"], volta["arch"]) == ("sm_90a", "sm_86", None)
@@ -65,7 +65,7 @@ def test_info_lists_switches_and_kernels(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (volta["kernels"], volta["selftest"]) == ({}, None)
     for line in (
         "VGG_CUDA_DISABLE swap_ab (environment)",
-        "cache folder     /tmp/elsewhere (environment)",
+        f"cache folder     {tmp_path} (environment)",
         "kernels of GPU 0 sm_90a; on: portable, dense, fused_conv1_block, CUDA graphs; off: halo "
         "(self-test: wrong results: differs), swap_ab (VGG_CUDA_DISABLE), early launches "
         "(VGG_CUDA_PDL); self-test: halo wrong, dense ok",
